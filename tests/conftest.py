@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a tiny tokenizer, a tiny model, a chat folder; all made here, no network."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch  # noqa: E402 - the environment must be set first
+from transformers import PreTrainedTokenizerFast  # noqa: E402
+
+from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM  # noqa: E402
+from scratch_gpt.data import primer  # noqa: E402
+from scratch_gpt.tokenization import IM_END, train_tokenizer  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny tensors are faster on one thread, and other processes are left alone."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained_tokenizer() -> PreTrainedTokenizerFast:
+    """512 tokens learned from 300 documents of the primer; never changed."""
+    return train_tokenizer(itertools.islice(primer.documents(seed=0), 300), vocab_size=512)
+
+
+@pytest.fixture
+def tiny_tokenizer(trained_tokenizer: PreTrainedTokenizerFast, tmp_path_factory) -> PreTrainedTokenizerFast:
+    """A copy of the tiny tokenizer that a test may change."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    trained_tokenizer.save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+@pytest.fixture
+def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> ScratchGPTForCausalLM:
+    """Two layers, 64 wide, seeded, in evaluation mode; fits the tiny tokenizer."""
+    torch.manual_seed(0)
+    config = ScratchGPTConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+        bos_token_id=tiny_tokenizer.bos_token_id,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+    )
+    return ScratchGPTForCausalLM(config).eval()
+
+
+@pytest.fixture
+def base_folder(
+    tiny_model: ScratchGPTForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> Path:
+    """The tiny model as the pretraining stage would save it."""
+    tiny_model.save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def chat_folder(
+    tiny_model: ScratchGPTForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> Path:
+    """The tiny model as the instruction tuning stage would save it: its answers end with <|im_end|>."""
+    stops = [tiny_tokenizer.convert_tokens_to_ids(IM_END), tiny_tokenizer.eos_token_id]
+    tiny_tokenizer.eos_token = IM_END
+    tiny_model.generation_config.eos_token_id = stops
+    tiny_model.save_pretrained(tmp_path / "chat")
+    tiny_tokenizer.save_pretrained(tmp_path / "chat")
+    return tmp_path / "chat"
