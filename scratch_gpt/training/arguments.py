@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One way to configure: dataclasses filled from command line > YAML (`--config`) > default, by TRL's parser."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from trl import TrlParser
+
+from scratch_gpt.errors import UserError
+
+
+def _decode_json(value: Any, name: str) -> Any:
+    """A mapping or list given on the command line arrives as a JSON string."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--{name} must be JSON, got {value!r} ({error.msg})") from None
+
+
+@dataclass
+class SourcesArguments:
+    """What every stage that reads text is told."""
+
+    sources: list | str | None = field(
+        default=None,
+        metadata={"help": "Where text comes from: a list of {name, path, weight, ...} (YAML) or the same as JSON."},
+    )
+    on_bad_row: str = field(
+        default="skip",
+        metadata={"help": "skip: leave out bad rows while they are under 1% of a file; fail: stop at the first."},
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of every random choice of this stage."})
+    output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
+
+    def __post_init__(self) -> None:
+        self.sources = _decode_json(self.sources, "sources")
+        if not self.sources or not isinstance(self.sources, list):
+            raise UserError("sources: name at least one, for example sources: [{name: primer, path: primer}]")
+        if self.on_bad_row not in ("skip", "fail"):
+            raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
+        if not self.output_dir:
+            raise UserError("output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML")
+
+
+@dataclass
+class TokenizerArguments(SourcesArguments):
+    """Settings of `train/tokenizer.py`."""
+
+    vocab_size: int = field(
+        default=32768,
+        metadata={"help": "Number of tokens, special ones included; rounded up to a multiple of 64."},
+    )
+    max_characters: int = field(
+        default=200_000_000, metadata={"help": "Characters of text sampled from the sources: bounds the memory."}
+    )
+    max_document_characters: int = field(
+        default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
+    )
+
+
+@dataclass
+class ShardsArguments(SourcesArguments):
+    """Settings of `train/shards.py`."""
+
+    tokenizer: str | None = field(default=None, metadata={"help": "Folder of the tokenizer stage."})
+    sequence_length: int = field(default=1024, metadata={"help": "Tokens in one packed block."})
+    max_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of training text to write. Default: until the first source is used up."},
+    )
+    validation_fraction: float = field(
+        default=0.01, metadata={"help": "Share of documents held out, chosen by the hash of their text."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tokenizer:
+            raise UserError("tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage")
+
+
+@dataclass
+class PretrainArguments:
+    """Settings of `train/pretrain.py`; the names are those of transformers' `TrainingArguments`."""
+
+    shards: str | None = field(default=None, metadata={"help": "Folder of the shards stage."})
+    tokenizer: str | None = field(default=None, metadata={"help": "Folder of the tokenizer stage."})
+    output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON."}
+    )
+    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps; -1: num_train_epochs over the shards."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the shards if max_steps is -1."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Packed blocks in one micro-batch."})
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Packed blocks in one evaluation batch."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches in one optimizer step."})
+    learning_rate: float = field(default=3e-3, metadata={"help": "Peak learning rate of AdamW."})
+    weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
+    adam_beta1: float = field(default=0.9, metadata={"help": "AdamW's first moment decay."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
+    warmup_steps: int = field(default=100, metadata={"help": "Steps of linear warm-up."})
+    decay_ratio: float = field(default=0.4, metadata={"help": "Share of the steps in the final linear decay."})
+    mixed_precision: str = field(
+        default="auto", metadata={"help": "no, bf16, fp16, or auto: timed on this machine at the start."}
+    )
+    num_threads: int | None = field(default=None, metadata={"help": "CPU threads. Default: timed at the start."})
+    logging_steps: int = field(default=10, metadata={"help": "Steps between rows of log.jsonl."})
+    eval_steps: int = field(default=200, metadata={"help": "Steps between evaluations and samples."})
+    max_eval_blocks: int = field(default=256, metadata={"help": "Validation blocks in one evaluation, at most."})
+    save_steps: int = field(default=500, metadata={"help": "Steps between checkpoints."})
+    save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept; older ones are removed."})
+    sample_prompts: list[str] = field(
+        default_factory=lambda: ["The", "Once upon a time"],
+        metadata={"help": "Beginnings that the model continues at every evaluation, into samples.jsonl."},
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "A checkpoint folder, or latest: the newest one, afresh if there is none."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the weights and of the order of the blocks."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
+    hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
+
+    def __post_init__(self) -> None:
+        self.model_config = _decode_json(self.model_config, "model_config") or {}
+        for name in ("shards", "tokenizer", "output_dir"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML")
+        for name in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "eval_steps",
+            "save_steps",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
+            raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
+        if not 0.0 <= self.decay_ratio <= 1.0:
+            raise UserError(f"decay_ratio must be in [0, 1], got {self.decay_ratio}")
+        if self.push_to_hub and not self.hub_model_id:
+            raise UserError("push_to_hub needs hub_model_id: user/name")
+
+
+def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:
+    """Write the resolved arguments as `run.yaml`, the last file of a stage: present means complete."""
+    values = arguments.to_dict() if hasattr(arguments, "to_dict") else dataclasses.asdict(arguments)
+    plain = json.loads(json.dumps(values, default=str))
+    path = Path(output_dir) / "run.yaml"
+    temporary = path.with_suffix(".yaml.tmp")
+    temporary.write_text(yaml.safe_dump(plain, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    temporary.replace(path)
+
+
+def parse(arguments_class: type, args: list[str] | None = None) -> Any:
+    """Fill `arguments_class` from `args` (default: the command line).
+
+    Raises:
+        UserError: an unknown key in the YAML, a YAML file that is missing or is not a mapping, a value that the
+            dataclass refuses.
+    """
+    try:
+        (arguments,) = TrlParser(arguments_class).parse_args_and_config(args)
+    except FileNotFoundError as error:
+        raise UserError(f"config file not found: {error.filename}") from None
+    except IndexError:
+        raise UserError("--config needs a file name") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"config file is not valid YAML: {' '.join(str(error).split())}") from None
+    except UserError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UserError(" ".join(str(error).split())) from None
+    return arguments
+
+
+def run_stage(main: Callable[[Any], None], arguments_class: type) -> None:
+    """Parse the command line and run one stage; a user's mistake becomes one line and exit status 2."""
+    try:
+        main(parse(arguments_class))
+    except (UserError, StrictDataclassError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
