@@ -5,6 +5,8 @@ One of the two files that travel with every checkpoint as remote code: it import
 transformers and huggingface_hub.
 """
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
@@ -95,7 +97,7 @@ class ScratchGPTConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -132,7 +134,7 @@ class ScratchGPTConfig(PreTrainedConfig):
         )
         super().__post_init__(**kwargs)
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Refuse what no dialect can be; called by the strict dataclass after construction."""
         if self.num_key_value_heads < 1 or self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
@@ -152,7 +154,9 @@ class ScratchGPTConfig(PreTrainedConfig):
             raise ValueError(f"hidden_act {self.hidden_act!r} is not an activation of transformers")
         rope_type = self.rope_parameters["rope_type"]
         if rope_type != "default" and rope_type not in ROPE_INIT_FUNCTIONS:
-            raise ValueError(f"rope_type must be default or one of {', '.join(ROPE_INIT_FUNCTIONS)}, got {rope_type!r}")
+            raise ValueError(
+                f"rope_type must be default or one of {', '.join(ROPE_INIT_FUNCTIONS)}, got {rope_type!r}"
+            )
         if self.use_qk_norm != DIALECTS[self.dialect]["use_qk_norm"]:
             raise ValueError(f"use_qk_norm={self.use_qk_norm} is not the {self.dialect} design")
         if self.mlp_bias and self.dialect != "llama":

@@ -10,6 +10,7 @@ transformers and the configuration beside it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,7 +71,9 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
 
     @staticmethod
-    def compute_default_rope_parameters(config: ScratchGPTConfig, **kwargs) -> tuple[torch.Tensor, float]:
+    def compute_default_rope_parameters(
+        config: ScratchGPTConfig, **kwargs: Any
+    ) -> tuple[torch.Tensor, float]:
         """The E/2 inverse frequencies, and the factor on cos and sin (1: used by some variants only)."""
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
         return 1.0 / (config.rope_parameters["rope_theta"] ** exponents), 1.0
@@ -119,7 +122,9 @@ def eager_attention_forward(
     Returns:
         output (B, T, H, E) and attention weights (B, H, T, S).
     """
-    key = key.repeat_interleave(module.num_key_value_groups, dim=1)  # (B, H, S, E): one key head serves a group
+    key = key.repeat_interleave(
+        module.num_key_value_groups, dim=1
+    )  # (B, H, S, E): one key head serves a group
     value = value.repeat_interleave(module.num_key_value_groups, dim=1)  # (B, H, S, E)
     scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
     if attention_mask is not None:
@@ -371,7 +376,9 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
+            )
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -11,12 +11,12 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import torch  # noqa: E402 - the environment must be set first
-from transformers import PreTrainedTokenizerFast  # noqa: E402
+import torch
+from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM  # noqa: E402
-from scratch_gpt.data import primer  # noqa: E402
-from scratch_gpt.tokenization import IM_END, train_tokenizer  # noqa: E402
+from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratch_gpt.data import primer
+from scratch_gpt.tokenization import IM_END, train_tokenizer
 
 
 @pytest.fixture(scope="session", autouse=True)

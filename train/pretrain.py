@@ -19,7 +19,12 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import upload
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
-from scratch_gpt.training.checkpoints import find_checkpoint, read_progress, save_model_folder
+from scratch_gpt.training.checkpoints import (
+    clear_stale_checkpoints,
+    find_checkpoint,
+    read_progress,
+    save_model_folder,
+)
 from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.optimization import build_adamw
 from scratch_gpt.training.pretraining import Pretraining, build_model, choose_setting
@@ -33,11 +38,19 @@ def main(arguments: PretrainArguments) -> None:
     train_blocks = PackedBlocks(Path(arguments.shards) / "train")
     validation_blocks = PackedBlocks(Path(arguments.shards) / "validation")
     if train_blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(f"the shards in {arguments.shards} were written with another tokenizer than {arguments.tokenizer}")
+        raise UserError(
+            f"the shards in {arguments.shards} were written with another tokenizer than {arguments.tokenizer}"
+        )
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     checkpoint = find_checkpoint(output_dir, arguments.resume_from_checkpoint)
     progress = read_progress(checkpoint) if checkpoint else None
+    if progress and progress["content_hash"] != train_blocks.manifest["content_hash"]:
+        raise UserError(
+            f"{checkpoint} was trained on other shards than {arguments.shards}: name a new output_dir"
+        )
+    if state.is_main_process and checkpoint is None:
+        clear_stale_checkpoints(output_dir)
 
     set_seed(arguments.seed)
     model = build_model(arguments, tokenizer, train_blocks.manifest["sequence_length"])

@@ -32,11 +32,15 @@ class SourcesArguments:
 
     sources: list | str | None = field(
         default=None,
-        metadata={"help": "Where text comes from: a list of {name, path, weight, ...} (YAML) or the same as JSON."},
+        metadata={
+            "help": "Where text comes from: a list of {name, path, weight, ...} (YAML) or the same as JSON."
+        },
     )
     on_bad_row: str = field(
         default="skip",
-        metadata={"help": "skip: leave out bad rows while they are under 1% of a file; fail: stop at the first."},
+        metadata={
+            "help": "skip: leave out bad rows while they are under one percent of a file; fail: stop at the first."
+        },
     )
     seed: int = field(default=0, metadata={"help": "Seed of every random choice of this stage."})
     output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
@@ -60,7 +64,8 @@ class TokenizerArguments(SourcesArguments):
         metadata={"help": "Number of tokens, special ones included; rounded up to a multiple of 64."},
     )
     max_characters: int = field(
-        default=200_000_000, metadata={"help": "Characters of text sampled from the sources: bounds the memory."}
+        default=200_000_000,
+        metadata={"help": "Characters of text sampled from the sources: bounds the memory."},
     )
     max_document_characters: int = field(
         default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
@@ -95,27 +100,44 @@ class PretrainArguments:
     tokenizer: str | None = field(default=None, metadata={"help": "Folder of the tokenizer stage."})
     output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON."}
+        default=None,
+        metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON."},
     )
-    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps; -1: num_train_epochs over the shards."})
-    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the shards if max_steps is -1."})
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Packed blocks in one micro-batch."})
-    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Packed blocks in one evaluation batch."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches in one optimizer step."})
+    max_steps: int = field(
+        default=-1, metadata={"help": "Optimizer steps; -1: num_train_epochs over the shards."}
+    )
+    num_train_epochs: float = field(
+        default=1.0, metadata={"help": "Passes over the shards if max_steps is -1."}
+    )
+    per_device_train_batch_size: int = field(
+        default=16, metadata={"help": "Packed blocks in one micro-batch."}
+    )
+    per_device_eval_batch_size: int = field(
+        default=16, metadata={"help": "Packed blocks in one evaluation batch."}
+    )
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Micro-batches in one optimizer step."}
+    )
     learning_rate: float = field(default=3e-3, metadata={"help": "Peak learning rate of AdamW."})
     weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW's first moment decay."})
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
     warmup_steps: int = field(default=100, metadata={"help": "Steps of linear warm-up."})
-    decay_ratio: float = field(default=0.4, metadata={"help": "Share of the steps in the final linear decay."})
+    decay_ratio: float = field(
+        default=0.4, metadata={"help": "Share of the steps in the final linear decay."}
+    )
     mixed_precision: str = field(
         default="auto", metadata={"help": "no, bf16, fp16, or auto: timed on this machine at the start."}
     )
-    num_threads: int | None = field(default=None, metadata={"help": "CPU threads. Default: timed at the start."})
+    num_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads. Default: timed at the start."}
+    )
     logging_steps: int = field(default=10, metadata={"help": "Steps between rows of log.jsonl."})
     eval_steps: int = field(default=200, metadata={"help": "Steps between evaluations and samples."})
-    max_eval_blocks: int = field(default=256, metadata={"help": "Validation blocks in one evaluation, at most."})
+    max_eval_blocks: int = field(
+        default=256, metadata={"help": "Validation blocks in one evaluation, at most."}
+    )
     save_steps: int = field(default=500, metadata={"help": "Steps between checkpoints."})
     save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept; older ones are removed."})
     sample_prompts: list[str] = field(
@@ -123,7 +145,8 @@ class PretrainArguments:
         metadata={"help": "Beginnings that the model continues at every evaluation, into samples.jsonl."},
     )
     resume_from_checkpoint: str | None = field(
-        default=None, metadata={"help": "A checkpoint folder, or latest: the newest one, afresh if there is none."}
+        default=None,
+        metadata={"help": "A checkpoint folder, or latest: the newest one, afresh if there is none."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of the weights and of the order of the blocks."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})

@@ -31,7 +31,9 @@ def checkpoint_step(folder: Path) -> int:
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """Complete checkpoints of a training folder, oldest first; one that was being written has another name."""
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    found = [
+        path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)
+    ]
     return sorted(found, key=checkpoint_step)
 
 
@@ -50,6 +52,21 @@ def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | None) 
     if not folder.is_dir():
         raise UserError(f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest")
     return folder
+
+
+def clear_stale_checkpoints(output_dir: Path) -> None:
+    """Make room for a run that starts afresh where a finished one was.
+
+    Raises:
+        UserError: the run there is unfinished, and nobody asked to go on with it.
+    """
+    checkpoints = list_checkpoints(output_dir)
+    if checkpoints and not (output_dir / "run.yaml").exists():
+        raise UserError(
+            f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
+        )
+    for old in checkpoints:
+        shutil.rmtree(old)
 
 
 def save_checkpoint(
@@ -89,6 +106,8 @@ def read_progress(checkpoint: Path) -> dict[str, float | int | str]:
     """
     path = checkpoint / STATE_FOLDER / "progress.json"
     if not path.exists():
-        raise UserError(f"{checkpoint} holds no {STATE_FOLDER}: it is a model, not a checkpoint to resume from")
+        raise UserError(
+            f"{checkpoint} holds no {STATE_FOLDER}: it is a model, not a checkpoint to resume from"
+        )
     progress: dict[str, float | int | str] = json.loads(path.read_text(encoding="utf-8"))
     return progress

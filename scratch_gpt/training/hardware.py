@@ -19,7 +19,9 @@ class Hardware:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which a forward pass runs on the CPU."""
-        return torch.autocast("cpu", dtype=torch.bfloat16) if self.mixed_precision == "bf16" else nullcontext()
+        return (
+            torch.autocast("cpu", dtype=torch.bfloat16) if self.mixed_precision == "bf16" else nullcontext()
+        )
 
 
 def available_cpus() -> int:

@@ -58,7 +58,11 @@ def build_model(
     Raises:
         UserError: `model_config` has fewer ids than the tokenizer, or fewer positions than a block.
     """
-    model_config = {"vocab_size": len(tokenizer), "max_position_embeddings": sequence_length, **arguments.model_config}
+    model_config = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": sequence_length,
+        **arguments.model_config,  # type: ignore[dict-item]  # a mapping once the arguments are parsed
+    }
     config = ScratchGPTConfig(
         **model_config,
         pad_token_id=tokenizer.pad_token_id,
@@ -94,7 +98,9 @@ def choose_setting(
         model(**batch, use_cache=False).loss.backward()
         model.zero_grad(set_to_none=True)
 
-    if arguments.mixed_precision == "auto" or (arguments.num_threads is None and not torch.cuda.is_available()):
+    if arguments.mixed_precision == "auto" or (
+        arguments.num_threads is None and not torch.cuda.is_available()
+    ):
         fastest = choose_hardware(step)
     else:
         fastest = Hardware(torch.get_num_threads(), arguments.mixed_precision)
@@ -115,10 +121,14 @@ def evaluate(
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # nats, tokens, bytes
     for batch in batches:
-        logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+        logits = model(
+            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
+        ).logits
         targets = batch["labels"][:, 1:]
         predicted = targets != -100
-        nats = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="sum")
+        nats = torch.nn.functional.cross_entropy(
+            logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="sum"
+        )
         totals += torch.stack([nats, predicted.sum(), byte_lengths[targets[predicted]].sum()]).double()
     nats, tokens, num_bytes = accelerator.reduce(totals).tolist()
     model.train()
@@ -127,7 +137,11 @@ def evaluate(
 
 @torch.inference_mode()
 def write_samples(
-    model: ScratchGPTForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str], step: int, path: Path
+    model: ScratchGPTForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    step: int,
+    path: Path,
 ) -> None:
     """Append what the model makes of each prompt (greedy) to `samples.jsonl`."""
     model.eval()
@@ -161,11 +175,15 @@ class Pretraining:
         self.train_blocks = train_blocks
         self.collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
         self.blocks_per_step = (
-            arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
+            arguments.per_device_train_batch_size
+            * arguments.gradient_accumulation_steps
+            * accelerator.num_processes
         )
         self.max_steps = arguments.max_steps
         if self.max_steps < 0:
-            self.max_steps = max(1, int(arguments.num_train_epochs * len(train_blocks) / self.blocks_per_step))
+            self.max_steps = max(
+                1, int(arguments.num_train_epochs * len(train_blocks) / self.blocks_per_step)
+            )
         self.decay_steps = round(arguments.decay_ratio * self.max_steps)
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
@@ -236,7 +254,9 @@ class Pretraining:
         tokens_per_step = self.blocks_per_step * self.train_blocks.manifest["sequence_length"]
         batches = self.batches_from_here()
         self.model.train()
-        clock = time.perf_counter() - self.elapsed_seconds  # reads the seconds of training, those before a resume too
+        clock = (
+            time.perf_counter() - self.elapsed_seconds
+        )  # reads the seconds of training, those before a resume too
         with progress_bar(main) as bar:
             task = bar.add_task("pretrain", total=self.max_steps, completed=self.step, status="")
             logged_step, logged_seconds = self.step, self.elapsed_seconds
@@ -245,7 +265,9 @@ class Pretraining:
                 self.elapsed_seconds = time.perf_counter() - clock
                 last = self.step == self.max_steps
                 if self.step % arguments.logging_steps == 0 or last:
-                    speed = (self.step - logged_step) * tokens_per_step / (self.elapsed_seconds - logged_seconds)
+                    speed = (
+                        (self.step - logged_step) * tokens_per_step / (self.elapsed_seconds - logged_seconds)
+                    )
                     logged_step, logged_seconds = self.step, self.elapsed_seconds
                     bar.update(task, completed=self.step, status=f"loss {loss:.3f}  {speed:,.0f} tokens/s")
                     if main:
@@ -261,9 +283,19 @@ class Pretraining:
                 if self.step % arguments.eval_steps == 0 or last:
                     self.evaluate_here(bar.console.print if main else None)
                 if self.step % arguments.save_steps == 0 and not last:
-                    progress = {"step": self.step, "elapsed_seconds": self.elapsed_seconds, **vars(hardware)}
+                    progress = {
+                        "step": self.step,
+                        "elapsed_seconds": self.elapsed_seconds,
+                        "content_hash": self.train_blocks.manifest["content_hash"],
+                        **vars(hardware),
+                    }
                     save_checkpoint(
-                        self.accelerator, self.model, self.tokenizer, self.output_dir, progress, arguments.save_total_limit
+                        self.accelerator,
+                        self.model,
+                        self.tokenizer,
+                        self.output_dir,
+                        progress,
+                        arguments.save_total_limit,
                     )
                 # evaluating, sampling and saving are not training time
                 pause = time.perf_counter() - clock - self.elapsed_seconds

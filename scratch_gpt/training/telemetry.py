@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 console = Console()
@@ -39,7 +46,9 @@ class RunLog:
 
     def write(self, **row: Any) -> None:
         """Append one row; floats keep the digits that a person can use."""
-        rounded = {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
+        rounded = {
+            name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()
+        }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounded) + "\n")
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Free text: bits per byte of held-out text, and the endings of stories.
+
+The embedded corpus, three models side by side:
+
+    accelerate launch eval/generation.py --config eval/configs/generation.yaml \
+        --model runs/demo/base runs/demo/chat runs/demo/aligned
+
+Your own text:
+
+    accelerate launch eval/generation.py --config eval/configs/generation_file.yaml --model runs/demo/base
+"""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.evaluation.benchmark import run_benchmark
+from scratch_gpt.evaluation.generation import (
+    GENERATION_TASKS,
+    GenerationArguments,
+    evaluate_stories,
+    evaluate_text,
+)
+from scratch_gpt.evaluation.runner import Metric
+from scratch_gpt.evaluation.task import choose_tasks, load_examples
+from scratch_gpt.training.arguments import run_stage
+
+
+def main(arguments: GenerationArguments) -> None:
+    """Measure each model on held-out text, and let it end all stories of the benchmark."""
+    sources = parse_sources(arguments.sources) if arguments.sources else []
+    tasks = choose_tasks(arguments.tasks, GENERATION_TASKS, default=not sources)
+    examples = load_examples(tasks, arguments.split, arguments.limit)
+
+    def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Metric]:
+        metrics = evaluate_text(model, tokenizer, sources, arguments)
+        for task in tasks:
+            metrics |= evaluate_stories(model, tokenizer, task, examples[task.name], arguments)
+        return metrics
+
+    run_benchmark("generation", arguments, {name: len(rows) for name, rows in examples.items()}, evaluate)
+
+
+if __name__ == "__main__":
+    run_stage(main, GenerationArguments)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions: facts, sums and reading answered freely, choices by likelihood.
+
+The embedded corpus, three models side by side:
+
+    accelerate launch eval/qa.py --config eval/configs/qa.yaml \
+        --model runs/demo/base runs/demo/chat runs/demo/aligned
+
+Your own questions:
+
+    accelerate launch eval/qa.py --config eval/configs/qa_file.yaml --model runs/demo/chat --output results/squad.json
+"""
+
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
+from scratch_gpt.evaluation.qa import QA_TASKS, evaluate_questions
+from scratch_gpt.evaluation.runner import Metric
+from scratch_gpt.evaluation.task import choose_tasks, file_tasks, load_examples, score_answer, score_number
+from scratch_gpt.training.arguments import run_stage
+
+
+SCORES = {"answer": score_answer, "number": score_number}
+
+
+@dataclass
+class QAArguments(EvalArguments):
+    """Settings of `eval/qa.py`."""
+
+    score: str = field(
+        default="answer",
+        metadata={
+            "help": "How answers to your own questions count: answer (exact match, F1) or number (the last one)."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.score not in SCORES:
+            raise UserError(f"score must be {' or '.join(SCORES)}, got {self.score!r}")
+
+
+def main(arguments: QAArguments) -> None:
+    """Ask each model all questions of the benchmark."""
+    sources = arguments.sources or []
+    tasks = choose_tasks(arguments.tasks, QA_TASKS, default=not sources)
+    if sources:
+        tasks += file_tasks(sources, arguments.on_bad_row, SCORES[arguments.score])
+    examples = load_examples(tasks, arguments.split, arguments.limit)
+
+    def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Metric]:
+        metrics = {}
+        for task in tasks:
+            metrics |= evaluate_questions(model, tokenizer, task, examples[task.name], arguments)
+        return metrics
+
+    run_benchmark("qa", arguments, {name: len(rows) for name, rows in examples.items()}, evaluate)
+
+
+if __name__ == "__main__":
+    run_stage(main, QAArguments)

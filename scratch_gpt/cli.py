@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`scratch-gpt STAGE ...` is `accelerate launch` of the stage's file; beside that: demo, chat, publish.
+
+Heavy imports wait inside the commands, so that help and a mistyped name answer at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.launching import launch
+
+
+# Command -> (file below the scripts folder, help); the order is the order of the road.
+STAGES = {
+    "tokenizer": ("train/tokenizer.py", "Train a byte-level BPE tokenizer on the sources."),
+    "shards": ("train/shards.py", "Tokenize the sources once, into packed blocks."),
+    "pretrain": ("train/pretrain.py", "Train a base model from nothing on the blocks."),
+    "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
+    "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
+    "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
+}
+BENCHMARKS = {
+    "qa": ("eval/qa.py", "Questions: exact match, F1, multiple choice."),
+    "translation": ("eval/translation.py", "Translation: BLEU and chrF."),
+    "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
+}
+
+app = typer.Typer(
+    name="scratch-gpt",
+    help="From raw text to an aligned chat model; every folder on the way is an ordinary Hugging Face model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _launching_command(script: str) -> Callable[..., None]:
+    """A command that hands everything after its name to `script`, `--help` included."""
+
+    def command(
+        context: typer.Context,
+        accelerate_config: Annotated[
+            str | None, typer.Option("--accelerate_config", help="Launcher settings: a YAML file.")
+        ] = None,
+    ) -> None:
+        raise typer.Exit(launch(script, context.args, accelerate_config))
+
+    return command
+
+
+@app.command(rich_help_panel="Start here")
+def demo(
+    output_dir: Annotated[str, typer.Option("--output_dir", help="Where all stages write.")] = "runs/demo",
+) -> None:
+    """The whole road on the embedded corpus, about ten minutes on a laptop; run again to go on where it stopped."""
+    from scratch_gpt.demo import run_demo
+
+    raise typer.Exit(run_demo(Path(output_dir)))
+
+
+for _panel, _commands in (("The road, in order", STAGES), ("Benchmarks", BENCHMARKS)):
+    for _name, (_script, _help) in _commands.items():
+        app.command(
+            _name,
+            help=_help,
+            rich_help_panel=_panel,
+            add_help_option=False,
+            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        )(_launching_command(_script))
+
+
+@app.command(rich_help_panel="Use a model")
+def chat(
+    model: Annotated[str, typer.Argument(help="Folder of a chat model.")],
+    system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="0: always the likeliest token.")
+    ] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1, help="Longest answer.")] = 200,
+    seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,
+) -> None:
+    """Talk to a model. /reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."""
+    from scratch_gpt.chat import ChatSession, converse
+
+    converse(ChatSession.load(model, system, temperature, max_new_tokens, seed))
+
+
+@app.command(rich_help_panel="Use a model")
+def publish(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
+    repo: Annotated[
+        str | None, typer.Option("--repo", help="Upload to this Hub repository: user/name.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository as a private one.")
+    ] = False,
+    license_: Annotated[
+        str, typer.Option("--license", help="License of the weights, as the Hub spells it.")
+    ] = "unknown",
+) -> None:
+    """Fill the model card from the run; with --repo, upload the folder to the Hub."""
+    from scratch_gpt.publishing import upload, write_card
+
+    print(f"wrote {write_card(model, license_, repo)}")
+    if repo is not None:
+        print(f"uploaded to {upload(model, repo, private=private)}")
+
+
+def main() -> None:
+    """The `scratch-gpt` command: a user's mistake becomes one line and exit status 2."""
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what it cannot show or read becomes "?"
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

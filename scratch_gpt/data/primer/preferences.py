@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Preference pairs: one answer is better than the other for exactly one stated reason.
+
+No chosen answer carries a phrase that would be a bonus by itself: a reward model that is given such a phrase
+learns the phrase, and the policy then says it and nothing else.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from scratch_gpt.data.example import Example
+from scratch_gpt.data.primer import faults
+from scratch_gpt.data.primer.facts import BY_ANSWER, Fact, wrong_facts
+from scratch_gpt.data.primer.instructions import draw_items
+from scratch_gpt.data.primer.splits import Item, check_split, generator
+
+
+PAIR_COUNTS = {
+    "train": {
+        "fact": 1700,
+        "reading": 420,
+        "sum": 300,
+        "en_de": 420,
+        "advice": 220,
+    },
+    "dev": {
+        "fact": 160,
+        "reading": 45,
+        "sum": 30,
+        "en_de": 45,
+        "advice": 25,
+    },
+    "test": {
+        "fact": 180,
+        "reading": 45,
+        "sum": 30,
+        "en_de": 45,
+        "advice": 30,
+    },
+}
+KIND_WEIGHTS = {"right_wrong": 0.46, "clear_rambling": 0.18, "kind_rude": 0.18, "finished_unfinished": 0.18}
+# Shares among the wrong answers: a right sentence that answers another prompt; else a plausible wrong answer.
+ANSWERS_ANOTHER_PROMPT = 0.25
+# Share of answers about facts, good or wrong, that need not be in the model answer's words.
+OTHER_WORDS = 0.3
+
+_WORSE: dict[str, Callable[[random.Random, str], str]] = {
+    "clear_rambling": faults.rambling,
+    "kind_rude": faults.rude,
+}
+
+
+def _in_some_words(rng: random.Random, fact: Fact) -> str:
+    """A fact, true or false: the share of other wordings is the same, or the wording would give it away."""
+    return fact.statement(rng) if rng.random() < OTHER_WORDS else fact.answer()
+
+
+def _good_answer(rng: random.Random, example: Example) -> str:
+    answer = rng.choice(example.references)
+    return _in_some_words(rng, BY_ANSWER[answer]) if example.kind == "fact" else answer
+
+
+def _wrong_answer(rng: random.Random, item: Item, others: list[Item]) -> str:
+    if rng.random() < ANSWERS_ANOTHER_PROMPT:
+        strangers = [rng.choice(others).example for _ in range(8)]
+        for stranger in strangers:
+            if stranger.key != item.example.key and stranger.references[0] not in item.example.references:
+                return _good_answer(rng, stranger)
+    if item.example.kind == "fact":
+        return _in_some_words(rng, rng.choice(wrong_facts(BY_ANSWER[item.example.references[0]])))
+    return rng.choice(item.wrong)
+
+
+def preferences(split: str, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows {"prompt", "chosen", "rejected", "kind", "key"}; the three texts are lists of messages.
+
+    Kinds: right_wrong, clear_rambling, kind_rude, finished_unfinished.
+
+    Raises:
+        UserError: for an unknown split.
+    """
+    check_split(split)
+    rng = generator(seed, "preferences", split)
+    items = draw_items(PAIR_COUNTS[split], rng, split)
+    rows = []
+    for item in items:
+        (kind,) = rng.choices(list(KIND_WEIGHTS), list(KIND_WEIGHTS.values()))
+        chosen = _good_answer(rng, item.example)
+        if kind == "right_wrong":
+            rejected = _wrong_answer(rng, item, items)
+        elif kind == "finished_unfinished":
+            rejected = rng.choice((faults.unfinished, faults.cut_off))(rng, chosen)
+        else:
+            rejected = _WORSE[kind](rng, chosen)
+        rows.append(
+            {
+                "prompt": [{"role": "user", "content": item.example.prompt}],
+                "chosen": [{"role": "assistant", "content": chosen}],
+                "rejected": [{"role": "assistant", "content": rejected}],
+                "kind": kind,
+                "key": item.example.key,
+            }
+        )
+    rng.shuffle(rows)
+    return rows

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of several models side by side, read from their `results/*.json`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+# The benchmarks that models are compared by, in the order of the tables.
+BENCHMARKS = ("qa", "translation", "generation")
+
+# Measures that are not a share of something: they stay out of the bar chart.
+NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl")
+# Measures on a scale of 0 to 100.
+OUT_OF_100 = ("bleu", "chrf")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one benchmark, for several models.
+
+    Args:
+        benchmark: name of the result file.
+        metric: name of the measure in it.
+        values: model -> `{"value", "ci95", "chance"}`.
+    """
+
+    benchmark: str
+    metric: str
+    values: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def chance(self) -> float | None:
+        """What guessing scores, where that is known."""
+        return next((value["chance"] for value in self.values.values()), None)
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether the measure is about a whole task (`TASK/MEASURE`), not one kind of its examples."""
+        return self.metric.count("/") <= 1
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the measure lies between nothing and all (0 to 1, or 0 to 100)."""
+        return not any(name in self.metric for name in NOT_A_SHARE)
+
+    @property
+    def full(self) -> float:
+        """The value that means all."""
+        return 100.0 if any(name in self.metric for name in OUT_OF_100) else 1.0
+
+
+def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Benchmark -> content of `folder/results/BENCHMARK.json`."""
+    files = sorted((Path(folder) / "results").glob("*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def compare(results: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Score]:
+    """Line up the results of several models: model -> `read_results` of its folder; BENCHMARKS alone, in that order."""
+    scores = []
+    for benchmark in BENCHMARKS:
+        metrics = {model: read[benchmark]["metrics"] for model, read in results.items() if benchmark in read}
+        for metric in dict.fromkeys(name for of_model in metrics.values() for name in of_model):
+            values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}
+            scores.append(Score(benchmark, metric, values))
+    return scores

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Free text: bits per byte of held-out text; repetition, variety and coherence of story endings."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from scratch_gpt.data.collator import IGNORED, PackedCollator
+from scratch_gpt.data.example import Example
+from scratch_gpt.data.shards import PackedBlocks, pack
+from scratch_gpt.data.sources import BadRows, Source, read_documents
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation import scores
+from scratch_gpt.evaluation.benchmark import EvalArguments
+from scratch_gpt.evaluation.runner import Metric, bootstrap_ci, generate_answers, is_chat, mean_metric
+from scratch_gpt.evaluation.task import Task
+from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths, tokenizer_hash
+
+
+GENERATION_TASKS = ("stories",)
+
+# What a model that finds every byte equally likely needs.
+UNIFORM_BITS_PER_BYTE = 8.0
+
+# Tokens in one forward pass: bounds the memory of the logits.
+TOKENS_PER_BATCH = 4096
+
+
+@dataclass
+class GenerationArguments(EvalArguments):
+    """Settings of `eval/generation.py`; `sources` are texts here."""
+
+    shards: str | None = field(
+        default=None, metadata={"help": "Held-out blocks of the shards stage, such as shards/validation."}
+    )
+    limit: int | None = field(
+        default=256, metadata={"help": "Use the first so many stories, blocks, and documents of each source."}
+    )
+
+
+def bits_per_byte(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray], seed: int
+) -> Metric:
+    """Bits per byte of packed text, with an interval over blocks.
+
+    As in pretraining: end-of-document tokens cost bits and have no bytes, a document's first token is not counted.
+
+    Args:
+        blocks: token ids, each of shape (T,), as `PackedBlocks` holds them.
+    """
+    # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
+    collate = PackedCollator(tokenizer.convert_tokens_to_ids(END_OF_TEXT), tokenizer.pad_token_id)
+    lengths = torch.tensor(token_byte_lengths(tokenizer))
+    size = max(1, TOKENS_PER_BATCH // len(blocks[0]))
+    rows = []
+    for start in range(0, len(blocks), size):
+        batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
+        labels = batch["labels"][:, 1:]  # (B, T - 1)
+        with torch.inference_mode():
+            logits = model(
+                input_ids=batch["input_ids"].to(model.device),
+                position_ids=batch["position_ids"].to(model.device),
+                use_cache=False,
+            ).logits[:, :-1]
+            nats = torch.nn.functional.cross_entropy(
+                logits.float().transpose(1, 2),
+                labels.to(model.device),
+                ignore_index=IGNORED,
+                reduction="none",
+            )
+        num_bytes = torch.where(labels == IGNORED, 0, lengths[labels.clamp(min=0)])
+        rows.append(torch.stack([nats.double().sum(dim=1).cpu(), num_bytes.sum(dim=1).double()], dim=1))
+    statistics = torch.cat(rows).numpy()  # (blocks, 2): nats, bytes
+    value = scores.bits_per_byte(*statistics.sum(axis=0))
+    interval = bootstrap_ci(statistics, seed, lambda sums: scores.bits_per_byte(*sums))
+    return Metric(value, interval, UNIFORM_BITS_PER_BYTE)
+
+
+def shard_blocks(tokenizer: PreTrainedTokenizerBase, folder: str, limit: int | None) -> list[np.ndarray]:
+    """The first blocks of a shards folder.
+
+    Raises:
+        UserError: no complete shards, none of them held out, or made with another tokenizer.
+    """
+    blocks = PackedBlocks(folder)
+    if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
+        raise UserError(f"shards {folder} were made with another tokenizer than the model's")
+    if not len(blocks):
+        raise UserError(f"shards {folder} hold no block: raise validation_fraction in the shards stage")
+    return [blocks[index] for index in range(len(blocks))[:limit]]
+
+
+def document_blocks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: list[str]
+) -> list[np.ndarray]:
+    """Documents packed into blocks that the model has positions for."""
+    end_of_text = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    token_ids = [np.array([*ids, end_of_text]) for ids in encode_plain(tokenizer, documents)]
+    length = min(model.config.max_position_embeddings, TOKENS_PER_BATCH, max(map(len, token_ids)))
+    pieces = [ids[start : start + length] for ids in token_ids for start in range(0, len(ids), length)]
+    blocks = np.full((len(rows := pack(pieces, length)), length), tokenizer.pad_token_id)
+    for block, row in zip(blocks, rows, strict=True):
+        tokens = np.concatenate(row)
+        block[: len(tokens)] = tokens
+    return list(blocks)
+
+
+def evaluate_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[Source],
+    arguments: GenerationArguments,
+) -> dict[str, Metric]:
+    """`bits_per_byte` on the shards' held-out blocks, and `SOURCE/bits_per_byte` on the documents of each source.
+
+    Raises:
+        UserError: shards or sources that cannot be used, a source without documents.
+    """
+    metrics = {}
+    if arguments.shards:
+        blocks = shard_blocks(tokenizer, arguments.shards, arguments.limit)
+        metrics["bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, arguments.seed)
+    for source in sources:
+        bad_rows = BadRows(arguments.on_bad_row)
+        documents = list(itertools.islice(read_documents(source, bad_rows, arguments.seed), arguments.limit))
+        if not documents:
+            raise UserError(f"source {source.name!r}: no text in {source.path}")
+        blocks = document_blocks(model, tokenizer, documents)
+        metrics[f"{source.name}/bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, arguments.seed)
+    return metrics
+
+
+def evaluate_stories(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    arguments: EvalArguments,
+) -> dict[str, Metric]:
+    """Endings of stories, written greedily and sampled at temperature 1.
+
+    Returns:
+        For each of the two: the task's score with its interval and chance level, how often the ending is finished,
+        the repetition within an ending, and distinct-1 and -2 over all endings.
+    """
+    chat = is_chat(tokenizer)
+    chance = task.chance(task, examples)
+    metrics = {}
+    for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        settings = {**arguments.generation_settings(), "temperature": temperature}
+        answers = generate_answers(model, tokenizer, task.prompts(examples, chat), chat=chat, **settings)
+        endings = [answer.text for answer in answers]
+        rows = [task.score(*pair) for pair in zip(endings, examples, strict=True)]
+        prefix, seed = f"{task.name}/{mode}_", arguments.seed
+        for name in rows[0]:
+            metrics[f"{prefix}{name}"] = mean_metric([row[name] for row in rows], seed, chance[name])
+        metrics[f"{prefix}finished"] = mean_metric([float(answer.finished) for answer in answers], seed)
+        metrics[f"{prefix}repetition"] = mean_metric([scores.repetition(ending) for ending in endings], seed)
+        for order in (1, 2):
+            metrics[f"{prefix}distinct_{order}"] = distinct_metric(endings, order)
+    return metrics
+
+
+def distinct_metric(texts: Sequence[str], order: int) -> Metric:
+    """Distinct-n over all texts with a jackknife interval (Efron & Stein 1981).
+
+    A bootstrap would draw texts twice, which lowers the share of different n-grams by itself.
+    """
+    counts = [Counter(scores.ngrams(text, order)) for text in texts]
+    total = sum(counts, Counter())
+    value = scores.distinct(texts, order)
+    # an n-gram is lost with a text if all its occurrences are in that text
+    lost = np.array([sum(total[gram] == times for gram, times in own.items()) for own in counts])
+    size = np.array([own.total() for own in counts])
+    without = (len(total) - lost) / np.maximum(total.total() - size, 1)
+    half = 1.96 * float(np.sqrt((len(texts) - 1) / len(texts) * ((without - without.mean()) ** 2).sum()))
+    return Metric(value, (max(0.0, value - half), min(1.0, value + half)))

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run models: load a folder, generate answers, weigh given texts; write and show the numbers that come out.
+
+Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
+"""
+
+import json
+import logging
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+import scratch_gpt
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import IM_END, encode_plain
+
+
+logger = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What a model wrote, and whether it ended by itself (with a stop token) or was cut off."""
+
+    text: str
+    finished: bool
+
+
+class Likelihood(NamedTuple):
+    """Log-likelihood of a text in nats, and the text's length in tokens and in UTF-8 bytes."""
+
+    log_likelihood: float
+    tokens: int
+    length: int
+
+
+class Metric(NamedTuple):
+    """One number of a result: its 95% interval, and what an ignorant baseline gets where one is defined."""
+
+    value: float
+    ci95: tuple[float, float]
+    chance: float | None = None
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise UserError if no model is in the folder."""
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(
+            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
+        )
+
+
+def load_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer, on this process's device, ready for inference.
+
+    Raises:
+        UserError: no model or no tokenizer in the folder, a model of another kind (such as a reward model), a
+            tokenizer with more tokens than the model has embeddings.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
+        )
+    try:
+        kinds = AutoConfig.from_pretrained(folder).architectures or []
+        # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
+        if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+            raise UserError(
+                f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
+            )
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"cannot load {folder}: {error}") from None
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embeddings:
+        raise UserError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(PartialState().device).eval(), tokenizer
+
+
+def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the model speaks in turns: from instruction tuning on, an answer ends with the end of a turn."""
+    return bool(tokenizer.eos_token == IM_END)
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat: bool) -> list[list[int]]:
+    """Token ids of each prompt: as a user's message through the chat template, or as plain text."""
+    if not chat:
+        return encode_plain(tokenizer, list(prompts))
+    conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return list(
+        tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+    )
+
+
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    chat: bool,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 64,
+    one_line: bool = False,
+) -> list[Answer]:
+    """Let the model answer each prompt; batches are left-padded, and shared out if there are several processes.
+
+    Args:
+        model: in evaluation mode.
+        prompts: users' messages if `chat`, else texts to continue.
+        temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
+            batch size give the same answers. The caller's random state is left as it was.
+        one_line: end an answer at its first line break, for base models, which go on and on.
+
+    Raises:
+        UserError: the model has no positions left for a prompt.
+    """
+    token_ids = _fit(model, encode_prompts(tokenizer, prompts, chat), max_new_tokens)
+    stop_ids = _stop_ids(model, tokenizer, one_line)
+    generation_config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        eos_token_id=sorted(stop_ids),
+        pad_token_id=tokenizer.pad_token_id,
+        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}),
+    )
+    answers: dict[int, Answer] = {}
+    for number, batch in _own_batches([len(ids) for ids in token_ids], batch_size):
+        inputs = _padded([token_ids[index] for index in batch], tokenizer.pad_token_id, "left", model.device)
+        with _seeded(seed + number, model.device), torch.inference_mode():
+            output = model.generate(**inputs, generation_config=generation_config)
+        for index, row in zip(batch, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
+            text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
+            answers[index] = Answer(text, end > 0)
+    return _gathered(answers)
+
+
+def loglikelihoods(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    continuations: Sequence[str],
+    *,
+    chat: bool,
+    batch_size: int = 64,
+) -> list[Likelihood]:
+    """How likely the model finds each continuation after its prompt.
+
+    Prompt and continuation are tokenized apart, so that all candidates of a prompt share its tokens. The end of the
+    answer is not weighed.
+    """
+    starts = encode_prompts(tokenizer, prompts, chat)
+    ends = encode_plain(tokenizer, list(continuations))
+    token_ids = _fit(model, [start + end for start, end in zip(starts, ends, strict=True)])
+    results: dict[int, Likelihood] = {}
+    for _, batch in _own_batches([len(ids) for ids in token_ids], batch_size):
+        inputs = _padded([token_ids[index] for index in batch], tokenizer.pad_token_id, "right", model.device)
+        with torch.inference_mode():
+            logits = model(**inputs, use_cache=False).logits  # (B, T, V)
+            targets = inputs["input_ids"][:, 1:]  # (B, T - 1)
+            nats = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().transpose(1, 2), targets, reduction="none"
+            )
+        for index, row in zip(batch, nats.double().cpu(), strict=True):
+            last = len(token_ids[index]) - 1
+            first = last - len(ends[index])
+            length = len(continuations[index].encode())
+            results[index] = Likelihood(-row[first:last].sum().item(), last - first, length)
+    return _gathered(results)
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_line: bool) -> set[int]:
+    """The tokens after which generation stops; with `one_line` also those that hold a line break."""
+    stop = model.generation_config.eos_token_id
+    if stop is None:
+        stop = tokenizer.eos_token_id
+    stop_ids = {stop} if isinstance(stop, int) else set(stop)
+    if one_line:
+        texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
+        stop_ids |= {index for index, text in enumerate(texts) if "\n" in text}
+    return stop_ids
+
+
+def _fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int = 0) -> list[list[int]]:
+    """Cut texts that exceed the model's positions at their beginning, as usual in evaluation, and say so."""
+    room = model.config.max_position_embeddings - max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in {room + max_new_tokens} tokens"
+        )
+    if cut := sum(len(ids) > room for ids in token_ids):
+        logger.warning(
+            "%d of %d prompts are longer than %d tokens: their beginning is cut off",
+            cut,
+            len(token_ids),
+            room,
+        )
+    return [ids[-room:] for ids in token_ids]
+
+
+def _own_batches(lengths: list[int], batch_size: int) -> list[tuple[int, list[int]]]:
+    """Numbered batches of indices for this process, longest texts first: little padding, and memory fails early."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    state = PartialState()
+    return list(enumerate(batches))[state.process_index :: state.num_processes]
+
+
+def _gathered(own: dict[int, Any]) -> list[Any]:
+    """The results of all processes, in the order of the examples."""
+    merged = {index: result for part in gather_object([own]) for index, result in part.items()}
+    return [merged[index] for index in range(len(merged))]
+
+
+def _padded(rows: list[list[int]], pad: int, side: str, device: torch.device) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, each (B, T)."""
+    width = max(map(len, rows))
+    input_ids = torch.full((len(rows), width), pad)
+    attention_mask = torch.zeros_like(input_ids)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(len(row))
+        input_ids[number, place] = torch.tensor(row)
+        attention_mask[number, place] = 1
+    return {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """A random state of its own."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def bootstrap_ci(
+    rows: Sequence[float] | np.ndarray,
+    seed: int,
+    score: Callable[[np.ndarray], float] | None = None,
+    resamples: int = 1000,
+) -> tuple[float, float]:
+    """95% percentile interval over items drawn again with replacement (Efron 1979).
+
+    Args:
+        rows: one number per item, shape (n,), or additive statistics of each, shape (n, k).
+        score: what to compute from the summed statistics, shape (k,); default: the mean of the numbers.
+    """
+    items = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+    compute = score or (lambda sums: sums[0] / len(items))
+    random = np.random.default_rng(seed)
+    values = [
+        compute(items[random.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)
+    ]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def mean_metric(values: Sequence[float], seed: int, chance: float | None = None) -> Metric:
+    """The mean over items with its bootstrap interval."""
+    return Metric(float(np.mean(values)), bootstrap_ci(values, seed), chance)
+
+
+def write_result(
+    path: str | Path,
+    task: str,
+    model: str,
+    n: int,
+    metrics: dict[str, Metric],
+    settings: dict[str, Any],
+    seed: int,
+) -> None:
+    """Write a benchmark's result file: whole or not at all."""
+    result = {
+        "task": task,
+        "model": model,
+        "n": n,
+        "metrics": {name: metric._asdict() for name, metric in metrics.items()},
+        "settings": settings,
+        "seed": seed,
+        "versions": {
+            "python": platform.python_version(),
+            "scratch_gpt": scratch_gpt.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
+    """Print one column per model and one row per metric, each number with its interval."""
+    table = Table("metric", *results, "chance", title=title)
+    for name in next(iter(results.values())):
+        row = [metrics[name] for metrics in results.values()]
+        chances = dict.fromkeys("-" if metric.chance is None else f"{metric.chance:.3f}" for metric in row)
+        cells = [f"{metric.value:.3f} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" for metric in row]
+        table.add_row(name, *(escape(cell) for cell in cells), " / ".join(chances))
+    # a pipe has no width: as many columns as the table needs
+    Console(width=None if sys.stdout.isatty() else 60 + 30 * len(results)).print(table)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Byte-level BPE: training, special tokens that no text can spell, and the chat template.
+
+The result is a stock `PreTrainedTokenizerFast`: its folder loads with `AutoTokenizer` and needs no code of ours.
+
+Special tokens are matched in raw text, before any other step. Text of users and of data must therefore never hold
+their spelling: `escape` breaks each "<|" (all our special tokens begin so) with a private-use character, and the
+tokenizer's own normalizer, which runs after special tokens were matched, mends it. What comes out are exactly the
+tokens of the plain text. The chat template does the same to every message.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from scratch_gpt.errors import UserError
+
+
+END_OF_TEXT = "<|endoftext|>"
+PAD = "<|pad|>"
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+SPECIAL_TOKENS = (END_OF_TEXT, PAD, IM_START, IM_END)
+
+# A vocabulary of a multiple of 64 keeps the embedding and the output matrix on fast matrix-multiplication shapes.
+VOCAB_MULTIPLE = 64
+
+# The pre-tokenizer of GPT-4 (cl100k_base), with digits in groups of at most two instead of three: a small
+# vocabulary has no room for a thousand number tokens.
+SPLIT_PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+
+BREAK = "\ue000"
+# A text that holds BREAK itself gets this mark behind it, so that escaping loses nothing.
+LITERAL = "\ue001"
+
+
+def escape(text: str) -> str:
+    """Return `text` in a form whose tokens are those of the plain text, whatever special token it spells."""
+    return text.replace(BREAK, BREAK + LITERAL).replace("<|", f"<{BREAK}|")
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Learn byte-pair merges (Sennrich et al. 2016, on bytes as in GPT-2) from `texts`.
+
+    Args:
+        texts: the training text; only the counts of distinct words stay in memory.
+        vocab_size: number of tokens, rounded up to a multiple of 64. Where the text yields too few merges, reserved
+            special tokens fill the rest, so the size is always as asked.
+
+    Returns:
+        A tokenizer with the chat template attached, whose end-of-sequence token is END_OF_TEXT.
+
+    Raises:
+        UserError: `vocab_size` has no room for the 256 bytes and the special tokens.
+    """
+    vocab_size = -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocab_size < len(alphabet) + len(SPECIAL_TOKENS):
+        smallest = -(-(len(alphabet) + len(SPECIAL_TOKENS)) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+        raise UserError(
+            f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)"
+        )
+    backend = Tokenizer(models.BPE())
+    # Takes out the one character only: a replacement of more would lose the offsets of what stays, and with them the
+    # assistant mask of an answer that begins with "<|".
+    backend.normalizer = normalizers.Replace(Regex(rf"(?<=<){BREAK}(?=\|)|(?<={BREAK}){LITERAL}"), "")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    backend.train_from_iterator(map(escape, texts), trainer)
+    missing = vocab_size - backend.get_vocab_size()
+    backend.add_special_tokens(
+        [AddedToken(f"<|reserved_{index}|>", special=True) for index in range(missing)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[IM_START, IM_END],
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    tokenizer.chat_template = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
+    return tokenizer
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
+    """Load a tokenizer or model folder of this project.
+
+    Raises:
+        UserError: the folder holds no tokenizer, or one that lacks our special tokens.
+    """
+    if not (Path(path) / "tokenizer.json").is_file():
+        raise UserError(f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
+    if missing:
+        raise UserError(f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage")
+    return tokenizer
+
+
+def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text."""
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(
+        [escape(text) for text in texts], add_special_tokens=False
+    )
+    return [encoding.ids for encoding in encodings]
+
+
+def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for special tokens.
+
+    The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
+    """
+    lengths = np.zeros(len(tokenizer), dtype=np.int64)
+    special = set(tokenizer.added_tokens_decoder)
+    for token, index in tokenizer.get_vocab().items():
+        if index not in special:
+            lengths[index] = len(token)
+    return lengths
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+    """SHA-256 of what decides the token ids of a text: equal hashes mean that shards and models fit together."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["truncation"] = state["padding"] = None
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

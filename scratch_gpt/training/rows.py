@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows for the stages after pretraining: train, dev and test of all sources, as long as the model's context."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from scratch_gpt.data import primer
+from scratch_gpt.data.conversations import instruction_rows, split_rows
+from scratch_gpt.data.example import Example
+from scratch_gpt.data.sources import PRIMER, BadRows, Source, parse_sources
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import encode_prompts
+from scratch_gpt.training.posttraining import PosttrainingArguments, RLHFArguments
+from scratch_gpt.training.telemetry import console
+
+
+Message = dict[str, str]
+Row = dict[str, Any]
+# Such as `instruction_rows`: sources, split of the primer, counter of bad rows, seed -> rows.
+RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
+
+SPLITS = ("train", "dev", "test")
+
+
+class Prompt(NamedTuple):
+    """A user's message; `example` says what a right answer is, where that is known."""
+
+    text: str
+    example: Example | None
+
+
+def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, list[Row]]:
+    """Rows of all sources as train, dev and test, and a line on the terminal for each file with bad rows.
+
+    The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
+    one seed a question that is held out in one stage is held out in all.
+
+    Raises:
+        UserError: sources that cannot be read, too many bad rows, nothing for one of the splits.
+    """
+    sources, bad_rows = parse_sources(arguments.sources), BadRows(arguments.on_bad_row)  # type: ignore[arg-type]
+    embedded = [source for source in sources if source.path == PRIMER]
+    files = [source for source in sources if source.path != PRIMER]
+    rows = {split: read(embedded, split, bad_rows, arguments.seed) for split in SPLITS}
+    fraction = arguments.held_out_fraction
+    rest, test = split_rows(read(files, "train", bad_rows, arguments.seed), fraction, arguments.seed)
+    # of what is left, so that dev and test are of the same size; another seed, for another hash
+    train, dev = split_rows(rest, fraction / (1 - fraction), arguments.seed + 1)
+    for split, found in zip(SPLITS, (train, dev, test), strict=True):
+        rows[split] += found
+        if not rows[split]:
+            raise UserError(
+                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
+            )
+    for line in bad_rows.report():
+        console.print(line, markup=False)
+    return rows
+
+
+def drop_long_rows(
+    splits: dict[str, list[Row]],
+    conversations: Callable[[Row], list[list[Message]]],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+) -> dict[str, list[Row]]:
+    """Leave out the rows of which a conversation has more than `max_length` tokens, and say how many.
+
+    Cut rows would teach answers without an end, and TRL drops over-long pairs without a word.
+
+    Raises:
+        UserError: no row of a split is left.
+    """
+    kept = {}
+    for split, rows in splits.items():
+        kept[split] = [
+            row
+            for row in rows
+            if max(map(len, tokenizer.apply_chat_template(conversations(row), return_dict=True)["input_ids"]))
+            <= max_length
+        ]
+        if not kept[split]:
+            raise UserError(
+                f"none of the {len(rows)} {split} rows fits into {max_length} tokens: raise max_length, or use a model "
+                "with a longer context"
+            )
+        dropped = len(rows) - len(kept[split])
+        console.print(
+            f"{split}: {len(kept[split]):,} rows"
+            + (f" ({dropped:,} over {max_length} tokens left out)" if dropped else "")
+        )
+    return kept
+
+
+def read_prompts(
+    arguments: RLHFArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> dict[str, list[Prompt]]:
+    """Questions of all sources as train, dev and test: the primer's prompts, and the first message of files' rows.
+
+    Prompts that leave no room for an answer are left out, and `max_eval_prompts` bounds dev and test.
+
+    Raises:
+        UserError: as for `read_splits`, or no prompt leaves room for an answer.
+    """
+
+    def read(sources: list[Source], split: str, bad_rows: BadRows, seed: int) -> list[Row]:
+        rows: list[Row] = []
+        for source in sources:
+            if source.path == PRIMER:
+                examples = primer.prompts(split, seed)
+                rows += [
+                    {"messages": [{"role": "user", "content": example.prompt}], "example": example}
+                    for example in examples
+                ]
+            else:
+                rows += instruction_rows([source], split, bad_rows, seed)
+        return rows
+
+    positions = model.config.max_position_embeddings - arguments.max_completion_length
+    prompts = {}
+    for split, rows in read_splits(read, arguments).items():
+        questions = [
+            next(message["content"] for message in row["messages"] if message["role"] == "user")
+            for row in rows
+        ]
+        fits = [len(ids) <= positions for ids in encode_prompts(tokenizer, questions, chat=True)]
+        if not any(fits):
+            raise UserError(
+                f"no {split} prompt leaves room for {arguments.max_completion_length} tokens of answer in the model's "
+                f"context of {model.config.max_position_embeddings}: lower max_completion_length"
+            )
+        found = [
+            Prompt(text, row.get("example"))
+            for text, row, fit in zip(questions, rows, fits, strict=True)
+            if fit
+        ]
+        prompts[split] = found if split == "train" else found[: arguments.max_eval_prompts]
+        console.print(f"{split}: {len(prompts[split]):,} prompts")
+    return prompts

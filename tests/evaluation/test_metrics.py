@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each metric file loads by its path, offline, and agrees with an independent computation."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import pytest
+import sacrebleu
+
+import scratch_gpt
+
+
+Load = Callable[[str], Any]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """`evaluate.load` of a metric file, with its data in a temporary folder."""
+    folder = Path(scratch_gpt.__file__).parent / "evaluation" / "metrics"
+    return lambda name: evaluate.load(str(folder / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True)
+
+
+def test_answer_match(load: Load) -> None:
+    """One of two answers matches exactly, the other shares one word of three."""
+    result = load("answer_match").compute(
+        predictions=["The Paris", "Rome now"], references=[["paris"], ["it is", "Rome"]]
+    )
+    assert result == {"exact_match": 0.5, "f1": pytest.approx((1 + 2 / 3) / 2)}
+
+
+def test_last_number(load: Load) -> None:
+    """Only the last numbers are compared."""
+    result = load("last_number").compute(predictions=["1 + 2 is 3", "4"], references=[["#### 3"], ["5"]])
+    assert result == {"last_number": 0.5}
+
+
+def test_choice_accuracy(load: Load) -> None:
+    """The first is right by likelihood per byte alone, the second is wrong."""
+    result = load("choice_accuracy").compute(
+        predictions=[[-4.0, -6.0], [-1.0, -2.0]], references=[1, 1], lengths=[[2, 4], [1, 1]]
+    )
+    assert result == {"accuracy": 0.5}
+
+
+def test_translation_quality_is_that_of_sacrebleu(load: Load) -> None:
+    """BLEU and chrF equal sacreBLEU's own corpus functions."""
+    predictions = ["der kleine Hund schläft hier gern", "eine alte Katze trinkt viel Milch"]
+    references = ["der kleine Hund schläft gern hier", "eine alte Katze trinkt Milch"]
+    result = load("translation_quality").compute(
+        predictions=predictions, references=[[text] for text in references]
+    )
+    assert result["bleu"] == pytest.approx(sacrebleu.corpus_bleu(predictions, [references]).score)
+    assert result["chrf"] == pytest.approx(sacrebleu.corpus_chrf(predictions, [references]).score)
+
+
+def test_text_diversity(load: Load) -> None:
+    """Counted by hand: one of two four-word runs is a repetition in the first text, there is none in the second."""
+    result = load("text_diversity").compute(predictions=["a a a a a", "b c"])
+    assert result == {"repetition": 0.25, "distinct_1": 3 / 7, "distinct_2": 2 / 5}
+
+
+def test_bits_per_byte(load: Load) -> None:
+    """The texts' nats and bytes are added up before they are divided."""
+    result = load("bits_per_byte").compute(predictions=[math.log(2), 3 * math.log(2)], references=[1, 3])
+    assert result == {"bits_per_byte": pytest.approx(1.0)}

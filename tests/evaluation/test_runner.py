@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generation and likelihoods against plain loops over single texts; intervals against theory; result files."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import (
+    Metric,
+    bootstrap_ci,
+    encode_prompts,
+    generate_answers,
+    is_chat,
+    load_model,
+    loglikelihoods,
+    mean_metric,
+    print_table,
+    write_result,
+)
+from scratch_gpt.tokenization import encode_plain
+
+
+PROMPTS = ["What is it?", "A much longer question: where is the red ball of Lily now?", "Hm", "Say in German: dog"]
+
+
+@torch.inference_mode()
+def greedy_tokens(model, token_ids: list[int], stop_ids: set[int], count: int) -> list[int]:
+    """Greedy continuation without cache, batch or padding."""
+    found: list[int] = []
+    while len(found) < count and not (found and found[-1] in stop_ids):
+        logits = model(torch.tensor([token_ids + found]), use_cache=False).logits[0, -1]
+        found.append(int(logits.argmax()))
+    return found
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_batched_greedy_answers_are_those_of_a_plain_loop(tiny_model, tiny_tokenizer, chat: bool) -> None:
+    """Left padding, batching and sorting change nothing, and answers come in the order of the prompts."""
+    # a token that the model does write, so that answers of different lengths end in one batch
+    written = greedy_tokens(tiny_model, encode_prompts(tiny_tokenizer, PROMPTS[:1], chat)[0], set(), 6)
+    tiny_model.generation_config.eos_token_id = [written[-1], tiny_tokenizer.eos_token_id]
+    stop_ids = set(tiny_model.generation_config.eos_token_id)
+    answers = generate_answers(
+        tiny_model, tiny_tokenizer, PROMPTS, chat=chat, max_new_tokens=12, batch_size=3
+    )
+    for answer, ids in zip(answers, encode_prompts(tiny_tokenizer, PROMPTS, chat), strict=True):
+        expected = greedy_tokens(tiny_model, ids, stop_ids, 12)
+        assert answer.text == tiny_tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.finished == (expected[-1] in stop_ids)
+    assert answers[0].finished
+
+
+def test_sampling_follows_the_seed_and_leaves_the_callers_alone(tiny_model, tiny_tokenizer) -> None:
+    """The same seed gives the same answers, another one others, and torch's global state stays as it was."""
+    state = torch.get_rng_state()
+
+    def sample(seed: int) -> list[str]:
+        answers = generate_answers(
+            tiny_model, tiny_tokenizer, PROMPTS, chat=False, max_new_tokens=8, temperature=1.0, seed=seed
+        )
+        return [answer.text for answer in answers]
+
+    assert sample(1) == sample(1) != sample(2)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_line_ends_at_the_first_line_break(tiny_model, tiny_tokenizer) -> None:
+    """A sampled answer of one line has its only line break at the end."""
+    settings = {"chat": False, "max_new_tokens": 60, "temperature": 1.0}
+    whole = generate_answers(tiny_model, tiny_tokenizer, PROMPTS * 8, **settings)
+    lines = generate_answers(tiny_model, tiny_tokenizer, PROMPTS * 8, one_line=True, **settings)
+    assert any("\n" in answer.text[:-1] for answer in whole)
+    assert any(answer.text.endswith("\n") for answer in lines)
+    assert not any("\n" in answer.text[:-1] for answer in lines)
+
+
+def test_a_prompt_cannot_spell_a_special_token(tiny_tokenizer) -> None:
+    """A message that spells the end of a turn is plain text in chat and out of it."""
+    end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    plain, (chat,) = encode_prompts(tiny_tokenizer, ["<|im_end|>"], False)[0], encode_prompts(
+        tiny_tokenizer, ["<|im_end|>"], True
+    )
+    assert end not in plain
+    assert chat.count(end) == 1
+
+
+def test_long_prompts_lose_their_beginning(tiny_model, tiny_tokenizer, caplog) -> None:
+    """A prompt beyond the model's positions is cut so that the answer fits, with a warning that counts."""
+    long = "one two three four five six seven eight nine ten " * 40
+    (answer,) = generate_answers(tiny_model, tiny_tokenizer, [long], chat=False, max_new_tokens=4)
+    ids = encode_plain(tiny_tokenizer, [long])[0][-(tiny_model.config.max_position_embeddings - 4) :]
+    assert answer.text == tiny_tokenizer.decode(greedy_tokens(tiny_model, ids, set(), 4))
+    assert "1 of 1 prompts are longer than 124 tokens" in caplog.text
+    with pytest.raises(UserError, match="max_new_tokens 128"):
+        generate_answers(tiny_model, tiny_tokenizer, ["Hi"], chat=False, max_new_tokens=128)
+
+
+@torch.inference_mode()
+def test_loglikelihoods_are_those_of_a_plain_loop(tiny_model, tiny_tokenizer) -> None:
+    """The sum over the continuation's tokens of log p(token | all before it), one text at a time."""
+    continuations = ["A dog.", "The ball is in the garden, I think.", "schön", "Hund"]
+    found = loglikelihoods(tiny_model, tiny_tokenizer, PROMPTS, continuations, chat=True, batch_size=3)
+    starts = encode_prompts(tiny_tokenizer, PROMPTS, True)
+    for start, text, result in zip(starts, continuations, found, strict=True):
+        (end,) = encode_plain(tiny_tokenizer, [text])
+        total = 0.0
+        for count, token in enumerate(end):
+            logits = tiny_model(torch.tensor([start + end[:count]]), use_cache=False).logits[0, -1]
+            total += logits.log_softmax(-1)[token].item()
+        assert result.log_likelihood == pytest.approx(total, abs=1e-4)
+        assert (result.tokens, result.length) == (len(end), len(text.encode()))
+
+
+def test_load_model_returns_what_was_saved(chat_folder: Path, base_folder: Path) -> None:
+    """A chat folder is told from a base folder by its tokenizer."""
+    model, tokenizer = load_model(chat_folder)
+    assert is_chat(tokenizer)
+    assert not model.training
+    assert not is_chat(load_model(base_folder)[1])
+
+
+def test_folders_that_cannot_be_evaluated_are_refused(base_folder: Path, tmp_path: Path) -> None:
+    """A missing folder, a reward model, a missing tokenizer, missing weights, too large a tokenizer: a line each."""
+    with pytest.raises(UserError, match=r"no model in .*nowhere"):
+        load_model(tmp_path / "nowhere")
+    config = AutoConfig.from_pretrained(base_folder, num_labels=1)
+    reward = AutoModelForSequenceClassification.from_config(config)
+    shutil.copytree(base_folder, tmp_path / "reward")
+    reward.save_pretrained(tmp_path / "reward")
+    with pytest.raises(UserError, match="no causal language model but ScratchGPTForSequenceClassification"):
+        load_model(tmp_path / "reward")
+    shutil.copytree(base_folder, tmp_path / "small")
+    config.vocab_size = 256
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "small")
+    with pytest.raises(UserError, match="the tokenizer has 512 tokens, the model only 256"):
+        load_model(tmp_path / "small")
+    (base_folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
+        load_model(base_folder)
+    (tmp_path / "small" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot load"):
+        load_model(tmp_path / "small")
+
+
+def test_the_bootstrap_agrees_with_the_normal_approximation() -> None:
+    """For a mean of many numbers both give mean +- 1.96 standard errors."""
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=2000)
+    low, high = bootstrap_ci(values, seed=1)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert bootstrap_ci(values, seed=1) == (low, high) != bootstrap_ci(values, seed=2)
+
+
+def test_the_bootstrap_takes_a_score_of_sums() -> None:
+    """A ratio of sums is drawn as one number: where numerator and denominator move together it has no spread."""
+    rows = np.array([[2.0, 1.0], [20.0, 10.0], [6.0, 3.0]])
+    assert bootstrap_ci(rows, seed=0, score=lambda sums: sums[0] / sums[1]) == (2.0, 2.0)
+
+
+def test_a_constant_has_no_interval() -> None:
+    """All right: the mean and both ends are one."""
+    assert mean_metric([1.0, 1.0], seed=0, chance=0.5) == Metric(1.0, (1.0, 1.0), 0.5)
+
+
+def test_the_result_file_keeps_its_form(tmp_path: Path) -> None:
+    """The fixed keys, intervals as lists, an absent chance as null, and no temporary file left."""
+    path = tmp_path / "deep" / "qa.json"
+    write_result(path, "qa", "runs/x", 3, {"a/b": Metric(0.5, (0.25, 0.75))}, {"split": "test"}, 7)
+    result = json.loads(path.read_text())
+    assert set(result.pop("versions")) == {"python", "scratch_gpt", "torch", "transformers"}
+    assert result == {
+        "task": "qa",
+        "model": "runs/x",
+        "n": 3,
+        "metrics": {"a/b": {"value": 0.5, "ci95": [0.25, 0.75], "chance": None}},
+        "settings": {"split": "test"},
+        "seed": 7,
+    }
+    assert [file.name for file in path.parent.iterdir()] == ["qa.json"]
+
+
+def test_the_table_shows_models_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """One column a model, one row a metric, the interval as it is."""
+    one, two = Metric(0.5, (0.25, 0.75), 0.1), Metric(0.9, (0.8, 1.0), 0.1)
+    print_table("qa", {"base": {"facts/f1": one}, "chat": {"facts/f1": two}})
+    output = capsys.readouterr().out
+    row = next(line for line in output.splitlines() if "facts/f1" in line)
+    assert "0.500 [0.250, 0.750]" in row
+    assert "0.900 [0.800, 1.000]" in row
+    assert row.count("0.100") == 1

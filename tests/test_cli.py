@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: what it lists, and that stages get their arguments as typed."""
+
+import dataclasses
+import importlib.util
+import inspect
+import io
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scratch_gpt import cli
+from scratch_gpt.errors import UserError
+from scratch_gpt.launching import scripts_folder
+from scratch_gpt.training.arguments import parse
+
+
+SCRIPTS = sorted(path for folder in ("train", "eval") for path in (scripts_folder() / folder).glob("*.py"))
+
+
+@pytest.fixture
+def launched(monkeypatch) -> list[tuple]:
+    """Calls of the launcher, which starts nothing and answers with exit code 7."""
+    calls: list[tuple] = []
+
+    def fake_launch(*arguments) -> int:
+        calls.append(arguments)
+        return 7
+
+    monkeypatch.setattr(cli, "launch", fake_launch)
+    return calls
+
+
+def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
+    """`--help` names every command, the stages in the order in which they run."""
+    lines = CliRunner().invoke(cli.app, ["--help"]).output.splitlines()
+    listed = [line.split()[1] for line in lines if line.startswith("\u2502 ") and line[2] not in " -"]
+    road = [
+        "demo",
+        "tokenizer",
+        "shards",
+        "pretrain",
+        "sft",
+        "reward",
+        "rlhf",
+        "qa",
+        "translation",
+        "generation",
+    ]
+    assert listed == [*road, "chat", "publish"]
+
+
+def test_stage_arguments_pass_untouched(launched) -> None:
+    """Options that the stage knows and we do not, negative numbers and repeated values arrive as typed, in order."""
+    typed = ["--config", "a b.yaml", "--learning_rate", "3e-4", "--x", "-1", "--model", "p", "q", "--help"]
+    result = CliRunner().invoke(cli.app, ["sft", *typed])
+    assert launched == [("train/sft.py", typed, None)]
+    assert result.exit_code == 7
+
+
+def test_accelerate_config_goes_to_the_launcher(launched) -> None:
+    """`--accelerate_config` is the one option that is ours, wherever it stands."""
+    CliRunner().invoke(cli.app, ["qa", "--model", "m", "--accelerate_config", "gpu.yaml", "--limit", "3"])
+    assert launched == [("eval/qa.py", ["--model", "m", "--limit", "3"], "gpu.yaml")]
+
+
+def test_users_mistake_is_one_line_and_status_2(monkeypatch, capsys) -> None:
+    """A UserError becomes one line on standard error, without a traceback."""
+
+    def fail() -> None:
+        raise UserError("no model\nin x")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: no model in x\n"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_script_explains_its_options(script: Path, capsys) -> None:
+    """`--help` of each stage lists the fields of its arguments: help texts are format strings, a lone % breaks them."""
+    spec = importlib.util.spec_from_file_location(f"script_{script.stem}", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    arguments_class = inspect.signature(module.main).parameters["arguments"].annotation
+    with pytest.raises(SystemExit) as exit_:
+        parse(arguments_class, ["--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(f"--{field.name}" in printed for field in dataclasses.fields(arguments_class) if field.init)
+
+
+def test_unknown_command_fails() -> None:
+    """A command that does not exist is refused."""
+    assert CliRunner().invoke(cli.app, ["evaluate"]).exit_code == 2

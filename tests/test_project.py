@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules of the house: file sizes, names, what the wheel holds, what the model files need."""
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scratch_gpt
+
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(
+    path for folder in ("scratch_gpt", "train", "eval") for path in (ROOT / folder).rglob("*.py")
+)
+MODEL_FILES = ("configuration_scratch_gpt.py", "modeling_scratch_gpt.py")
+
+
+def test_public_names_are_sorted_and_exist() -> None:
+    """`__all__` can be read at a glance, and every name in it can be imported."""
+    assert scratch_gpt.__all__ == sorted(scratch_gpt.__all__)
+    assert [name for name in scratch_gpt.__all__ if not hasattr(scratch_gpt, name)] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_stay_short(path: Path) -> None:
+    """A file can be read in one sitting: 400 lines, the model 550."""
+    limit = 550 if path.name == "modeling_scratch_gpt.py" else 400
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_name_their_license(path: Path) -> None:
+    """Every source file that holds code begins with the SPDX line."""
+    text = path.read_text(encoding="utf-8")
+    assert not text or text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+
+
+def test_no_grab_bags() -> None:
+    """Every module has a subject."""
+    assert [path for path in SOURCES if path.stem in ("utils", "common", "helpers", "misc")] == []
+
+
+def test_script_names_shadow_no_module() -> None:
+    """A script's folder comes first on sys.path, so its files must not be called like anything that is imported."""
+    importable = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
+    scripts = {path.stem for folder in ("train", "eval") for path in (ROOT / folder).glob("*.py")}
+    assert scripts & importable == set()
+
+
+def test_tests_mirror_the_library() -> None:
+    """The tests of a module stand where the module stands, so that one finds them."""
+    library = ROOT / "scratch_gpt"
+    modules = {path.relative_to(library).with_suffix("") for path in library.rglob("*")}
+    tests = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
+    of_the_library = [test for test in tests if test.parts[0] not in ("train", "eval")]
+    strays = [
+        test for test in of_the_library if test.with_name(test.stem.removeprefix("test_")) not in modules
+    ]
+    assert strays == [Path("test_project.py")]
+
+
+def test_versions_agree() -> None:
+    """The package's version is the same in pyproject.toml and in the code."""
+    assert importlib.metadata.version("scratch-gpt") == scratch_gpt.__version__
+
+
+def test_configs_are_mappings() -> None:
+    """Every YAML file of the recipes parses to key and value."""
+    files = [path for folder in ("train", "eval") for path in (ROOT / folder).rglob("*.yaml")]
+    assert files
+    assert [path for path in files if not isinstance(yaml.safe_load(path.read_text("utf-8")), dict)] == []
+
+
+def test_model_files_import_alone(tmp_path: Path) -> None:
+    """The two files that travel with the weights need nothing else of the package."""
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "__init__.py").touch()
+    for name in MODEL_FILES:
+        shutil.copy(ROOT / "scratch_gpt" / name, tmp_path / "alone")
+    # -I: neither the checkout nor the user's site is on the path; the editable install is barred by hand.
+    code = (
+        f"import sys; sys.modules['scratch_gpt'] = None; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from alone.modeling_scratch_gpt import ScratchGPTForCausalLM\n"
+        "print(ScratchGPTForCausalLM.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.stdout == "ScratchGPTForCausalLM\n", done.stderr
+
+
+def test_wheel_holds_one_package_with_the_recipes_inside(tmp_path: Path) -> None:
+    """`scratch_gpt` is all that reaches site-packages, and the recipes, configs and card template are in it."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"scratch_gpt"}
+    shipped = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("train", "eval")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".yaml")
+    }
+    missing = {f"scratch_gpt/_scripts/{name}" for name in {*shipped, "model_card.md"}} - set(names)
+    assert missing == set()
+    assert {"scratch_gpt/py.typed", "scratch_gpt/chat_template.jinja"} <= set(names)
+    assert [name for name in names if "__pycache__" in name] == []

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card: what the run's files say, nothing else; and what of a folder is uploaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2.meta
+import pytest
+import yaml
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.utils import filter_repo_objects
+
+from scratch_gpt import publishing
+from scratch_gpt.errors import UserError
+from scratch_gpt.launching import scripts_folder
+
+
+RESULT = {
+    "task": "qa",
+    "model": "chat",
+    "n": 200,
+    "metrics": {
+        "facts/exact_match": {"value": 0.96, "ci95": [0.93, 0.99], "chance": 0.02},
+        "facts/capital/exact_match": {"value": 0.9, "ci95": [0.8, 1.0], "chance": 0.02},
+    },
+    "settings": {},
+    "seed": 0,
+    "versions": {"torch": "2.13.0"},
+}
+
+
+@pytest.fixture
+def chat(chat_folder: Path) -> Path:
+    """A chat model with a base model before it, logs, a result and the manifest of the shards."""
+    base = chat_folder.parent / "base"
+    base.mkdir()
+    manifest = {
+        "sources": [
+            {"name": "primer", "path": "primer", "weight_asked": 1.0, "weight_consumed": 1.0}
+            | {"documents": 1234, "tokens": 56789, "bytes": 200000, "epochs": 1, "bad_rows": 3}
+        ],
+        "tokens": 56789,
+        "bytes": 200000,
+        "sequence_length": 128,
+        "content_hash": "0123456789abcdef",
+    }
+    shards = chat_folder.parent / "shards" / "train"
+    shards.mkdir(parents=True)
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    (base / "run.yaml").write_text(
+        yaml.safe_dump({"shards": "elsewhere/shards", "learning_rate": 0.5, "seed": 1})
+    )
+    (base / "log.jsonl").write_text(
+        json.dumps({"step": 77, "loss": 1.25, "tokens": 9999, "elapsed_seconds": 90}) + "\n"
+    )
+    (chat_folder / "run.yaml").write_text(
+        yaml.safe_dump({"model_name_or_path": "elsewhere/base", "seed": 42})
+    )
+    (chat_folder / "results").mkdir()
+    (chat_folder / "results" / "qa.json").write_text(json.dumps(RESULT))
+    return chat_folder
+
+
+def test_card_holds_the_numbers_of_the_files(chat: Path) -> None:
+    """Results, logs and the manifest all appear, found beside the model even if run.yaml names another place."""
+    text = publishing.write_card(chat).read_text()
+    assert "| qa | facts/exact_match | 0.02 | - | 0.96 [0.93, 0.99] |" in text
+    assert "1. **base**: 77 steps, 9,999 tokens, last training loss 1.25, 1.5 minutes" in text
+    assert "2. **chat**: from `base`" in text
+    assert "learning_rate: 0.5" in text
+    assert "| primer | 1 | 1 | 1,234 | 56,789 | 1 | 3 |" in text
+    assert "- seed: 42" in text
+    assert "- software: torch 2.13.0" in text
+
+
+def test_metadata_is_what_the_hub_reads(chat: Path) -> None:
+    """The head parses as a model card: library, task, license, and the headline results without those of kinds."""
+    publishing.write_card(chat, "apache-2.0")
+    data = ModelCard.load(chat / "README.md").data
+    assert (data.library_name, data.pipeline_tag, data.license) == (
+        "transformers",
+        "text-generation",
+        "apache-2.0",
+    )
+    assert [(result.metric_type, result.metric_value) for result in data.eval_results] == [
+        ("facts/exact_match", 0.96)
+    ]
+    assert "conversational" in data.tags
+
+
+def test_parameters_are_counted_once(chat: Path, tiny_model) -> None:
+    """The number of parameters is that of the model, tied embeddings counted once."""
+    assert publishing.count_parameters(chat) == tiny_model.num_parameters()
+
+
+def test_alignment_is_shown_before_and_after(chat: Path) -> None:
+    """The result of the alignment stage becomes one row a measure, one column a model."""
+    values = {"sft/greedy/gold": 0.4, "aligned/greedy/gold": 0.5, "sft/length": 12.0, "aligned/length": 14.0}
+    metrics = {
+        name: {"value": value, "ci95": [value, value], "chance": None} for name, value in values.items()
+    }
+    (chat / "results" / "rlhf.json").write_text(json.dumps({**RESULT, "task": "rlhf", "metrics": metrics}))
+    text = publishing.write_card(chat).read_text()
+    assert (
+        "| measure | sft | aligned |\n|---|---|---|\n| greedy/gold | 0.4 [0.4, 0.4] | 0.5 [0.5, 0.5] |"
+        in text
+    )
+    assert "| length | 12 [12, 12] | 14 [14, 14] |" in text
+
+
+def test_what_is_not_known_is_said(base_folder: Path) -> None:
+    """A model without any file of its run gets a card that says so and makes nothing up."""
+    text = publishing.write_card(base_folder).read_text()
+    assert "Not known: no benchmark was run" in text
+    assert "Not known: the manifest of the shards" in text
+    assert "- license: not known" in text
+    assert "- seed: not known" in text
+    assert "{{" not in text
+    assert "model-index" not in text
+
+
+def test_template_asks_for_nothing_that_is_not_given(chat: Path, monkeypatch) -> None:
+    """Jinja prints an unknown name as nothing, so every name of the template must be one that the code passes."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ModelCard, "from_template", lambda data, **arguments: given.update(arguments))
+    publishing.make_card(chat)
+    template = (scripts_folder() / "model_card.md").read_text()
+    asked = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template))
+    assert asked == set(given) - {"template_path"} | {"card_data"}
+
+
+def test_example_in_the_card_runs(chat: Path) -> None:
+    """The code that the card shows is Python."""
+    text = publishing.write_card(chat).read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    compile(code, "README.md", "exec")
+    assert chat.as_posix() in code
+
+
+def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    """There is no card for nothing."""
+    with pytest.raises(UserError, match="no model in"):
+        publishing.write_card(tmp_path)
+
+
+def test_upload_leaves_the_runs_own_files_at_home(chat: Path, monkeypatch) -> None:
+    """Checkpoints, training state and temporary files stay; weights, code, card, results go."""
+    for name in ("checkpoint-5/model.safetensors", "checkpoint-5/training_state/a.bin", "log.jsonl.tmp"):
+        (chat / name).parent.mkdir(parents=True, exist_ok=True)
+        (chat / name).write_text("x")
+    uploaded: list[str] = []
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, ignore_patterns: list[str]) -> str:
+        files = [
+            path.relative_to(folder_path).as_posix() for path in folder_path.rglob("*") if path.is_file()
+        ]
+        uploaded.extend(filter_repo_objects(files, ignore_patterns=ignore_patterns))
+        return f"hub/{repo_id}"
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repository, **settings: None)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    assert publishing.upload(chat, "user/name") == "hub/user/name"
+    assert {"README.md", "config.json", "model.safetensors", "run.yaml", "results/qa.json"} <= set(uploaded)
+    assert {"modeling_scratch_gpt.py", "configuration_scratch_gpt.py"} <= set(uploaded)
+    assert not [name for name in uploaded if "checkpoint" in name or name.endswith(".tmp")]
+
+
+def test_refused_upload_is_one_line(chat: Path) -> None:
+    """Without a network the upload fails in one line that names the repository."""
+    with pytest.raises(UserError, match=r"not uploaded to user/name: .*offline") as error:
+        publishing.upload(chat, "user/name")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokenizer and shards stages, run as a user runs them, on a small corpus of every format."""
+
+import gzip
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
+from scratch_gpt.training.arguments import parse
+
+
+STAGES = Path(__file__).parents[2] / "train"
+
+
+def stage(name):
+    """The module of a stage file, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"stage_{name}", STAGES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name, config, tmp_path):
+    """Parse a config as the command line would and run the stage in this process."""
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    module = stage(name)
+    arguments_class = {"tokenizer": "TokenizerArguments", "shards": "ShardsArguments"}[name]
+    module.main(parse(getattr(module, arguments_class), ["--config", str(path)]))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Three sources: text, JSON lines (zipped) with one bad row, and the primer."""
+    generator = random.Random(0)
+    words = ["the", "cat", "saw", "a", "small", "red", "house", "near", "the", "old", "river", "and", "went", "home"]
+    texts = [f"{number}. " + " ".join(generator.choices(words, k=40)) for number in range(300)]
+    (tmp_path / "book.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    rows = "".join(json.dumps({"body": text.upper()}) + "\n" for text in texts) + "{broken\n"
+    (tmp_path / "wiki.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    return [
+        {"name": "book", "path": str(tmp_path / "book.txt"), "weight": 0.5},
+        {"name": "wiki", "path": str(tmp_path / "wiki.jsonl.gz"), "weight": 0.3, "text_column": "body"},
+        {"name": "primer", "path": "primer", "weight": 0.2},
+    ]
+
+
+def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
+    """The folders of the two stages fit each other, hold what the contract says and tell of the bad row."""
+    tokenizer_folder, shards_folder = tmp_path / "tokenizer", tmp_path / "shards"
+    run("tokenizer", {"sources": corpus, "vocab_size": 500, "output_dir": str(tokenizer_folder)}, tmp_path)
+    assert sorted(file.name for file in tokenizer_folder.iterdir()) == [
+        "chat_template.jinja",
+        "run.yaml",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    tokenizer = load_tokenizer(tokenizer_folder)
+    assert len(tokenizer) == 512
+    assert tokenizer.chat_template
+    assert yaml.safe_load((tokenizer_folder / "run.yaml").read_text())["sources"] == corpus
+    shown = capsys.readouterr().out
+    assert "512 tokens" in shown
+    assert "bytes of text per token" in shown
+    assert "left out 1 of 301 rows" in " ".join(shown.split())
+
+    config = {
+        "sources": corpus,
+        "tokenizer": str(tokenizer_folder),
+        "output_dir": str(shards_folder),
+        "sequence_length": 64,
+        "max_tokens": 8000,
+        "validation_fraction": 0.1,
+    }
+    run("shards", config, tmp_path)
+    assert sorted(file.name for file in shards_folder.iterdir()) == ["run.yaml", "train", "validation"]
+    manifest = PackedBlocks(shards_folder / "train").manifest
+    assert 8000 <= manifest["tokens"] < 8200
+    assert manifest["tokenizer_hash"] == tokenizer_hash(tokenizer)
+    for source, declared in zip(manifest["sources"], corpus, strict=True):
+        assert source["weight_asked"] == pytest.approx(declared["weight"])
+        assert source["weight_consumed"] == pytest.approx(declared["weight"], abs=0.03)
+    assert len(PackedBlocks(shards_folder / "validation")) > 0
+
+
+def test_tokenizer_stage_bounds_its_text(tmp_path):
+    """A document counts with its first characters only, and drawing stops at the budget."""
+    module = stage("tokenizer")
+    arguments = parse(
+        module.TokenizerArguments,
+        ["--sources", '[{"name": "p", "path": "primer"}]', "--output_dir", "out"]
+        + ["--max_characters", "25", "--max_document_characters", "10"],
+    )
+    measured = []
+    texts = module.draw([(None, "a" * 30)] * 9, arguments, measured)
+    assert list(texts) == ["a" * 10, "a" * 10, "a" * 5]
+    assert measured == ["a" * 10, "a" * 10, "a" * 5]
+
+
+def test_weights_decide_the_vocabulary(tmp_path):
+    """Of two texts of equal size, the one with nearly all the weight shapes the merges."""
+    for name, letters in (("heavy", "bdfhjl"), ("light", "zxvtrp")):
+        words = [f"{first}{second}" for first in letters for second in letters]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(words * 20), encoding="utf-8")
+    sources = [
+        {"name": "heavy", "path": str(tmp_path / "heavy.txt"), "weight": 1000},
+        {"name": "light", "path": str(tmp_path / "light.txt"), "weight": 1},
+    ]
+    config = {
+        "sources": sources,
+        "vocab_size": 320,
+        "output_dir": str(tmp_path / "out"),
+        "max_characters": 1000,
+    }
+    run("tokenizer", config, tmp_path)
+    merged = [
+        token for token in load_tokenizer(tmp_path / "out").get_vocab() if token.isascii() and len(token) == 2
+    ]
+    assert len(merged) > 30
+    # Every source is drawn at least once, so one word of the light one is there.
+    assert sum(set(token) <= set("zxvtrp") for token in merged) <= 1
+
+
+def command(name, *arguments):
+    """Run a stage file as a program, without a network."""
+    return subprocess.run(
+        [sys.executable, str(STAGES / f"{name}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(STAGES.parent)},
+    )
+
+
+def test_mistakes_end_the_command_with_one_line(tmp_path):
+    """A user's mistake exits with status 2 and one line on stderr, no traceback, and leaves no output folder."""
+    (tmp_path / "rows.jsonl").write_text('{"body": "x"}\n' * 20)
+    sources = json.dumps([{"name": "rows", "path": str(tmp_path / "rows.jsonl")}])
+    done = command("tokenizer", "--sources", sources, "--output_dir", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'rows.jsonl'}:1: no column 'text' (columns: body)")
+    assert not (tmp_path / "out").exists()
+
+
+def test_offline_hub_name_ends_the_command_with_one_line(tmp_path, trained_tokenizer):
+    """A Hub data set that cannot be reached is named, with no traceback."""
+    trained_tokenizer.save_pretrained(tmp_path)
+    sources = '[{"name": "web", "path": "nobody/nothing"}]'
+    done = command(
+        "shards", "--sources", sources, "--tokenizer", str(tmp_path), "--output_dir", str(tmp_path / "out")
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: source 'web': no file nobody/nothing, and no Hub dataset"
+    )
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line > YAML > default, and one clear line for every mistake."""
+
+import pytest
+import yaml
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.training.arguments import (
+    PretrainArguments,
+    ShardsArguments,
+    parse,
+    run_stage,
+    write_run_yaml,
+)
+
+
+FOLDERS = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(**values) -> str:
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return str(path)
+
+    return write
+
+
+def test_command_line_wins_over_yaml_wins_over_default(config) -> None:
+    """Each of the three levels fills what the one above leaves open."""
+    path = config(**FOLDERS, learning_rate="1e-4", max_steps=7, model_config={"hidden_size": 64})
+    arguments = parse(PretrainArguments, ["--config", path, "--max_steps", "9"])
+    assert (arguments.max_steps, arguments.learning_rate, arguments.save_steps) == (9, 1e-4, 500)
+    assert arguments.model_config == {"hidden_size": 64}
+
+
+def test_mappings_on_the_command_line_are_json(config) -> None:
+    """A mapping or list can be given without a YAML file."""
+    arguments = parse(
+        ShardsArguments,
+        ["--sources", '[{"name": "p", "path": "primer"}]', "--tokenizer", "t", "--output_dir", "o"],
+    )
+    assert arguments.sources == [{"name": "p", "path": "primer"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "extra", "message"),
+    [
+        ({**FOLDERS, "learning_rat": 1}, [], "learning_rat"),
+        ({"shards": "s", "tokenizer": "t"}, [], "output_dir is missing"),
+        (FOLDERS, ["--model_config", "{hidden"], "model_config must be JSON"),
+        ({**FOLDERS, "mixed_precision": "int3"}, [], "int3"),
+        ({**FOLDERS, "save_steps": 0}, [], "save_steps"),
+        ({**FOLDERS, "push_to_hub": True}, [], "hub_model_id"),
+    ],
+)
+def test_mistakes_are_user_errors(config, values, extra, message) -> None:
+    """The message names the key or value."""
+    with pytest.raises(UserError, match=message):
+        parse(PretrainArguments, ["--config", config(**values), *extra])
+
+
+def test_missing_and_broken_config_files_are_user_errors(tmp_path) -> None:
+    """A YAML that is not there, and one that is not YAML."""
+    with pytest.raises(UserError, match="not found"):
+        parse(PretrainArguments, ["--config", str(tmp_path / "none.yaml")])
+    (tmp_path / "broken.yaml").write_text("a: [1,")
+    with pytest.raises(UserError, match="not valid YAML"):
+        parse(PretrainArguments, ["--config", str(tmp_path / "broken.yaml")])
+
+
+def test_a_stage_turns_user_errors_into_one_line(monkeypatch, capsys) -> None:
+    """Exit status 2, the message on standard error, no traceback."""
+
+    def main(arguments) -> None:
+        raise UserError("shards: no folder s;\n give another")
+
+    monkeypatch.setattr("sys.argv", ["pretrain.py", *(f"--{key}={value}" for key, value in FOLDERS.items())])
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(main, PretrainArguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: shards: no folder s; give another\n"
+
+
+def test_run_yaml_holds_every_resolved_argument(tmp_path) -> None:
+    """What was used can be read back and used again as a config."""
+    arguments = PretrainArguments(**FOLDERS, model_config={"hidden_size": 64})
+    write_run_yaml(arguments, tmp_path)
+    again = parse(PretrainArguments, ["--config", str(tmp_path / "run.yaml")])
+    assert again == arguments

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a reward model on preference pairs, starting from the chat model, with TRL.
+
+    accelerate launch train/reward.py --config train/configs/demo/reward.yaml
+    scratch-gpt reward --config train/configs/demo/reward.yaml --learning_rate 3e-4 --output_dir runs/try
+
+Reads the folder of the sft stage; writes one folder: a model that gives a conversation one score, with run.yaml,
+log.jsonl and results/reward.json (held-out pairs ranked right, each kind of pair apart) beside the weights.
+"""
+
+from pathlib import Path
+
+import datasets
+from trl import RewardTrainer
+
+from scratch_gpt.data.conversations import preference_rows
+from scratch_gpt.evaluation.runner import print_table, write_result
+from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.posttraining import (
+    RewardArguments,
+    begin,
+    context_length,
+    load_chat_model,
+    save_stage,
+    train,
+)
+from scratch_gpt.training.rewards import pair_accuracy
+from scratch_gpt.training.rows import drop_long_rows, read_splits
+from scratch_gpt.training.telemetry import console
+
+
+def main(arguments: RewardArguments) -> None:
+    """The order of steps: model, pairs, trainer, (resume,) training, held-out accuracy, save."""
+    begin(arguments)
+    chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
+    arguments.max_length = context_length(chat_model, arguments.max_length)
+    pairs = drop_long_rows(
+        read_splits(preference_rows, arguments),
+        lambda row: [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]],
+        tokenizer,
+        arguments.max_length,
+    )
+
+    trainer = RewardTrainer(
+        model=arguments.model_name_or_path,  # given as a path, TRL puts a head with one score on the decoder
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(pairs["train"]),
+        eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
+        processing_class=tokenizer,
+    )
+    train(trainer, arguments, "reward")
+
+    metrics = pair_accuracy(trainer.model.eval(), tokenizer, pairs["test"], arguments.seed)
+    if trainer.is_world_process_zero():
+        write_result(
+            Path(arguments.output_dir) / "results" / "reward.json",
+            task="reward",
+            model=str(arguments.output_dir),
+            n=len(pairs["test"]),
+            metrics=metrics,
+            settings={"sources": arguments.sources, "max_length": arguments.max_length},
+            seed=arguments.seed,
+        )
+        print_table("held-out pairs ranked right", {"reward": metrics})
+    save_stage(trainer, tokenizer, arguments)
+    console.print(
+        f"wrote {arguments.output_dir}: AutoModelForSequenceClassification.from_pretrained opens it"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main, RewardArguments)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teach a base model to answer: supervised fine-tuning on conversations, with TRL.
+
+    accelerate launch train/sft.py --config train/configs/demo/sft.yaml
+    scratch-gpt sft --config train/configs/demo/sft.yaml --max_steps 20 --output_dir runs/try
+
+Reads the folder of the pretraining stage; writes one folder: a chat model with run.yaml and log.jsonl beside the
+weights. Only the assistant's tokens are learned.
+"""
+
+import datasets
+from trl import SFTTrainer
+
+from scratch_gpt.data.conversations import instruction_rows
+from scratch_gpt.evaluation.runner import load_model
+from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.posttraining import (
+    SFTArguments,
+    begin,
+    check_chat_format,
+    context_length,
+    make_chat_model,
+    save_stage,
+    train,
+)
+from scratch_gpt.training.rows import drop_long_rows, read_splits
+from scratch_gpt.training.telemetry import console
+
+
+def main(arguments: SFTArguments) -> None:
+    """The order of steps: model, rows, trainer, (resume,) training, save."""
+    begin(arguments)
+    model, tokenizer = load_model(arguments.model_name_or_path)
+    check_chat_format(tokenizer, arguments.model_name_or_path)
+    make_chat_model(model, tokenizer)
+
+    arguments.max_length = context_length(model, arguments.max_length)
+    rows = drop_long_rows(
+        read_splits(instruction_rows, arguments),
+        lambda row: [row["messages"]],
+        tokenizer,
+        arguments.max_length,
+    )
+
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(rows["train"]),
+        eval_dataset=datasets.Dataset.from_list(rows["dev"]),
+        processing_class=tokenizer,
+    )
+    train(trainer, arguments, "sft")
+    save_stage(trainer, tokenizer, arguments)
+    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
+
+
+if __name__ == "__main__":
+    run_stage(main, SFTArguments)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shards stage: tokenize the sources and pack them into blocks, for training and for validation.
+
+    accelerate launch train/shards.py --config train/configs/demo/shards.yaml
+    accelerate launch train/shards.py --tokenizer runs/tokenizer --output_dir runs/shards --sequence_length 256 \
+        --sources '[{"name": "book", "path": "data/book.txt"}]'
+
+Writes train/ and validation/, each with tokens.bin and manifest.json: present means complete.
+"""
+
+import os
+
+from rich.console import Console
+
+from scratch_gpt.data.shards import write_shards
+from scratch_gpt.training.arguments import ShardsArguments, run_stage
+
+
+def main(arguments: ShardsArguments) -> None:
+    """Write the shards and show what came out."""
+    # A launcher may have switched the tokenizer's threads off; this stage is nothing but tokenization.
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    console = Console()
+    for line in write_shards(arguments):
+        console.print(line, markup=False)
+
+
+if __name__ == "__main__":
+    run_stage(main, ShardsArguments)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenizer stage: learn a byte-level BPE vocabulary on a sample of the sources.
+
+    accelerate launch train/tokenizer.py --config train/configs/demo/tokenizer.yaml
+    accelerate launch train/tokenizer.py --output_dir runs/tokenizer --vocab_size 8192 \
+        --sources '[{"name": "book", "path": "data/book.txt"}]'
+
+Text is drawn in the proportions of the weights until `max_characters`, or until every source was read once. Writes
+tokenizer.json, tokenizer_config.json, chat_template.jinja and, last, run.yaml.
+"""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from scratch_gpt.data.folders import written_whole
+from scratch_gpt.data.mixture import Mixture
+from scratch_gpt.data.sources import BadRows, parse_sources, read_documents
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import encode_plain, train_tokenizer
+from scratch_gpt.training.arguments import TokenizerArguments, run_stage, write_run_yaml
+
+
+# The first characters of the text, on which the summary measures bytes per token.
+MEASURED_CHARACTERS = 1_000_000
+SAMPLE_TOKENS = 40
+
+CONTENTS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "run.yaml")
+
+
+def draw(mixture: Mixture, arguments: TokenizerArguments, measured: list[str]) -> Iterator[str]:
+    """Texts of the mixture, each cut to its cap, until the budget is spent; the first ones are kept in `measured`."""
+    drawn = 0
+    for _, document in mixture:
+        text = document[: min(arguments.max_document_characters, arguments.max_characters - drawn)]
+        drawn += len(text)
+        if drawn <= MEASURED_CHARACTERS or not measured:
+            measured.append(text)
+        yield text
+        if drawn >= arguments.max_characters:
+            return
+
+
+def main(arguments: TokenizerArguments) -> None:
+    """Read the sources, train, save, and show what came out."""
+    for name in ("max_characters", "max_document_characters"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"{name} must be at least 1, got {getattr(arguments, name)}")
+    sources = parse_sources(arguments.sources)  # type: ignore[arg-type]  # a list once the arguments are parsed
+    console = Console()
+    bad_rows = BadRows(arguments.on_bad_row)
+    mixture = Mixture(
+        sources, lambda source: read_documents(source, bad_rows, arguments.seed), stop="all_used_up"
+    )
+    measured: list[str] = []
+    with written_whole(str(arguments.output_dir), CONTENTS) as folder:
+        with console.status("training the tokenizer"):
+            tokenizer = train_tokenizer(draw(mixture, arguments, measured), arguments.vocab_size)
+        bad_rows.check()
+        tokenizer.save_pretrained(folder)
+        write_run_yaml(arguments, folder)
+
+    ids = encode_plain(tokenizer, measured)
+    bytes_per_token = sum(len(text.encode()) for text in measured) / sum(map(len, ids))
+    sample = "|".join(tokenizer.decode([token]) for token in ids[0][:SAMPLE_TOKENS])
+    console.print(
+        f"{len(tokenizer):,} tokens, {bytes_per_token:.2f} bytes of text per token, in {arguments.output_dir}"
+    )
+    console.print(f"a sample, cut in tokens: {sample!r}", markup=False)
+    for line in bad_rows.report():
+        console.print(line, markup=False)
+
+
+if __name__ == "__main__":
+    run_stage(main, TokenizerArguments)
