@@ -63,6 +63,10 @@ class EvalArguments:
             raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
         if self.split not in ("train", "dev", "test"):
             raise UserError(f"split must be train, dev or test, got {self.split!r}")
+        for name in ("limit", "max_new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
         for folder in self.model:
             check_folder(folder)
 

@@ -52,11 +52,17 @@ def bits_per_byte(
 
     Args:
         blocks: token ids, each of shape (T,), as `PackedBlocks` holds them.
+
+    Raises:
+        UserError: the blocks are longer than the model has positions.
     """
+    length, positions = len(blocks[0]), model.config.max_position_embeddings
+    if length > positions:
+        raise UserError(f"the blocks of text have {length} tokens, the model only {positions} positions")
     # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
     collate = PackedCollator(tokenizer.convert_tokens_to_ids(END_OF_TEXT), tokenizer.pad_token_id)
     lengths = torch.tensor(token_byte_lengths(tokenizer))
-    size = max(1, TOKENS_PER_BATCH // len(blocks[0]))
+    size = max(1, TOKENS_PER_BATCH // length)
     rows = []
     for start in range(0, len(blocks), size):
         batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
@@ -85,13 +91,11 @@ def shard_blocks(tokenizer: PreTrainedTokenizerBase, folder: str, limit: int | N
     """The first blocks of a shards folder.
 
     Raises:
-        UserError: no complete shards, none of them held out, or made with another tokenizer.
+        UserError: no complete shards, or made with another tokenizer.
     """
     blocks = PackedBlocks(folder)
     if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
         raise UserError(f"shards {folder} were made with another tokenizer than the model's")
-    if not len(blocks):
-        raise UserError(f"shards {folder} hold no block: raise validation_fraction in the shards stage")
     return [blocks[index] for index in range(len(blocks))[:limit]]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
 from scratch_gpt.errors import UserError
@@ -209,6 +210,7 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
 
 def run_stage(main: Callable[[Any], None], arguments_class: type) -> None:
     """Parse the command line and run one stage; a user's mistake becomes one line and exit status 2."""
+    disable_progress_bar()  # of transformers: one bar a stage, and that is ours
     try:
         main(parse(arguments_class))
     except (UserError, StrictDataclassError) as error:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -67,6 +68,23 @@ def clear_stale_checkpoints(output_dir: Path) -> None:
         )
     for old in checkpoints:
         shutil.rmtree(old)
+
+
+def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
+    """Let the state hold everything but the weights: these stand in the checkpoint as an ordinary model, once."""
+
+    def before_save(models: list[PreTrainedModel], weights: list[dict[str, Any]], folder: str) -> None:
+        weights.clear()
+
+    def before_load(models: list[PreTrainedModel], folder: str) -> None:
+        for model in models:
+            unwrapped = accelerator.unwrap_model(model)
+            saved = type(unwrapped).from_pretrained(Path(folder).parent)
+            unwrapped.load_state_dict(saved.state_dict())
+        models.clear()
+
+    accelerator.register_save_state_pre_hook(before_save)
+    accelerator.register_load_state_pre_hook(before_load)
 
 
 def save_checkpoint(

@@ -7,7 +7,6 @@ settings here are for models a hundred times smaller, and the recipes in `train/
 
 import dataclasses
 import shutil
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +18,12 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, set_seed
-from rich.progress import Progress
 from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
 )
 from trl import GRPOConfig, RewardConfig, RLOOConfig, SFTConfig
 
@@ -41,11 +38,9 @@ from scratch_gpt.training.checkpoints import (
     list_checkpoints,
     save_model_folder,
 )
-from scratch_gpt.training.telemetry import RunLog, progress_bar
+from scratch_gpt.training.stage_log import StageLog
+from scratch_gpt.training.telemetry import RunLog, console, progress_bar
 
-
-# What Trainer and TRL tell besides the measures of the training.
-BOOKKEEPING = ("epoch", "num_tokens", "num_input_tokens_seen", "step_time", "runtime", "per_second")
 
 # Settings that follow from the others.
 DERIVED = ("include_num_input_tokens_seen", "generation_batch_size")
@@ -76,6 +71,10 @@ class PosttrainingArguments(SourcesArguments):
     )
     dataloader_pin_memory: bool = field(
         default=False, metadata={"help": "Pinned memory, for copies to a GPU."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Search for weights without gradient, for several processes: here is none."},
     )
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept; older ones are removed."}
@@ -144,6 +143,9 @@ class RewardArguments(PosttrainingArguments, RewardConfig):
         default=None,
         metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
     )
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
+    )
 
 
 @dataclass
@@ -154,7 +156,9 @@ class RLHFArguments(PosttrainingArguments, RLOOConfig):
     algorithm: str = field(default="rloo", metadata={"help": "rloo or grpo."})
     shards: str | None = field(
         default=None,
-        metadata={"help": "Folder of the shards stage: bits per byte before and after are measured on it."},
+        metadata={
+            "help": "Held-out blocks, such as shards/validation: measure bits per byte before and after."
+        },
     )
     max_eval_prompts: int = field(
         default=256, metadata={"help": "Held-out prompts of the comparison, at most."}
@@ -199,8 +203,9 @@ class RLHFArguments(PosttrainingArguments, RLOOConfig):
 
 
 def begin(arguments: PosttrainingArguments) -> None:
-    """Seed every random choice, and leave the terminal to our own progress bar."""
+    """Seed every random choice, and leave the terminal to our own lines, told by the main process alone."""
     set_seed(arguments.seed)
+    console.quiet = not PartialState().is_main_process
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 asks transformers 5.23 by the old name.
@@ -263,71 +268,6 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     if max_length is not None and max_length > positions:
         raise UserError(f"max_length {max_length} is longer than the model's context of {positions} tokens")
     return max_length or positions
-
-
-class StageLog(TrainerCallback):
-    """Writes `log.jsonl` and moves the progress bar; with `monitor`, measures every `monitor_steps` steps.
-
-    Seconds are those inside training steps, generating answers included; evaluating and saving are not counted.
-    """
-
-    def __init__(
-        self,
-        log: RunLog,
-        bar: Progress,
-        stage: str,
-        monitor: Callable[[], dict[str, float]] | None,
-        monitor_steps: int,
-    ) -> None:
-        self.log, self.bar, self.monitor, self.monitor_steps = log, bar, monitor, monitor_steps
-        self.task = bar.add_task(stage, total=None, status="")
-        rows = log.rows()
-        self.elapsed_seconds = self.logged_seconds = rows[-1]["elapsed_seconds"] if rows else 0.0
-        self.logged_tokens = 0
-        self.step_started = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
-        self.logged_tokens = state.num_input_tokens_seen
-        if state.global_step == 0:
-            self._monitor(state)
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.step_started = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.elapsed_seconds += time.perf_counter() - self.step_started
-        self.bar.update(self.task, completed=state.global_step)
-        if state.global_step % self.monitor_steps == 0 or state.global_step == state.max_steps:
-            self._monitor(state)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-        measures = {name: value for name, value in logs.items() if not name.endswith(BOOKKEEPING)}
-        if not state.is_world_process_zero:
-            return
-        if "eval_loss" in logs:
-            self.log.write(step=state.global_step, elapsed_seconds=self.elapsed_seconds, **measures)
-        elif "loss" in logs:
-            tokens, seconds = state.num_input_tokens_seen, self.elapsed_seconds
-            speed = (tokens - self.logged_tokens) / (seconds - self.logged_seconds)
-            self.logged_tokens, self.logged_seconds = tokens, seconds
-            head = {name: measures.pop(name) for name in ("loss", "learning_rate", "grad_norm")}
-            self.log.write(
-                step=state.global_step,
-                tokens=tokens,
-                **head,
-                tokens_per_second=speed,
-                elapsed_seconds=seconds,
-                **measures,
-            )
-            name = "reward" if "reward" in logs else "loss"
-            self.bar.update(self.task, status=f"{name} {logs[name]:.3f}  {speed:,.0f} tokens/s")
-
-    def _monitor(self, state: Any) -> None:
-        if self.monitor is not None:
-            measures = self.monitor()
-            if state.is_world_process_zero:
-                self.log.write(step=state.global_step, elapsed_seconds=self.elapsed_seconds, **measures)
 
 
 def find_start(arguments: PosttrainingArguments) -> Path | None:

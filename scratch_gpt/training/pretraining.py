@@ -22,7 +22,11 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 from scratch_gpt.training.arguments import PretrainArguments
-from scratch_gpt.training.checkpoints import STATE_FOLDER, save_checkpoint
+from scratch_gpt.training.checkpoints import (
+    STATE_FOLDER,
+    keep_weights_in_model_folder,
+    save_checkpoint,
+)
 from scratch_gpt.training.hardware import Hardware, choose_hardware
 from scratch_gpt.training.optimization import warmup_stable_decay
 from scratch_gpt.training.telemetry import RunLog, progress_bar
@@ -188,6 +192,7 @@ class Pretraining:
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        keep_weights_in_model_folder(accelerator)
         self.byte_lengths = torch.tensor(token_byte_lengths(tokenizer), device=accelerator.device)
         num_eval_blocks = min(len(validation_blocks), arguments.max_eval_blocks)
         self.validation_batches = accelerator.prepare(

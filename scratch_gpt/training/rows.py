@@ -67,19 +67,20 @@ def drop_long_rows(
 ) -> dict[str, list[Row]]:
     """Leave out the rows of which a conversation has more than `max_length` tokens, and say how many.
 
+    The others get the tokens of their longest conversation as `length`, by which Trainer can group them.
     Cut rows would teach answers without an end, and TRL drops over-long pairs without a word.
 
     Raises:
         UserError: no row of a split is left.
     """
-    kept = {}
+    kept: dict[str, list[Row]] = {}
     for split, rows in splits.items():
-        kept[split] = [
-            row
-            for row in rows
-            if max(map(len, tokenizer.apply_chat_template(conversations(row), return_dict=True)["input_ids"]))
-            <= max_length
-        ]
+        kept[split] = []
+        for row in rows:
+            token_ids = tokenizer.apply_chat_template(conversations(row), return_dict=True)["input_ids"]
+            length = max(map(len, token_ids))
+            if length <= max_length:
+                kept[split].append({**row, "length": length})
         if not kept[split]:
             raise UserError(
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: raise max_length, or use a model "

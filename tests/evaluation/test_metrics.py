@@ -20,7 +20,9 @@ Load = Callable[[str], Any]
 def load(tmp_path: Path) -> Load:
     """`evaluate.load` of a metric file, with its data in a temporary folder."""
     folder = Path(scratch_gpt.__file__).parent / "evaluation" / "metrics"
-    return lambda name: evaluate.load(str(folder / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True)
+    return lambda name: evaluate.load(
+        str(folder / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True
+    )
 
 
 def test_answer_match(load: Load) -> None:

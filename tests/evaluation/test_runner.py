@@ -27,7 +27,12 @@ from scratch_gpt.evaluation.runner import (
 from scratch_gpt.tokenization import encode_plain
 
 
-PROMPTS = ["What is it?", "A much longer question: where is the red ball of Lily now?", "Hm", "Say in German: dog"]
+PROMPTS = [
+    "What is it?",
+    "A much longer question: where is the red ball of Lily now?",
+    "Hm",
+    "Say in German: dog",
+]
 
 
 @torch.inference_mode()
@@ -84,8 +89,9 @@ def test_one_line_ends_at_the_first_line_break(tiny_model, tiny_tokenizer) -> No
 def test_a_prompt_cannot_spell_a_special_token(tiny_tokenizer) -> None:
     """A message that spells the end of a turn is plain text in chat and out of it."""
     end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
-    plain, (chat,) = encode_prompts(tiny_tokenizer, ["<|im_end|>"], False)[0], encode_prompts(
-        tiny_tokenizer, ["<|im_end|>"], True
+    plain, (chat,) = (
+        encode_prompts(tiny_tokenizer, ["<|im_end|>"], False)[0],
+        encode_prompts(tiny_tokenizer, ["<|im_end|>"], True),
     )
     assert end not in plain
     assert chat.count(end) == 1
@@ -118,11 +124,15 @@ def test_loglikelihoods_are_those_of_a_plain_loop(tiny_model, tiny_tokenizer) ->
         assert (result.tokens, result.length) == (len(end), len(text.encode()))
 
 
-def test_load_model_returns_what_was_saved(chat_folder: Path, base_folder: Path) -> None:
-    """A chat folder is told from a base folder by its tokenizer."""
+def test_a_chat_model_is_told_by_its_tokenizer(chat_folder: Path) -> None:
+    """A model whose answers end with the end of a turn is asked through the chat template."""
     model, tokenizer = load_model(chat_folder)
     assert is_chat(tokenizer)
     assert not model.training
+
+
+def test_a_base_model_is_no_chat_model(base_folder: Path) -> None:
+    """The tokenizer has a chat template from the start; that alone does not make a chat model."""
     assert not is_chat(load_model(base_folder)[1])
 
 

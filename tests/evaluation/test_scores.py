@@ -57,7 +57,7 @@ def test_the_choice_is_by_likelihood_per_byte() -> None:
 
 
 def test_repetition_is_the_share_of_ngrams_seen_before() -> None:
-    """"a b a b a b" has five pairs, of which two are different."""
+    """ "a b a b a b" has five pairs, of which two are different."""
     assert scores.repetition("a b a b A b", 2) == pytest.approx(1 - 2 / 5)
     assert scores.repetition("a b c", 4) == 0.0
 

@@ -32,7 +32,10 @@ def test_the_first_reference_of_every_example_is_right(name: str) -> None:
     """The model answer gets the full main score in its own task, the other answers' chance level is below."""
     task = TASKS[name]
     examples = task.examples("test")
-    answers = [example.choices[example.label] if task.by_likelihood else example.references[0] for example in examples]
+    answers = [
+        example.choices[example.label] if task.by_likelihood else example.references[0]
+        for example in examples
+    ]
     main, value = next(iter(task.mean_scores(answers, examples).items()))
     assert value == 1.0
     assert 0.0 <= task.chance(task, examples)[main] < 0.5
@@ -62,7 +65,12 @@ def test_translations_continue_a_pair() -> None:
 
 def test_the_majority_answer_is_given_every_time() -> None:
     """Two of four questions accept "red"."""
-    examples = [question("a", "red"), question("b", "blue", "red"), question("c", "green"), question("d", "blue hat")]
+    examples = [
+        question("a", "red"),
+        question("b", "blue", "red"),
+        question("c", "green"),
+        question("d", "blue hat"),
+    ]
     assert majority_answer(Task("t", lambda split: examples, score_answer), examples)["exact_match"] == 0.5
 
 

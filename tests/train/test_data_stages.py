@@ -42,7 +42,22 @@ def run(name, config, tmp_path):
 def corpus(tmp_path):
     """Three sources: text, JSON lines (zipped) with one bad row, and the primer."""
     generator = random.Random(0)
-    words = ["the", "cat", "saw", "a", "small", "red", "house", "near", "the", "old", "river", "and", "went", "home"]
+    words = [
+        "the",
+        "cat",
+        "saw",
+        "a",
+        "small",
+        "red",
+        "house",
+        "near",
+        "the",
+        "old",
+        "river",
+        "and",
+        "went",
+        "home",
+    ]
     texts = [f"{number}. " + " ".join(generator.choices(words, k=40)) for number in range(300)]
     (tmp_path / "book.txt").write_text("\n\n".join(texts), encoding="utf-8")
     rows = "".join(json.dumps({"body": text.upper()}) + "\n" for text in texts) + "{broken\n"
@@ -95,11 +110,9 @@ def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
 def test_tokenizer_stage_bounds_its_text(tmp_path):
     """A document counts with its first characters only, and drawing stops at the budget."""
     module = stage("tokenizer")
-    arguments = parse(
-        module.TokenizerArguments,
-        ["--sources", '[{"name": "p", "path": "primer"}]', "--output_dir", "out"]
-        + ["--max_characters", "25", "--max_document_characters", "10"],
-    )
+    options = {"sources": '[{"name": "p", "path": "primer"}]', "output_dir": "out"}
+    options |= {"max_characters": "25", "max_document_characters": "10"}
+    arguments = parse(module.TokenizerArguments, [f"--{name}={value}" for name, value in options.items()])
     measured = []
     texts = module.draw([(None, "a" * 30)] * 9, arguments, measured)
     assert list(texts) == ["a" * 10, "a" * 10, "a" * 5]

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark scripts, run as a user runs them, on a tiny untrained model."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import scratch_gpt
+from scratch_gpt.evaluation import qa
+from scratch_gpt.training.arguments import parse, run_stage
+
+
+ROOT = Path(scratch_gpt.__file__).parents[1]
+ARGUMENTS = {"qa": "QAArguments", "translation": "TranslationArguments", "generation": "GenerationArguments"}
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"eval_{name}", ROOT / "eval" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str, *args: str) -> None:
+    script = load_script(name)
+    script.main(parse(getattr(script, ARGUMENTS[name]), list(args)))
+
+
+def read(folder: Path, name: str) -> dict:
+    return json.loads((folder / "results" / f"{name}.json").read_text())
+
+
+def test_qa_answers_all_tasks(chat_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The config's tasks are asked; every metric has a value, an interval around it and a chance level or none."""
+    config = str(ROOT / "eval/configs/qa.yaml")
+    run("qa", "--config", config, "--model", str(chat_folder), "--limit", "4", "--max_new_tokens", "4")
+    result = read(chat_folder, "qa")
+    assert result["task"] == "qa"
+    assert result["n"] == 16
+    names = {"facts/exact_match", "facts/asks_on", "choices/accuracy", "sums/last_number", "reading/f1"}
+    assert names <= set(result["metrics"])
+    for metric in result["metrics"].values():
+        assert set(metric) == {"value", "ci95", "chance"}
+        assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1]
+    output = capsys.readouterr().out
+    assert all(name in output for name in names)
+
+
+def test_the_same_seed_gives_the_same_result(base_folder: Path, tmp_path: Path) -> None:
+    """Two runs at temperature 1 write the same file."""
+    files = []
+    for name in ("one.json", "two.json"):
+        settings = ["--tasks", "facts", "--limit", "4", "--temperature", "1", "--max_new_tokens", "8"]
+        run("qa", "--model", str(base_folder), "--output", str(tmp_path / name), *settings)
+        files.append((tmp_path / name).read_text())
+    assert files[0] == files[1]
+
+
+def test_qa_takes_a_users_file(base_folder: Path, tmp_path: Path) -> None:
+    """A file of sums is scored by the last number; its tasks are not mixed with those of the embedded corpus."""
+    file = tmp_path / "sums.jsonl"
+    file.write_text(
+        '{"question": "1 + 1?", "answer": "So #### 2"}\n{"question": "1 + 2?", "answer": "#### 3"}\n'
+    )
+    sources = json.dumps([{"name": "gsm", "path": str(file)}])
+    settings = ["--sources", sources, "--score", "number", "--max_new_tokens", "4"]
+    run("qa", "--model", str(base_folder), *settings)
+    result = read(base_folder, "qa")
+    assert set(result["metrics"]) == {"gsm/last_number", "gsm/asks_on"}
+    assert result["metrics"]["gsm/last_number"]["chance"] == 0.5
+    assert result["settings"]["examples"] == {"gsm": 2}
+
+
+def test_translation_of_the_corpus_and_of_a_users_file(
+    chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's sentences are put in the instruction, and copying them is the baseline."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"en": "the hat", "de": "the hat"}\n{"en": "a dog", "de": "ein Hund"}\n')
+    sources = json.dumps([{"name": "mine", "path": str(file), "columns": {"source": "en", "target": "de"}}])
+    asked: list[str] = []
+    real = qa.generate_answers
+
+    def generate(model, tokenizer, prompts, **settings):
+        asked.extend(prompts)
+        return real(model, tokenizer, prompts, **settings)
+
+    monkeypatch.setattr(qa, "generate_answers", generate)
+    settings = [
+        "--sources",
+        sources,
+        "--instruction",
+        "In German: {source}",
+        "--tasks",
+        "translation",
+        "--limit",
+        "2",
+    ]
+    run("translation", "--model", str(chat_folder), "--max_new_tokens", "4", *settings)
+    result = read(chat_folder, "translation")
+    assert asked[2:] == ["In German: the hat", "In German: a dog"]
+    assert result["metrics"]["mine/exact_match"]["chance"] == 0.5
+    assert {"translation/bleu", "translation/chrf", "mine/bleu"} <= set(result["metrics"])
+    assert result["settings"]["signatures"]["mine/bleu"].startswith("nrefs:1|")
+
+
+def test_generation_measures_text_and_stories(base_folder: Path, tmp_path: Path) -> None:
+    """Bits per byte of a user's text, and endings of stories where they are asked for."""
+    (tmp_path / "book.txt").write_text("The dog sleeps.\n\nThe cat drinks milk.\n")
+    sources = json.dumps([{"name": "book", "path": str(tmp_path / "book.txt")}])
+    run("generation", "--model", str(base_folder), "--sources", sources)
+    assert set(read(base_folder, "generation")["metrics"]) == {"book/bits_per_byte"}
+    run(
+        "generation",
+        "--model",
+        str(base_folder),
+        "--tasks",
+        "stories",
+        "--limit",
+        "3",
+        "--max_new_tokens",
+        "4",
+    )
+    assert {"stories/greedy_coherence", "stories/sampled_distinct_2"} <= set(
+        read(base_folder, "generation")["metrics"]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+def test_the_shipped_configs_are_understood(name: str, base_folder: Path) -> None:
+    """Every key of a benchmark's two configs is known, and every task in them exists."""
+    script = load_script(name)
+    for config in (f"{name}.yaml", f"{name}_file.yaml"):
+        path = ROOT / "eval" / "configs" / config
+        arguments = parse(
+            getattr(script, ARGUMENTS[name]), ["--config", str(path), "--model", str(base_folder)]
+        )
+        declared = yaml.safe_load(path.read_text())
+        assert {key: getattr(arguments, key) for key in declared} == declared
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("qa", ["--model", "gone"], "no model in gone"),
+        ("qa", ["--tasks", "riddles"], "unknown task 'riddles'; known tasks: facts, choices, sums, reading"),
+        ("qa", ["--score", "points"], "score must be answer or number, got 'points'"),
+        ("qa", ["--sources", '[{"name": "x", "path": "gone.jsonl"}]'], "file gone.jsonl not found"),
+        ("translation", ["--instruction", "Translate:"], "instruction must hold {source}"),
+        ("generation", ["--shards", "gone"], "no complete shards in gone"),
+    ],
+)
+def test_a_users_mistake_is_one_line(
+    name: str,
+    args: list[str],
+    message: str,
+    base_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit status 2, one line on standard error, no traceback, no result file."""
+    script = load_script(name)
+    model = [] if "--model" in args else ["--model", str(base_folder)]
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *model, *args])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(script.main, getattr(script, ARGUMENTS[name]))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1]
+    assert lines[-1].startswith("error: ")
+    assert not (base_folder / "results").exists()

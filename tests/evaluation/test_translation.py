@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Translation scores against sacreBLEU's own functions."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import sacrebleu
+
+from scratch_gpt.data.example import Example
+from scratch_gpt.evaluation import translation
+from scratch_gpt.evaluation.benchmark import EvalArguments
+from scratch_gpt.evaluation.runner import bootstrap_ci
+from scratch_gpt.evaluation.task import Task, score_translation
+
+
+PREDICTIONS = [
+    "der kleine Hund schläft hier gern",
+    "eine alte Katze trinkt viel Milch",
+    "das rote Haus steht dort",
+]
+REFERENCES = [
+    ("der kleine Hund schläft gern hier", "der kleine Hund schläft hier gern"),
+    ("eine alte Katze trinkt Milch",),
+    ("das rote Haus steht dort",),
+]
+# sacreBLEU's layout: one list for each number of the reference, None where a sentence has fewer
+STREAMS = [[row[0] for row in REFERENCES], [REFERENCES[0][1], None, None]]
+EXPECTED = {
+    "bleu": sacrebleu.corpus_bleu(PREDICTIONS, STREAMS).score,
+    "chrf": sacrebleu.corpus_chrf(PREDICTIONS, STREAMS).score,
+}
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_summed_statistics_give_the_corpus_score(name: str) -> None:
+    """Sentences may have different numbers of references; sums of statistics score as the corpus does."""
+    metric = translation.corpus_metrics()[name]
+    statistics = translation.sentence_statistics(metric, PREDICTIONS, REFERENCES)
+    assert len(statistics) == 3
+    assert translation.corpus_score(metric, statistics) == pytest.approx(EXPECTED[name])
+    assert translation.corpus_score(metric, statistics.sum(axis=0)) == pytest.approx(EXPECTED[name])
+
+
+def test_models_are_compared_to_copying(monkeypatch, tiny_model, tiny_tokenizer, base_folder) -> None:
+    """Each score with its interval; the chance level is what the source sentences score."""
+    sources = ["the small dog", "an old cat", "das rote Haus steht dort"]
+    examples = [
+        Example(source, references, "test", source)
+        for source, references in zip(sources, REFERENCES, strict=True)
+    ]
+    monkeypatch.setattr(translation, "predict", lambda *arguments: PREDICTIONS)
+    metrics = translation.evaluate_translation(
+        tiny_model,
+        tiny_tokenizer,
+        Task("pairs", lambda split: examples, score_translation),
+        examples,
+        EvalArguments(model=[str(base_folder)]),
+    )
+    for name, expected in EXPECTED.items():
+        metric = metrics[f"pairs/{name}"]
+        assert metric.value == pytest.approx(expected)
+        assert metric.ci95[0] < expected < metric.ci95[1] + 1e-9
+    assert metrics["pairs/bleu"].chance == pytest.approx(sacrebleu.corpus_bleu(sources, STREAMS).score)
+    assert metrics["pairs/exact_match"].value == pytest.approx(2 / 3)
+    assert metrics["pairs/exact_match"].chance == pytest.approx(1 / 3)
+
+
+def test_the_interval_is_that_of_corpora_drawn_again() -> None:
+    """Resampling statistics equals resampling sentences and scoring each corpus anew."""
+    metric = translation.corpus_metrics()["bleu"]
+    statistics = translation.sentence_statistics(metric, PREDICTIONS, REFERENCES)
+    low, high = bootstrap_ci(statistics, 5, partial(translation.corpus_score, metric), resamples=50)
+    random = np.random.default_rng(5)
+    drawn = [random.integers(3, size=3) for _ in range(50)]
+    scores = [
+        sacrebleu.corpus_bleu(
+            [PREDICTIONS[i] for i in rows], [[stream[i] for i in rows] for stream in STREAMS]
+        ).score
+        for rows in drawn
+    ]
+    assert (low, high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])))
+
+
+def test_signatures_tell_how_scores_were_made() -> None:
+    """One signature a score, with the number of references and the version of sacreBLEU."""
+    examples = {"pairs": [Example("x", ("a b", "c"), "test", "x")]}
+    signatures = translation.signatures(examples)
+    assert set(signatures) == {"pairs/bleu", "pairs/chrf"}
+    assert signatures["pairs/bleu"].startswith("nrefs:2|case:mixed|")
+    assert sacrebleu.__version__ in signatures["pairs/chrf"]

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sft, reward and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.training.arguments import parse
+from scratch_gpt.training.posttraining import RewardArguments, RLHFArguments, SFTArguments
+from scratch_gpt.training.telemetry import RunLog
+
+
+TRAIN_FOLDER = Path(__file__).parents[2] / "train"
+ARGUMENTS = {"sft": SFTArguments, "reward": RewardArguments, "rlhf": RLHFArguments}
+ROW_KEYS = ["step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"]
+MODEL_FILES = {
+    "model.safetensors",
+    "config.json",
+    "configuration_scratch_gpt.py",
+    "modeling_scratch_gpt.py",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "log.jsonl",
+    "run.yaml",
+}
+
+
+def run(stage: str, **settings: Any) -> None:
+    """Call the stage's main as its command line would."""
+    spec = importlib.util.spec_from_file_location(f"stage_{stage}", TRAIN_FOLDER / f"{stage}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    words = [
+        word
+        for name, value in settings.items()
+        for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
+    ]
+    module.main(parse(ARGUMENTS[stage], words))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return [{"name": "mine", "path": str(path)}]
+
+
+@pytest.fixture
+def instruction_source(tmp_path: Path) -> list[dict[str, str]]:
+    """40 short questions with answers, in a file."""
+    rows = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
+    return write_rows(tmp_path / "instructions.jsonl", rows)
+
+
+@pytest.fixture
+def preference_source(tmp_path: Path) -> list[dict[str, str]]:
+    """40 pairs of two kinds, in a file."""
+    rows = [
+        {
+            "prompt": f"What is {n} plus one?",
+            "chosen": f"It is {n + 1}.",
+            "rejected": "Go away.",
+            "kind": ("rude", "wrong")[n % 2],
+        }
+        for n in range(40)
+    ]
+    source = write_rows(tmp_path / "preferences.jsonl", rows)
+    return [{**source[0], "columns": {"kind": "kind"}}]
+
+
+@pytest.fixture
+def reward_folder(chat_folder: Path, tmp_path: Path) -> Path:
+    """A reward model with the chat model's tokenizer, not trained."""
+    folder = tmp_path / "reward"
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=1)
+    torch.nn.init.normal_(model.score.weight, std=1.0)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(chat_folder).save_pretrained(folder)
+    return folder
+
+
+SMALL: dict[str, Any] = {"logging_steps": 1, "warmup_steps": 1, "held_out_fraction": 0.2}
+
+
+@pytest.fixture
+def sft(base_folder: Path, instruction_source: list[dict[str, str]]) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(base_folder),
+        "sources": instruction_source,
+        "per_device_train_batch_size": 8,
+    }
+    return lambda **more: run("sft", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
+def reward(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "sources": preference_source,
+        "per_device_train_batch_size": 8,
+    }
+    return lambda **more: run("reward", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
+def rlhf(chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "reward_model": str(reward_folder),
+        "sources": [{"name": "primer", "path": "primer"}],
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 6,
+        "max_eval_prompts": 6,
+        "mask_truncated_completions": "false",  # an untrained model hardly ever finishes
+        "eval_steps": 2,
+    }
+    return lambda **more: run("rlhf", **{**settings, **SMALL, **more})
+
+
+def rows_with(folder: Path, key: str) -> list[dict[str, Any]]:
+    return [row for row in RunLog(folder / "log.jsonl").rows() if key in row]
+
+
+def changed_everywhere(before: torch.nn.Module, after: torch.nn.Module) -> bool:
+    """Whether no parameter that both models have is as it was."""
+    old, new = dict(before.named_parameters()), dict(after.named_parameters())
+    shared = old.keys() & new.keys()
+    assert len(shared) > 20
+    return all(not torch.equal(old[name], new[name]) for name in shared)
+
+
+def test_sft_writes_a_chat_model(sft: Callable[..., None], base_folder: Path, tmp_path: Path) -> None:
+    """sft leaves a complete folder that loads, ends answers with <|im_end|>, and has learned in every weight."""
+    output = tmp_path / "out"
+    sft(output_dir=str(output), max_steps=3)
+    files = {path.name for path in output.iterdir()}
+    assert files == MODEL_FILES | {"generation_config.json", "checkpoint-3"}
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(output), AutoTokenizer.from_pretrained(output)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids(
+        ["<|im_end|>", "<|endoftext|>"]
+    )
+    assert model.config.use_cache
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(base_folder), model)
+    AutoTokenizer.from_pretrained(output / "checkpoint-3").apply_chat_template(
+        [{"role": "user", "content": "Hi"}]
+    )
+    assert AutoModelForCausalLM.from_pretrained(output / "checkpoint-3").config.use_cache
+
+
+def test_sft_logs_what_programs_read(sft: Callable[..., None], tmp_path: Path) -> None:
+    """log.jsonl has one training row a step with the fixed keys first, and an evaluation row; tokens add up."""
+    output = tmp_path / "out"
+    sft(output_dir=str(output), max_steps=3)
+    training = rows_with(output, "loss")
+    assert [row["step"] for row in training] == [1, 2, 3]
+    assert list(training[0])[: len(ROW_KEYS)] == ROW_KEYS
+    assert 0 < training[0]["tokens"] < training[1]["tokens"]
+    assert "mean_token_accuracy" in training[0]
+    (evaluation,) = rows_with(output, "eval_loss")
+    assert evaluation["step"] == 3
+    assert evaluation["elapsed_seconds"] == training[-1]["elapsed_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
+        ("reward", {}),
+        ("rlhf", {}),
+    ],
+)
+def test_resuming_gives_the_same_run(
+    stage: str, more: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A run that was stopped after step 4 of 6 goes on from there, to the losses and weights of a straight run."""
+    call = request.getfixturevalue(stage)
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    call(output_dir=str(straight), max_steps=6, save_steps=4, **more)
+    shutil.copytree(straight, resumed)
+    shutil.rmtree(resumed / "checkpoint-6")
+    (resumed / "checkpoint-5").mkdir()  # a checkpoint that was being written
+    (resumed / "run.yaml").unlink()
+    (resumed / "model.safetensors").unlink()
+    call(output_dir=str(resumed), max_steps=6, save_steps=4, resume_from_checkpoint="latest", **more)
+    before, after = rows_with(straight, "loss"), rows_with(resumed, "loss")
+    assert after[:4] == before[:4]  # with their times: these steps were not taken again
+    assert after[4]["elapsed_seconds"] > after[3]["elapsed_seconds"]
+    for key in ("step", "loss", "grad_norm", "tokens", "learning_rate"):
+        assert [row[key] for row in after] == [row[key] for row in before]
+    assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+    assert not (resumed / "checkpoint-5").exists()
+
+
+def test_an_unfinished_run_is_not_overwritten(sft: Callable[..., None], tmp_path: Path) -> None:
+    """Starting afresh in the folder of an unfinished run is refused; `latest` in a finished one starts afresh."""
+    output = tmp_path / "out"
+    sft(output_dir=str(output), max_steps=2)
+    sft(output_dir=str(output), max_steps=1, resume_from_checkpoint="latest")
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert [row["step"] for row in rows_with(output, "loss")] == [1]
+    (output / "run.yaml").unlink()
+    with pytest.raises(UserError, match="unfinished run"):
+        sft(output_dir=str(output), max_steps=2)
+
+
+def test_reward_writes_a_scoring_model(
+    reward: Callable[..., None], chat_folder: Path, tmp_path: Path
+) -> None:
+    """reward leaves a one-score model and a result file with the accuracy of each kind of pair."""
+    output = tmp_path / "out"
+    reward(output_dir=str(output), max_steps=3)
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {"results", "checkpoint-3"}
+    model = AutoModelForSequenceClassification.from_pretrained(output)
+    assert model.config.num_labels == 1
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(chat_folder), model)
+    assert model.score.weight.abs().sum() > 0
+    result = json.loads((output / "results" / "reward.json").read_text())
+    assert result["task"] == "reward"
+    assert set(result["metrics"]) == {"accuracy", "accuracy/rude", "accuracy/wrong"}
+    assert all(metric["chance"] == 0.5 and len(metric["ci95"]) == 2 for metric in result["metrics"].values())
+    assert {"accuracy", "margin"} <= set(rows_with(output, "loss")[0])
+
+
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_rlhf_writes_an_aligned_model(
+    algorithm: str, rlhf: Callable[..., None], chat_folder: Path, tmp_path: Path
+) -> None:
+    """rlhf leaves a chat model, a log with reward, KL and the watched gold score, and the comparison before and after."""
+    output = tmp_path / "out"
+    rlhf(output_dir=str(output), max_steps=3, algorithm=algorithm)
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {
+        "generation_config.json",
+        "results",
+        "checkpoint-3",
+    }
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(chat_folder), model)
+    assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
+    training = rows_with(output, "loss")
+    assert [row["step"] for row in training] == [1, 2, 3]
+    assert {"reward", "kl", "rewards/finished/mean", *ROW_KEYS} <= set(training[0])
+    assert [row["step"] for row in rows_with(output, "eval_gold")] == [0, 2, 3]
+    metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
+    for measure in ("gold", "gold_win_rate", "reward", "finished", "length", "repetition", "distinct_2"):
+        for decoding in ("temperature_1", "greedy"):
+            assert {f"sft/{decoding}/{measure}", f"aligned/{decoding}/{measure}"} <= set(metrics)
+    assert metrics["sft/temperature_1/kl"]["value"] == 0.0
+    assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
+
+
+def test_rlhf_takes_questions_from_a_file(
+    rlhf: Callable[..., None], instruction_source: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """With a file of instructions there is no gold score, and everything else is measured."""
+    output = tmp_path / "out"
+    rlhf(output_dir=str(output), max_steps=1, sources=instruction_source)
+    metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
+    assert "aligned/greedy/reward" in metrics
+    assert not any("gold" in name for name in metrics)
+    assert rows_with(output, "eval_finished") and not rows_with(output, "eval_gold")
+
+
+def test_stages_refuse_what_is_not_theirs(
+    sft: Callable[..., None],
+    reward: Callable[..., None],
+    rlhf: Callable[..., None],
+    base_folder: Path,
+    chat_folder: Path,
+    reward_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """A missing folder, a reward model for sft, a base model for reward, a chat model as reward model: one clear line."""
+    output = str(tmp_path / "out")
+    with pytest.raises(UserError, match="no model in"):
+        sft(output_dir=output, model_name_or_path=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="no causal language model"):
+        sft(output_dir=output, model_name_or_path=str(reward_folder))
+    with pytest.raises(UserError, match="is a base model"):
+        reward(output_dir=output, model_name_or_path=str(base_folder))
+    with pytest.raises(UserError, match="is no reward model"):
+        rlhf(output_dir=output, reward_model=str(chat_folder))
+    with pytest.raises(UserError, match="longer than the model's context"):
+        sft(output_dir=output, max_length=1000)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reward model's scores and checks, and the rule on token ids."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import train_tokenizer
+from scratch_gpt.training import rewards
+from scratch_gpt.training.rewards import FinishedReward, load_reward_model, pair_accuracy, score_conversations
+
+
+def turns(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+@pytest.fixture
+def reward_folder(chat_folder: Path, tmp_path: Path) -> Path:
+    """A reward model with the chat model's tokenizer."""
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=1)
+    torch.nn.init.normal_(model.score.weight, std=1.0)
+    model.save_pretrained(tmp_path / "reward")
+    AutoTokenizer.from_pretrained(chat_folder).save_pretrained(tmp_path / "reward")
+    return tmp_path / "reward"
+
+
+def test_finished_is_judged_on_token_ids() -> None:
+    """Either stop token at the end counts; a cut-off answer, an empty one and a stop token inside do not."""
+    reward = FinishedReward([3, 0])
+    assert reward(completion_ids=[[7, 3], [7, 0], [7, 8], [], [3, 8]], prompts=None) == [
+        1.0,
+        1.0,
+        0.0,
+        0.0,
+        0.0,
+    ]
+    assert reward.__name__ == "finished"
+
+
+def test_scores_do_not_depend_on_the_batch(reward_folder: Path) -> None:
+    """Padded among longer ones and in any order, a conversation gets the score that it has alone."""
+    tokenizer = AutoTokenizer.from_pretrained(reward_folder)
+    model = load_reward_model(str(reward_folder), tokenizer)
+    conversations = [
+        turns("Who?", "Me."),
+        turns("What is the capital of France?", "Paris. " * 9),
+        turns("a", "b"),
+    ]
+    together = score_conversations(model, tokenizer, conversations, batch_size=3)
+    alone = []
+    for conversation in conversations:
+        ids = tokenizer.apply_chat_template(conversation, return_dict=True, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            alone.append((model.model(input_ids=ids).last_hidden_state[0, -1] @ model.score.weight[0]).item())
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert len({round(score, 3) for score in alone}) == 3
+    assert score_conversations(model, tokenizer, conversations, batch_size=1) == pytest.approx(
+        alone, abs=1e-4
+    )
+
+
+def test_accuracy_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right, wrong and equal pairs count 1, 0 and 1/2, over all pairs and within each kind."""
+    value = {"good": 1.0, "bad": 0.0}
+    monkeypatch.setattr(
+        rewards,
+        "score_conversations",
+        lambda model, tokenizer, rows: [value[row[-1]["content"]] for row in rows],
+    )
+    prompt = [{"role": "user", "content": "?"}]
+
+    def pair(kind: str, chosen: str, rejected: str) -> dict[str, Any]:
+        answers = {"chosen": chosen, "rejected": rejected}
+        sides = {side: [{"role": "assistant", "content": text}] for side, text in answers.items()}
+        return {"prompt": prompt, **sides, "kind": kind}
+
+    pairs = [
+        pair("rude", "good", "bad"),
+        pair("rude", "good", "bad"),
+        pair("wrong", "bad", "good"),
+        pair("wrong", "bad", "bad"),
+    ]
+    metrics = pair_accuracy(None, None, pairs, seed=0)
+    assert {name: metric.value for name, metric in metrics.items()} == {
+        "accuracy": 0.625,
+        "accuracy/rude": 1.0,
+        "accuracy/wrong": 0.25,
+    }
+    assert all(metric.chance == 0.5 for metric in metrics.values())
+
+
+def test_other_models_are_no_reward_model(reward_folder: Path, chat_folder: Path, tmp_path: Path) -> None:
+    """A missing folder, a chat model, a model with two scores and another tokenizer are told apart."""
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder)
+    with pytest.raises(UserError, match="run the reward stage first"):
+        load_reward_model(str(tmp_path / "nowhere"), tokenizer)
+    with pytest.raises(UserError, match="is no reward model but ScratchGPTForCausalLM"):
+        load_reward_model(str(chat_folder), tokenizer)
+    other = train_tokenizer(["some other text " * 5], vocab_size=320)
+    with pytest.raises(UserError, match="another tokenizer than the chat model"):
+        load_reward_model(str(reward_folder), other)
+    two = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=2)
+    two.save_pretrained(tmp_path / "two")
+    with pytest.raises(UserError, match="gives 2 scores"):
+        load_reward_model(str(tmp_path / "two"), tokenizer)

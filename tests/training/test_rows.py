@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train, dev and test rows of all sources, and what is left out for its length."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scratch_gpt.data import primer
+from scratch_gpt.data.conversations import instruction_rows
+from scratch_gpt.errors import UserError
+from scratch_gpt.training.posttraining import RLHFArguments, SFTArguments
+from scratch_gpt.training.rows import drop_long_rows, read_prompts, read_splits
+
+
+def arguments(sources: list[dict[str, Any]], **settings: Any) -> SFTArguments:
+    return SFTArguments(model_name_or_path="base", output_dir="out", sources=sources, **settings)
+
+
+def questions(path: Path, count: int) -> dict[str, str]:
+    rows = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {"name": "sums", "path": str(path)}
+
+
+def asked(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["messages"][0]["content"] for row in rows}
+
+
+def test_file_rows_are_divided_by_question(tmp_path: Path) -> None:
+    """Each row comes to one split, dev and test have the asked share, and a question stands on one side alone."""
+    source = questions(tmp_path / "a.jsonl", 2000)
+    splits = read_splits(instruction_rows, arguments([source], held_out_fraction=0.1))
+    sizes = {split: len(rows) for split, rows in splits.items()}
+    assert sum(sizes.values()) == 2000
+    assert 150 < sizes["dev"] < 250 and 150 < sizes["test"] < 250
+    assert not asked(splits["train"]) & asked(splits["dev"])
+    assert not asked(splits["test"]) & (asked(splits["train"]) | asked(splits["dev"]))
+
+
+def test_held_out_is_held_out_in_every_stage(tmp_path: Path) -> None:
+    """With the same seed, another file with the same questions puts each of them on the same side."""
+    one = read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 300)]))
+    other = read_splits(instruction_rows, arguments([questions(tmp_path / "b.jsonl", 200)]))
+    assert asked(other["test"]) <= asked(one["test"])
+    assert asked(other["dev"]) <= asked(one["dev"])
+
+
+def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
+    """A mixture has the primer's rows of each split, and a file's share beside them."""
+    source = questions(tmp_path / "a.jsonl", 100)
+    splits = read_splits(instruction_rows, arguments([{"name": "primer", "path": "primer"}, source]))
+    for split, rows in splits.items():
+        expected = {row["messages"][0]["content"] for row in primer.instructions(split)}
+        assert asked([row for row in rows if row["source"] == "primer"]) == expected
+        assert any(row["source"] == "sums" for row in rows)
+
+
+def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
+    """A file from which nothing can be held out is refused with the cure."""
+    with pytest.raises(
+        UserError, match="no row for the dev split: give more rows, or another held_out_fraction"
+    ):
+        read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
+
+
+def test_long_rows_are_left_out_and_counted(tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of exactly the allowed length stays and is told its length; a longer one goes, and that is said."""
+    rows = [{"messages": [{"role": "user", "content": "a" * n}]} for n in (1, 40, 80)]
+    lengths = [
+        len(tiny_tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"])
+        for row in rows
+    ]
+    assert lengths == sorted(set(lengths))
+    kept = drop_long_rows({"train": rows}, lambda row: [row["messages"]], tiny_tokenizer, lengths[1])
+    assert kept == {
+        "train": [{**row, "length": length} for row, length in zip(rows[:2], lengths[:2], strict=True)]
+    }
+    assert f"train: 2 rows (1 over {lengths[1]} tokens left out)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of the 3 dev rows fits into 2 tokens"):
+        drop_long_rows({"dev": rows}, lambda row: [row["messages"]], tiny_tokenizer, 2)
+
+
+def test_a_pair_is_as_long_as_its_longer_side(tiny_tokenizer: Any) -> None:
+    """Where a row has several conversations, the longest one decides."""
+    short, long = [{"role": "user", "content": "a"}], [{"role": "user", "content": "a" * 90}]
+    limit = len(tiny_tokenizer.apply_chat_template(short, return_dict=True)["input_ids"])
+    rows = [{"sides": [short, long]}, {"sides": [short, short]}]
+    kept = drop_long_rows({"train": rows}, lambda row: row["sides"], tiny_tokenizer, limit)
+    assert kept == {"train": [{**rows[1], "length": limit}]}
+
+
+def test_prompts_leave_room_for_the_answer(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    """The primer's prompts come with their examples, files' questions without; none is too long to be answered."""
+    settings = {"model_name_or_path": "c", "reward_model": "r", "output_dir": "o", "held_out_fraction": 0.2}
+    sources = [{"name": "primer", "path": "primer"}, questions(tmp_path / "a.jsonl", 50)]
+    answer = 80
+    prompts = read_prompts(
+        RLHFArguments(sources=sources, max_completion_length=answer, max_eval_prompts=250, **settings),
+        tiny_model,
+        tiny_tokenizer,
+    )
+    of_primer = {example.prompt for example in primer.prompts("train")}
+    known = [prompt for prompt in prompts["train"] if prompt.example is not None]
+    assert 0 < len(known) < len(of_primer)  # the longest ones are gone
+    assert all(prompt.text == prompt.example.prompt and prompt.text in of_primer for prompt in known)
+    assert any(prompt.example is None and "plus one" in prompt.text for prompt in prompts["train"])
+    for prompt in prompts["train"]:
+        ids = tiny_tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt.text}], add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        assert len(ids) + answer <= 128
+    assert len(prompts["test"]) == 250
+    with pytest.raises(UserError, match="no train prompt leaves room for 127 tokens"):
+        read_prompts(
+            RLHFArguments(sources=sources, max_completion_length=127, **settings), tiny_model, tiny_tokenizer
+        )
