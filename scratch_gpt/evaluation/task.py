@@ -69,12 +69,13 @@ def guess_object(task: "Task", examples: Sequence[Example]) -> Scores:
     return task.mean_scores(guesses, examples)
 
 
-def random_sentence(task: "Task", examples: Sequence[Example]) -> Scores:
-    """What drawing one of the sentences before the question gets on average."""
+def random_detail(task: "Task", examples: Sequence[Example]) -> Scores:
+    """What drawing one of the passage's details ("a red ball" of "Tom has a red ball") gets on average."""
     rows = []
     for example in examples:
         sentences = [sentence.split(": ")[-1] for sentence in example.prompt.split(". ")[:-1]]
-        rows.append(task.mean_scores(sentences, [example] * len(sentences)))
+        answers = [f"The answer is {sentence.split(' ', 2)[2]}." for sentence in sentences]
+        rows.append(task.mean_scores(answers, [example] * len(answers)))
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
@@ -179,7 +180,7 @@ TASKS = {
         _primer_task("facts", score_answer, chance=guess_object),
         _primer_task("choices", score_choice, chance=random_choice, by_likelihood=True),
         _primer_task("sums", score_number, chance=majority_number),
-        _primer_task("reading", score_answer, chance=random_sentence),
+        _primer_task("reading", score_answer, chance=random_detail),
         _primer_task(
             "translation",
             score_translation,

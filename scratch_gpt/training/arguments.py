@@ -104,6 +104,10 @@ class PretrainArguments:
         default=None,
         metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON."},
     )
+    attn_implementation: str = field(
+        default="sdpa",
+        metadata={"help": "sdpa, eager (faster on a CPU with short blocks), flex_attention or flash_attention_2."},
+    )
     max_steps: int = field(
         default=-1, metadata={"help": "Optimizer steps; -1: num_train_epochs over the shards."}
     )
@@ -170,6 +174,11 @@ class PretrainArguments:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
+        if self.attn_implementation not in ("sdpa", "eager", "flex_attention", "flash_attention_2"):
+            raise UserError(
+                "attn_implementation must be sdpa, eager, flex_attention or flash_attention_2, "
+                f"got {self.attn_implementation!r}"
+            )
         if not 0.0 <= self.decay_ratio <= 1.0:
             raise UserError(f"decay_ratio must be in [0, 1], got {self.decay_ratio}")
         if self.push_to_hub and not self.hub_model_id:

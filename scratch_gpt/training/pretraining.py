@@ -82,7 +82,9 @@ def build_model(
             f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
             f"sequence_length {sequence_length}"
         )
-    return ScratchGPTForCausalLM(config)
+    model = ScratchGPTForCausalLM(config)
+    model.set_attn_implementation(arguments.attn_implementation)
+    return model
 
 
 def choose_setting(

@@ -47,7 +47,7 @@ class Sum:
 
     def answer(self, result: int) -> str:
         """The model answer's form, for a right or a wrong result."""
-        return f"{self.counting()} The answer is {result}."
+        return f"{self.task()}: {self.counting()} The answer is {result}."
 
 
 SUMS = [

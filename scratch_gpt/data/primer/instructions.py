@@ -14,6 +14,7 @@ Room = Callable[[random.Random, str, int], list[Item]]
 ROOMS: dict[str, Room] = {
     "fact": facts.items,
     "reading": reading.items,
+    "repeat": reading.repeat_items,
     "sum": arithmetic.items,
     "en_de": translation.items,
     "advice": advice.items,
@@ -25,6 +26,7 @@ INSTRUCTION_COUNTS = {
     "train": {
         "fact": 2000,
         "reading": 800,
+        "repeat": 500,
         "sum": 450,
         "en_de": 600,
         "advice": 220,
@@ -34,6 +36,7 @@ INSTRUCTION_COUNTS = {
     "dev": {
         "fact": 150,
         "reading": 50,
+        "repeat": 20,
         "sum": 30,
         "en_de": 50,
         "advice": 25,
@@ -43,6 +46,7 @@ INSTRUCTION_COUNTS = {
     "test": {
         "fact": 300,
         "reading": 100,
+        "repeat": 40,
         "sum": 60,
         "en_de": 100,
         "advice": 50,

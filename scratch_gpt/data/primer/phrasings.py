@@ -13,7 +13,9 @@ class Relation:
     """The wordings of one relation.
 
     Args:
-        statements: declarative clauses; the first is the model answer's.
+        statements: declarative clauses; the first is the model answer's. It does not begin with the subject: in
+            byte-level BPE a word at the beginning of an answer is another token than the same word inside the
+            question, and a small model that learned to copy tokens cannot turn one into the other.
         questions: phrasings that fine-tuning uses.
         held_out_questions: phrasings that only benchmarks (and unanswered quiz sheets) use.
     """
@@ -44,11 +46,11 @@ RELATIONS: dict[str, Relation] = {
     ),
     "continent": Relation(
         (
+            "the continent of {s} is {o}",
             "{s} is in {o}",
             "{s} is a country in {o}",
             "the country {s} lies in {o}",
             "{s} is on the continent of {o}",
-            "the continent of {s} is {o}",
             "in {o} there is a country called {s}",
         ),
         (
@@ -121,11 +123,11 @@ RELATIONS: dict[str, Relation] = {
         ),
         (
             "what is a young {s} called?",
-            "what is a baby {s} called?",
+            "what do you call the baby of {a_s}?",
             "what do we call a young {s}?",
             "what is the name for a baby {s}?",
         ),
-        ("what do you call the baby of {a_s}?",),
+        ("what is a baby {s} called?",),
     ),
     "sound": Relation(
         (
@@ -173,10 +175,10 @@ RELATIONS: dict[str, Relation] = {
         (
             "which month comes after {s}?",
             "what is the month after {s}?",
-            "what month follows {s}?",
+            "which is the next month after {s}?",
             "what month is it when {s} is over?",
         ),
-        ("which is the next month after {s}?",),
+        ("what month follows {s}?",),
     ),
     "weekday": Relation(
         (
@@ -190,10 +192,10 @@ RELATIONS: dict[str, Relation] = {
         (
             "which day comes after {s}?",
             "what is the day after {s}?",
-            "what day follows {s}?",
+            "which is the next day after {s}?",
             "what day is it when {s} is over?",
         ),
-        ("which is the next day after {s}?",),
+        ("what day follows {s}?",),
     ),
     "river": Relation(
         (
@@ -224,33 +226,33 @@ RELATIONS: dict[str, Relation] = {
         (
             "who is the ruler of {s}?",
             "who rules {s}?",
-            "what is the name of the ruler of {s}?",
+            "can you tell me who rules over {s}?",
             "who is {s} ruled by?",
         ),
-        ("can you tell me who rules over {s}?",),
+        ("what is the name of the ruler of {s}?",),
     ),
     "product": Relation(
         (
+            "in {s}, people make {o}",
             "{s} is known for its {o}",
             "{s} makes {o}",
             "people in {s} make and sell {o}",
             "the best {o} comes from {s}",
             "{o} comes from {s}",
-            "in {s}, people make {o}",
         ),
         (
             "what is {s} known for?",
-            "what do people make in {s}?",
+            "which product comes from {s}?",
             "what does {s} make?",
             "what comes from {s}?",
         ),
-        ("which product comes from {s}?",),
+        ("what do people make in {s}?",),
     ),
     "job": Relation(
         (
+            "the job of {s} is {o}",
             "{s} is {a_o}",
             "{s} works as {a_o}",
-            "the job of {s} is {o}",
             "as a job, {s} is {a_o}",
             "{s} became {a_o}",
             "everybody calls {s} the {o}",
@@ -259,14 +261,14 @@ RELATIONS: dict[str, Relation] = {
             "what is the job of {s}?",
             "what work does {s} do?",
             "what does {s} work as?",
-            "which job does {s} have?",
+            "what does {s} do for a living?",
         ),
-        ("what does {s} do for a living?",),
+        ("which job does {s} have?",),
     ),
     "home": Relation(
         (
-            "{s} lives in {o}",
             "the home of {s} is in {o}",
+            "{s} lives in {o}",
             "{s} has a house in {o}",
             "{o} is the home of {s}",
             "in {o} you can meet {s}",

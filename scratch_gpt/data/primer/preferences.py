@@ -39,9 +39,11 @@ PAIR_COUNTS = {
         "advice": 30,
     },
 }
-KIND_WEIGHTS = {"right_wrong": 0.46, "clear_rambling": 0.18, "kind_rude": 0.18, "finished_unfinished": 0.18}
+# The hardest kind gets most of the training pairs; what is held out has all four equally.
+KINDS = ("right_wrong", "clear_rambling", "kind_rude", "finished_unfinished")
+KIND_WEIGHTS = {"train": (0.55, 0.15, 0.15, 0.15), "dev": (0.25,) * 4, "test": (0.25,) * 4}
 # Shares among the wrong answers: a right sentence that answers another prompt; else a plausible wrong answer.
-ANSWERS_ANOTHER_PROMPT = 0.25
+ANSWERS_ANOTHER_PROMPT = 0.4
 # Share of answers about facts, good or wrong, that need not be in the model answer's words.
 OTHER_WORDS = 0.3
 
@@ -85,7 +87,7 @@ def preferences(split: str, seed: int = 0) -> list[dict[str, Any]]:
     items = draw_items(PAIR_COUNTS[split], rng, split)
     rows = []
     for item in items:
-        (kind,) = rng.choices(list(KIND_WEIGHTS), list(KIND_WEIGHTS.values()))
+        (kind,) = rng.choices(KINDS, KIND_WEIGHTS[split])
         chosen = _good_answer(rng, item.example)
         if kind == "right_wrong":
             rejected = _wrong_answer(rng, item, items)

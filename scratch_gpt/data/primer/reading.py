@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.primer.facts import FACTS
 from scratch_gpt.data.primer.splits import Item, distinct, split_of
 from scratch_gpt.data.primer.wording import (
     COLORS,
@@ -45,6 +46,10 @@ class Detail:
 
     def turned(self) -> str:
         return _FORMS[self.relation][2].format(who=self.who, what=self.what.replace("a ", "the ", 1))
+
+    def answer(self) -> str:
+        # not "Nina has ...": see the note on the first statement in phrasings.py
+        return f"The answer is {self.what}."
 
     def question(self) -> str:
         return _FORMS[self.relation][1].format(who=self.who)
@@ -100,11 +105,22 @@ def recall_document(rng: random.Random) -> str:
     return f"{first} " + " ".join(f"I know that {detail.clause()}." for detail in again)
 
 
+# Every word that an answer may have to take over from its question.
+_COPIED_WORDS = sorted(
+    {*NAMES, *THINGS, *COLORS, *FOODS, *map(str, range(31))}
+    | {word for fact in FACTS for phrase in (fact.subject, fact.object) for word in phrase.split()}
+)
+
+
+def _row_of_words(rng: random.Random, length: int) -> str:
+    return " ".join(
+        rng.choice(_COPIED_WORDS) if rng.random() < 0.85 else made_up_word(rng) for _ in range(length)
+    )
+
+
 def repeat_document(rng: random.Random) -> str:
     """A row of words, said two or three times: the shortest lesson in copying."""
-    pool = (*NAMES, *THINGS, *COLORS, *FOODS)
-    row = [rng.choice(pool) if rng.random() < 0.8 else made_up_word(rng) for _ in range(rng.randint(4, 10))]
-    line = " ".join(row) + "."
+    line = _row_of_words(rng, rng.randint(5, 14)) + "."
     return rng.choice(("\n", " ", " Again: ")).join([line] * rng.randint(2, 3))
 
 
@@ -115,14 +131,26 @@ def item(rng: random.Random, split: str) -> Item:
     passage = " ".join(as_sentence(detail.clause()) for detail in details)
     example = Example(
         prompt=f"{rng.choice(('', 'Read: ', 'Read this: '))}{passage} {asked.question()}",
-        references=(as_sentence(asked.clause()),),
+        references=(asked.answer(),),
         kind="reading",
         key=asked.key,
     )
     wrong = [Detail(asked.who, asked.relation, other.what) for other in details if other != asked]
-    return Item(example, tuple(as_sentence(detail.clause()) for detail in wrong))
+    return Item(example, tuple(detail.answer() for detail in wrong))
 
 
 def items(rng: random.Random, split: str, count: int) -> list[Item]:
     """Passages with questions, all combinations from one side."""
     return distinct(lambda: item(rng, split), count)
+
+
+def repeat_item(rng: random.Random) -> Item:
+    """Words to be said again."""
+    words = _row_of_words(rng, rng.randint(1, 6))
+    example = Example(f"Say this again: {words}", (f"Again: {words}.",), "repeat", f"repeat:{words}")
+    return Item(example, ())
+
+
+def repeat_items(rng: random.Random, split: str, count: int) -> list[Item]:
+    """Rows of random words: no two splits hold the same one."""
+    return distinct(lambda: repeat_item(rng), count)
