@@ -117,6 +117,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
     """Token ids of each text, on all cores; the spelling of a special token comes out as plain text."""
+    tokenizer.backend_tokenizer.no_padding()  # a padded call of somebody else's would still be in force
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(
         [escape(text) for text in texts], add_special_tokens=False
     )

@@ -44,7 +44,21 @@ SHAPES = {
         "attention_bias": True,
     },
 }
-SHARED = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "attention_bias", "pad_token_id", "rope_parameters"]
+SHARED = [
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "attention_bias",
+    "pad_token_id",
+    "rope_parameters",
+]
 PAD = 0
 
 

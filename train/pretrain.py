@@ -20,8 +20,8 @@ from scratch_gpt.publishing import upload
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
 from scratch_gpt.training.checkpoints import (
-    clear_stale_checkpoints,
-    find_checkpoint,
+    PROGRESS_FILE,
+    prepare_folder,
     read_progress,
     save_model_folder,
 )
@@ -42,15 +42,12 @@ def main(arguments: PretrainArguments) -> None:
             f"the shards in {arguments.shards} were written with another tokenizer than {arguments.tokenizer}"
         )
     output_dir = Path(arguments.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = find_checkpoint(output_dir, arguments.resume_from_checkpoint)
+    checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, PROGRESS_FILE)
     progress = read_progress(checkpoint) if checkpoint else None
     if progress and progress["content_hash"] != train_blocks.manifest["content_hash"]:
         raise UserError(
             f"{checkpoint} was trained on other shards than {arguments.shards}: name a new output_dir"
         )
-    if state.is_main_process and checkpoint is None:
-        clear_stale_checkpoints(output_dir)
 
     set_seed(arguments.seed)
     model = build_model(arguments, tokenizer, train_blocks.manifest["sequence_length"])
@@ -73,7 +70,6 @@ def main(arguments: PretrainArguments) -> None:
     if checkpoint:
         run.resume(checkpoint, progress)
     if state.is_main_process:
-        run.log.truncate_after(run.step)
         console.print(
             f"{model.num_parameters():,} parameters, {run.max_steps} steps, "
             f"{train_blocks.manifest['tokens']:,} tokens in the shards; {hardware.mixed_precision} precision, "

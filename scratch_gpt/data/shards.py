@@ -61,6 +61,8 @@ class PackedBlocks:
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         dtype = np.dtype(self.manifest["dtype"])
         shape = (self.manifest["blocks"], self.manifest["sequence_length"])
+        if not shape[0]:
+            raise UserError(f"the shards in {folder} hold no block: write more text")
         expected = shape[0] * shape[1] * dtype.itemsize
         size = tokens.stat().st_size if tokens.is_file() else 0
         if size != expected:

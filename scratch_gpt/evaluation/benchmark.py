@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import Metric, check_folder, load_model, print_table, write_result
-from scratch_gpt.training.arguments import _decode_json
+from scratch_gpt.training.arguments import decode_json
 
 
 @dataclass
@@ -52,7 +52,7 @@ class EvalArguments:
     seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
 
     def __post_init__(self) -> None:
-        self.sources = _decode_json(self.sources, "sources")
+        self.sources = decode_json(self.sources, "sources")
         if not self.model:
             raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
         if self.output and len(self.model) > 1:

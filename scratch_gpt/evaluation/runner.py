@@ -149,7 +149,11 @@ def generate_answers(
         do_sample=temperature > 0,
         eos_token_id=sorted(stop_ids),
         pad_token_id=tokenizer.pad_token_id,
-        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}),
+        # Said also when greedy: what is left out comes from the model's own settings, with a warning.
+        **(
+            {"temperature": temperature, "top_k": 0} if temperature > 0 else {"temperature": 1.0, "top_k": 50}
+        ),
+        top_p=1.0,
     )
     answers: dict[int, Answer] = {}
     for number, batch in _own_batches([len(ids) for ids in token_ids], batch_size):

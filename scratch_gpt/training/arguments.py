@@ -17,7 +17,7 @@ from trl import TrlParser
 from scratch_gpt.errors import UserError
 
 
-def _decode_json(value: Any, name: str) -> Any:
+def decode_json(value: Any, name: str) -> Any:
     """A mapping or list given on the command line arrives as a JSON string."""
     if not isinstance(value, str):
         return value
@@ -47,7 +47,7 @@ class SourcesArguments:
     output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
 
     def __post_init__(self) -> None:
-        self.sources = _decode_json(self.sources, "sources")
+        self.sources = decode_json(self.sources, "sources")
         if not self.sources or not isinstance(self.sources, list):
             raise UserError("sources: name at least one, for example sources: [{name: primer, path: primer}]")
         if self.on_bad_row not in ("skip", "fail"):
@@ -106,7 +106,9 @@ class PretrainArguments:
     )
     attn_implementation: str = field(
         default="sdpa",
-        metadata={"help": "sdpa, eager (faster on a CPU with short blocks), flex_attention or flash_attention_2."},
+        metadata={
+            "help": "sdpa, eager (faster on a CPU with short blocks), flex_attention or flash_attention_2."
+        },
     )
     max_steps: int = field(
         default=-1, metadata={"help": "Optimizer steps; -1: num_train_epochs over the shards."}
@@ -158,7 +160,7 @@ class PretrainArguments:
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
 
     def __post_init__(self) -> None:
-        self.model_config = _decode_json(self.model_config, "model_config") or {}
+        self.model_config = decode_json(self.model_config, "model_config") or {}
         for name in ("shards", "tokenizer", "output_dir"):
             if not getattr(self, name):
                 raise UserError(f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML")

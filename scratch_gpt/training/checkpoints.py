@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.training.telemetry import RunLog
 
 
 STATE_FOLDER = "training_state"
+PROGRESS_FILE = f"{STATE_FOLDER}/progress.json"
 
 
 def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -38,36 +41,62 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(found, key=checkpoint_step)
 
 
-def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | None) -> Path | None:
-    """The checkpoint to go on from: a folder, or the newest one for "latest" (None where there is none).
+def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+    """The checkpoint that a run goes on from, None to start afresh.
+
+    A finished folder (it holds run.yaml) has nothing to resume: "latest" starts afresh, since the data or the model
+    before it may be new.
+
+    Args:
+        resume_from_checkpoint: None, a checkpoint folder, or "latest": the newest one, None where there is none.
+        last_file: what is written last into a checkpoint: one without it was cut off in the middle, and is removed.
 
     Raises:
-        UserError: the named folder does not exist.
+        UserError: the folder named is not there or no checkpoint; an unfinished run is there that nobody asked to
+            go on with.
     """
-    if resume_from_checkpoint in (None, "", "false", "False"):
-        return None
-    if resume_from_checkpoint in ("latest", "true", "True"):
-        checkpoints = list_checkpoints(output_dir)
-        return checkpoints[-1] if checkpoints else None
-    folder = Path(resume_from_checkpoint)
-    if not folder.is_dir():
-        raise UserError(f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest")
-    return folder
-
-
-def clear_stale_checkpoints(output_dir: Path) -> None:
-    """Make room for a run that starts afresh where a finished one was.
-
-    Raises:
-        UserError: the run there is unfinished, and nobody asked to go on with it.
-    """
+    for checkpoint in list_checkpoints(output_dir):
+        if not (checkpoint / last_file).is_file():
+            shutil.rmtree(checkpoint)
     checkpoints = list_checkpoints(output_dir)
-    if checkpoints and not (output_dir / "run.yaml").exists():
+    finished = (output_dir / "run.yaml").exists()
+    if resume_from_checkpoint == "latest":
+        return checkpoints[-1] if checkpoints and not finished else None
+    if resume_from_checkpoint:
+        folder = Path(resume_from_checkpoint)
+        if not folder.is_dir():
+            raise UserError(
+                f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest"
+            )
+        if not (folder / last_file).is_file():
+            raise UserError(f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage")
+        return folder
+    if checkpoints and not finished:
         raise UserError(
             f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
         )
-    for old in checkpoints:
-        shutil.rmtree(old)
+    return None
+
+
+def prepare_folder(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+    """Make the output folder that of an unfinished run: without run.yaml, log and checkpoints up to its start.
+
+    Returns:
+        The checkpoint to start from, see `find_start`; with several processes, the main one's finding.
+    """
+    found = None
+    if PartialState().is_main_process:
+        found = find_start(output_dir, resume_from_checkpoint, last_file)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        (output_dir / "run.yaml").unlink(missing_ok=True)
+        start = checkpoint_step(found) if found else -1
+        for name in ("log.jsonl", "samples.jsonl"):
+            RunLog(output_dir / name).truncate_after(start)
+        for checkpoint in list_checkpoints(output_dir):
+            if checkpoint_step(checkpoint) > start:
+                shutil.rmtree(checkpoint)
+    (found,) = broadcast_object_list([found])
+    return found
 
 
 def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
@@ -107,7 +136,7 @@ def save_checkpoint(
     accelerator.save_state(str(temporary / STATE_FOLDER))
     if accelerator.is_main_process:
         save_model_folder(accelerator.unwrap_model(model), tokenizer, temporary)
-        (temporary / STATE_FOLDER / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+        (temporary / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
@@ -117,15 +146,8 @@ def save_checkpoint(
 
 
 def read_progress(checkpoint: Path) -> dict[str, float | int | str]:
-    """The `progress` that `save_checkpoint` was given.
-
-    Raises:
-        UserError: the folder is a model without training state.
-    """
-    path = checkpoint / STATE_FOLDER / "progress.json"
-    if not path.exists():
-        raise UserError(
-            f"{checkpoint} holds no {STATE_FOLDER}: it is a model, not a checkpoint to resume from"
-        )
-    progress: dict[str, float | int | str] = json.loads(path.read_text(encoding="utf-8"))
+    """The `progress` that `save_checkpoint` was given."""
+    progress: dict[str, float | int | str] = json.loads(
+        (checkpoint / PROGRESS_FILE).read_text(encoding="utf-8")
+    )
     return progress

@@ -6,7 +6,6 @@ settings here are for models a hundred times smaller, and the recipes in `train/
 """
 
 import dataclasses
-import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import datasets
 import torch
 import transformers
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 from transformers import (
     GenerationConfig,
     PreTrainedModel,
@@ -32,16 +31,13 @@ from scratch_gpt.evaluation.runner import is_chat, load_model
 from scratch_gpt.publishing import upload
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import SourcesArguments, write_run_yaml
-from scratch_gpt.training.checkpoints import (
-    checkpoint_step,
-    find_checkpoint,
-    list_checkpoints,
-    save_model_folder,
-)
+from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
 from scratch_gpt.training.stage_log import StageLog
 from scratch_gpt.training.telemetry import RunLog, console, progress_bar
 
 
+# What Trainer writes last into a checkpoint.
+LAST_FILE = "trainer_state.json"
 # Settings that follow from the others.
 DERIVED = ("include_num_input_tokens_seen", "generation_batch_size")
 
@@ -270,52 +266,6 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     return max_length or positions
 
 
-def find_start(arguments: PosttrainingArguments) -> Path | None:
-    """The checkpoint that the run goes on from, None to start afresh.
-
-    A finished folder (it holds run.yaml) has nothing to resume: "latest" starts afresh, since the data or the model
-    before it may be new.
-
-    Raises:
-        UserError: the folder named is no checkpoint; an unfinished run is there that nobody asked to go on with.
-    """
-    output_dir, asked = Path(arguments.output_dir), arguments.resume_from_checkpoint  # type: ignore[arg-type]
-    # Trainer writes trainer_state.json last: a checkpoint without it was cut off in the middle.
-    for checkpoint in list_checkpoints(output_dir):
-        if not (checkpoint / "trainer_state.json").is_file():
-            shutil.rmtree(checkpoint)
-    finished = (output_dir / "run.yaml").exists()
-    found = None if asked == "latest" and finished else find_checkpoint(output_dir, asked)
-    if found is not None and not (found / "trainer_state.json").is_file():
-        raise UserError(f"{found} holds no trainer_state.json: it is a model, not a checkpoint of this stage")
-    if found is None and list_checkpoints(output_dir) and not finished:
-        raise UserError(
-            f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
-        )
-    return found
-
-
-def prepare_folder(arguments: PosttrainingArguments) -> Path | None:
-    """Make the output folder that of an unfinished run: without run.yaml, log and checkpoints up to its start.
-
-    Returns:
-        The checkpoint to start from, see `find_start`; with several processes, the main one's finding.
-    """
-    found = None
-    if PartialState().is_main_process:
-        output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
-        found = find_start(arguments)
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / "run.yaml").unlink(missing_ok=True)
-        start = checkpoint_step(found) if found else -1
-        RunLog(output_dir / "log.jsonl").truncate_after(start)
-        for checkpoint in list_checkpoints(output_dir):
-            if checkpoint_step(checkpoint) > start:
-                shutil.rmtree(checkpoint)
-    (found,) = broadcast_object_list([found])
-    return found
-
-
 def train(
     trainer: Trainer,
     arguments: PosttrainingArguments,
@@ -326,15 +276,15 @@ def train(
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl`.
 
     Raises:
-        UserError: see `find_start`.
+        UserError: see `checkpoints.find_start`.
     """
-    checkpoint = prepare_folder(arguments)
+    output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
+    checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)
     with progress_bar(trainer.is_world_process_zero()) as bar:
-        log = RunLog(Path(arguments.output_dir) / "log.jsonl")  # type: ignore[arg-type]
-        trainer.add_callback(StageLog(log, bar, stage, monitor, monitor_steps))
+        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage, monitor, monitor_steps))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 

@@ -39,6 +39,8 @@ class RunLog:
 
     def truncate_after(self, step: int) -> None:
         """Forget the rows after `step`: a run that resumes there writes them again."""
+        if not self.path.exists():
+            return
         kept = [row for row in self.rows() if row["step"] <= step]
         temporary = self.path.with_suffix(".jsonl.tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -242,8 +242,11 @@ def test_facts_are_consistent():
 @pytest.mark.parametrize(
     ("task", "answer"),
     [
-        (arithmetic.Sum(8, "+", 3), "Start at 8: 1 more is 9, 2 more is 10, 3 more is 11. The answer is 11."),
-        (arithmetic.Sum(5, "-", 2), "Start at 5: 1 less is 4, 2 less is 3. The answer is 3."),
+        (
+            arithmetic.Sum(8, "+", 3),
+            "8 + 3: Start at 8: 1 more is 9, 2 more is 10, 3 more is 11. The answer is 11.",
+        ),
+        (arithmetic.Sum(5, "-", 2), "5 - 2: Start at 5: 1 less is 4, 2 less is 3. The answer is 3."),
     ],
 )
 def test_sums_are_counted_out(task, answer):

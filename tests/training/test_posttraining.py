@@ -19,12 +19,9 @@ from scratch_gpt.training.posttraining import (
     SFTArguments,
     check_chat_format,
     context_length,
-    find_start,
     load_chat_model,
     make_chat_model,
-    prepare_folder,
 )
-from scratch_gpt.training.telemetry import RunLog
 
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
@@ -165,49 +162,3 @@ def test_context_length(tiny_model: Any) -> None:
     assert context_length(tiny_model, 64) == 64
     with pytest.raises(UserError, match="129 is longer than the model's context of 128"):
         context_length(tiny_model, 129)
-
-
-def make_run(folder: Path, steps: list[int], finished: bool) -> None:
-    for step in steps:
-        (folder / f"checkpoint-{step}").mkdir(parents=True)
-        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-        RunLog(folder / "log.jsonl").write(step=step, elapsed_seconds=1.0)
-    if finished:
-        (folder / "run.yaml").write_text("{}")
-
-
-def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
-    """Of an unfinished run, the newest checkpoint that was written to its end; of none and of a finished run, nothing."""
-    latest = {"resume_from_checkpoint": "latest"}
-    assert find_start(sft_arguments(tmp_path / "none", **latest)) is None
-    make_run(tmp_path / "half", [9, 10], finished=False)
-    (tmp_path / "half" / "checkpoint-11").mkdir()
-    assert find_start(sft_arguments(tmp_path / "half", **latest)) == tmp_path / "half" / "checkpoint-10"
-    assert not (tmp_path / "half" / "checkpoint-11").exists()
-    make_run(tmp_path / "whole", [9], finished=True)
-    assert find_start(sft_arguments(tmp_path / "whole", **latest)) is None
-
-
-def test_wrong_starts_are_refused(tmp_path: Path) -> None:
-    """Overwriting an unfinished run, resuming from nothing or from a model folder: one clear line each."""
-    make_run(tmp_path / "half", [9], finished=False)
-    with pytest.raises(UserError, match="holds an unfinished run"):
-        find_start(sft_arguments(tmp_path / "half"))
-    with pytest.raises(UserError, match="no folder"):
-        find_start(sft_arguments(tmp_path, resume_from_checkpoint=str(tmp_path / "checkpoint-3")))
-    (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="not a checkpoint of this stage"):
-        find_start(sft_arguments(tmp_path, resume_from_checkpoint=str(tmp_path / "model")))
-
-
-def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
-    """From a named checkpoint, later checkpoints, later rows and run.yaml go; afresh, all of them."""
-    make_run(tmp_path, [5, 10], finished=True)
-    checkpoint = tmp_path / "checkpoint-5"
-    assert prepare_folder(sft_arguments(tmp_path, resume_from_checkpoint=str(checkpoint))) == checkpoint
-    assert [row["step"] for row in RunLog(tmp_path / "log.jsonl").rows()] == [5]
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "log.jsonl"}
-    (tmp_path / "run.yaml").write_text("{}")
-    assert prepare_folder(sft_arguments(tmp_path)) is None
-    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
-    assert RunLog(tmp_path / "log.jsonl").rows() == []

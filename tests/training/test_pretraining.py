@@ -112,7 +112,8 @@ def test_micro_batches_do_not_change_the_step(data, tmp_path) -> None:
         *(RunLog(tmp_path / n / "log.jsonl").rows() for n in ("whole", "parts")), strict=True
     ):
         for name in ("loss", "grad_norm", "eval_loss"):
-            assert whole.get(name) == pytest.approx(parts.get(name), rel=1e-4)
+            if name in whole:
+                assert whole[name] == pytest.approx(parts[name], rel=1e-4)
 
 
 def test_it_learns_and_leaves_a_complete_folder(data, tmp_path) -> None:
@@ -198,7 +199,7 @@ def test_resuming_from_what_is_no_checkpoint_is_refused(data, tmp_path) -> None:
     with pytest.raises(UserError, match="no folder"):
         pretrain.main(arguments_for(data, tmp_path / "a", resume_from_checkpoint=str(tmp_path / "none")))
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="training_state"):
+    with pytest.raises(UserError, match="training_state/progress.json"):
         pretrain.main(arguments_for(data, tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
 
 

@@ -25,7 +25,7 @@ ROOMS: dict[str, Room] = {
 INSTRUCTION_COUNTS = {
     "train": {
         "fact": 2000,
-        "reading": 800,
+        "reading": 500,
         "repeat": 500,
         "sum": 450,
         "en_de": 600,
@@ -80,8 +80,8 @@ PROMPT_COUNTS = {
 # Real instruction data has many writers. Shares of the *training* answers that are right in a poor style;
 # answers of the other splits are plain.
 POOR_STYLE: dict[str, tuple[float, Callable[[random.Random, str], str]]] = {
-    "rambling": (0.12, faults.rambling),
-    "rude": (0.08, faults.rude),
+    "rambling": (0.20, faults.rambling),
+    "rude": (0.07, faults.rude),
     "unfinished": (0.06, faults.unfinished),
 }
 # Small talk belongs to nobody's benchmark: it is in the training split only, always plain.

@@ -19,7 +19,7 @@ MIXTURE = {
     "list": 0.08,  # one relation for many subjects, in one phrasing
     "mention": 0.05,  # a fact inside a little narrative
     "quiz": 0.07,  # questions only
-    "story": 0.12,
+    "story": 0.10,
     "recall": 0.19,  # random details said twice
     "repeat": 0.10,  # rows of words said twice
     "arithmetic": 0.06,

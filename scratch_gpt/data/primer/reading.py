@@ -144,13 +144,15 @@ def items(rng: random.Random, split: str, count: int) -> list[Item]:
     return distinct(lambda: item(rng, split), count)
 
 
-def repeat_item(rng: random.Random) -> Item:
-    """Words to be said again."""
-    words = _row_of_words(rng, rng.randint(1, 6))
-    example = Example(f"Say this again: {words}", (f"Again: {words}.",), "repeat", f"repeat:{words}")
-    return Item(example, ())
+def repeat_item(rng: random.Random, split: str) -> Item:
+    """Random words to be said again; no two splits hold the same row of them."""
+    while True:
+        words = _row_of_words(rng, rng.randint(1, 6))
+        key = f"repeat:{words}"
+        if split_of(key) == split:
+            return Item(Example(f"Say this again: {words}", (f"Again: {words}.",), "repeat", key), ())
 
 
 def repeat_items(rng: random.Random, split: str, count: int) -> list[Item]:
-    """Rows of random words: no two splits hold the same one."""
-    return distinct(lambda: repeat_item(rng), count)
+    """Rows of words of one side."""
+    return distinct(lambda: repeat_item(rng, split), count)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages keep up with the code: named files exist, and shown options are options."""
+
+import dataclasses
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from scratch_gpt import cli
+from scratch_gpt.training import arguments, posttraining
+
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STAGES = {
+    "tokenizer": arguments.TokenizerArguments,
+    "shards": arguments.ShardsArguments,
+    "pretrain": arguments.PretrainArguments,
+    "sft": posttraining.SFTArguments,
+    "reward": posttraining.RewardArguments,
+    "rlhf": posttraining.RLHFArguments,
+}
+EVALUATIONS = {
+    "qa": "QAArguments",
+    "translation": "TranslationArguments",
+    "generation": "GenerationArguments",
+    "baselines": "BaselineArguments",
+    "publish": "PublishArguments",
+}
+# A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
+REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# What is typed, up to the end of the line or of the inline code.
+LAUNCHED = re.compile(r"accelerate launch [^\n`]*?(train|eval)/(\w+)\.py([^\n`]*)")
+COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt (\w+)([^\n`]*)", re.MULTILINE)
+OPTION = re.compile(r"(?<!\S)--(\w+)")
+
+page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def read(page: Path) -> str:
+    """The text of a page, each command on one line."""
+    return page.read_text(encoding="utf-8").replace("\\\n", " ")
+
+
+def fields_of(script: str) -> set[str]:
+    """The keys that `script` ("train/sft", "eval/qa") takes."""
+    folder, name = script.split("/")
+    if folder == "train":
+        arguments_class = STAGES[name]
+    else:
+        spec = importlib.util.spec_from_file_location(f"eval_{name}", ROOT / "eval" / f"{name}.py")
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        # dataclasses look their module up
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        arguments_class = getattr(module, EVALUATIONS[name])
+    return {field.name for field in dataclasses.fields(arguments_class)} | {"config"}
+
+
+def options_of(command: str) -> set[str]:
+    """The options that `scratch-gpt COMMAND` takes."""
+    script = {**cli.STAGES, **cli.BENCHMARKS}.get(command)
+    if script is not None:
+        return fields_of(script[0].removesuffix(".py")) | {"accelerate_config"}
+    parameters = typer.main.get_command(cli.app).commands[command].params
+    return {option.removeprefix("--") for parameter in parameters for option in parameter.opts}
+
+
+def test_there_is_a_page_for_each_stage_in_the_index() -> None:
+    """Every page of docs/ is linked from its index."""
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages
+    assert pages == set(LINK.findall(index))
+
+
+@page_by_page
+def test_named_files_exist(page: Path) -> None:
+    """Each path in train/ and eval/ that a page names is there; a pattern matches something."""
+    named = {name.rstrip("/") for name in REPOSITORY_FILE.findall(read(page))}
+    assert [name for name in sorted(named) if not any(ROOT.glob(name))] == []
+
+
+@page_by_page
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    """Each link to a file of this repository is no dead end."""
+    links = LINK.findall(FENCED.sub("", read(page)))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@page_by_page
+def test_shown_options_are_fields(page: Path) -> None:
+    """Each --key of a shown command is a key of that stage, or an option of that command."""
+    text = read(page)
+    unknown = [
+        f"{folder}/{name}.py --{option}"
+        for folder, name, rest in LAUNCHED.findall(text)
+        for option in set(OPTION.findall(rest)) - fields_of(f"{folder}/{name}")
+    ] + [
+        f"scratch-gpt {command} --{option}"
+        for command, rest in COMMAND.findall(text)
+        if OPTION.search(rest)
+        for option in set(OPTION.findall(rest)) - options_of(command)
+    ]
+    assert unknown == []
+
+
+def test_commands_are_found() -> None:
+    """The patterns above see the commands that the pages show."""
+    texts = "\n".join(map(read, PAGES))
+    assert {name for _, name, _ in LAUNCHED.findall(texts)} == {*STAGES, *EVALUATIONS}
+    assert {"pretrain", "chat", "publish"} <= {command for command, _ in COMMAND.findall(texts)}
