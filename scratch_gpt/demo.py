@@ -64,12 +64,14 @@ class Step:
         """The stage or benchmark."""
         return Path(self.script).stem
 
-    def arguments(self, run_dir: Path) -> list[str]:
-        """The command line after the script's name; folders that the YAML names right are not repeated."""
+    def arguments(self, run_dir: Path, seed: int = 0) -> list[str]:
+        """The command line after the script's name; what the YAML says right is not repeated."""
         arguments = ["--config", _shown(scripts_folder() / self.config)]
         for key, names in self.folders.items():
             if run_dir != DEFAULT_FOLDER or key == "model":
                 arguments += [f"--{key}", *((run_dir / name).as_posix() for name in names)]
+        if seed and self.products:  # the card has nothing random
+            arguments += ["--seed", str(seed)]
         return arguments
 
     def is_complete(self, run_dir: Path) -> bool:
@@ -126,6 +128,7 @@ def run_steps(
     run_dir: Path,
     console: Console,
     start: Callable[[str, list[str]], int] = launch,
+    seed: int = 0,
 ) -> int:
     """Run the steps in order, each announced by its command line; stop at the first that fails.
 
@@ -134,7 +137,7 @@ def run_steps(
     """
     launcher = command_prefix("accelerate")
     for step in steps:
-        arguments = step.arguments(run_dir)
+        arguments = step.arguments(run_dir, seed)
         script = _shown(scripts_folder() / step.script)
         command = shlex.join([launcher, "launch", script, *arguments])
         if step.products and step.is_complete(run_dir):
@@ -228,14 +231,14 @@ def _print_samples(samples: list[Sample], console: Console) -> None:
             console.print(f"  {model:>8}: {escape(answer)}")
 
 
-def run_demo(run_dir: Path) -> int:
-    """Run the road into `run_dir`, then show the scores, samples, picture and card; return the exit code."""
+def run_demo(run_dir: Path, seed: int = 0) -> int:
+    """Run the road into `run_dir`, every stage with the same seed, then show the scores, samples, picture and card; return the exit code."""
     started = time.monotonic()
     # A pipe or a log has no width: lines may be as long as the table.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     # The tokenizer's threads and the forks of data loaders do not go together; without this every stage warns of it.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    exit_code = run_steps(STEPS, run_dir, console)
+    exit_code = run_steps(STEPS, run_dir, console, seed=seed)
     if exit_code != 0:
         return exit_code
     # Imported late: drawing and models take seconds that the first command line should not wait for.

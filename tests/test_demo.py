@@ -107,3 +107,9 @@ def test_table_shows_measures_of_whole_tasks() -> None:
         "-",
         "0.25",
     ]
+
+
+def test_another_seed_reaches_every_stage_and_benchmark(tmp_path: Path) -> None:
+    """Seed 3 is on each command line; the default seed is left to the YAML."""
+    assert all(step.arguments(tmp_path, seed=3)[-2:] == ["--seed", "3"] for step in demo.STEPS)
+    assert not any("--seed" in step.arguments(tmp_path) for step in demo.STEPS)

@@ -32,6 +32,7 @@ from scratch_gpt.publishing import upload
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import SourcesArguments, write_run_yaml
 from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
+from scratch_gpt.training.hardware import choose_hardware
 from scratch_gpt.training.stage_log import StageLog
 from scratch_gpt.training.telemetry import RunLog, console, progress_bar
 
@@ -79,6 +80,9 @@ class PosttrainingArguments(SourcesArguments):
     hub_strategy: str = field(default="end", metadata={"help": "When push_to_hub uploads: at the end."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
+    num_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads. Default: timed at the start."}
+    )
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={"help": "A checkpoint folder, or latest: the newest one, afresh if there is none."},
@@ -266,6 +270,21 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     return max_length or positions
 
 
+def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
+    """Set the CPU threads: as asked for, or as a few timed passes over a batch of a usual size are fastest."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+        return
+    input_ids = torch.full((8, min(48, model.config.max_position_embeddings)), 1, device=model.device)
+
+    def step() -> None:
+        model(input_ids=input_ids, use_cache=False).logits.float().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    with torch.random.fork_rng():
+        choose_hardware(step)
+
+
 def train(
     trainer: Trainer,
     arguments: PosttrainingArguments,
@@ -280,6 +299,7 @@ def train(
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
+    set_threads(trainer.model, arguments.num_threads)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)
