@@ -40,7 +40,7 @@ class EvalArguments:
     on_bad_row: str = field(
         default="skip",
         metadata={
-            "help": "skip: leave out bad rows while they are under 1% of a file; fail: stop at the first."
+            "help": "skip: leave out bad rows while they are under one percent of a file; fail: stop at the first."
         },
     )
     limit: int | None = field(default=None, metadata={"help": "Use the first so many examples of each task."})

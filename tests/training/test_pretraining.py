@@ -132,7 +132,7 @@ def test_it_learns_and_leaves_a_complete_folder(data, tmp_path) -> None:
         "elapsed_seconds",
     }
     assert training[0]["loss"] == pytest.approx(math.log(512), abs=0.3)
-    assert training[-1]["loss"] < training[0]["loss"] - 1.5
+    assert training[-1]["loss"] < training[0]["loss"] - 1.0
     evaluations = [row for row in rows if "eval_loss" in row]
     assert set(evaluations[0]) == {"step", "elapsed_seconds", "eval_loss", "eval_bits_per_byte"}
     names = {path.name for path in (tmp_path / "base").iterdir()}
@@ -199,7 +199,7 @@ def test_resuming_from_what_is_no_checkpoint_is_refused(data, tmp_path) -> None:
     with pytest.raises(UserError, match="no folder"):
         pretrain.main(arguments_for(data, tmp_path / "a", resume_from_checkpoint=str(tmp_path / "none")))
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="training_state/progress.json"):
+    with pytest.raises(UserError, match="progress.json"):
         pretrain.main(arguments_for(data, tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
 
 
