@@ -199,7 +199,7 @@ def test_resuming_from_what_is_no_checkpoint_is_refused(data, tmp_path) -> None:
     with pytest.raises(UserError, match="no folder"):
         pretrain.main(arguments_for(data, tmp_path / "a", resume_from_checkpoint=str(tmp_path / "none")))
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="progress.json"):
+    with pytest.raises(UserError, match=r"progress.json"):
         pretrain.main(arguments_for(data, tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
 
 
