@@ -205,7 +205,7 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
             dataclass refuses.
     """
     try:
-        (arguments,) = TrlParser(arguments_class).parse_args_and_config(args)
+        (arguments,) = TrlParser(arguments_class, allow_abbrev=False).parse_args_and_config(args)
     except FileNotFoundError as error:
         raise UserError(f"config file not found: {error.filename}") from None
     except IndexError:

@@ -89,3 +89,9 @@ def test_run_yaml_holds_every_resolved_argument(tmp_path) -> None:
     write_run_yaml(arguments, tmp_path)
     again = parse(PretrainArguments, ["--config", str(tmp_path / "run.yaml")])
     assert again == arguments
+
+
+def test_a_cut_off_option_is_no_option(config) -> None:
+    """argparse would take --learning_rat for --learning_rate and train with it."""
+    with pytest.raises(UserError, match="learning_rat"):
+        parse(PretrainArguments, ["--config", config(**FOLDERS), "--learning_rat", "1"])
