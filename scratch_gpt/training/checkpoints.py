@@ -126,7 +126,7 @@ def save_checkpoint(
 ) -> None:
     """Write `checkpoint-N` beside its final name and rename it, then remove the oldest ones over the limit.
 
-    `progress` holds at least "step"; it is what `load_checkpoint` gives back.
+    `progress` holds at least "step"; it is what `read_progress` gives back.
     """
     final = output_dir / f"checkpoint-{progress['step']}"
     temporary = output_dir / f"{final.name}.tmp"
