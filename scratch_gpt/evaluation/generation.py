@@ -10,14 +10,21 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.data.collator import IGNORED, PackedCollator
+from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.shards import PackedBlocks, pack
 from scratch_gpt.data.sources import BadRows, Source, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 from scratch_gpt.evaluation.benchmark import EvalArguments
-from scratch_gpt.evaluation.runner import Metric, bootstrap_ci, generate_answers, is_chat, mean_metric
+from scratch_gpt.evaluation.runner import (
+    Metric,
+    bootstrap_ci,
+    generate_answers,
+    is_chat,
+    mean_metric,
+    packed_costs,
+)
 from scratch_gpt.evaluation.task import Task
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths, tokenizer_hash
 
@@ -61,26 +68,13 @@ def bits_per_byte(
         raise UserError(f"the blocks of text have {length} tokens, the model only {positions} positions")
     # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
     collate = PackedCollator(tokenizer.convert_tokens_to_ids(END_OF_TEXT), tokenizer.pad_token_id)
-    lengths = torch.tensor(token_byte_lengths(tokenizer))
+    lengths = torch.tensor(token_byte_lengths(tokenizer), device=model.device)
     size = max(1, TOKENS_PER_BATCH // length)
     rows = []
     for start in range(0, len(blocks), size):
         batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
-        labels = batch["labels"][:, 1:]  # (B, T - 1)
-        with torch.inference_mode():
-            logits = model(
-                input_ids=batch["input_ids"].to(model.device),
-                position_ids=batch["position_ids"].to(model.device),
-                use_cache=False,
-            ).logits[:, :-1]
-            nats = torch.nn.functional.cross_entropy(
-                logits.float().transpose(1, 2),
-                labels.to(model.device),
-                ignore_index=IGNORED,
-                reduction="none",
-            )
-        num_bytes = torch.where(labels == IGNORED, 0, lengths[labels.clamp(min=0)])
-        rows.append(torch.stack([nats.double().sum(dim=1).cpu(), num_bytes.sum(dim=1).double()], dim=1))
+        costs = packed_costs(model, {name: part.to(model.device) for name, part in batch.items()}, lengths)
+        rows.append(costs[:, [0, 2]].cpu())
     statistics = torch.cat(rows).numpy()  # (blocks, 2): nats, bytes
     value = scores.bits_per_byte(*statistics.sum(axis=0))
     interval = bootstrap_ci(statistics, seed, lambda sums: scores.bits_per_byte(*sums))

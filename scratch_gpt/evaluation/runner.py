@@ -31,6 +31,7 @@ from transformers import (
 )
 
 import scratch_gpt
+from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import IM_END, encode_plain
 
@@ -211,6 +212,31 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_li
         texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
         stop_ids |= {index for index, text in enumerate(texts) if "\n" in text}
     return stop_ids
+
+
+@torch.inference_mode()
+def packed_costs(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], byte_lengths: torch.Tensor
+) -> torch.Tensor:
+    """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
+
+    End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted
+    and not counted. Bits per byte = nats / ln 2 / bytes, a measure that does not depend on the tokenizer.
+
+    Args:
+        batch: of `PackedCollator`, on the model's device.
+        byte_lengths: of `token_byte_lengths`, on the same device.
+    """
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[
+        :, :-1
+    ]
+    labels = batch["labels"][:, 1:]  # (B, T - 1)
+    nats = torch.nn.functional.cross_entropy(
+        logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    predicted = labels != IGNORED
+    num_bytes = byte_lengths[labels.clamp(min=0)] * predicted
+    return torch.stack([nats.double().sum(1), predicted.double().sum(1), num_bytes.double().sum(1)], dim=1)
 
 
 def _fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int = 0) -> list[list[int]]:

@@ -19,6 +19,7 @@ from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import packed_costs
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 from scratch_gpt.training.arguments import PretrainArguments
@@ -115,27 +116,14 @@ def choose_setting(
     return chosen
 
 
-@torch.inference_mode()
 def evaluate(
     accelerator: Accelerator, model: torch.nn.Module, batches: DataLoader[Batch], byte_lengths: torch.Tensor
 ) -> dict[str, float]:
-    """Mean loss in nats a token, and bits a byte: a measure that does not depend on the tokenizer.
-
-    Bits per byte = total nats of the predicted tokens / ln 2 / bytes of these tokens. End-of-document tokens are
-    predicted and cost nats, and have no bytes; a document's first token is not predicted and not counted.
-    """
+    """Mean loss in nats a token, and bits a byte, over all processes; see `packed_costs`."""
     model.eval()
     totals = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # nats, tokens, bytes
     for batch in batches:
-        logits = model(
-            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
-        ).logits
-        targets = batch["labels"][:, 1:]
-        predicted = targets != -100
-        nats = torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="sum"
-        )
-        totals += torch.stack([nats, predicted.sum(), byte_lengths[targets[predicted]].sum()]).double()
+        totals += packed_costs(model, batch, byte_lengths).sum(dim=0)
     nats, tokens, num_bytes = accelerator.reduce(totals).tolist()
     model.train()
     return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
