@@ -26,7 +26,7 @@ from scratch_gpt.training.checkpoints import (
     save_model_folder,
 )
 from scratch_gpt.training.hardware import Hardware
-from scratch_gpt.training.optimization import build_adamw
+from scratch_gpt.training.optimization import build_optimizers
 from scratch_gpt.training.pretraining import Pretraining, build_model, choose_setting
 from scratch_gpt.training.telemetry import console
 
@@ -60,13 +60,14 @@ def main(arguments: PretrainArguments) -> None:
     accelerator = Accelerator(mixed_precision=hardware.mixed_precision, cpu=not torch.cuda.is_available())
     set_seed(arguments.seed)
 
-    optimizer = build_adamw(
+    optimizers = build_optimizers(
         model,
+        arguments.optim,
         learning_rate=arguments.learning_rate,
         weight_decay=arguments.weight_decay,
         betas=(arguments.adam_beta1, arguments.adam_beta2),
     )
-    run = Pretraining(arguments, accelerator, model, optimizer, tokenizer, train_blocks, validation_blocks)
+    run = Pretraining(arguments, accelerator, model, optimizers, tokenizer, train_blocks, validation_blocks)
     if checkpoint:
         run.resume(checkpoint, progress)
     if state.is_main_process:

@@ -125,7 +125,10 @@ class PretrainArguments:
     gradient_accumulation_steps: int = field(
         default=1, metadata={"help": "Micro-batches in one optimizer step."}
     )
-    learning_rate: float = field(default=3e-3, metadata={"help": "Peak learning rate of AdamW."})
+    optim: str = field(
+        default="muon", metadata={"help": "muon (AdamW for embeddings and norms) or adamw alone."}
+    )
+    learning_rate: float = field(default=7e-3, metadata={"help": "Peak learning rate."})
     weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW's first moment decay."})
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
@@ -174,6 +177,8 @@ class PretrainArguments:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.optim not in ("muon", "adamw"):
+            raise UserError(f"optim must be muon or adamw, got {self.optim!r}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
         if self.attn_implementation not in ("sdpa", "eager", "flex_attention", "flash_attention_2"):

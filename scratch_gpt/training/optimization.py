@@ -1,23 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizer and learning-rate schedule."""
+"""Optimizers, learning-rate schedule, and what both start from when nobody sets them."""
 
 import torch
 from torch import nn
 
 
-def build_adamw(
-    model: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float]
-) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019, hf.co/papers/1711.05101) with decay on the projection matrices only.
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The weight matrices of the decoder layers, and everything else: embeddings, output head, norms, biases."""
+    outside = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is not None:
+        outside.add(id(head.weight))
+    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
+    others = [p for p in model.parameters() if p.ndim != 2 or id(p) in outside]
+    return matrices, others
 
-    Embeddings, norms and biases are left out of the decay: shrinking an embedding makes the first layers' gradients
-    grow (OLMo 2, hf.co/papers/2501.00656, section 3.3), and a norm's scale has nothing to regularise.
+
+def build_optimizers(
+    model: nn.Module, name: str, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+) -> list[torch.optim.Optimizer]:
+    """What trains `model`: one AdamW ("adamw"), or Muon for the matrices and AdamW for the rest ("muon").
+
+    AdamW: Loshchilov and Hutter 2019, hf.co/papers/1711.05101. Muon orthogonalises the momentum of a matrix, so that
+    every direction moves alike (Jordan et al. 2024, kellerjordan.github.io/posts/muon); its steps are scaled to
+    AdamW's size (Liu et al. 2025, hf.co/papers/2502.16982, equation 4), so that one learning rate and one weight
+    decay serve both. Only the matrices decay: shrinking an embedding makes the first layers' gradients grow (OLMo 2,
+    hf.co/papers/2501.00656, section 3.3), and a norm's scale has nothing to regularise. The decay is multiplied by
+    the learning rate of the moment, so it follows the same schedule.
     """
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    kept = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+    matrices, others = split_parameters(model)
+    if name == "adamw":
+        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)]
+    return [
+        torch.optim.Muon(
+            matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=0.0, fused=True),
+    ]
 
 
 def warmup_stable_decay(step: int, max_steps: int, warmup_steps: int, decay_steps: int) -> float:

@@ -158,7 +158,7 @@ class Pretraining:
         arguments: PretrainArguments,
         accelerator: Accelerator,
         model: ScratchGPTForCausalLM,
-        optimizer: torch.optim.Optimizer,
+        optimizers: list[torch.optim.Optimizer],
         tokenizer: PreTrainedTokenizerFast,
         train_blocks: PackedBlocks,
         validation_blocks: PackedBlocks,
@@ -181,7 +181,7 @@ class Pretraining:
         self.decay_steps = round(arguments.decay_ratio * self.max_steps)
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         keep_weights_in_model_folder(accelerator)
         self.byte_lengths = torch.tensor(token_byte_lengths(tokenizer), device=accelerator.device)
         num_eval_blocks = min(len(validation_blocks), arguments.max_eval_blocks)
@@ -223,8 +223,9 @@ class Pretraining:
         """One optimizer step over the next micro-batches; returns the mean loss a token and the gradient norm."""
         arguments = self.arguments
         factor = warmup_stable_decay(self.step, self.max_steps, arguments.warmup_steps, self.decay_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = arguments.learning_rate * factor
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = arguments.learning_rate * factor
         micro_batches = [next(batches) for _ in range(arguments.gradient_accumulation_steps)]
         # Every token of the step weighs the same, whatever micro-batch or process it is in; gradients are averaged
         # over the processes, hence the factor.
@@ -238,8 +239,9 @@ class Pretraining:
                 self.accelerator.backward(share * self.accelerator.num_processes)
             loss += share.detach()
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), arguments.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return self.accelerator.reduce(loss).item(), grad_norm.item()
 
@@ -270,7 +272,7 @@ class Pretraining:
                             step=self.step,
                             tokens=self.step * tokens_per_step,
                             loss=loss,
-                            learning_rate=self.optimizer.param_groups[0]["lr"],
+                            learning_rate=self.optimizers[0].param_groups[0]["lr"],
                             grad_norm=grad_norm,
                             tokens_per_second=speed,
                             elapsed_seconds=self.elapsed_seconds,

@@ -244,7 +244,7 @@ RELATIONS: dict[str, Relation] = {
             "what is {s} known for?",
             "which product comes from {s}?",
             "what does {s} make?",
-            "what comes from {s}?",
+            "what do the people of {s} make?",
         ),
         ("what do people make in {s}?",),
     ),
