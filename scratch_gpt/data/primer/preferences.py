@@ -11,9 +11,9 @@ from typing import Any
 
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.primer import faults
-from scratch_gpt.data.primer.facts import BY_ANSWER, Fact, wrong_facts
+from scratch_gpt.data.primer.facts import BY_ANSWER, BY_RELATION, Fact, wrong_facts
 from scratch_gpt.data.primer.instructions import draw_items
-from scratch_gpt.data.primer.splits import Item, check_split, generator
+from scratch_gpt.data.primer.splits import Item, check_split, generator, split_of
 
 
 PAIR_COUNTS = {
@@ -63,6 +63,20 @@ def _good_answer(rng: random.Random, example: Example) -> str:
     return _in_some_words(rng, BY_ANSWER[answer]) if example.kind == "fact" else answer
 
 
+def _false_fact(rng: random.Random, fact: Fact) -> Fact:
+    """The fact with the object of another fact of its relation and split.
+
+    So every object is as often wrong as it is right. Otherwise a reward model learns which names are good, without
+    looking at the question, and held-out names, which were never right in its training, are bad to it.
+    """
+    false = wrong_facts(fact)
+    right_of_others = [
+        other.object for other in BY_RELATION[fact.relation] if split_of(other.key) == split_of(fact.key)
+    ]
+    beside = [wrong for name in right_of_others for wrong in false if wrong.object == name]
+    return rng.choice(beside or false)  # a relation may have a single fact in a small split
+
+
 def _wrong_answer(rng: random.Random, item: Item, others: list[Item]) -> str:
     if rng.random() < ANSWERS_ANOTHER_PROMPT:
         strangers = [rng.choice(others).example for _ in range(8)]
@@ -70,7 +84,7 @@ def _wrong_answer(rng: random.Random, item: Item, others: list[Item]) -> str:
             if stranger.key != item.example.key and stranger.references[0] not in item.example.references:
                 return _good_answer(rng, stranger)
     if item.example.kind == "fact":
-        return _in_some_words(rng, rng.choice(wrong_facts(BY_ANSWER[item.example.references[0]])))
+        return _in_some_words(rng, _false_fact(rng, BY_ANSWER[item.example.references[0]]))
     return rng.choice(item.wrong)
 
 
