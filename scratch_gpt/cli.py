@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`scratch-gpt STAGE ...` is `accelerate launch` of the stage's file; beside that: demo, chat, publish.
+"""`scratch-gpt STAGE ...` is `accelerate launch` of the stage's file; beside that: demo, chat, serve, publish.
 
 Heavy imports wait inside the commands, so that help and a mistyped name answer at once.
 """
@@ -90,6 +90,20 @@ def chat(
     from scratch_gpt.chat import ChatSession, converse
 
     converse(ChatSession.load(model, system, temperature, max_new_tokens, seed))
+
+
+@app.command(rich_help_panel="Use a model")
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a model.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "localhost",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 8000,
+) -> None:
+    """Answer OpenAI-compatible requests for a model, until Ctrl-C. There is no password: keep it on localhost."""
+    from scratch_gpt.serving import serve_model
+
+    serve_model(model, host, port)
 
 
 @app.command(rich_help_panel="Use a model")
