@@ -28,7 +28,7 @@ def test_tensor_parallel_plan_names_no_absent_module() -> None:
 
 
 def test_round_trip_through_a_folder(tmp_path) -> None:
-    """AutoConfig gives back an equal config, with all four doors in its auto_map."""
+    """AutoConfig gives back an equal config, with all six doors in its auto_map."""
     config = ScratchGPTConfig(dialect="llama", rope_parameters={"rope_type": "linear", "factor": 2.0})
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
@@ -40,6 +40,8 @@ def test_round_trip_through_a_folder(tmp_path) -> None:
         "AutoModel",
         "AutoModelForCausalLM",
         "AutoModelForSequenceClassification",
+        "AutoModelForTokenClassification",
+        "AutoModelForQuestionAnswering",
     }
 
 
