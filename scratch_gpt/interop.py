@@ -138,9 +138,7 @@ STOCK: dict[str, StockDesign] = {
     ),
 }
 
-OUR_CLASSES = {
-    kind.__name__: kind for kind in (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)
-}
+OUR_CLASSES = {kind.__name__: kind for kind in (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)}
 STOCK_CLASSES = {
     kind.__name__: kind for design in STOCK.values() for kind in (design.causal_lm, design.classifier)
 }
@@ -247,9 +245,7 @@ def _is_tied(model: PreTrainedModel) -> bool:
 def _layer_pairs(design: StockDesign, config: ScratchGPTConfig) -> list[ModulePair]:
     """The design's pairs with the numbers of the layers filled in."""
     return [
-        ModulePair(
-            tuple(name.format(layer) for name in pair.ours), pair.theirs.format(layer), pair.is_conv1d
-        )
+        ModulePair(tuple(name.format(layer) for name in pair.ours), pair.theirs.format(layer), pair.is_conv1d)
         for pair in design.modules
         for layer in (range(config.num_hidden_layers) if "{}" in pair.theirs else [0])
     ]

@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model against independent references: transformers' stock classes, and itself run another way."""
 
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import (
@@ -19,7 +14,6 @@ from transformers import (
     StaticCache,
 )
 
-import scratch_gpt
 from scratch_gpt import (
     ScratchGPTConfig,
     ScratchGPTForCausalLM,
@@ -280,63 +274,6 @@ def test_save_and_load_by_every_door_in_this_process(tmp_path) -> None:
     reward = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1)
     assert isinstance(reward, ScratchGPTForSequenceClassification)
     assert torch.equal(reward.model.layers[1].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
-
-
-def test_saved_folder_holds_the_two_model_files(tmp_path) -> None:
-    """The code travels with the weights, unchanged, and no other code."""
-    make_model().save_pretrained(tmp_path)
-    package = Path(scratch_gpt.__file__).parent
-    assert sorted(path.name for path in tmp_path.glob("*.py")) == [
-        "configuration_scratch_gpt.py",
-        "modeling_scratch_gpt.py",
-    ]
-    for path in tmp_path.glob("*.py"):
-        assert path.read_text() == (package / path.name).read_text()
-
-
-REMOTE_DOORS = """
-import sys
-sys.modules["scratch_gpt"] = None  # importing the package fails: as on a machine that does not have it
-from transformers import (AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification)
-folder = sys.argv[1]
-print(type(AutoConfig.from_pretrained(folder, trust_remote_code=True)).__name__)
-for door in (AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification):
-    model = door.from_pretrained(folder, trust_remote_code=True)
-    assert "transformers_modules" in type(model).__module__, type(model).__module__
-    print(type(model).__name__)
-"""
-
-
-@pytest.mark.parametrize("saved_as", [ScratchGPTForCausalLM, ScratchGPTForSequenceClassification])
-def test_every_door_opens_where_the_package_is_not_installed(tmp_path, saved_as) -> None:
-    """A folder saved from either head loads as remote code by all four Auto classes in a fresh process."""
-    torch.manual_seed(0)
-    saved_as(make_config()).save_pretrained(tmp_path / "model")
-    result = subprocess.run(
-        [sys.executable, "-c", REMOTE_DOORS, str(tmp_path / "model")],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "1"},
-    )
-    assert result.stdout.split() == [
-        "ScratchGPTConfig",
-        "ScratchGPTModel",
-        "ScratchGPTForCausalLM",
-        "ScratchGPTForSequenceClassification",
-    ], result.stderr
-
-
-def test_the_two_files_import_alone(tmp_path) -> None:
-    """Copied into an empty package, without the rest, the model files import."""
-    package = tmp_path / "alone"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    for name in ("configuration_scratch_gpt.py", "modeling_scratch_gpt.py"):
-        shutil.copy(Path(scratch_gpt.__file__).parent / name, package)
-    code = "import sys; sys.modules['scratch_gpt'] = None; import alone.modeling_scratch_gpt as m; print(m.__all__[0])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert result.stdout.strip() == "ScratchGPTForCausalLM", result.stderr
 
 
 def test_both_or_no_inputs_are_refused() -> None:
