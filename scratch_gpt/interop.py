@@ -138,9 +138,7 @@ STOCK: dict[str, StockDesign] = {
     ),
 }
 
-OUR_CLASSES = {
-    kind.__name__: kind for kind in (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)
-}
+OUR_CLASSES = {kind.__name__: kind for kind in (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)}
 STOCK_CLASSES = {
     kind.__name__: kind for design in STOCK.values() for kind in (design.causal_lm, design.classifier)
 }
@@ -195,7 +193,7 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
     config = model.config
     to = to or config.dialect
     if to not in STOCK:
-        raise UserError(f"to must be one of {', '.join(STOCK)}, got {to!r}")
+        raise UserError(f"to must be one of {', '.join(STOCK)} (or gguf, on the command line), got {to!r}")
     foreign = [
         f"{name}={getattr(config, name)!r} (it has {value!r})"
         for name, value in DIALECTS[to].items()
@@ -247,9 +245,7 @@ def _is_tied(model: PreTrainedModel) -> bool:
 def _layer_pairs(design: StockDesign, config: ScratchGPTConfig) -> list[ModulePair]:
     """The design's pairs with the numbers of the layers filled in."""
     return [
-        ModulePair(
-            tuple(name.format(layer) for name in pair.ours), pair.theirs.format(layer), pair.is_conv1d
-        )
+        ModulePair(tuple(name.format(layer) for name in pair.ours), pair.theirs.format(layer), pair.is_conv1d)
         for pair in design.modules
         for layer in (range(config.num_hidden_layers) if "{}" in pair.theirs else [0])
     ]
