@@ -193,7 +193,7 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
     config = model.config
     to = to or config.dialect
     if to not in STOCK:
-        raise UserError(f"to must be one of {', '.join(STOCK)}, got {to!r}")
+        raise UserError(f"to must be one of {', '.join(STOCK)} (or gguf, on the command line), got {to!r}")
     foreign = [
         f"{name}={getattr(config, name)!r} (it has {value!r})"
         for name, value in DIALECTS[to].items()
