@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF files: read back with the gguf package's reader, and run by llama.cpp where its Python package is installed."""
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import jinja2
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratch_gpt.errors import UserError
@@ -233,10 +235,25 @@ def test_numbers_of_three_digits_are_all_that_differs(tiny_tokenizer) -> None:
     assert splitters[0].pre_tokenize_str("2024") != splitters[1].pre_tokenize_str("2024")
 
 
+def test_published_tokenizers_have_their_name_in_llama_cpp() -> None:
+    """Those of transformers' own classes are recognised, and keep their splitting exactly."""
+    vocab = {token: index for index, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    assert find_pre_tokenizer(GPT2Tokenizer(vocab=vocab, merges=[])) == ("gpt-2", [])
+    assert find_pre_tokenizer(Qwen2Tokenizer(vocab=vocab, merges=[])) == ("qwen2", [])
+    llama3 = Tokenizer(models.BPE(vocab, []))
+    pattern = inspect.signature(TikTokenConverter).parameters["pattern"].default
+    llama3.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    assert find_pre_tokenizer(PreTrainedTokenizerFast(tokenizer_object=llama3)) == ("llama-bpe", [])
+
+
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        (pre_tokenizers.ByteLevel(add_prefix_space=False), "gpt-2"),
         (
             pre_tokenizers.Sequence(
                 [
@@ -250,8 +267,8 @@ def test_numbers_of_three_digits_are_all_that_differs(tiny_tokenizer) -> None:
         (pre_tokenizers.Whitespace(), None),
     ],
 )
-def test_pre_tokenizer_has_its_name_in_llama_cpp(steps: Any, expected: str | None) -> None:
-    """Tokenizers that came in by `import` keep their splitting exactly; one without a name is refused."""
+def test_other_splittings_are_told_apart(steps: Any, expected: str | None) -> None:
+    """SmolLM's digits are known; what has no name is refused."""
     backend = Tokenizer(models.BPE({"a": 0}, []))
     backend.pre_tokenizer, backend.decoder = steps, decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)

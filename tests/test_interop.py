@@ -347,6 +347,8 @@ def test_published_shapes_convert_both_ways(name: str) -> None:
     ours = from_stock(stock)
     assert_same_logits(ours, stock)
     back = to_stock(ours)
+    if getattr(stock.config, "n_inner", 1) is None:
+        stock.config.n_inner = 4 * stock.config.n_embd  # what None stands for; the way back writes it out
     assert back.config.to_dict() == stock.config.to_dict()
     assert_same_weights(back, stock)
 
@@ -438,6 +440,18 @@ def test_imported_folder_is_an_ordinary_checkpoint(stock_folder: Path, tmp_path:
     assert greedy(model, tokenizer) == greedy(stock, stock_tokenizer)
     export_folder(out, tmp_path / "again", to="gpt2")
     assert_same_weights(GPT2LMHeadModel.from_pretrained(tmp_path / "again"), stock)
+
+
+def test_weights_named_as_openai_published_them_are_read(stock_folder: Path, tmp_path: Path) -> None:
+    """The published GPT-2 file lacks the prefix of the class and holds the causal masks."""
+    weights = load_file(stock_folder / "model.safetensors")
+    published = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+    published |= {f"h.{layer}.attn.bias": torch.ones(1, 1, 64, 64).tril() for layer in range(2)}
+    save_file(published, stock_folder / "model.safetensors", metadata={"format": "pt"})
+    import_folder(stock_folder, tmp_path / "out")
+    stock = GPT2LMHeadModel(GPT2Config.from_pretrained(stock_folder))
+    stock.load_state_dict(weights, strict=False)
+    assert_same_weights(to_stock(load_model(tmp_path / "out")[0]), stock)
 
 
 def test_folder_without_tokenizer_says_so(stock_folder: Path, tmp_path: Path) -> None:
