@@ -151,9 +151,9 @@ class ScratchGPTConfig(PreTrainedConfig):
             self.dialect = next(fits, "qwen3")
         if self.dialect not in DIALECTS:
             raise ValueError(f"dialect must be one of {', '.join(DIALECTS)}, got {self.dialect!r}")
-        for switch, value in {**DIALECTS[self.dialect], "attention_bias": False, "mlp_bias": False}.items():
+        for switch, value in {"attention_bias": False, "mlp_bias": False, **DIALECTS[self.dialect]}.items():
             if getattr(self, switch) is None:
-                setattr(self, switch, DIALECTS[self.dialect].get(switch, value))
+                setattr(self, switch, value)
         if self.hidden_act is None:
             self.hidden_act = "silu" if self.gated_mlp else "gelu_new"
         if self.intermediate_size is None:
@@ -179,18 +179,15 @@ class ScratchGPTConfig(PreTrainedConfig):
             },
         )
         learned = self.position_embedding_type == "learned"
-        rope_names = {"rope_parameters": self.rope_parameters, **kwargs}
         if learned:
-            for name in ("rope_parameters", "rope_theta", "rope_scaling"):
-                if rope_names.get(name) is not None:
-                    raise ValueError(
-                        f"{name}={rope_names[name]} is of rotary positions, this model's are learned"
-                    )
+            rotary = self.rope_parameters or kwargs.get("rope_theta") or kwargs.get("rope_scaling")
+            if rotary:
+                raise ValueError(f"rotary positions {rotary!r} were given to a model with learned positions")
             # A later pipeline stage would add the positions again; the stock class has no such plan either.
             self.base_model_pp_plan = None
         super().__post_init__(**kwargs)
         if learned:
-            self.rope_parameters = None  # the base class fills it in
+            self.rope_parameters = None  # the base class filled it in
 
     def validate_architecture(self) -> None:
         """Refuse what no dialect can be; called by the strict dataclass after construction."""
@@ -213,6 +210,8 @@ class ScratchGPTConfig(PreTrainedConfig):
         for name in ("attention_dropout", "embedding_dropout", "residual_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is not below vocab_size {self.vocab_size}")
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"hidden_act {self.hidden_act!r} is not an activation of transformers")
         if self.dialect == "gpt2":

@@ -31,7 +31,13 @@ DTYPES = {
 
 # What llama.cpp computes in each architecture.
 ACTIVATIONS = {"qwen3": ("silu",), "llama": ("silu",), "gpt2": ("gelu_new", "gelu_pytorch_tanh")}
-ROPE_TYPES = {"qwen3": ("default", "linear"), "llama": ("default", "linear", "llama3"), "gpt2": ()}
+ROPE_TYPES = {
+    "qwen3": ("default", "linear", "yarn"),
+    "llama": ("default", "linear", "yarn", "llama3"),
+    "gpt2": (),
+}
+
+YARN_KEYS = {"rope_type", "rope_theta", "factor", "original_max_position_embeddings"}
 
 # llama.cpp knows pre-tokenizers by name; the steps are those of tokenizer.json, see `_pre_tokenizer_steps`.
 _LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -137,7 +143,12 @@ def _refuse_unsupported(model: PreTrainedModel) -> None:
         raise UserError(
             "attention_bias=True: llama.cpp's qwen3 has no such biases; export to a transformers dialect instead"
         )
-    rope_type = (config.rope_parameters or {}).get("rope_type")
+    rope = config.rope_parameters or {}
+    rope_type = rope.get("rope_type")
+    if rope_type == "yarn" and (unusual := sorted(set(rope) - YARN_KEYS)):
+        raise UserError(
+            f"rope_parameters: {unusual[0]}={rope[unusual[0]]!r}: the file holds yarn's defaults only"
+        )
     if rope_type and rope_type not in ROPE_TYPES[config.dialect]:
         raise UserError(
             f"rope_type={rope_type!r}: the file for {config.dialect} holds {', '.join(ROPE_TYPES[config.dialect])} "
@@ -161,9 +172,12 @@ def _add_shape(writer: Any, config: Any) -> None:
     writer.add_value_length(config.head_dim)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    if config.rope_parameters["rope_type"] == "linear":
-        writer.add_rope_scaling_type(_gguf().RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+    rope = config.rope_parameters
+    if rope["rope_type"] in ("linear", "yarn"):
+        writer.add_rope_scaling_type(_gguf().RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
 
 
 def _tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -267,6 +267,42 @@ class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
 
 
+def check_shapes(
+    config: ScratchGPTConfig,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor,
+) -> None:
+    """Refuse shapes that would be broadcast into a wrong answer. Looks at no value, so no device is waited for."""
+    if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != config.hidden_size:
+        raise ValueError(
+            f"input_ids must have the shape (batch, tokens), inputs_embeds (batch, tokens, {config.hidden_size}); "
+            f"the embedded input has {tuple(inputs_embeds.shape)}"
+        )
+    batch, tokens = inputs_embeds.shape[:2]
+    if position_ids.ndim != 2 or position_ids.shape[0] not in (1, batch) or position_ids.shape[1] != tokens:
+        raise ValueError(
+            f"position_ids must have the shape (1 or {batch}, {tokens}), got {tuple(position_ids.shape)}"
+        )
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim < 4:
+        shape = tuple(attention_mask.shape)
+        if len(shape) != 2 or shape[0] != batch or shape[1] < tokens:
+            raise ValueError(
+                f"attention_mask must have the shape ({batch}, cached tokens + {tokens}), got {shape}"
+            )
+
+
+def look_up(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
+    """Rows of a table (B, T, D). A CPU notices an id that is not there, and then the error names it; to ask an
+    accelerator would mean to wait for it at every step, so there it is the device's own assertion."""
+    try:
+        return table(ids)
+    except IndexError as error:
+        raise IndexError(
+            f"{name} must be from 0 to {table.num_embeddings - 1}, got {int(ids.min())} to {int(ids.max())}"
+        ) from error
+
+
 class ScratchGPTPreTrainedModel(PreTrainedModel):
     """What every ScratchGPT model shares: what it supports, and how its weights begin."""
 
@@ -332,19 +368,24 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         Packed documents are kept apart by `position_ids` that restart at 0, on condition that there is neither an
         `attention_mask` nor a cache (`use_cache=False`).
 
+        Learned positions count the padding too, as those of the stock class do: with left padding pass
+        `position_ids` (`generate` does). Rotary positions are relative, so padding does not matter to them.
+
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds` are given.
+            ValueError: both or none of `input_ids` and `inputs_embeds` are given, or a shape is wrong.
+            IndexError: on a CPU, an id or a learned position that is not in its table.
         """
         if (input_ids is None) ^ (inputs_embeds is not None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
+            inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen
             position_ids = position_ids.unsqueeze(0)
+        check_shapes(self.config, inputs_embeds, attention_mask, position_ids)
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -354,7 +395,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             position_ids=position_ids,
         )
         if self.config.position_embedding_type == "learned":
-            hidden_states = inputs_embeds + self.embed_positions(position_ids)
+            hidden_states = inputs_embeds + look_up(self.embed_positions, position_ids, "position_ids")
             hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
             position_embeddings = None
         else:
