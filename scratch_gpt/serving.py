@@ -67,7 +67,7 @@ class OneModel(ModelManager):
             progress_callback({"status": "ready", "model": model_id, "cached": True})
         return self.model, self.tokenizer
 
-    def get_gen_models(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def get_gen_models(self) -> list[dict[str, Any]]:
         """What `/v1/models` lists: the model served, not the Hub's cache."""
         return [
             {"id": self.force_model, "object": "model", "created": self.created, "owned_by": "scratch-gpt"}
@@ -187,8 +187,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # without the address once more
         raise UserError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another --port or --host"
+            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
         ) from None
 
 

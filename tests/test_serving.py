@@ -148,7 +148,7 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(serving) -> None:
     with socket.create_server(("localhost", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            UserError, match=f"cannot listen on localhost port {port}: Address already in use"
+            UserError, match=f"cannot listen on localhost port {port}: Address already in use; choose"
         ):
             serving.serve_model("nowhere", "localhost", port)
     with pytest.raises(UserError, match="no model in nowhere"):
