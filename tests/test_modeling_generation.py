@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 from transformers import GenerationConfig, PreTrainedModel, StaticCache
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 
 NEW = 6
@@ -112,7 +113,12 @@ def test_continuous_batching_equals_the_loop(dialect_model, some_ids) -> None:
     """`generate_batch` pages prompts of different lengths through one cache."""
     prompts = [some_ids(1, length) for length in (4, 9, 6)]
     settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
-    results = dialect_model.generate_batch([prompt[0].tolist() for prompt in prompts], generation_config=settings)
+    small_cache = ContinuousBatchingConfig(page_size=16, num_blocks=16, max_batch_tokens=64)
+    results = dialect_model.generate_batch(
+        [prompt[0].tolist() for prompt in prompts],
+        generation_config=settings,
+        continuous_batching_config=small_cache,
+    )
     written = {tuple(result.prompt_ids): result.generated_tokens for result in results.values()}
     for prompt in prompts:
         expected = argmax_loop(dialect_model, prompt)[0, prompt.shape[1] :].tolist()
@@ -121,15 +127,16 @@ def test_continuous_batching_equals_the_loop(dialect_model, some_ids) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler
 def test_forward_is_one_graph(dialect_model, some_ids) -> None:
-    """No break in the forward pass, with and without a mask, and a cached step; the traced graph gives the same."""
+    """No break in the forward pass, and the traced graph gives the same."""
     torch.compiler.reset()
     compiled, input_ids = torch.compile(dialect_model, fullgraph=True, backend="eager"), some_ids()
     mask = torch.ones_like(input_ids)
     mask[0, :5] = 0
     with torch.no_grad():
-        for inputs in ({}, {"attention_mask": mask}, {"labels": input_ids, "use_cache": False}):
-            ours, traced = dialect_model(input_ids, **inputs), compiled(input_ids, **inputs)
-            torch.testing.assert_close(traced.logits[:, 5:], ours.logits[:, 5:], atol=1e-5, rtol=0)
+        inputs = {"attention_mask": mask, "labels": input_ids, "use_cache": False}
+        ours, traced = dialect_model(input_ids, **inputs), compiled(input_ids, **inputs)
+    torch.testing.assert_close(traced.logits[:, 5:], ours.logits[:, 5:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(traced.loss, ours.loss, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

@@ -53,10 +53,25 @@ GPT2_NAMES = {
 }
 SHAPES = {
     "multi-head": {},
-    "untied": {"hidden_size": 48, "num_hidden_layers": 3, "intermediate_size": 80, "tie_word_embeddings": False},
+    "untied": {
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "intermediate_size": 80,
+        "tie_word_embeddings": False,
+    },
     "grouped": {"num_key_value_heads": 2, "tie_word_embeddings": False},
-    "wide-heads-and-biases": {"hidden_size": 48, "head_dim": 32, "attention_bias": True, "num_key_value_heads": 1},
-    "one-layer": {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_act": "relu", "layer_norm_eps": 1e-3},
+    "wide-heads-and-biases": {
+        "hidden_size": 48,
+        "head_dim": 32,
+        "attention_bias": True,
+        "num_key_value_heads": 1,
+    },
+    "one-layer": {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_act": "relu",
+        "layer_norm_eps": 1e-3,
+    },
 }
 DIALECT_SHAPES = [
     *(("gpt2", shape) for shape in ("multi-head", "untied", "one-layer")),
@@ -201,7 +216,9 @@ def attention_agrees(model, input_ids, implementation: str) -> None:
     torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, in transformers' call of flex
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of torch's compiler, in transformers' call of flex
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("implementation", ["sdpa", "flex_attention"])
 def test_attention_implementations_agree(dialect_model, some_ids, implementation) -> None:
