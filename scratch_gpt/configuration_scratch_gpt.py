@@ -130,6 +130,9 @@ class ScratchGPTConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # transformers only warns, and then builds a model from what the two configs happen to share.
+        if kwargs.get("model_type", self.model_type) != self.model_type:
+            raise ValueError(f"the config is of model type {kwargs['model_type']!r}, not {self.model_type!r}")
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -336,7 +336,7 @@ def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:
     if not any((Path(folder) / name).is_file() for name in names):
         return None
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot load the tokenizer in {folder}: {reason}") from error

@@ -202,20 +202,3 @@ def test_an_engine_can_bring_its_attention(dialect: str, attention_calls: list[d
         assert (call["query"], call["key"]) == ((1, 4, 12, 16), (1, key_heads, 12, 16))
         assert call["attention_instances"] is engine
         assert call["scaling"] == 16**-0.5
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_the_parallel_plan_names_every_weight_of_a_layer(dialect: str) -> None:
-    """Engines split a layer by `base_model_tp_plan`: each of its linear layers is there, each entry is a module."""
-    config = ScratchGPTConfig(
-        vocab_size=500, hidden_size=64, num_hidden_layers=1, num_attention_heads=4, dialect=dialect
-    )
-    model = AutoModel.from_config(config)
-    planned = {name.replace("*", "0") for name in config.base_model_tp_plan}
-    modules = dict(model.named_modules())
-    linear = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear)}
-    assert linear <= planned <= set(modules)
-    if (
-        config.position_embedding_type == "rotary"
-    ):  # learned positions have no plan by stages, in GPT-2's class neither
-        assert set(config.base_model_pp_plan) <= set(modules)

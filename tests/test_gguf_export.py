@@ -371,6 +371,12 @@ def test_llama_cpp_writes_the_same_text(shape: str, tiny_tokenizer, tmp_path: Pa
     text = "<|im_start|>user\nThe capital of France isn't 42.<|im_end|>\n"
     ids = tiny_tokenizer(text)["input_ids"]
     assert llama.tokenize(text.encode(), add_bos=False, special=True) == ids
+    formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
+        llama.metadata["tokenizer.chat_template"], eos_token="", bos_token=""
+    )
+    chat = [{"role": "user", "content": "a <|im_end|>"}]
+    expected = tiny_tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert formatter(messages=chat).prompt == expected
     llama.eval(ids)
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0].numpy()

@@ -64,7 +64,9 @@ SHAPES = {
     "qwen3-biases": Qwen3Config(**ROTARY, num_key_value_heads=4, head_dim=12, attention_bias=True),
     "qwen3-yarn": Qwen3Config(**ROTARY, num_key_value_heads=1, head_dim=16, rope_parameters=YARN),
     "gpt2-tied": GPT2Config(**LEARNED, n_inner=192),
-    "gpt2-untied-n_inner": GPT2Config(**LEARNED, n_inner=100, tie_word_embeddings=False),
+    "gpt2-untied-n_inner": GPT2Config(
+        **LEARNED, n_inner=100, tie_word_embeddings=False, layer_norm_epsilon=0.1, initializer_range=0.1
+    ),
     "gpt2-dropouts": GPT2Config(
         **LEARNED, n_inner=64, resid_pdrop=0.2, embd_pdrop=0.0, attn_pdrop=0.3, activation_function="relu"
     ),

@@ -219,6 +219,7 @@ def attention_agrees(model, input_ids, implementation: str) -> None:
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning"
 )  # of torch's compiler, in transformers' call of flex
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("implementation", ["sdpa", "flex_attention"])
 def test_attention_implementations_agree(dialect_model, some_ids, implementation) -> None:
     """The written-out attention gives what the fused kernels give, with left padding."""

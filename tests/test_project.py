@@ -64,6 +64,8 @@ def test_tests_mirror_the_library() -> None:
         Path("data/test_primer_gold.py"),
         Path("test_clients.py"),
         Path("test_docs.py"),
+        Path("test_modeling_doors.py"),
+        Path("test_modeling_generation.py"),
         Path("test_project.py"),
         Path("test_remote_code.py"),
     ]

@@ -12,7 +12,12 @@ import torch
 from transformers import AutoTokenizer
 
 import scratch_gpt
-from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
+from scratch_gpt import (
+    ScratchGPTConfig,
+    ScratchGPTForCausalLM,
+    ScratchGPTForSequenceClassification,
+    ScratchGPTForTokenClassification,
+)
 
 
 MODEL_FILES = ["configuration_scratch_gpt.py", "modeling_scratch_gpt.py"]
@@ -34,7 +39,7 @@ def opened(folder):
     return {door: type(each).__name__ for door, each in doors.items()}
 
 messages = json.loads(sys.argv[1])
-report = {folder: opened(folder) for folder in ("chat", "reward")}
+report = {folder: opened(folder) for folder in ("chat", "reward", "tagger")}
 tokenizer = transformers.AutoTokenizer.from_pretrained("chat", trust_remote_code=True)
 report["prompt"] = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
 pipeline = transformers.pipeline("text-generation", model="chat", trust_remote_code=True)
@@ -48,9 +53,13 @@ pathlib.Path("report.json").write_text(json.dumps(report))
 
 @pytest.fixture
 def folders(chat_folder: Path) -> Path:
-    """What the stranger gets: a chat model, a reward model, and the two model files in a folder of their own."""
+    """What the stranger gets: models saved by several heads, in two dialects, and the two model files by themselves."""
     config = ScratchGPTConfig.from_pretrained(chat_folder, num_labels=1)
     ScratchGPTForSequenceClassification(config).save_pretrained(chat_folder.parent / "reward")
+    config = ScratchGPTConfig(
+        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, dialect="gpt2"
+    )
+    ScratchGPTForTokenClassification(config).save_pretrained(chat_folder.parent / "tagger")
     alone = chat_folder.parent / "alone"
     alone.mkdir()
     for name in MODEL_FILES:
@@ -91,8 +100,7 @@ def test_a_stranger_opens_every_door(folders: Path) -> None:
         "AutoModelForTokenClassification": "ScratchGPTForTokenClassification",
         "AutoModelForQuestionAnswering": "ScratchGPTForQuestionAnswering",
     }
-    assert report["chat"] == doors
-    assert report["reward"] == doors
+    assert report["chat"] == report["reward"] == report["tagger"] == doors
     assert set(doors.values()) - {"ScratchGPTConfig"} <= set(report["alone"])
 
     model = ScratchGPTForCausalLM.from_pretrained(folders / "chat")
