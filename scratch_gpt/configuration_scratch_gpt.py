@@ -77,7 +77,7 @@ class ScratchGPTConfig(PreTrainedConfig):
 
     Raises:
         ValueError: a shape or a combination of switches that no dialect has.
-        StrictDataclassFieldValidationError: a value of the wrong type.
+        StrictDataclassError: the same found after construction, or a value of the wrong type.
     """
 
     model_type = "scratch_gpt"
@@ -242,12 +242,20 @@ class ScratchGPTConfig(PreTrainedConfig):
                 )
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even (rotary positions turn pairs), got {self.head_dim}")
+
+    def validate_rope(self) -> None:
+        """Refuse rotary settings that transformers only warns of; called by the strict dataclass after construction."""
+        if not self.rope_parameters:
+            return
+        try:
+            super().validate_rope()
+        except KeyError as error:
+            raise ValueError(error.args[0]) from error
         rope_type = self.rope_parameters["rope_type"]
         if rope_type != "default" and rope_type not in ROPE_INIT_FUNCTIONS:
             raise ValueError(
                 f"rope_type must be default or one of {', '.join(ROPE_INIT_FUNCTIONS)}, got {rope_type!r}"
             )
-        # transformers refuses a missing key, but only warns of a value that cannot be.
         minima = {
             "rope_theta": 1.0,
             "factor": 1.0,

@@ -126,15 +126,17 @@ def test_continuous_batching_equals_the_loop(dialect_model, some_ids) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler
-def test_forward_is_one_graph(dialect_model, some_ids) -> None:
+@pytest.mark.parametrize("dialect", ["qwen3", "gpt2"])
+def test_forward_is_one_graph(small_model, some_ids, dialect) -> None:
     """No break in the forward pass, and the traced graph gives the same."""
     torch.compiler.reset()
-    compiled, input_ids = torch.compile(dialect_model, fullgraph=True, backend="eager"), some_ids()
+    model, input_ids = small_model(dialect=dialect, num_hidden_layers=1), some_ids()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
     mask = torch.ones_like(input_ids)
     mask[0, :5] = 0
     with torch.no_grad():
         inputs = {"attention_mask": mask, "labels": input_ids, "use_cache": False}
-        ours, traced = dialect_model(input_ids, **inputs), compiled(input_ids, **inputs)
+        ours, traced = model(input_ids, **inputs), compiled(input_ids, **inputs)
     torch.testing.assert_close(traced.logits[:, 5:], ours.logits[:, 5:], atol=1e-5, rtol=0)
     torch.testing.assert_close(traced.loss, ours.loss, atol=1e-5, rtol=0)
 
