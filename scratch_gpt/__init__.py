@@ -4,12 +4,21 @@
 Importing the package registers its classes with the Auto classes of transformers.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.modeling_scratch_gpt import (
     ScratchGPTForCausalLM,
+    ScratchGPTForQuestionAnswering,
     ScratchGPTForSequenceClassification,
+    ScratchGPTForTokenClassification,
     ScratchGPTModel,
     ScratchGPTPreTrainedModel,
 )
@@ -20,7 +29,9 @@ __version__ = "0.1.0"
 __all__ = [
     "ScratchGPTConfig",
     "ScratchGPTForCausalLM",
+    "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
+    "ScratchGPTForTokenClassification",
     "ScratchGPTModel",
     "ScratchGPTPreTrainedModel",
 ]
@@ -31,6 +42,8 @@ for auto_class, model_class in (
     (AutoModel, ScratchGPTModel),
     (AutoModelForCausalLM, ScratchGPTForCausalLM),
     (AutoModelForSequenceClassification, ScratchGPTForSequenceClassification),
+    (AutoModelForTokenClassification, ScratchGPTForTokenClassification),
+    (AutoModelForQuestionAnswering, ScratchGPTForQuestionAnswering),
 ):
     auto_class.register(ScratchGPTConfig, model_class, exist_ok=True)
     # saving copies the two model files beside the weights

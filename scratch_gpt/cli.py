@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`scratch-gpt STAGE ...` is `accelerate launch` of the stage's file; beside that: demo, chat, publish.
+"""`scratch-gpt STAGE ...` is `accelerate launch` of the stage's file; the other commands use what stages made.
 
 Heavy imports wait inside the commands, so that help and a mistyped name answer at once.
 """
@@ -93,6 +93,20 @@ def chat(
 
 
 @app.command(rich_help_panel="Use a model")
+def serve(
+    model: Annotated[str, typer.Argument(help="Folder of a model.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "localhost",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 8000,
+) -> None:
+    """Answer OpenAI-compatible requests for a model, until Ctrl-C. There is no password: keep it on localhost."""
+    from scratch_gpt.serving import serve_model
+
+    serve_model(model, host, port)
+
+
+@app.command(rich_help_panel="Use a model")
 def publish(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
     repo: Annotated[
@@ -111,6 +125,56 @@ def publish(
     print(f"wrote {write_card(model, license_, repo)}")
     if repo is not None:
         print(f"uploaded to {upload(model, repo, private=private)}")
+
+
+def _report(output_dir: str, notes: list[str]) -> None:
+    print(f"wrote {output_dir}")
+    for note in notes:
+        print(f"note: {note}")
+
+
+@app.command("import", rich_help_panel="Use a model")
+def import_(
+    stock_dir: Annotated[
+        str, typer.Argument(help="Folder of a GPT-2, Llama or Qwen3 model of transformers.")
+    ],
+    output_dir: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
+) -> None:
+    """Turn published weights into a checkpoint of this package, weight for weight."""
+    from transformers.utils import logging
+
+    from scratch_gpt.interop import import_folder
+
+    logging.disable_progress_bar()
+    _report(output_dir, import_folder(stock_dir, output_dir))
+
+
+@app.command(rich_help_panel="Use a model")
+def export(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
+    output_dir: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="qwen3, llama, gpt2 or gguf. Default: the model's dialect.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="f32, f16 or bf16, for gguf. Default: as saved.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint into an ordinary folder of transformers, no remote code needed, or into a GGUF file."""
+    from transformers.utils import logging
+
+    from scratch_gpt.interop import export_folder
+
+    logging.disable_progress_bar()
+    if to == "gguf":
+        from scratch_gpt.gguf_export import export_gguf
+
+        notes = export_gguf(model, output_dir, dtype)
+    elif dtype is not None:
+        raise UserError(f"--dtype {dtype} is for --to gguf: a transformers folder keeps the model's dtype")
+    else:
+        notes = export_folder(model, output_dir, to)
+    _report(output_dir, notes)
 
 
 def main() -> None:

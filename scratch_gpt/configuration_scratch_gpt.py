@@ -14,10 +14,30 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, RopeParameters
 from transformers.utils.type_validators import interval
 
 
-# Each dialect is a published design with a class of its own in transformers; the switches say what sets it apart.
-DIALECTS = {
-    "qwen3": {"use_qk_norm": True},
-    "llama": {"use_qk_norm": False},
+# Each dialect is a published design with a class of its own in transformers; these switches set it apart. The first
+# dialect that fits the switches given is the default one.
+DIALECTS: dict[str, dict[str, Any]] = {
+    "qwen3": {
+        "position_embedding_type": "rotary",
+        "norm_type": "rms_norm",
+        "gated_mlp": True,
+        "mlp_bias": False,
+        "use_qk_norm": True,
+    },
+    "llama": {
+        "position_embedding_type": "rotary",
+        "norm_type": "rms_norm",
+        "gated_mlp": True,
+        "use_qk_norm": False,
+    },
+    "gpt2": {
+        "position_embedding_type": "learned",
+        "norm_type": "layer_norm",
+        "gated_mlp": False,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "use_qk_norm": False,
+    },
 }
 
 
@@ -28,30 +48,36 @@ class ScratchGPTConfig(PreTrainedConfig):
     Args:
         vocab_size: number of token ids.
         hidden_size: width D of the residual stream.
-        intermediate_size: inner width of the MLP; default 8/3 of `hidden_size`, rounded up to a multiple of 64.
+        intermediate_size: inner width of the MLP; default 4 D, or 8/3 D rounded up to a multiple of 64 if gated.
         num_hidden_layers: number of decoder layers.
         num_attention_heads: number of query heads H.
-        num_key_value_heads: number of key/value heads K (grouped-query attention); default H.
-        head_dim: width E of one head; default D / H. It may differ from D / H.
-        hidden_act: activation of the gated MLP.
-        max_position_embeddings: longest sequence, in tokens.
-        dialect: "qwen3" or "llama": the published design that this model is, weight for weight. Default: the one
-            that the switches describe.
-        use_qk_norm: RMSNorm on each query and key head before the positions (Qwen3). Default: as the dialect has it.
-        attention_bias: biases in the four attention projections.
-        mlp_bias: biases in the three MLP projections (only in the llama dialect).
+        num_key_value_heads: number of key/value heads K (grouped-query attention); default H, and gpt2 has no other.
+        head_dim: width E of one head; default D / H. It may differ from D / H, but not in gpt2.
+        max_position_embeddings: longest sequence, in tokens. Learned positions end there; rotary ones go on, badly.
+        dialect: "qwen3", "llama" or "gpt2": the published design that this model is, weight for weight. Default: the
+            one that the switches describe.
+        position_embedding_type: "rotary", or "learned" (gpt2): a vector for each position, added to the token's.
+        norm_type: "rms_norm", or "layer_norm" (gpt2).
+        gated_mlp: down(act(gate(x)) * up(x)); without the gate down(act(up(x))) (gpt2).
+        use_qk_norm: RMSNorm on each query and key head before the positions (qwen3).
+        hidden_act: activation of the MLP; default "silu" if gated, else "gelu_new".
+        attention_bias: biases in the four attention projections; gpt2 has them, the others may (default: no).
+        mlp_bias: biases in the MLP projections; gpt2 has them, llama may (default: no), qwen3 has none.
         attention_dropout: dropout on the attention weights while training.
+        embedding_dropout: dropout on the embedded input while training (gpt2).
+        residual_dropout: dropout on what attention and MLP add to the residual stream while training (gpt2).
         initializer_range: standard deviation of the initial weights; residual projections get it divided by
             sqrt(2 * num_hidden_layers) (GPT-2 paper, section 2.3).
-        rms_norm_eps: added to the mean square before the root.
+        rms_norm_eps: added to the mean square before the root (RMSNorm).
+        layer_norm_eps: added to the variance before the root (LayerNorm).
         tie_word_embeddings: the output head shares the input embedding's matrix.
         rope_parameters: rotary positions, {"rope_type": "default", "rope_theta": 10000.0} and the variants of
-            `transformers.modeling_rope_utils`.
+            `transformers.modeling_rope_utils`; None for learned positions.
         use_cache: return keys and values for generation.
 
     Raises:
         ValueError: a shape or a combination of switches that no dialect has.
-        StrictDataclassFieldValidationError: a value of the wrong type.
+        StrictDataclassError: the same found after construction, or a value of the wrong type.
     """
 
     model_type = "scratch_gpt"
@@ -81,15 +107,21 @@ class ScratchGPTConfig(PreTrainedConfig):
     num_attention_heads: int = 12
     num_key_value_heads: int | None = None
     head_dim: int | None = None
-    hidden_act: str = "silu"
     max_position_embeddings: int = 1024
     dialect: str | None = None
+    position_embedding_type: str | None = None
+    norm_type: str | None = None
+    gated_mlp: bool | None = None
     use_qk_norm: bool | None = None
-    attention_bias: bool = False
-    mlp_bias: bool = False
+    hidden_act: str | None = None
+    attention_bias: bool | None = None
+    mlp_bias: bool | None = None
     attention_dropout: int | float = 0.0
+    embedding_dropout: int | float = 0.0
+    residual_dropout: int | float = 0.0
     initializer_range: float = interval(min=0.0, max=1.0)(default=0.02)
     rms_norm_eps: float = 1e-6
+    layer_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
     rope_parameters: RopeParameters | dict | None = None
     use_cache: bool = True
@@ -98,6 +130,9 @@ class ScratchGPTConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # transformers only warns, and then builds a model from what the two configs happen to share.
+        if kwargs.get("model_type", self.model_type) != self.model_type:
+            raise ValueError(f"the config is of model type {kwargs['model_type']!r}, not {self.model_type!r}")
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -110,18 +145,30 @@ class ScratchGPTConfig(PreTrainedConfig):
                     f"{self.num_attention_heads}: change one, or set head_dim"
                 )
             self.head_dim = self.hidden_size // self.num_attention_heads
-        if self.intermediate_size is None:
-            self.intermediate_size = -(-8 * self.hidden_size // (3 * 64)) * 64
         if self.dialect is None:
-            self.dialect = "llama" if self.use_qk_norm is False else "qwen3"
+            fits = (
+                name
+                for name, switches in DIALECTS.items()
+                if all(getattr(self, switch) in (None, value) for switch, value in switches.items())
+            )
+            self.dialect = next(fits, "qwen3")
         if self.dialect not in DIALECTS:
             raise ValueError(f"dialect must be one of {', '.join(DIALECTS)}, got {self.dialect!r}")
-        if self.use_qk_norm is None:
-            self.use_qk_norm = DIALECTS[self.dialect]["use_qk_norm"]
-        if not self.use_qk_norm:
-            self.base_model_tp_plan = {
-                name: style for name, style in self.base_model_tp_plan.items() if "_norm" not in name
-            }
+        for switch, value in {"attention_bias": False, "mlp_bias": False, **DIALECTS[self.dialect]}.items():
+            if getattr(self, switch) is None:
+                setattr(self, switch, value)
+        if self.hidden_act is None:
+            self.hidden_act = "silu" if self.gated_mlp else "gelu_new"
+        if self.intermediate_size is None:
+            self.intermediate_size = (
+                -(-8 * self.hidden_size // (3 * 64)) * 64 if self.gated_mlp else 4 * self.hidden_size
+            )
+        absent = ["q_norm", "k_norm"] * (not self.use_qk_norm) + ["gate_proj"] * (not self.gated_mlp)
+        self.base_model_tp_plan = {
+            name: style
+            for name, style in self.base_model_tp_plan.items()
+            if name.split(".")[-1] not in absent
+        }
         # Saving a model records only the saved class; a checkpoint must open by all of these doors.
         kwargs.setdefault(
             "auto_map",
@@ -130,37 +177,101 @@ class ScratchGPTConfig(PreTrainedConfig):
                 "AutoModel": "modeling_scratch_gpt.ScratchGPTModel",
                 "AutoModelForCausalLM": "modeling_scratch_gpt.ScratchGPTForCausalLM",
                 "AutoModelForSequenceClassification": "modeling_scratch_gpt.ScratchGPTForSequenceClassification",
+                "AutoModelForTokenClassification": "modeling_scratch_gpt.ScratchGPTForTokenClassification",
+                "AutoModelForQuestionAnswering": "modeling_scratch_gpt.ScratchGPTForQuestionAnswering",
             },
         )
+        learned = self.position_embedding_type == "learned"
+        if learned:
+            rotary = self.rope_parameters or kwargs.get("rope_theta") or kwargs.get("rope_scaling")
+            if rotary:
+                raise ValueError(f"rotary positions {rotary!r} were given to a model with learned positions")
+            # A later pipeline stage would add the positions again; the stock class has no such plan either.
+            self.base_model_pp_plan = None
         super().__post_init__(**kwargs)
+        if learned:
+            self.rope_parameters = None  # the base class filled it in
 
     def validate_architecture(self) -> None:
         """Refuse what no dialect can be; called by the strict dataclass after construction."""
+        for switch, value in DIALECTS[self.dialect].items():
+            if getattr(self, switch) != value:
+                raise ValueError(
+                    f"{switch}={getattr(self, switch)!r} is not the {self.dialect} design, which has {value!r}"
+                )
         if self.num_key_value_heads < 1 or self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads "
                 f"{self.num_key_value_heads}"
             )
-        if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"head_dim must be even (rotary positions turn pairs), got {self.head_dim}")
-        if self.intermediate_size < 1 or self.max_position_embeddings < 1:
-            raise ValueError(
-                f"intermediate_size {self.intermediate_size} and max_position_embeddings "
-                f"{self.max_position_embeddings} must be at least 1"
-            )
-        if not 0.0 <= self.attention_dropout < 1.0:
-            raise ValueError(f"attention_dropout must be in [0, 1), got {self.attention_dropout}")
+        for name in ("intermediate_size", "max_position_embeddings", "head_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("rms_norm_eps", "layer_norm_eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("attention_dropout", "embedding_dropout", "residual_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is not below vocab_size {self.vocab_size}")
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"hidden_act {self.hidden_act!r} is not an activation of transformers")
+        if self.dialect == "gpt2":
+            self._validate_gpt2()
+        else:
+            self._validate_rotary()
+
+    def _validate_gpt2(self) -> None:
+        if self.num_key_value_heads != self.num_attention_heads:
+            raise ValueError(
+                f"num_key_value_heads {self.num_key_value_heads} is not the gpt2 design, where it is "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        if self.head_dim * self.num_attention_heads != self.hidden_size:
+            raise ValueError(
+                f"head_dim {self.head_dim} is not the gpt2 design, where it is hidden_size {self.hidden_size} / "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+
+    def _validate_rotary(self) -> None:
+        for name in ("embedding_dropout", "residual_dropout"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not the {self.dialect} design: only gpt2 has it"
+                )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even (rotary positions turn pairs), got {self.head_dim}")
+
+    def validate_rope(self) -> None:
+        """Refuse rotary settings that transformers only warns of; called by the strict dataclass after construction."""
+        if not self.rope_parameters:
+            return
+        try:
+            super().validate_rope()
+        except KeyError as error:
+            raise ValueError(error.args[0]) from error
         rope_type = self.rope_parameters["rope_type"]
         if rope_type != "default" and rope_type not in ROPE_INIT_FUNCTIONS:
             raise ValueError(
                 f"rope_type must be default or one of {', '.join(ROPE_INIT_FUNCTIONS)}, got {rope_type!r}"
             )
-        if self.use_qk_norm != DIALECTS[self.dialect]["use_qk_norm"]:
-            raise ValueError(f"use_qk_norm={self.use_qk_norm} is not the {self.dialect} design")
-        if self.mlp_bias and self.dialect != "llama":
-            raise ValueError(f"mlp_bias=True is not the {self.dialect} design: only llama has it")
+        minima = {
+            "rope_theta": 1.0,
+            "factor": 1.0,
+            "low_freq_factor": 0.0,
+            "high_freq_factor": 0.0,
+            "original_max_position_embeddings": 1,
+        }
+        for name, minimum in minima.items():
+            value = self.rope_parameters.get(name, minimum)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < minimum:
+                raise ValueError(f"rope_parameters: {name} must be a number from {minimum}, got {value!r}")
+        if self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
+            raise ValueError(
+                f"rope_parameters: partial_rotary_factor={self.rope_parameters['partial_rotary_factor']} is not the "
+                f"{self.dialect} design, which turns whole heads"
+            )
 
 
 __all__ = ["ScratchGPTConfig"]

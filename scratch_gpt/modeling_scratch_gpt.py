@@ -19,7 +19,12 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
+from transformers.modeling_layers import (
+    GenericForQuestionAnswering,
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
+    GradientCheckpointingLayer,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
@@ -48,6 +53,33 @@ class ScratchGPTRMSNorm(nn.Module):
         mean_square = hidden_states.pow(2).mean(-1, keepdim=True)
         hidden_states = hidden_states * torch.rsqrt(mean_square + self.eps)
         return self.weight * hidden_states.to(dtype)
+
+
+class ScratchGPTLayerNorm(nn.Module):
+    """(x - mean(x)) / sqrt(var(x) + eps) * weight + bias over the last dimension (Ba et al. 2016, hf.co/papers/1607.06450).
+
+    Computed in float32, as RMSNorm is.
+    """
+
+    def __init__(self, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
+        self.eps = eps
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        dtype = hidden_states.dtype
+        hidden_states = hidden_states.to(torch.float32)
+        variance, mean = torch.var_mean(hidden_states, dim=-1, correction=0, keepdim=True)
+        hidden_states = (hidden_states - mean) * torch.rsqrt(variance + self.eps)
+        return self.weight * hidden_states.to(dtype) + self.bias
+
+
+def build_norm(config: ScratchGPTConfig) -> nn.Module:
+    """A norm of the residual stream, of the config's type."""
+    if config.norm_type == "layer_norm":
+        return ScratchGPTLayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+    return ScratchGPTRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
 
 class ScratchGPTRotaryEmbedding(nn.Module):
@@ -162,7 +194,7 @@ class ScratchGPTAttention(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None,
         attention_mask: torch.Tensor | None,
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -177,7 +209,8 @@ class ScratchGPTAttention(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = query.transpose(1, 2), key.transpose(1, 2)  # (B, H, T, E), (B, K, T, E)
 
-        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        if position_embeddings is not None:  # learned positions are in the hidden states already
+            query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)  # (B, K, S, E)
 
@@ -199,18 +232,22 @@ class ScratchGPTAttention(nn.Module):
 
 
 class ScratchGPTMLP(nn.Module):
-    """SwiGLU: down(act(gate(x)) * up(x)) (Shazeer 2020, hf.co/papers/2002.05202)."""
+    """SwiGLU: down(act(gate(x)) * up(x)) (Shazeer 2020, hf.co/papers/2002.05202); without the gate down(act(up(x)))."""
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.gated = config.gated_mlp
+        if self.gated:
+            self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.down_proj.is_residual_projection = True
         self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
+        if self.gated:
+            return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
+        return self.down_proj(self.act_fn(self.up_proj(hidden_states)))
 
 
 class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
@@ -220,13 +257,50 @@ class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         self.self_attn = ScratchGPTAttention(config, layer_idx)
         self.mlp = ScratchGPTMLP(config)
-        self.input_layernorm = ScratchGPTRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = ScratchGPTRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.input_layernorm = build_norm(config)
+        self.post_attention_layernorm = build_norm(config)
+        self.dropout = nn.Dropout(config.residual_dropout)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
-        hidden_states = hidden_states + attn_output
-        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+        hidden_states = hidden_states + self.dropout(attn_output)
+        return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
+
+
+def check_shapes(
+    config: ScratchGPTConfig,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor,
+) -> None:
+    """Refuse shapes that would be broadcast into a wrong answer. Looks at no value, so no device is waited for."""
+    if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != config.hidden_size:
+        raise ValueError(
+            f"input_ids must have the shape (batch, tokens), inputs_embeds (batch, tokens, {config.hidden_size}); "
+            f"the embedded input has {tuple(inputs_embeds.shape)}"
+        )
+    batch, tokens = inputs_embeds.shape[:2]
+    if position_ids.ndim != 2 or position_ids.shape[0] not in (1, batch) or position_ids.shape[1] != tokens:
+        raise ValueError(
+            f"position_ids must have the shape (1 or {batch}, {tokens}), got {tuple(position_ids.shape)}"
+        )
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim < 4:
+        shape = tuple(attention_mask.shape)
+        if len(shape) != 2 or shape[0] != batch or shape[1] < tokens:
+            raise ValueError(
+                f"attention_mask must have the shape ({batch}, cached tokens + {tokens}), got {shape}"
+            )
+
+
+def look_up(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
+    """Rows of a table (B, T, D). A CPU notices an id that is not there, and then the error names it; to ask an
+    accelerator would mean to wait for it at every step, so there it is the device's own assertion."""
+    try:
+        return table(ids)
+    except IndexError as error:
+        raise IndexError(
+            f"{name} must be from 0 to {table.num_embeddings - 1}, got {int(ids.min())} to {int(ids.max())}"
+        ) from error
 
 
 class ScratchGPTPreTrainedModel(PreTrainedModel):
@@ -269,8 +343,11 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         self.layers = nn.ModuleList(
             [ScratchGPTDecoderLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)]
         )
-        self.norm = ScratchGPTRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary_emb = ScratchGPTRotaryEmbedding(config)
+        self.norm = build_norm(config)
+        if config.position_embedding_type == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        else:
+            self.rotary_emb = ScratchGPTRotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -291,19 +368,24 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         Packed documents are kept apart by `position_ids` that restart at 0, on condition that there is neither an
         `attention_mask` nor a cache (`use_cache=False`).
 
+        Learned positions count the padding too, as those of the stock class do: with left padding pass
+        `position_ids` (`generate` does). Rotary positions are relative, so padding does not matter to them.
+
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds` are given.
+            ValueError: both or none of `input_ids` and `inputs_embeds` are given, or a shape is wrong.
+            IndexError: on a CPU, an id or a learned position that is not in its table.
         """
         if (input_ids is None) ^ (inputs_embeds is not None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
+            inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen
             position_ids = position_ids.unsqueeze(0)
+        check_shapes(self.config, inputs_embeds, attention_mask, position_ids)
 
         causal_mask = create_causal_mask(
             config=self.config,
@@ -312,9 +394,14 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             past_key_values=past_key_values,
             position_ids=position_ids,
         )
-        position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
+        if self.config.position_embedding_type == "learned":
+            hidden_states = inputs_embeds + look_up(self.embed_positions, position_ids, "position_ids")
+            hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
+            position_embeddings = None
+        else:
+            hidden_states = inputs_embeds
+            position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
 
-        hidden_states = inputs_embeds
         for decoder_layer in self.layers:
             hidden_states = decoder_layer(
                 hidden_states,
@@ -400,9 +487,33 @@ class ScratchGPTForSequenceClassification(GenericForSequenceClassification, Scra
         self.post_init()
 
 
+class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPTPreTrainedModel):
+    """The decoder with a linear score of every token."""
+
+    def __init__(self, config: ScratchGPTConfig) -> None:
+        ScratchGPTPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.model = ScratchGPTModel(config)
+        self.dropout = nn.Dropout(0.1)  # the generic head's default
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+
+class ScratchGPTForQuestionAnswering(GenericForQuestionAnswering, ScratchGPTPreTrainedModel):
+    """The decoder with two scores of every token: that the answer starts there, and that it ends there."""
+
+    def __init__(self, config: ScratchGPTConfig) -> None:
+        ScratchGPTPreTrainedModel.__init__(self, config)
+        self.model = ScratchGPTModel(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+
 __all__ = [
     "ScratchGPTForCausalLM",
+    "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
+    "ScratchGPTForTokenClassification",
     "ScratchGPTModel",
     "ScratchGPTPreTrainedModel",
 ]

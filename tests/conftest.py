@@ -3,6 +3,7 @@
 
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.data import primer
@@ -78,3 +79,46 @@ def chat_folder(
     tiny_model.save_pretrained(tmp_path / "chat")
     tiny_tokenizer.save_pretrained(tmp_path / "chat")
     return tmp_path / "chat"
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Callable[..., PreTrainedModel]:
+    """`small_model(head_class, **config)`: two layers, seeded, in evaluation mode.
+
+    The weights are larger than initial ones, and no norm or bias is at its initial one or zero: a mistake shows.
+    """
+
+    def build(head: type[PreTrainedModel] = ScratchGPTForCausalLM, **changes) -> PreTrainedModel:
+        config = {
+            "vocab_size": 99,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 128,
+            "pad_token_id": 0,
+            "initializer_range": 0.1,
+        }
+        torch.manual_seed(0)
+        model = head(ScratchGPTConfig(**{**config, **changes})).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        return model
+
+    return build
+
+
+@pytest.fixture(params=["qwen3", "llama", "gpt2"])
+def dialect_model(request, small_model) -> PreTrainedModel:
+    """A small causal language model of each dialect, with grouped keys and values where the design has them."""
+    grouped = {} if request.param == "gpt2" else {"num_key_value_heads": 2}
+    return small_model(dialect=request.param, **grouped)
+
+
+@pytest.fixture
+def some_ids() -> Callable[..., torch.Tensor]:
+    """`some_ids(batch, length)`: seeded ids below 99, none of them the padding 0."""
+    return lambda batch=2, length=13: torch.randint(
+        1, 99, (batch, length), generator=torch.Generator().manual_seed(1)
+    )

@@ -5,9 +5,12 @@ import dataclasses
 import importlib.util
 import inspect
 import io
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
@@ -48,7 +51,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "translation",
         "generation",
     ]
-    assert listed == [*road, "chat", "publish"]
+    assert listed == [*road, "chat", "serve", "publish", "import", "export"]
 
 
 def test_stage_arguments_pass_untouched(launched) -> None:
@@ -91,6 +94,53 @@ def test_every_script_explains_its_options(script: Path, capsys) -> None:
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
     assert all(f"--{field.name}" in printed for field in dataclasses.fields(arguments_class) if field.init)
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `scratch-gpt` with these arguments."""
+    monkeypatch.setattr("sys.argv", ["scratch-gpt", *arguments])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return int(exit_.value.code or 0), *capsys.readouterr()
+
+
+def test_export_and_import_are_each_others_inverse(base_folder: Path, monkeypatch, capsys) -> None:
+    """A checkpoint goes out to its own dialect and comes back with the same weights."""
+    stock, back = base_folder.with_name("stock"), base_folder.with_name("back")
+    assert run(monkeypatch, capsys, "export", str(base_folder), str(stock))[:2] == (0, f"wrote {stock}\n")
+    assert json.loads((stock / "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
+    assert run(monkeypatch, capsys, "import", str(stock), str(back))[:2] == (0, f"wrote {back}\n")
+    before, after = (load_file(folder / "model.safetensors") for folder in (base_folder, back))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (back / "chat_template.jinja").read_text() == (base_folder / "chat_template.jinja").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("export", "nowhere", "out"), "no model in nowhere"),
+        (("import", "nowhere", "out"), "no model in nowhere"),
+        (("import", "base", "out"), "holds a ScratchGPTForCausalLM"),
+        (("export", "base", "out", "--to", "onnx"), "to must be one of qwen3, llama, gpt2 "),
+        (("export", "base", "out", "--to", "llama"), "llama cannot hold use_qk_norm=True"),
+        (("export", "base", "out", "--dtype", "f16"), "--dtype f16 is for --to gguf"),
+        (("export", "base", "base"), "name a new folder"),
+    ],
+)
+def test_wrong_conversions_are_one_line(
+    arguments: tuple[str, ...], message: str, base_folder: Path, monkeypatch, capsys
+) -> None:
+    """Exit status 2, one line that names the mistake, nothing written."""
+    monkeypatch.chdir(base_folder.parent)
+    before = sorted(base_folder.parent.rglob("*"))
+    code, output, errors = run(monkeypatch, capsys, *arguments)
+    assert (code, output) == (2, "")
+    assert message in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert sorted(base_folder.parent.rglob("*")) == before
 
 
 def test_unknown_command_fails() -> None:

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages keep up with the code: named files exist, and shown options are options."""
 
+import ast
 import dataclasses
 import importlib.util
 import re
+import runpy
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from scratch_gpt import cli
 from scratch_gpt.training import arguments, posttraining
@@ -33,6 +38,12 @@ EVALUATIONS = {
 }
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
+# A conversion, or an example in Python, in the order of the page.
+RUNNABLE = re.compile(
+    r"^scratch-gpt ((?:export|import) runs/demo/[^\n]*)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
+# A server must run first, or a file be converted by another program: test_serving.py and test_gguf_export.py do.
+NEED_MORE = {"openai", "ctranslate2", "llama_cpp"}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # What is typed, up to the end of the line or of the inline code.
@@ -112,8 +123,33 @@ def test_shown_options_are_fields(page: Path) -> None:
     assert unknown == []
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_examples_of_use_run_as_printed(chat_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Conversions and Python examples of the page run in its order, where the packages they import are installed."""
+    shutil.copytree(chat_folder, tmp_path / "runs" / "demo" / "aligned")
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for command, example in RUNNABLE.findall(read(ROOT / "docs" / "use-anywhere.md")):
+        if command:
+            result = CliRunner().invoke(cli.app, shlex.split(command), catch_exceptions=False)
+            assert result.exit_code == 0, command
+            ran.append(command.split()[0])
+            continue
+        nodes = [node for node in ast.parse(example).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {getattr(node, "module", None) or node.names[0].name for node in nodes}
+        packages = {name.split(".")[0] for name in names}
+        if not packages & NEED_MORE and all(map(importlib.util.find_spec, packages)):
+            (tmp_path / "example.py").write_text(example, encoding="utf-8")
+            runpy.run_path("example.py")
+            ran.append("python")
+    assert ran[:6] == ["python", "python", "export", "export", "python", "import"]
+
+
 def test_commands_are_found() -> None:
     """The patterns above see the commands that the pages show."""
     texts = "\n".join(map(read, PAGES))
     assert {name for _, name, _ in LAUNCHED.findall(texts)} == {*STAGES, *EVALUATIONS}
-    assert {"pretrain", "chat", "publish"} <= {command for command, _ in COMMAND.findall(texts)}
+    assert {"pretrain", "chat", "serve", "export", "import", "publish"} <= {
+        command for command, _ in COMMAND.findall(texts)
+    }

@@ -11,7 +11,7 @@ from scratch_gpt.errors import UserError
 
 @contextmanager
 def written_whole(output_dir: str | Path, contents: tuple[str, ...]) -> Iterator[Path]:
-    """Give a folder beside `output_dir` to write to; when the block ends well, it takes that name.
+    """Give a folder beside `output_dir` to write to; when the block ends well, it takes that name, else it goes.
 
     Args:
         output_dir: a new folder, or an older result of the same stage, which is replaced.
@@ -33,7 +33,11 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...]) -> Iterator
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
-    yield temporary
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
     if output_dir.exists():
         shutil.rmtree(output_dir)
     temporary.rename(output_dir)

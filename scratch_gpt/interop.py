@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversion, weight for weight, between our decoder and the classes of transformers that have the same design.
+
+A dialect is described once, by a table: its class and config in transformers, what each of our fields and modules is
+called there, and which of their settings we have no switch for. Both directions read the same table.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
+)
+
+from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
+from scratch_gpt.data.folders import written_whole
+from scratch_gpt.errors import UserError
+from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
+
+
+class ModulePair(NamedTuple):
+    """Modules of ours, stacked along their outputs, that are one module of theirs; {} is the layer's number."""
+
+    ours: tuple[str, ...]
+    theirs: str
+    is_conv1d: bool = False  # GPT-2's Conv1D keeps (inputs, outputs), a Linear (outputs, inputs)
+
+
+@dataclass(frozen=True)
+class StockDesign:
+    """What a dialect is called in transformers.
+
+    Args:
+        config_class, causal_lm, classifier: its classes.
+        fields: our config field -> theirs.
+        only: settings of theirs that change the computation and that we have no switch for -> the values we can hold.
+        modules: names that differ; all others are the same.
+    """
+
+    config_class: type[PreTrainedConfig]
+    causal_lm: type[PreTrainedModel]
+    classifier: type[PreTrainedModel]
+    fields: Mapping[str, str]
+    only: Mapping[str, tuple]
+    modules: tuple[ModulePair, ...] = field(default=())
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_EVERYWHERE = _same(
+    *("vocab_size", "initializer_range", "use_cache", "tie_word_embeddings", "id2label", "label2id"),
+    *("problem_type", "pad_token_id", "bos_token_id", "eos_token_id"),
+)
+_ROTARY = _EVERYWHERE | _same(
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters"),
+    *("attention_bias", "attention_dropout"),
+)
+
+STOCK: dict[str, StockDesign] = {
+    "qwen3": StockDesign(
+        Qwen3Config,
+        Qwen3ForCausalLM,
+        Qwen3ForSequenceClassification,
+        fields=_ROTARY,
+        only={"use_sliding_window": (False,), "layer_types": ("full_attention",)},
+    ),
+    "llama": StockDesign(
+        LlamaConfig,
+        LlamaForCausalLM,
+        LlamaForSequenceClassification,
+        fields=_ROTARY | _same("mlp_bias"),
+        only={"pretraining_tp": (1, None)},
+    ),
+    "gpt2": StockDesign(
+        GPT2Config,
+        GPT2LMHeadModel,
+        GPT2ForSequenceClassification,
+        fields=_EVERYWHERE
+        | {
+            "hidden_size": "n_embd",
+            "intermediate_size": "n_inner",
+            "num_hidden_layers": "n_layer",
+            "num_attention_heads": "n_head",
+            "max_position_embeddings": "n_positions",
+            "hidden_act": "activation_function",
+            "layer_norm_eps": "layer_norm_epsilon",
+            "attention_dropout": "attn_pdrop",
+            "embedding_dropout": "embd_pdrop",
+            "residual_dropout": "resid_pdrop",
+        },
+        only={
+            "scale_attn_weights": (True,),
+            "scale_attn_by_inverse_layer_idx": (False,),
+            "reorder_and_upcast_attn": (False,),
+            "add_cross_attention": (False,),
+        },
+        modules=(
+            ModulePair(("model.embed_tokens",), "transformer.wte"),
+            ModulePair(("model.embed_positions",), "transformer.wpe"),
+            ModulePair(("model.layers.{}.input_layernorm",), "transformer.h.{}.ln_1"),
+            ModulePair(
+                (
+                    "model.layers.{}.self_attn.q_proj",
+                    "model.layers.{}.self_attn.k_proj",
+                    "model.layers.{}.self_attn.v_proj",
+                ),
+                "transformer.h.{}.attn.c_attn",
+                is_conv1d=True,
+            ),
+            ModulePair(("model.layers.{}.self_attn.o_proj",), "transformer.h.{}.attn.c_proj", is_conv1d=True),
+            ModulePair(("model.layers.{}.post_attention_layernorm",), "transformer.h.{}.ln_2"),
+            ModulePair(("model.layers.{}.mlp.up_proj",), "transformer.h.{}.mlp.c_fc", is_conv1d=True),
+            ModulePair(("model.layers.{}.mlp.down_proj",), "transformer.h.{}.mlp.c_proj", is_conv1d=True),
+            ModulePair(("model.norm",), "transformer.ln_f"),
+        ),
+    ),
+}
+
+OUR_CLASSES = {kind.__name__: kind for kind in (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)}
+STOCK_CLASSES = {
+    kind.__name__: kind for design in STOCK.values() for kind in (design.causal_lm, design.classifier)
+}
+
+
+def from_stock(model: PreTrainedModel) -> ScratchGPTForCausalLM | ScratchGPTForSequenceClassification:
+    """Our model with a copy of the weights of `model`; logits, dtype, device and generation config are the same.
+
+    Args:
+        model: a GPT2LMHeadModel, LlamaForCausalLM, Qwen3ForCausalLM or ...ForSequenceClassification.
+
+    Raises:
+        UserError: another class, or a setting that our decoder has no switch for.
+    """
+    dialect = next(
+        (name for name, design in STOCK.items() if type(model) in (design.causal_lm, design.classifier)), None
+    )
+    if dialect is None:
+        raise UserError(f"cannot convert a {type(model).__name__}: it must be a {', '.join(STOCK_CLASSES)}")
+    design = STOCK[dialect]
+    _refuse_unsupported(model, design)
+    values = {ours: getattr(model.config, theirs) for ours, theirs in design.fields.items()}
+    values["tie_word_embeddings"] = _is_tied(model)
+    # None is "the default", which both sides have in common
+    given = {name: copy.deepcopy(value) for name, value in values.items() if value is not None}
+    kind = ScratchGPTForCausalLM if type(model) is design.causal_lm else ScratchGPTForSequenceClassification
+    config = _build_config(ScratchGPTConfig, dialect=dialect, **given)
+    weights = model.state_dict()
+    ours: dict[str, torch.Tensor] = {}
+    for pair in _layer_pairs(design, config):
+        for part in ("weight", "bias"):
+            tensor = weights.pop(f"{pair.theirs}.{part}", None)
+            if tensor is not None:
+                stacked = tensor.t() if pair.is_conv1d and part == "weight" else tensor
+                pieces = stacked.chunk(len(pair.ours))
+                ours |= {f"{name}.{part}": piece for name, piece in zip(pair.ours, pieces, strict=True)}
+    return _build_model(kind, config, ours | weights, model)
+
+
+def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
+    """The class of transformers with a copy of the weights of `model`; logits, dtype and device are the same.
+
+    Args:
+        model: a ScratchGPTForCausalLM or ScratchGPTForSequenceClassification.
+        to: "qwen3", "llama" or "gpt2"; default: the model's own dialect.
+
+    Raises:
+        UserError: another class of model, or a dialect that cannot hold it.
+    """
+    if type(model).__name__ not in OUR_CLASSES:
+        raise UserError(f"cannot convert a {type(model).__name__}: it must be a {' or '.join(OUR_CLASSES)}")
+    config = model.config
+    to = to or config.dialect
+    if to not in STOCK:
+        raise UserError(f"to must be one of {', '.join(STOCK)} (or gguf, on the command line), got {to!r}")
+    foreign = [
+        f"{name}={getattr(config, name)!r} (it has {value!r})"
+        for name, value in DIALECTS[to].items()
+        if getattr(config, name) != value
+    ]
+    if foreign:
+        raise UserError(
+            f"{to} cannot hold {', '.join(foreign)}: this model is of the {config.dialect} dialect, "
+            f"convert it to {config.dialect}"
+        )
+    design = STOCK[to]
+    values = {theirs: copy.deepcopy(getattr(config, ours)) for ours, theirs in design.fields.items()}
+    values["tie_word_embeddings"] = _is_tied(model)
+    kind = design.causal_lm if type(model).__name__ == "ScratchGPTForCausalLM" else design.classifier
+    weights = model.state_dict()
+    theirs: dict[str, torch.Tensor] = {}
+    for pair in _layer_pairs(design, config):
+        for part in ("weight", "bias"):
+            pieces = [weights.pop(f"{name}.{part}") for name in pair.ours if f"{name}.{part}" in weights]
+            if pieces:
+                stacked = torch.cat(pieces)
+                theirs[f"{pair.theirs}.{part}"] = (
+                    stacked.t() if pair.is_conv1d and part == "weight" else stacked
+                )
+    return _build_model(kind, _build_config(design.config_class, **values), theirs | weights, model)
+
+
+def _refuse_unsupported(model: PreTrainedModel, design: StockDesign) -> None:
+    # The first two may stand in any config, and make other modules than its class alone does.
+    for name, held in {"quantization_config": (None,), "is_heterogeneous": (False,), **design.only}.items():
+        value = getattr(model.config, name, held[0])
+        if any(item not in held for item in (value if isinstance(value, list) else [value])):
+            raise UserError(
+                f"{type(model).__name__} has {name}={value!r}, our decoder only {held[0]!r}: "
+                "use this model with its own class"
+            )
+
+
+def _is_tied(model: PreTrainedModel) -> bool:
+    """Whether head and embedding are one matrix in fact; without such a head, what the config says."""
+    head = model.get_output_embeddings()
+    return bool(
+        model.config.tie_word_embeddings
+        if head is None
+        else head.weight is model.get_input_embeddings().weight
+    )
+
+
+def _layer_pairs(design: StockDesign, config: ScratchGPTConfig) -> list[ModulePair]:
+    """The design's pairs with the numbers of the layers filled in."""
+    return [
+        ModulePair(tuple(name.format(layer) for name in pair.ours), pair.theirs.format(layer), pair.is_conv1d)
+        for pair in design.modules
+        for layer in (range(config.num_hidden_layers) if "{}" in pair.theirs else [0])
+    ]
+
+
+def _build_config(config_class: type[PreTrainedConfig], **values: Any) -> PreTrainedConfig:
+    try:
+        return config_class(**values)
+    except (ValueError, KeyError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{config_class.__name__} cannot hold this model: {reason}") from error
+
+
+def _build_model(
+    kind: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    weights: Mapping[str, torch.Tensor],
+    source: PreTrainedModel,
+) -> Any:
+    """A `kind` with copies of `weights`; dtype, device, mode, attention and generation config are the source's."""
+    dtypes = {parameter.dtype for parameter in source.parameters()}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(map(str, dtypes)))
+        raise UserError(
+            f"the weights of this {type(source).__name__} are {names} mixed: cast it with model.to(dtype) first"
+        )
+    copies = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
+    if config.tie_word_embeddings:
+        copies.pop("lm_head.weight", None)
+    # transformers' own way from a state dict to a model: no time spent on initial weights, ties and rotary tables made
+    model, report = kind.from_pretrained(
+        None,
+        config=config,
+        state_dict=copies,
+        dtype=source.dtype,
+        attn_implementation=source.config._attn_implementation,
+        output_loading_info=True,
+    )
+    astray = sorted({*report["missing_keys"], *report["unexpected_keys"]})
+    if astray:
+        raise UserError(
+            f"the weights of this {type(source).__name__} are not those of its class: {astray[0]} is in excess or missing"
+        )
+    model.config._name_or_path = source.config._name_or_path
+    if source.can_generate():
+        model.generation_config = copy.deepcopy(source.generation_config)
+    return model.to(source.device).train(source.training)
+
+
+def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]) -> PreTrainedModel:
+    """Load the model in `folder`, in the dtype it was saved in, if it is of one of `classes` (name -> class).
+
+    Raises:
+        UserError: no model, one of another class, damaged or incomplete weights.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"no model in {folder} (config.json is missing): give a folder with a saved model")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture = (config.get("architectures") or ["model of unknown architecture"])[0]
+        kind = classes.get(architecture)
+        if kind is None or config.get("model_type") != kind.config_class.model_type:
+            raise UserError(
+                f"{folder} holds a {architecture} (model_type {config.get('model_type')}): "
+                f"it must be a {', '.join(classes)}"
+            )
+        model, report = kind.from_pretrained(
+            folder, dtype="auto", use_safetensors=True, output_loading_info=True
+        )
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot load {folder}: {reason}: copy or download it again") from error
+    if report["missing_keys"]:
+        raise UserError(
+            f"{folder} lacks the weight {sorted(report['missing_keys'])[0]}: copy or download it again"
+        )
+    return model
+
+
+def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer in a model's folder, None where there is none."""
+    names = ("tokenizer.json", "tokenizer.model", "vocab.json")
+    if not any((Path(folder) / name).is_file() for name in names):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot load the tokenizer in {folder}: {reason}") from error
+
+
+def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
+    """Write the model of transformers in `stock` as a ScratchGPT checkpoint, with its tokenizer.
+
+    Returns:
+        What is missing, one sentence each.
+
+    Raises:
+        UserError: `output_dir` holds something, `stock` holds no model that our decoder can be.
+    """
+    with written_whole(output_dir, ()) as folder:
+        return _write(from_stock(load_folder(stock, STOCK_CLASSES)), stock, folder)
+
+
+def export_folder(model: str | Path, output_dir: str | Path, to: str | None = None) -> list[str]:
+    """Write the ScratchGPT checkpoint `model` as an ordinary folder of transformers, with its tokenizer.
+
+    Args:
+        to: "qwen3", "llama" or "gpt2"; default: the model's own dialect.
+
+    Returns:
+        What is missing, one sentence each.
+
+    Raises:
+        UserError: `output_dir` holds something, `model` holds no model of ours, a dialect that cannot hold it.
+    """
+    with written_whole(output_dir, ()) as folder:
+        return _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+
+
+def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str]:
+    try:
+        model.save_pretrained(folder)
+    except ValueError as error:  # a generation config that contradicts itself
+        raise UserError(f"cannot save what is in {source}: {' '.join(str(error).split())}") from error
+    tokenizer = load_tokenizer_beside(source)
+    if tokenizer is None:
+        return [f"no tokenizer in {source}: copy one beside the model before it is trained or asked"]
+    tokenizer.save_pretrained(folder)
+    return [] if tokenizer.chat_template else ["its tokenizer has no chat template: chat and sft need one"]
+
+
+__all__ = ["export_folder", "from_stock", "import_folder", "to_stock"]

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server, through the client that people use: answers are the model's own, mistakes are one line."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+from transformers.utils import import_utils
+
+from scratch_gpt import ScratchGPTForCausalLM, cli
+from scratch_gpt.errors import UserError
+
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def serving():
+    """The module; without its packages these tests are skipped."""
+    for package in ("openai", "fastapi", "uvicorn"):
+        pytest.importorskip(package, reason="needs the packages of scratch-gpt[serve]")
+    from scratch_gpt import serving
+
+    return serving
+
+
+@pytest.fixture
+def serve_folder(serving) -> Iterator:
+    """Serve a folder in a thread; give a client of it."""
+    import openai
+    import uvicorn
+
+    servers = []
+
+    def start(folder: Path) -> openai.OpenAI:
+        listener = serving.listen("localhost", 0)
+        server = uvicorn.Server(uvicorn.Config(serving.make_app(folder), log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        url = f"http://localhost:{listener.getsockname()[1]}/v1"
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+        servers.append((client, server, thread, listener))
+        return client
+
+    yield start
+    for client, server, thread, listener in servers:
+        client.close()
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def greedy(folder: Path, prompt: str, max_new_tokens: int) -> str:
+    """The likeliest continuation by an argmax loop over the model's own logits, special tokens left out."""
+    model, tokenizer = ScratchGPTForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    start = ids.shape[1]
+    for _ in range(max_new_tokens):
+        with torch.no_grad():
+            ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
+    return tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+
+
+def test_answers_are_the_models_own(serve_folder, chat_folder: Path) -> None:
+    """Chat and completions, whole and streamed, two at once, give the greedy text at temperature 0."""
+    client = serve_folder(chat_folder)
+    asked = {"model": "chat", "max_tokens": 12, "temperature": 0}
+    conversation = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    answer, continuation = greedy(chat_folder, conversation, 12), greedy(chat_folder, "Hi", 12)
+    assert [model.id for model in client.models.list()] == ["chat"]
+
+    def chat(_: int) -> str:
+        return client.chat.completions.create(messages=HI, **asked).choices[0].message.content
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(chat, range(2))) == [answer, answer]
+    with client.chat.completions.create(messages=HI, stream=True, **asked) as chunks:
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == answer
+    whole = client.completions.create(prompt="Hi", **asked)
+    assert (whole.model, whole.choices[0].text) == ("chat", continuation)
+    with client.completions.create(prompt="Hi", stream=True, **asked) as chunks:
+        assert "".join(chunk.choices[0].text for chunk in chunks) == continuation
+
+
+def test_answers_end_with_the_context_and_mistakes_are_one_line(serve_folder, chat_folder: Path) -> None:
+    """No length asked: up to the 128 tokens of the context. What cannot be answered says why, with status 400."""
+    import openai
+
+    client = serve_folder(chat_folder)
+    assert client.completions.create(model="chat", prompt="Hi", temperature=0).usage.total_tokens == 128
+    mistakes = {
+        "pinned to 'chat'; requested 'gpt2'": {"model": "gpt2"},
+        "the prompt is 200 tokens, the model's context 128: shorten it": {"prompt": "7\n" * 100},
+        "the prompt is empty": {"prompt": ""},
+        "max_tokens must be at least 1, got 0": {"max_tokens": 0},
+        "has to be a strictly positive float": {"temperature": -1},
+        "Unexpected fields in the request: {'max_token'}": {"extra_body": {"max_token": 3}},
+    }
+    for line, mistake in mistakes.items():
+        with pytest.raises(openai.APIStatusError) as refused:
+            client.completions.create(**({"model": "chat", "prompt": "Hi"} | mistake))
+        assert refused.value.status_code in (400, 422)
+        assert line in refused.value.body["message"]
+    with pytest.raises(openai.BadRequestError, match="lacks 'messages'"):
+        client.post("/chat/completions", body={"model": "chat"}, cast_to=object)
+
+
+def test_no_request_opens_another_model(serve_folder, chat_folder: Path) -> None:
+    """The stock server's door for loading any folder or Hub repository is shut."""
+    client = serve_folder(chat_folder)
+    for name, status in ((str(chat_folder), "error"), ("gpt2", "error"), ("chat", "ready")):
+        request = urllib.request.Request(
+            str(client.base_url).replace("/v1/", "/load_model"),
+            json.dumps({"model": name}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as response:
+            assert json.loads(response.read().removeprefix(b"data: "))["status"] == status
+
+
+def test_a_base_model_completes_and_does_not_chat(serve_folder, base_folder: Path) -> None:
+    """A base model continues text; asked to chat it would continue the template. Without temperature 0 it samples."""
+    import openai
+
+    client = serve_folder(base_folder)
+    asked = {"model": "base", "prompt": "Hi", "max_tokens": 8}
+    assert client.completions.create(temperature=0, **asked).choices[0].text == greedy(base_folder, "Hi", 8)
+    sampled = {client.completions.create(seed=seed, **asked).choices[0].text for seed in (1, 1, 2)}
+    assert len(sampled) == 2
+    with pytest.raises(openai.BadRequestError, match="base model, it only continues text"):
+        client.chat.completions.create(model="base", messages=HI)
+
+
+def test_a_port_in_use_is_refused_before_the_model_is_loaded(serving) -> None:
+    """The line names the address; no folder is looked at."""
+    with socket.create_server(("localhost", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            UserError, match=f"cannot listen on localhost port {port}: Address already in use; choose"
+        ):
+            serving.serve_model("nowhere", "localhost", port)
+    with pytest.raises(UserError, match="no model in nowhere"):
+        serving.serve_model("nowhere", "localhost", 0)
+    with pytest.raises(UserError, match=r"cannot listen on not\.a\.host port 0"):
+        serving.listen("not.a.host", 0)
+
+
+def test_missing_packages_are_named(monkeypatch) -> None:
+    """Without the extra, the command says what to install."""
+    monkeypatch.setattr(import_utils, "is_serve_available", lambda: False)
+    monkeypatch.delitem(sys.modules, "scratch_gpt.serving", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[serve\]'"):
+        cli.serve("model")
+
+
+@pytest.mark.slow
+def test_command_answers_without_the_hub_until_interrupted(
+    serving, chat_folder: Path, tmp_path: Path
+) -> None:
+    """In a home that is empty, with a Hub that nobody answers at, it serves; Ctrl-C in mid-answer ends it with 0."""
+    import openai
+
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "scratch_gpt.cli", "serve", str(chat_folder), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": "http://127.0.0.1:9"},
+    )
+    try:
+        line = server.stdout.readline()
+        url = line.split(" at ")[1].split()[0]
+        with openai.OpenAI(base_url=url, api_key="none") as client:
+            assert client.models.list().data[0].id == "chat"
+            with client.chat.completions.create(
+                model="chat", messages=HI, temperature=0, stream=True
+            ) as chunks:
+                next(iter(chunks))
+                server.send_signal(signal.SIGINT)
+                interrupted = time.monotonic()
+        _, log = server.communicate(timeout=30)
+        assert server.returncode == 0, log
+        assert "Traceback" not in log
+        assert time.monotonic() - interrupted < 15
+    finally:
+        server.kill()
+        server.communicate()
