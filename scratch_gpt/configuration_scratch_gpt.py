@@ -187,7 +187,7 @@ class ScratchGPTConfig(PreTrainedConfig):
             if rotary:
                 raise ValueError(f"rotary positions {rotary!r} were given to a model with learned positions")
             # A later pipeline stage would add the positions again; the stock class has no such plan either.
-            self.base_model_pp_plan = None
+            self.base_model_pp_plan = None  # type: ignore[assignment]
         super().__post_init__(**kwargs)
         if learned:
             self.rope_parameters = None  # the base class filled it in
