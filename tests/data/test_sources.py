@@ -11,7 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from scratch_gpt.data import primer
-from scratch_gpt.data.sources import BadRows, parse_sources, pick_text, read_documents, read_rows
+from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.sources import parse_sources, pick_text, read_documents, read_rows
 from scratch_gpt.errors import UserError
 
 
