@@ -59,7 +59,7 @@ def text_reader(
     source: Source,
     bad_rows: BadRows,
     parts: list[Part],
-    mine: Callable[[int, int], bool] = lambda part, row: True,
+    mine: Callable[[int], bool] | None = None,
 ) -> Reader:
     """Reads the text of a source, or those of its rows that are `mine`."""
 

@@ -7,7 +7,7 @@ from array import array
 
 FULLEST = 0.85
 GROWTH = 1.5
-SMALLEST = 1 << 10
+SMALLEST = 1 << 16
 
 
 def text_hash(data: bytes) -> int:

@@ -88,6 +88,8 @@ def parse_filters(declared: Any, name: str) -> Filters:
 
 def repeated_lines(text: str) -> float:
     """Share of the characters that stand in repeats of a line; 0 for few lines."""
+    if text.count("\n") < JUDGED_LINES - 1:
+        return 0.0
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
     if len(lines) < JUDGED_LINES:
         return 0.0

@@ -77,6 +77,7 @@ class Packer:
     counts: dict[str, SourceCounts]
     buffer: list[np.ndarray] = field(default_factory=list)
     buffered: int = 0
+    tokens: int = 0
     blocks: int = 0
     padding: int = 0
 
@@ -85,20 +86,15 @@ class Packer:
         self.hash = hashlib.sha256()
         self.file.touch()
 
-    @property
-    def tokens(self) -> int:
-        """Tokens taken so far, without padding."""
-        return sum(counts.tokens for counts in self.counts.values())
-
     def add(self, source: str, size: int, ids: np.ndarray) -> None:
         """Take one document of `size` bytes with the tokens `ids`."""
         counts = self.counts[source]
         counts.documents += 1
         counts.tokens += len(ids)
         counts.bytes += size
-        self.buffer += [
-            ids[start : start + self.sequence_length] for start in range(0, len(ids), self.sequence_length)
-        ]
+        self.tokens += len(ids)
+        for start in range(0, len(ids), self.sequence_length):
+            self.buffer.append(ids[start : start + self.sequence_length])
         self.buffered += len(ids)
         if self.buffered >= max(BUFFER_TOKENS, BUFFER_ROWS * self.sequence_length):
             self.flush()
@@ -126,6 +122,7 @@ class Packer:
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `restore` needs: plain values, and the waiting pieces as `ids` and `lengths`."""
         values = {
+            "tokens": self.tokens,
             "blocks": self.blocks,
             "padding": self.padding,
             "digest": self.hash.hexdigest(),
@@ -148,7 +145,7 @@ class Packer:
                 self.hash.update(chunk)
         if self.hash.hexdigest() != values["digest"]:
             raise UserError(f"{self.file} was damaged since the interruption: remove {self.file.parents[1]}")
-        self.blocks, self.padding = values["blocks"], values["padding"]
+        self.tokens, self.blocks, self.padding = (values[name] for name in ("tokens", "blocks", "padding"))
         self.random.bit_generator.state = values["random"]
         self.counts = {name: SourceCounts(**counts) for name, counts in values["counts"].items()}
         self.buffer = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["ids"]) else []

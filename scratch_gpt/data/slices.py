@@ -79,7 +79,8 @@ def write_slice(
         for name in names:
             (temporary / name).touch()
         progress = load_progress(temporary)
-        state = progress[0] if progress else {"number": 0, "place": [0, 0], "sizes": {}, "bad_rows": []}
+        start: dict[str, Any] = {"number": 0, "place": [0, 0], "sizes": {}, "bad_rows": []}
+        state = progress[0] if progress else start
         bad_rows.restore(state["bad_rows"])
         for name in names:
             os.truncate(temporary / name, state["sizes"].get(name, 0))
@@ -154,7 +155,7 @@ def _records(folder: Path, number: int, dtype: str, after: tuple[int, int]) -> I
 def _slice_reader(source: Source, bad_rows: BadRows, index: int, num_slices: int) -> Reader:
     parts = parts_of(source, seed=0)
     if len(parts) < num_slices:
-        return text_reader(source, bad_rows, parts, lambda part, row: row // RUN % num_slices == index)
+        return text_reader(source, bad_rows, parts, lambda row: row // RUN % num_slices == index)
     mine = [
         part if number % num_slices == index else part._replace(rows=lambda start: iter(()))
         for number, part in enumerate(parts)

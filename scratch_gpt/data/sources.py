@@ -272,16 +272,17 @@ def placed_documents(
     bad_rows: BadRows,
     parts: list[Part],
     start: tuple[int, int] = (0, 0),
-    mine: Callable[[int, int], bool] = lambda part, row: True,
+    mine: Callable[[int], bool] | None = None,
 ) -> Iterator[PlacedText]:
-    """The documents and bad rows after the place `start` that are `mine`; errors as for `read_documents`."""
+    """The documents and bad rows after the place `start`, in rows that are `mine`; errors as for `read_documents`."""
 
     def text_of(row: dict[str, Any] | str) -> str:
         return row if isinstance(row, str) else pick_text(row, source.text_column)
 
     for index in range(start[0], len(parts)):
-        numbered = parts[index].rows(start[1] if index == start[0] else 0)
-        rows = ((row, value) for row, value in numbered if mine(index, row))
+        rows = parts[index].rows(start[1] if index == start[0] else 0)
+        if mine:
+            rows = ((row, value) for row, value in rows if mine(row))
         for row, text in _parsed(bad_rows.open(source.name, parts[index].name), rows, text_of):
             yield PlacedText(index, row, text)
 

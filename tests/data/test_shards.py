@@ -277,7 +277,7 @@ def test_duplicates_and_repetition_are_left_out_and_counted(arguments, tmp_path,
     assert sources[0]["left_out"]["max_repeated_ngrams"] == 1
     assert sum(source["left_out"].get("duplicate", 0) for source in sources) == 1 + 10 + 4
     assert sources[3]["left_out"] == {}, "the primer is taken as it is"
-    assert all(source["epochs"] > 1.5 for source in sources[:3])
+    assert sources[0]["epochs"] > 1
     assert any(line.startswith("source 'a': left out of 150 documents: duplicate ") for line in lines)
     twice = [text for text in some_texts(150, seed=1)[40:50] if held_out(text, 0.2)]
     assert twice
