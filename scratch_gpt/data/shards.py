@@ -113,9 +113,13 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
     sources = _check(arguments)
     tokenizer = load_tokenizer(str(arguments.tokenizer))
     bad_rows = BadRows(arguments.on_bad_row)
-    settings = {
+    settings: dict[str, Any] = {
         "tokenizer_hash": tokenizer_hash(tokenizer),
-        "sources": [dataclasses.asdict(source) for source in sources],
+        # The weights, and what is a duplicate, are asked by the merge alone.
+        "sources": [
+            {**dataclasses.asdict(source), "weight": bool(source.weight), "deduplicate": None}
+            for source in sources
+        ],
         "files": [[str(file), file.stat().st_size] for source in sources for file in source.files],
         "on_bad_row": arguments.on_bad_row,
         "num_slices": arguments.num_slices,
@@ -135,6 +139,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
     names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
     settings |= {name: getattr(arguments, name) for name in names}
+    settings["mixture"] = [[source.weight, source.deduplicate] for source in sources]
     with written_whole(output_dir, ("train", "validation", "run.yaml"), settings) as folder:
         seen = HashSet()
         streams = [

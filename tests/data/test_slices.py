@@ -109,6 +109,20 @@ def test_merge_needs_all_slices_of_the_same_settings(arguments, tmp_path, traine
         write_shards(arguments())
 
 
+def test_merge_may_change_what_concerns_the_merge(arguments, tmp_path):
+    """Another block length, held-out share, weight and deduplication need no new slices."""
+    for index in (0, 1):
+        write_shards(arguments(slice=index))
+    changed = arguments(sequence_length=16, validation_fraction=0.5)
+    changed.sources[0] |= {"weight": 7, "deduplicate": False}
+    write_shards(changed)
+    (tmp_path / "out").rename(tmp_path / "merged")
+    changed.num_slices = None
+    write_shards(changed)
+    for name in ("train/tokens.bin", "train/manifest.json"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
