@@ -34,6 +34,7 @@ EVALUATIONS = {
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
     "baselines": "BaselineArguments",
+    "shards_speed": "ShardsSpeedArguments",
     "publish": "PublishArguments",
 }
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.data.mixture import Mixture
-from scratch_gpt.data.sources import BadRows, parse_sources, read_documents
+from scratch_gpt.data.sources import parse_sources, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 from scratch_gpt.training.arguments import TokenizerArguments, run_stage, write_run_yaml

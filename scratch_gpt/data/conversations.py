@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.bad_rows import BadRow, BadRows
 from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import PRIMER, BadRow, BadRows, Source, checked_text, pick, pick_text, read_rows
+from scratch_gpt.data.sources import PRIMER, Source, checked_text, pick, pick_text, read_rows
 from scratch_gpt.errors import UserError
 
 

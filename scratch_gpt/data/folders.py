@@ -1,43 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage's output folder appears under its name only when it is complete."""
+"""A stage's output folder appears under its name only when it is complete; what was done before that is not lost."""
 
+import hashlib
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from scratch_gpt.errors import UserError
 
 
+# Inside the unfinished folder: what is needed to go on, gone in the finished one.
+PROGRESS = ".progress"
+SETTINGS = "settings.sha256"
+STATE = "state.safetensors"
+
+
 @contextmanager
-def written_whole(output_dir: str | Path, contents: tuple[str, ...]) -> Iterator[Path]:
-    """Give a folder beside `output_dir` to write to; when the block ends well, it takes that name, else it goes.
+def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: Any = None) -> Iterator[Path]:
+    """Give a folder beside `output_dir` to write to; when the block ends well, it takes that name.
 
     Args:
         output_dir: a new folder, or an older result of the same stage, which is replaced.
         contents: names that a result of this stage may hold.
+        settings: all that decides the result, as plain values. If an earlier try with the same settings was
+            interrupted, its folder is given again, as it is; None: always an empty one, gone if the block fails.
 
     Raises:
-        UserError: `output_dir` is a file, or holds something else, which replacing would delete.
+        UserError: `output_dir` is a file, or holds something else, which replacing would delete; it cannot be
+            written, for want of room or permission.
     """
     output_dir = Path(output_dir)
     if output_dir.is_file():
         raise UserError(f"output_dir {output_dir} is a file: name a folder")
     if output_dir.is_dir():
         for entry in output_dir.iterdir():
-            if entry.name not in contents:
+            if entry.name not in (*contents, PROGRESS):
                 raise UserError(
                     f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder"
                 )
     temporary = output_dir.with_name(output_dir.name + ".tmp")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    temporary.mkdir(parents=True)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    mark = temporary / PROGRESS / SETTINGS
+    with _writing(output_dir):
+        if settings is None or not mark.is_file() or mark.read_text() != digest:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            if settings is not None:
+                mark.parent.mkdir()
+                mark.write_text(digest)
+        try:
+            yield temporary
+        except BaseException:
+            if settings is None:
+                shutil.rmtree(temporary)
+            raise
+        if output_dir.exists():
+            shutil.rmtree(output_dir)
+        temporary.rename(output_dir)
+        shutil.rmtree(output_dir / PROGRESS, ignore_errors=True)
+
+
+@contextmanager
+def _writing(output_dir: Path) -> Iterator[None]:
     try:
-        yield temporary
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
-    if output_dir.exists():
-        shutil.rmtree(output_dir)
-    temporary.rename(output_dir)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output_dir}: {error.strerror or error} (make room or give permission, then run the same "
+            "command again)"
+        ) from None
+
+
+def save_progress(folder: Path, values: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Replace the folder's record of how far a stage has come; a kill leaves the old one or the new one."""
+    path = folder / PROGRESS / STATE
+    temporary = path.with_name(STATE + ".tmp")
+    # The format wants a tensor; the values travel as its metadata.
+    data = save({"": np.zeros(1), **arrays}, metadata={"values": json.dumps(values)})
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_progress(folder: Path) -> tuple[Any, dict[str, np.ndarray]] | None:
+    """What `save_progress` saved last; None if it never did.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    path = folder / PROGRESS / STATE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            return json.loads(file.metadata()["values"]), arrays
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): remove {folder} and run again") from None

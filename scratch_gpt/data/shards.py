@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shards: documents as packed blocks of tokens on disk, written once, memory-mapped by the training loop.
 
-A document is its plain tokens and then END_OF_TEXT. Documents are packed whole into rows of `sequence_length` tokens
-by best fit, so that no document loses its beginning to the row before (Ding et al. 2024, "Fewer Truncations Improve
-Language Modeling"); only a document longer than a row is cut, into full rows and a rest. What stays free in a row is
-filled with PAD. So within a row a new document begins at column 0 and after each END_OF_TEXT.
+A document is its plain tokens and then END_OF_TEXT; see `packing` for how documents share a block. Within a block a new
+document begins at column 0 and after each END_OF_TEXT.
+
+Memory does not grow with the text, but for 9 to 14 bytes a document that the hashes of seen texts take. The bytes
+written depend on the arguments and the text alone: not on the number of cores, nor on interruptions, nor on slices.
 """
 
-import bisect
-import hashlib
+import dataclasses
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +23,30 @@ from rich.progress import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.folders import written_whole
-from scratch_gpt.data.mixture import Mixture
-from scratch_gpt.data.sources import BadRows, Source, parse_sources, read_documents
+from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.corpus import (
+    BAD_ROW,
+    Corpus,
+    Document,
+    Reader,
+    SourceStream,
+    text_reader,
+    token_dtype,
+    tokenize,
+    work_ahead,
+)
+from scratch_gpt.data.deduplication import HashSet
+from scratch_gpt.data.folders import PROGRESS, load_progress, save_progress, written_whole
+from scratch_gpt.data.packing import Packer, SourceCounts
+from scratch_gpt.data.slices import check_slices, record_reader, slice_folder, write_slice
+from scratch_gpt.data.sources import PRIMER, Source, parse_sources, parts_of
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import END_OF_TEXT, PAD, encode_plain, load_tokenizer, tokenizer_hash
+from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import ShardsArguments, write_run_yaml
 
 
-# Text that is tokenized at once, and tokens that wait to be packed: they bound the memory.
-BATCH_BYTES = 1 << 20
-BUFFER_TOKENS = 1 << 20
+# Batches between two records of progress.
+CHECKPOINT_BATCHES = 64
 # Repeating a source up to four times is nearly as good as fresh text, beyond that it soon adds nothing
 # (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models").
 GOOD_EPOCHS = 4
@@ -78,132 +89,15 @@ class PackedBlocks:
         return self._blocks[index].astype(np.int64)
 
 
-def pack(pieces: list[np.ndarray], sequence_length: int) -> list[list[np.ndarray]]:
-    """Distribute pieces over rows by best-fit decreasing: each goes where it leaves the least room.
-
-    Args:
-        pieces: arrays of at most `sequence_length` tokens.
-
-    Returns:
-        The rows, each a list of whole pieces of together at most `sequence_length` tokens.
-    """
-    rows: list[list[np.ndarray]] = []
-    free: list[tuple[int, int]] = []  # (room left, row), sorted; full rows are not in it
-    for piece in sorted(pieces, key=len, reverse=True):
-        place = bisect.bisect_left(free, (len(piece), -1))
-        if place == len(free):
-            room, row = sequence_length, len(rows)
-            rows.append([])
-        else:
-            room, row = free.pop(place)
-        rows[row].append(piece)
-        if room > len(piece):
-            bisect.insort(free, (room - len(piece), row))
-    return rows
-
-
-@dataclass
-class _SourceCounts:
-    documents: int = 0
-    tokens: int = 0
-    bytes: int = 0
-
-
-@dataclass
-class _SplitWriter:
-    """Packs the documents of one split and writes its two files."""
-
-    folder: Path
-    sequence_length: int
-    dtype: str
-    end_of_text_id: int
-    pad_token_id: int
-    random: np.random.Generator
-    counts: dict[str, _SourceCounts]
-    buffer: list[np.ndarray] = field(default_factory=list)
-    buffered: int = 0
-    blocks: int = 0
-    padding: int = 0
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True)
-        self.hash = hashlib.sha256()
-
-    @property
-    def tokens(self) -> int:
-        return sum(counts.tokens for counts in self.counts.values())
-
-    def add(self, source: Source, size: int, ids: list[int]) -> None:
-        """Take one document of `size` bytes with the plain tokens `ids`."""
-        document = np.array([*ids, self.end_of_text_id], dtype=self.dtype)
-        counts = self.counts[source.name]
-        counts.documents += 1
-        counts.tokens += len(document)
-        counts.bytes += size
-        self.buffer += [
-            document[start : start + self.sequence_length]
-            for start in range(0, len(document), self.sequence_length)
-        ]
-        self.buffered += len(document)
-        if self.buffered >= BUFFER_TOKENS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the waiting pieces as rows, in random order: packing put the longest first."""
-        rows = pack(self.buffer, self.sequence_length)
-        block = np.full((len(rows), self.sequence_length), self.pad_token_id, dtype=self.dtype)
-        for row, place in zip(rows, self.random.permutation(len(rows)), strict=True):
-            tokens = np.concatenate(row)
-            block[place, : len(tokens)] = tokens
-        data = block.tobytes()
-        with (self.folder / "tokens.bin").open("ab") as file:
-            file.write(data)
-        self.hash.update(data)
-        self.blocks += len(rows)
-        self.padding += block.size - self.buffered
-        self.buffer, self.buffered = [], 0
-
-    def finish(
-        self, sources: list[dict[str, Any]], arguments: ShardsArguments, tokenizer: PreTrainedTokenizerFast
-    ) -> None:
-        """Write what is left, and then the manifest."""
-        self.flush()
-        all_bytes = sum(counts.bytes for counts in self.counts.values())
-        manifest = {
-            "sources": [
-                {
-                    **source,
-                    "weight_consumed": self.counts[source["name"]].bytes / all_bytes,
-                    **vars(self.counts[source["name"]]),
-                }
-                for source in sources
-            ],
-            "documents": sum(counts.documents for counts in self.counts.values()),
-            "tokens": self.tokens,
-            "bytes": all_bytes,
-            "blocks": self.blocks,
-            "padding_tokens": self.padding,
-            "sequence_length": self.sequence_length,
-            "tokenizer_hash": tokenizer_hash(tokenizer),
-            "vocab_size": len(tokenizer),
-            "seed": arguments.seed,
-            "dtype": self.dtype,
-            "content_hash": self.hash.hexdigest(),
-        }
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        (self.folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-
-
-def held_out(text: str, fraction: float) -> bool:
+def held_out(text_hash: int, fraction: float) -> bool:
     """Whether a text belongs to the held-out share: decided by its hash, so equal texts are on the same side."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < fraction * 2**64
+    return text_hash < fraction * 2**64
 
 
 def write_shards(arguments: ShardsArguments) -> list[str]:
-    """Tokenize and pack the sources into `output_dir/{train,validation}`, in flat memory.
+    """Tokenize and pack the sources into `output_dir/{train,validation}`; or write one slice, or merge all slices.
 
-    The folder appears under its name only when it is complete.
+    The folder appears under its name only when it is complete. After an interruption the same call goes on.
 
     Args:
         arguments: with `max_tokens`, sources are repeated until the training side has so many tokens; without,
@@ -214,63 +108,53 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
     Raises:
         UserError: a setting that cannot work, sources that cannot be read, an `output_dir` that holds other things,
-            an empty side.
+            an empty side, a disk that is full or not writable.
     """
     sources = _check(arguments)
     tokenizer = load_tokenizer(str(arguments.tokenizer))
     bad_rows = BadRows(arguments.on_bad_row)
-    mixture = Mixture(
-        sources,
-        lambda source: read_documents(source, bad_rows, arguments.seed),
-        stop="never" if arguments.max_tokens else "first_used_up",
-    )
-    with written_whole(str(arguments.output_dir), ("train", "validation", "run.yaml")) as folder:
-        train, validation = _writers(folder, mixture, tokenizer, arguments)
-        used_bytes = _fill(train, validation, mixture, tokenizer, arguments)
+    settings: dict[str, Any] = {
+        "tokenizer_hash": tokenizer_hash(tokenizer),
+        # The weights, and what is a duplicate, are asked by the merge alone.
+        "sources": [
+            {**dataclasses.asdict(source), "weight": bool(source.weight), "deduplicate": None}
+            for source in sources
+        ],
+        "files": [[str(file), file.stat().st_size] for source in sources for file in source.files],
+        "on_bad_row": arguments.on_bad_row,
+        "num_slices": arguments.num_slices,
+    }
+    output_dir = str(arguments.output_dir)
+    if arguments.num_slices and arguments.slice is not None:
+        folder = slice_folder(output_dir, arguments.slice, arguments.num_slices)
+        place = (arguments.slice, arguments.num_slices)
+        line = write_slice(folder, sources, tokenizer, bad_rows, settings, *place)
+        return [line, *bad_rows.report()]
+    slices = check_slices(output_dir, arguments.num_slices, settings) if arguments.num_slices else []
+
+    def reader_of(number: int, source: Source) -> Reader:
+        if slices and source.path != PRIMER:
+            return record_reader(slices, number, token_dtype(tokenizer))
+        return text_reader(source, bad_rows, parts_of(source, arguments.seed))
+
+    names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
+    settings |= {name: getattr(arguments, name) for name in names}
+    settings["mixture"] = [[source.weight, source.deduplicate] for source in sources]
+    with written_whole(output_dir, ("train", "validation", "run.yaml"), settings) as folder:
+        seen = HashSet()
+        streams = [
+            SourceStream(source, reader_of(number, source), seen, folder / PROGRESS / f"{number}.kept")
+            for number, source in enumerate(sources)
+            if source.weight
+        ]
+        corpus = Corpus(streams, "never" if arguments.max_tokens else "first_used_up", bad_rows)
+        run = _Run(folder, corpus, tokenizer, arguments)
+        lines = run.go_on()
+        run.fill()
         bad_rows.check()
-        if not train.tokens or not validation.tokens:
-            side, cure = ("validation", "raise") if train.tokens else ("training", "lower")
-            raise UserError(
-                f"the {side} side is empty: {cure} validation_fraction, now {arguments.validation_fraction}, "
-                "or give more text"
-            )
-        described = _described(mixture, used_bytes, bad_rows)
-        for writer in (train, validation):
-            writer.finish(described, arguments, tokenizer)
+        described = run.finish()
         write_run_yaml(arguments, folder)
-    return _summary(train, validation, described) + bad_rows.report()
-
-
-def _writers(
-    folder: Path, mixture: Mixture, tokenizer: PreTrainedTokenizerFast, arguments: ShardsArguments
-) -> tuple[_SplitWriter, _SplitWriter]:
-    train, validation = (
-        _SplitWriter(
-            folder=folder / split,
-            sequence_length=arguments.sequence_length,
-            dtype="uint16" if len(tokenizer) <= 1 << 16 else "uint32",
-            end_of_text_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
-            pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
-            random=np.random.default_rng(arguments.seed),
-            counts={source.name: _SourceCounts() for source in mixture.sources},
-        )
-        for split in ("train", "validation")
-    )
-    return train, validation
-
-
-def _described(mixture: Mixture, used_bytes: dict[str, int], bad_rows: BadRows) -> list[dict[str, Any]]:
-    total_weight = sum(source.weight for source in mixture.sources)
-    return [
-        {
-            "name": source.name,
-            "path": source.path,
-            "weight_asked": source.weight / total_weight,
-            "epochs": mixture.epochs(source, used_bytes[source.name]),
-            "bad_rows": bad_rows.count(source.name),
-        }
-        for source in mixture.sources
-    ]
+    return lines + _summary(run, described) + bad_rows.report()
 
 
 def _check(arguments: ShardsArguments) -> list[Source]:
@@ -286,62 +170,163 @@ def _check(arguments: ShardsArguments) -> list[Source]:
     return sources
 
 
-def _fill(
-    train: _SplitWriter,
-    validation: _SplitWriter,
-    mixture: Mixture,
-    tokenizer: PreTrainedTokenizerFast,
-    arguments: ShardsArguments,
-) -> dict[str, int]:
-    """Read, tokenize and add documents until the mixture ends or `max_tokens` are reached; bytes used per source."""
-    columns = (
-        TextColumn("{task.fields[tokens]:,} tokens, {task.fields[speed]:.1f} MB/s"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    used_bytes = dict.fromkeys(train.counts, 0)
-    with Progress(*columns) as progress:
-        task = progress.add_task("shards", total=arguments.max_tokens, tokens=0, speed=0.0)
-        for batch in _batches(mixture):
-            ids_of_batch = encode_plain(tokenizer, [text for _, text, _ in batch])
-            for (source, text, first_pass), ids in zip(batch, ids_of_batch, strict=True):
-                size = len(text.encode())
-                used_bytes[source.name] += size
-                if not held_out(text, arguments.validation_fraction):
-                    train.add(source, size, ids)
-                elif first_pass:
-                    validation.add(source, size, ids)
-                if arguments.max_tokens and train.tokens >= arguments.max_tokens:
+class _Run:
+    """The state of writing both splits."""
+
+    def __init__(
+        self, folder: Path, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, arguments: ShardsArguments
+    ) -> None:
+        self.folder, self.corpus, self.tokenizer, self.arguments = folder, corpus, tokenizer, arguments
+        self.train, self.validation = (
+            Packer(
+                file=folder / split / "tokens.bin",
+                sequence_length=arguments.sequence_length,
+                dtype=token_dtype(tokenizer),
+                pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+                random=np.random.default_rng(arguments.seed),
+                counts={name: SourceCounts() for name in corpus.streams},
+            )
+            for split in ("train", "validation")
+        )
+        self.used_bytes = dict.fromkeys(corpus.streams, 0)
+
+    @property
+    def done(self) -> bool:
+        """Whether the training side has all the tokens that were asked for."""
+        return self.arguments.max_tokens is not None and self.train.tokens >= self.arguments.max_tokens
+
+    def go_on(self) -> list[str]:
+        """Return to where an interrupted run was recorded last; a line for the terminal if there was one."""
+        progress = load_progress(self.folder)
+        if progress is None:
+            return []
+        values, arrays = progress
+        self.used_bytes = values["used_bytes"]
+        self.corpus.restore(values["corpus"])
+        for stream in self.corpus.streams.values():
+            stream.remember()
+        for name, packer in (("train", self.train), ("validation", self.validation)):
+            own = {key.removeprefix(name + "."): array for key, array in arrays.items()}
+            packer.restore(values[name], own)
+        return [f"went on after {sum(self.used_bytes.values()) / 1e6:,.1f} MB of an interrupted run"]
+
+    def save(self, corpus_state: dict[str, Any]) -> None:
+        """Record the progress."""
+        values: dict[str, Any] = {"used_bytes": self.used_bytes, "corpus": corpus_state}
+        arrays: dict[str, np.ndarray] = {}
+        for name, packer in (("train", self.train), ("validation", self.validation)):
+            packer.sync()
+            values[name], own = packer.state()
+            arrays |= {f"{name}.{key}": array for key, array in own.items()}
+        for stream in self.corpus.streams.values():
+            stream.flush()
+        save_progress(self.folder, values, arrays)
+
+    def fill(self) -> None:
+        """Read, tokenize and add documents until the mixture ends or `max_tokens` are reached."""
+        columns = (
+            TextColumn("{task.fields[tokens]:,} tokens, {task.fields[speed]:.1f} MB/s"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        before = sum(self.used_bytes.values())
+        batches = work_ahead(
+            self.corpus.batches(), lambda batch: tokenize(self.tokenizer, [each for _, each in batch[0]])
+        )
+        with Progress(*columns) as progress:
+            task = progress.add_task("shards", total=self.arguments.max_tokens, tokens=0, speed=0.0)
+            for count, (batch, state) in enumerate(batches, start=1):
+                for source, document in batch:
+                    self.add(source.name, document)
+                    if self.done:
+                        break
+                speed = (
+                    (sum(self.used_bytes.values()) - before) / 1e6 / (progress.tasks[task].elapsed or 1e-9)
+                )
+                progress.update(task, completed=self.train.tokens, tokens=self.train.tokens, speed=speed)
+                if self.done:
                     break
-            speed = sum(used_bytes.values()) / 1e6 / (progress.tasks[task].elapsed or 1e-9)
-            progress.update(task, completed=train.tokens, tokens=train.tokens, speed=speed)
-            if arguments.max_tokens and train.tokens >= arguments.max_tokens:
-                break
-    return used_bytes
+                if count % CHECKPOINT_BATCHES == 0:
+                    self.save(state)
+        # What was read ahead does not count.
+        self.corpus.restore(state)
+
+    def add(self, name: str, document: Document) -> None:
+        """Give a document to its side; a held-out one is taken the first time only."""
+        assert document.ids is not None
+        self.used_bytes[name] += document.size
+        if not held_out(document.hash, self.arguments.validation_fraction):
+            self.train.add(name, document.size, document.ids)
+        elif document.first_pass:
+            self.validation.add(name, document.size, document.ids)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Write what is left, and then the manifests; return what they say of the sources."""
+        if not self.train.tokens or not self.validation.tokens:
+            side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
+            fraction = self.arguments.validation_fraction
+            raise UserError(
+                f"the {side} side is empty: {cure} validation_fraction, now {fraction}, or give more text"
+            )
+        total_weight = sum(source.weight for source in self.corpus.mixture.sources)
+        described = []
+        for source in self.corpus.mixture.sources:
+            left_out = dict(sorted(self.corpus.streams[source.name].left_out.items()))
+            described.append(
+                {
+                    "name": source.name,
+                    "path": source.path,
+                    "weight_asked": source.weight / total_weight,
+                    "epochs": self.corpus.mixture.epochs(source, self.used_bytes[source.name]),
+                    "bad_rows": left_out.pop(BAD_ROW, 0),
+                    "left_out": left_out,
+                }
+            )
+        for packer in (self.train, self.validation):
+            packer.flush()
+            packer.sync()
+        for packer in (self.train, self.validation):
+            manifest = json.dumps(self.manifest(packer, described), indent=2, ensure_ascii=False)
+            (packer.file.parent / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+        return described
+
+    def manifest(self, packer: Packer, described: list[dict[str, Any]]) -> dict[str, Any]:
+        """What one split holds."""
+        all_bytes = sum(counts.bytes for counts in packer.counts.values())
+        return {
+            "sources": [
+                {
+                    **source,
+                    "weight_consumed": packer.counts[source["name"]].bytes / all_bytes,
+                    **vars(packer.counts[source["name"]]),
+                }
+                for source in described
+            ],
+            "documents": sum(counts.documents for counts in packer.counts.values()),
+            "tokens": packer.tokens,
+            "bytes": all_bytes,
+            "blocks": packer.blocks,
+            "padding_tokens": packer.padding,
+            "sequence_length": packer.sequence_length,
+            "tokenizer_hash": tokenizer_hash(self.tokenizer),
+            "vocab_size": len(self.tokenizer),
+            "seed": self.arguments.seed,
+            "dtype": packer.dtype,
+            "content_hash": packer.hash.hexdigest(),
+        }
 
 
-def _batches(mixture: Mixture) -> Iterator[list[tuple[Source, str, bool]]]:
-    """Documents in lists of about BATCH_BYTES, each with whether it is met for the first time."""
-    documents = ((source, text, mixture.first_pass(source)) for source, text in mixture)
-    while True:
-        goal = sum(mixture.consumed.values()) + BATCH_BYTES
-        batch = []
-        for document in documents:
-            batch.append(document)
-            if sum(mixture.consumed.values()) >= goal:
-                break
-        if not batch:
-            return
-        yield batch
-
-
-def _summary(train: _SplitWriter, validation: _SplitWriter, described: list[dict[str, Any]]) -> list[str]:
+def _summary(run: _Run, described: list[dict[str, Any]]) -> list[str]:
     lines = []
-    for name, writer in (("train", train), ("validation", validation)):
-        padding = writer.padding / (writer.blocks * writer.sequence_length)
-        lines.append(f"{name}: {writer.tokens:,} tokens in {writer.blocks:,} blocks, {padding:.1%} padding")
+    for name, packer in (("train", run.train), ("validation", run.validation)):
+        padding = packer.padding / (packer.blocks * packer.sequence_length)
+        lines.append(f"{name}: {packer.tokens:,} tokens in {packer.blocks:,} blocks, {padding:.1%} padding")
     for source in described:
+        if source["left_out"]:
+            rules = ", ".join(f"{rule} {count:,}" for rule, count in source["left_out"].items())
+            documents = run.corpus.streams[source["name"]].documents
+            lines.append(f"source {source['name']!r}: left out of {documents:,} documents: {rules}")
         if source["epochs"] and source["epochs"] > GOOD_EPOCHS:
             lines.append(
                 f"warning: source {source['name']!r} is repeated {source['epochs']:.1f} times; beyond {GOOD_EPOCHS} "

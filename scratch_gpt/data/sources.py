@@ -2,54 +2,30 @@
 """Sources of text and rows: declared in YAML, read as streams, with bad rows counted.
 
 A source's path is `primer` (the embedded corpus), a file, a folder or a glob of text, .jsonl or .parquet files (each
-also .gz), or else the name of a Hub dataset, which is streamed. Nothing is ever held in memory whole, except one
-document and a zipped parquet file.
+also .gz), or else the name of a Hub dataset, which is streamed. Either consists of parts (files), and the place of a
+document is its part's index and its row there: reading can go on from any place.
 """
 
 import glob
-import gzip
-import io
 import itertools
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import datasets
-import pyarrow
-import pyarrow.parquet
 
-from scratch_gpt.data import primer
+from scratch_gpt.data import formats, primer
+from scratch_gpt.data.bad_rows import BadRow, BadRows, FileCount
+from scratch_gpt.data.filters import NO_FILTERS, Filters, parse_filters
+from scratch_gpt.data.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
 from scratch_gpt.errors import UserError
 
 
 PRIMER = "primer"
-TEXT_SUFFIXES = (".txt", ".md")
-ROW_SUFFIXES = (".jsonl", ".parquet")
-# Formats that people try, and that would be read as gibberish if they counted as text.
-FOREIGN_SUFFIXES = (
-    ".json",
-    ".csv",
-    ".tsv",
-    ".zip",
-    ".zst",
-    ".bz2",
-    ".xz",
-    ".tar",
-    ".arrow",
-    ".pdf",
-    ".html",
-    ".docx",
-)
-
-# The share of bad rows in a file up to which they are skipped.
-BAD_ROW_LIMIT = 0.01
-# From so many bad rows on, the share among the rows seen so far decides at once: a wrong column name in an endless
-# stream must not be read to its end before it is reported.
-EARLY_BAD_ROWS = 100
 
 Parsed = TypeVar("Parsed")
 
@@ -67,6 +43,10 @@ class Source:
         text_column: column that holds the text of a document.
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         documents: a text file holds one document per blank-line `block` or is one document as a `file`.
+        filters: rules that leave out documents from the shards, see `Filters`; true for the defaults, false for none.
+            Default: true, and false for the primer.
+        deduplicate: leave out documents whose text came before, in this source or another one. Default: true, and
+            false for the primer.
     """
 
     name: str
@@ -77,6 +57,16 @@ class Source:
     text_column: str = "text"
     columns: dict[str, str] = field(default_factory=dict)
     documents: str = "block"
+    filters: Any = None
+    deduplicate: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.filters is None:
+            self.filters = NO_FILTERS if self.path == PRIMER else Filters()
+        elif not isinstance(self.filters, Filters):
+            self.filters = parse_filters(self.filters, f"source {self.name!r}")
+        if self.deduplicate is None:
+            self.deduplicate = self.path != PRIMER
 
     @property
     def files(self) -> list[Path]:
@@ -103,11 +93,6 @@ class Source:
             and data_suffix(Path(self.path)) not in TEXT_SUFFIXES + ROW_SUFFIXES + FOREIGN_SUFFIXES
             and not self.path.endswith(".gz")
         )
-
-
-def data_suffix(file: Path) -> str:
-    """The suffix that tells the format: that before `.gz`, if there is one."""
-    return Path(file.stem).suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
 
 
 def parse_sources(declared: list[dict[str, Any]]) -> list[Source]:
@@ -154,6 +139,8 @@ def _check(source: Source) -> None:
         raise UserError(f"{name}: weight must be a number of at least 0, got {weight!r}")
     if source.documents not in ("block", "file"):
         raise UserError(f"{name}: documents must be block or file, got {source.documents!r}")
+    if not isinstance(source.deduplicate, bool):
+        raise UserError(f"{name}: deduplicate must be true or false, got {source.deduplicate!r}")
     if not isinstance(source.columns, dict):
         raise UserError(f"{name}: columns must be a mapping of roles to column names, got {source.columns!r}")
     if source.path == PRIMER or source.on_hub:
@@ -171,71 +158,64 @@ def _check(source: Source) -> None:
             raise UserError(f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet")
 
 
-class BadRow(ValueError):
-    """A row that cannot be used; the message is the reason."""
+class Part(NamedTuple):
+    """A file of a source: its name, and its numbered rows after a given one."""
+
+    name: str
+    rows: Callable[[int], Iterator[tuple[int, formats.Row]]]
 
 
-class FileCount:
-    """Row counts of one pass over one file."""
+class PlacedText(NamedTuple):
+    """A document at its place; the text of a bad row is None."""
 
-    def __init__(self, source: str, name: str, policy: str) -> None:
-        self.source, self.name, self.policy = source, name, policy
-        self.rows = self.bad = 0
-        self.first: tuple[int, str] | None = None
-
-    def reject(self, line: int, reason: str) -> None:
-        """Count a bad row; raise UserError where the policy says so."""
-        self.bad += 1
-        self.first = self.first or (line, reason)
-        if self.policy == "fail":
-            raise UserError(
-                f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows while under 1%)"
-            )
-        if self.bad > EARLY_BAD_ROWS:
-            self.check()
-
-    def check(self) -> None:
-        """Raise UserError where more than 1% of the rows, and more than one, are bad, or all of them."""
-        if self.first and (self.bad == self.rows or (self.bad > 1 and self.bad > BAD_ROW_LIMIT * self.rows)):
-            line, reason = self.first
-            raise UserError(
-                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; 1% is the limit)"
-            )
+    part: int
+    row: int
+    text: str | None
 
 
-class BadRows:
-    """Counts the rows that were left out, per file, and stops a stage where there are too many.
-
-    Args:
-        policy: `skip` leaves out bad rows while they are at most 1% of a file; `fail` stops at the first.
-    """
-
-    def __init__(self, policy: str = "skip") -> None:
-        self.policy = policy
-        self._files: dict[tuple[str, str], FileCount] = {}
-
-    def open(self, source: str, name: str) -> FileCount:
-        """Begin a pass over a file. Only a file's first pass is kept for the report."""
-        file = FileCount(source, name, self.policy)
-        self._files.setdefault((source, name), file)
-        return file
-
-    def check(self) -> None:
-        """Judge all files by the rows read so far: for a stage that stopped in the middle of one."""
-        for file in self._files.values():
-            file.check()
-
-    def count(self, source: str) -> int:
-        """Number of rows of this source that were left out."""
-        return sum(file.bad for file in self._files.values() if file.source == source)
-
-    def report(self) -> list[str]:
-        """One line for each file with bad rows: how many, and the first one's place and reason."""
+def parts_of(source: Source, seed: int) -> list[Part]:
+    """The parts of a source in the order in which they are read; the primer is one endless part."""
+    if source.path == PRIMER:
         return [
-            f"{file.name}: left out {file.bad} of {file.rows} rows, the first at line {file.first[0]}: {file.first[1]}"
-            for file in self._files.values()
-            if file.first
+            Part(PRIMER, lambda start: itertools.islice(enumerate(primer.documents(seed), 1), start, None))
         ]
+    if source.on_hub:
+        return _hub_parts(source)
+
+    def rows_of(path: Path) -> Callable[[int], Iterator[tuple[int, formats.Row]]]:
+        return lambda start: formats.numbered_rows(path, source.documents, start)
+
+    return [Part(str(path), rows_of(path)) for path in source.files]
+
+
+def _hub_parts(source: Source) -> list[Part]:
+    def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, formats.Row]]]:
+        def rows(start: int) -> Iterator[tuple[int, formats.Row]]:
+            part = dataset.shard(num_shards=dataset.num_shards, index=index)
+            with _hub_errors(source):
+                yield from enumerate(part.skip(start) if start else part, start=start + 1)
+
+        return rows
+
+    with _hub_errors(source):
+        dataset = datasets.load_dataset(source.path, source.subset, split=source.split, streaming=True)
+    if dataset.num_shards == 1:
+        return [Part(source.path, rows_of(0))]
+    return [Part(f"{source.path}[{index}]", rows_of(index)) for index in range(dataset.num_shards)]
+
+
+@contextmanager
+def _hub_errors(source: Source) -> Iterator[None]:
+    """Whatever fails at the Hub, say that the path was taken for a Hub dataset."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"source {source.name!r}: no file {source.path}, and no Hub dataset of that name can be read ({error}): "
+            "is the name right, and the network there?"
+        ) from None
 
 
 def read_rows(
@@ -247,30 +227,64 @@ def read_rows(
         UserError: a file that is no row file or that cannot be read, a dataset that cannot be reached, too many bad
             rows.
     """
-    if source.on_hub:
-        yield from _parsed(bad_rows.open(source.name, source.path), _hub_rows(source), parse)
     for path in source.files:
         if data_suffix(path) not in ROW_SUFFIXES:
             raise UserError(
                 f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
             )
-        yield from _parsed(bad_rows.open(source.name, str(path)), _file_rows(path), parse)
+    for part in parts_of(source, seed=0):
+        for _, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):
+            if parsed is not None:
+                yield parsed
 
 
 def _parsed(
     file: FileCount,
-    rows: Iterator[tuple[int, bytes | dict[str, Any]]],
-    parse: Callable[[dict[str, Any]], Parsed],
-) -> Iterator[Parsed]:
-    for line, row in rows:
+    rows: Iterator[tuple[int, formats.Row]],
+    parse: Callable[[Any], Parsed],
+) -> Iterator[tuple[int, Parsed | None]]:
+    """Number and value of each row; None for a bad one."""
+    for number, row in rows:
         file.rows += 1
+        parsed = None
         try:
             parsed = parse(_decoded(row) if isinstance(row, bytes) else row)
         except BadRow as error:
-            file.reject(line, str(error))
-        else:
-            yield parsed
+            file.reject(number, str(error))
+        yield number, parsed
     file.check()
+    file.ended = True
+
+
+def read_documents(source: Source, bad_rows: BadRows, seed: int) -> Iterator[str]:
+    """The documents of a source, one by one, unfiltered: endless for the primer, a single pass for all others.
+
+    Raises:
+        UserError: a file that cannot be read or is not UTF-8, a dataset that cannot be reached, too many bad rows.
+    """
+    for document in placed_documents(source, bad_rows, parts_of(source, seed)):
+        if document.text is not None:
+            yield document.text
+
+
+def placed_documents(
+    source: Source,
+    bad_rows: BadRows,
+    parts: list[Part],
+    start: tuple[int, int] = (0, 0),
+    mine: Callable[[int], bool] | None = None,
+) -> Iterator[PlacedText]:
+    """The documents and bad rows after the place `start`, in rows that are `mine`; errors as for `read_documents`."""
+
+    def text_of(row: dict[str, Any] | str) -> str:
+        return row if isinstance(row, str) else pick_text(row, source.text_column)
+
+    for index in range(start[0], len(parts)):
+        rows = parts[index].rows(start[1] if index == start[0] else 0)
+        if mine:
+            rows = ((row, value) for row, value in rows if mine(row))
+        for row, text in _parsed(bad_rows.open(source.name, parts[index].name), rows, text_of):
+            yield PlacedText(index, row, text)
 
 
 def pick(row: dict[str, Any], column: str) -> Any:
@@ -299,11 +313,6 @@ def checked_text(value: Any, column: str) -> str:
     return value
 
 
-def _file_rows(path: Path) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
-    """Numbered rows of a file; those of .jsonl come undecoded."""
-    return _jsonl_rows(path) if data_suffix(path) == ".jsonl" else _parquet_rows(path)
-
-
 def _decoded(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line.decode())
@@ -314,86 +323,3 @@ def _decoded(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise BadRow(f"not a JSON object but {type(row).__name__}")
     return row
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Lines of a plain or gzipped file, without a byte order mark."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file):
-                yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: broken gzip file ({error})") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    zipped = path.suffix.lower() == ".gz"
-    try:
-        # Parquet is read from its end, which a gzip stream cannot do.
-        with pyarrow.parquet.ParquetFile(io.BytesIO(b"".join(_lines(path))) if zipped else path) as file:
-            rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-            yield from enumerate(rows, start=1)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read as parquet ({error})") from None
-
-
-def _hub_rows(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        rows = datasets.load_dataset(source.path, source.subset, split=source.split, streaming=True)
-        yield from enumerate(rows, start=1)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"source {source.name!r}: no file {source.path}, and no Hub dataset of that name can be read ({error}): "
-            "is the name right, and the network there?"
-        ) from None
-
-
-def read_documents(source: Source, bad_rows: BadRows, seed: int) -> Iterator[str]:
-    """The documents of a source, one by one: endless for the primer, a single pass for all others.
-
-    Raises:
-        UserError: a file that cannot be read or is not UTF-8, a dataset that cannot be reached, too many bad rows.
-    """
-
-    def text(row: dict[str, Any]) -> str:
-        return pick_text(row, source.text_column)
-
-    if source.path == PRIMER:
-        yield from primer.documents(seed)
-    if source.on_hub:
-        yield from read_rows(source, bad_rows, text)
-    for path in source.files:
-        if data_suffix(path) in ROW_SUFFIXES:
-            yield from _parsed(bad_rows.open(source.name, str(path)), _file_rows(path), text)
-        else:
-            yield from _text_documents(path, source.documents)
-
-
-def _text_documents(path: Path, documents: str) -> Iterator[str]:
-    lines = (_decoded_line(path, number, line) for number, line in enumerate(_lines(path), start=1))
-    blocks: Iterable[Iterable[str]] = [lines]
-    if documents == "block":
-        blocks = (
-            block for blank, block in itertools.groupby(lines, key=lambda line: not line.strip()) if not blank
-        )
-    for block in blocks:
-        text = "".join(block).strip("\n")
-        if text.strip():
-            yield text
-
-
-def _decoded_line(path: Path, number: int, line: bytes) -> str:
-    try:
-        return line.decode().replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}:{number}: wrong encoding: byte 0x{line[error.start]:02x} is not UTF-8; convert the file"
-        ) from None

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.example import Example
-from scratch_gpt.data.shards import PackedBlocks, pack
-from scratch_gpt.data.sources import BadRows, Source, read_documents
+from scratch_gpt.data.packing import pack
+from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.data.sources import Source, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 from scratch_gpt.evaluation.benchmark import EvalArguments

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import example_rows
 from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import BadRows, parse_sources
+from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 

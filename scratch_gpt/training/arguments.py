@@ -86,11 +86,26 @@ class ShardsArguments(SourcesArguments):
     validation_fraction: float = field(
         default=0.01, metadata={"help": "Share of documents held out, chosen by the hash of their text."}
     )
+    num_slices: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokenize in so many independent runs, each with its --slice; without, merge them."
+        },
+    )
+    slice: int | None = field(
+        default=None, metadata={"help": "Which of num_slices this run tokenizes: 0 to num_slices - 1."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.tokenizer:
             raise UserError("tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage")
+        if self.num_slices is not None and self.num_slices < 1:
+            raise UserError(f"num_slices must be at least 1, got {self.num_slices}")
+        if self.slice is not None and not 0 <= self.slice < (self.num_slices or 0):
+            raise UserError(
+                f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}"
+            )
 
 
 @dataclass

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import instruction_rows, split_rows
 from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import PRIMER, BadRows, Source, parse_sources
+from scratch_gpt.data.sources import PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts
 from scratch_gpt.training.posttraining import PosttrainingArguments, RLHFArguments

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import example_rows, instruction_rows, preference_rows, split_rows
-from scratch_gpt.data.sources import BadRows, parse_sources
+from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 
 

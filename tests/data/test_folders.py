@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output folders: whole or absent, and never at the price of somebody's files."""
 
+import numpy as np
 import pytest
 
-from scratch_gpt.data.folders import written_whole
+from scratch_gpt.data.folders import PROGRESS, STATE, load_progress, save_progress, written_whole
 from scratch_gpt.errors import UserError
 
 
@@ -30,3 +31,36 @@ def test_other_files_are_never_replaced(tmp_path):
     with pytest.raises(UserError, match="is a file"), written_whole(tmp_path / "thesis.txt", ("a",)):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_unfinished_folder_is_given_again_for_the_same_settings_only(tmp_path):
+    """With the same settings what was written and recorded is still there; with others the folder is empty."""
+
+    def interrupted(settings):
+        with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "out", ("a",), settings) as folder:
+            found = [path.name for path in folder.iterdir() if path.name == "a"], load_progress(folder)
+            (folder / "a").write_text("half")
+            save_progress(folder, {"row": 2**70}, {"ids": np.arange(3, dtype=np.uint16)})
+            raise KeyboardInterrupt
+        return found
+
+    assert interrupted({"seed": 1}) == ([], None)
+    names, (values, arrays) = interrupted({"seed": 1})
+    assert names == ["a"]
+    assert values == {"row": 2**70}
+    assert arrays["ids"].tolist() == [0, 1, 2]
+    assert arrays["ids"].dtype == np.uint16
+    assert interrupted({"seed": 2}) == ([], None)
+    with written_whole(tmp_path / "out", ("a",), {"seed": 2}):
+        pass
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_damaged_record_is_named(tmp_path):
+    """A record of progress that cannot be read is no silent fresh start."""
+    (tmp_path / PROGRESS).mkdir()
+    save_progress(tmp_path, 1, {})
+    path = tmp_path / PROGRESS / STATE
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"state.safetensors is damaged .*: remove .* and run again"):
+        load_progress(tmp_path)

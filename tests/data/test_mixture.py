@@ -44,11 +44,9 @@ def test_epochs_are_bytes_used_over_the_size_of_a_pass():
     mixture = Mixture([B, PRIMER], reader({"b": ["12345"] * 2, "p": ["12345"]}), "never")
     stream = iter(mixture)
     next(stream)
-    assert mixture.first_pass(B)
     assert mixture.epochs(B, 5) is None
     for _ in range(9):
         next(stream)
-    assert not mixture.first_pass(B)
     assert mixture.epochs(B, 25) == 2.5
     assert mixture.epochs(PRIMER, 25) is None
 
@@ -57,3 +55,15 @@ def test_empty_source_is_an_error_not_an_endless_loop():
     """A source without any text is named."""
     with pytest.raises(UserError, match=r"source 'b': no text in b.txt"):
         list(Mixture([A, B], reader({"a": ["text"], "b": []}), "never"))
+
+
+def test_restored_mixture_goes_on_alike():
+    """From a state, with streams that go on from their places, the same documents come as without the stop."""
+    texts = {"a": ["aaa", "a", "aa"] * 9, "b": ["b", "bbbb"] * 9}
+    whole = [(source.name, text) for source, text in Mixture([A, B], reader(texts), "first_used_up")]
+    stopped = Mixture([A, B], reader(texts), "first_used_up")
+    drawn = [(source.name, text) for source, text in itertools.islice(stopped, 7)]
+    taken = {name: sum(drawn_name == name for drawn_name, _ in drawn) for name in texts}
+    again = Mixture([A, B], lambda source: iter(texts[source.name][taken[source.name] :]), "first_used_up")
+    again.restore(stopped.state())
+    assert drawn + [(source.name, text) for source, text in again] == whole

@@ -1,21 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shards: nothing lost, nothing added, held-out text held out, and a manifest that tells the truth."""
 
+import errno
 import hashlib
 import json
+import os
 import random
+import resource
+import subprocess
+import sys
+import time
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from scratch_gpt.data import shards
-from scratch_gpt.data.shards import PackedBlocks, held_out, pack, write_shards
+from scratch_gpt.data import corpus, packing, shards, slices
+from scratch_gpt.data.deduplication import text_hash
+from scratch_gpt.data.shards import PackedBlocks, write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import END_OF_TEXT, PAD, encode_plain, token_byte_lengths, tokenizer_hash
 from scratch_gpt.training.arguments import ShardsArguments
 
 
 LENGTH = 32
+
+
+def held_out(text, fraction):
+    """Whether a text is held out."""
+    return shards.held_out(text_hash(text.encode()), fraction)
 
 
 @pytest.fixture
@@ -129,26 +143,11 @@ def test_same_seed_same_bytes(stage):
 def test_buffers_and_batches_do_not_change_the_content(stage, trained_tokenizer, monkeypatch):
     """With a batch and a buffer of a few documents, all documents are still there."""
     texts = some_texts(120)
-    monkeypatch.setattr(shards, "BATCH_BYTES", 500)
-    monkeypatch.setattr(shards, "BUFFER_TOKENS", 300)
+    monkeypatch.setattr(corpus, "BATCH_BYTES", 500)
+    monkeypatch.setattr(packing, "BUFFER_TOKENS", 300)
+    monkeypatch.setattr(packing, "BUFFER_ROWS", 2)
     expected = pieces_of([text for text in texts if not held_out(text, 0.2)], trained_tokenizer)
     assert sorted(documents_of(stage({"a": texts}) / "train", trained_tokenizer)) == sorted(expected)
-
-
-def test_packing_is_best_fit_decreasing():
-    """Lengths 7 6 5 3 2 2 in rows of 10 become 7+3, 6+2+2, 5: worked out by hand."""
-    rows = pack([np.full(length, length) for length in (3, 2, 7, 2, 5, 6)], 10)
-    assert [[len(piece) for piece in row] for row in rows] == [[7, 3], [6, 2, 2], [5]]
-
-
-def test_packing_wastes_little_on_short_documents():
-    """Ten thousand documents of 1 to 100 tokens fill rows of 128 to more than 99.5%."""
-    generator = np.random.default_rng(0)
-    pieces = [np.zeros(length) for length in generator.integers(1, 101, size=10_000)]
-    rows = pack(pieces, 128)
-    assert sum(map(len, rows)) == 10_000
-    assert max(sum(map(len, row)) for row in rows) <= 128
-    assert sum(map(len, pieces)) / (128 * len(rows)) > 0.995
 
 
 def test_held_out_share_is_about_the_fraction():
@@ -166,7 +165,7 @@ def test_interrupted_run_leaves_nothing_that_looks_complete(stage, monkeypatch, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards._SplitWriter, "finish", die)
+        patch.setattr(shards._Run, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             stage({"a": some_texts(50)})
     assert not (tmp_path / "out").exists()
@@ -210,3 +209,212 @@ def test_endless_primer_needs_a_budget(trained_tokenizer, tmp_path):
     )
     with pytest.raises(UserError, match="max_tokens is missing: the primer is endless"):
         write_shards(arguments)
+
+
+def mixed_sources(tmp_path):
+    """Texts with duplicates inside and across sources, bad rows and repetition; three formats."""
+    a, b, c = some_texts(150, seed=1), some_texts(90, seed=2), some_texts(60, seed=3)
+    b[10:20], c[5:9] = a[40:50], b[30:34]
+    a[70] = a[3]
+    a[71] = "again and again " * 40
+    rows = [json.dumps({"text": text}) + "\n" for text in a]
+    rows[80] = "{broken\n"
+    (tmp_path / "a.jsonl").write_text("".join(rows), encoding="utf-8")
+    (tmp_path / "b.txt").write_text("\n\n".join(b), encoding="utf-8")
+    (tmp_path / "c").mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table({"body": c[:25]}), tmp_path / "c" / "1.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"body": c[25:]}), tmp_path / "c" / "2.parquet")
+    return [
+        {"name": "a", "path": str(tmp_path / "a.jsonl"), "weight": 2},
+        {"name": "b", "path": str(tmp_path / "b.txt"), "weight": 1},
+        {"name": "c", "path": str(tmp_path / "c"), "weight": 1, "text_column": "body"},
+        {"name": "p", "path": "primer", "weight": 0.5},
+    ]
+
+
+@pytest.fixture
+def arguments(trained_tokenizer, tmp_path, monkeypatch):
+    """Makes arguments for the mixed sources; batches, buffers and the time between records of progress are tiny."""
+    trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    monkeypatch.setattr(corpus, "BATCH_BYTES", 700)
+    monkeypatch.setattr(packing, "BUFFER_TOKENS", 400)
+    monkeypatch.setattr(packing, "BUFFER_ROWS", 2)
+    monkeypatch.setattr(shards, "CHECKPOINT_BATCHES", 2)
+    monkeypatch.setattr(slices, "CHECKPOINT_BATCHES", 2)
+    monkeypatch.setattr(slices, "BATCH_BYTES", 700)
+    monkeypatch.setattr(slices, "RUN", 7)
+    sources = mixed_sources(tmp_path)
+
+    def make(name, **settings):
+        return ShardsArguments(
+            sources=sources,
+            tokenizer=str(tmp_path / "tokenizer"),
+            output_dir=str(tmp_path / name),
+            **{"sequence_length": LENGTH, "validation_fraction": 0.2, "seed": 5, **settings},
+        )
+
+    return make
+
+
+def contents(folder):
+    """All bytes of both splits."""
+    return {
+        f"{split}/{name}": (folder / split / name).read_bytes()
+        for split in ("train", "validation")
+        for name in ("tokens.bin", "manifest.json")
+    }
+
+
+# One pass, and several.
+BUDGETS = pytest.mark.parametrize("max_tokens", [None, 40_000])
+
+
+def test_duplicates_and_repetition_are_left_out_and_counted(arguments, tmp_path, trained_tokenizer):
+    """Each text is there once a pass, whatever the source; the manifest and the summary say what was left out."""
+    lines = write_shards(arguments("out", max_tokens=40_000))
+    sources = PackedBlocks(tmp_path / "out" / "train").manifest["sources"]
+    assert [source["bad_rows"] for source in sources] == [1, 0, 0, 0]
+    assert sources[0]["left_out"]["max_repeated_ngrams"] == 1
+    assert sum(source["left_out"].get("duplicate", 0) for source in sources) == 1 + 10 + 4
+    assert sources[3]["left_out"] == {}, "the primer is taken as it is"
+    assert sources[0]["epochs"] > 1
+    assert any(line.startswith("source 'a': left out of 150 documents: duplicate ") for line in lines)
+    twice = [text for text in some_texts(150, seed=1)[40:50] if held_out(text, 0.2)]
+    assert twice
+    validation = documents_of(tmp_path / "out" / "validation", trained_tokenizer)
+    for piece in pieces_of(twice, trained_tokenizer):
+        assert validation.count(piece) == 1
+
+
+@BUDGETS
+def test_interrupted_run_gives_the_bytes_of_an_uninterrupted_one(
+    arguments, tmp_path, max_tokens, monkeypatch
+):
+    """Killed again and again at random documents, started again each time: the same files, and a line that says so."""
+    write_shards(arguments("whole", max_tokens=max_tokens))
+    generator = random.Random(0)
+    add = shards._Run.add
+    kills, lines = 0, None
+    while lines is None:
+        left = generator.randrange(60, 120)
+
+        def add_or_die(self, name, document):
+            nonlocal left
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+            add(self, name, document)
+
+        monkeypatch.setattr(shards._Run, "add", add_or_die)
+        try:
+            lines = write_shards(arguments("out", max_tokens=max_tokens))
+        except KeyboardInterrupt:
+            kills += 1
+            assert not (tmp_path / "out").exists()
+    assert kills > 1
+    assert lines[0].startswith("went on after")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.yaml", "train", "validation"]
+
+
+def test_changed_settings_start_afresh(arguments, tmp_path, monkeypatch):
+    """What an interrupted run left is not used for another seed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(shards._Run, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_shards(arguments("out"))
+    lines = write_shards(arguments("out", seed=6))
+    assert not any(line.startswith("went on") for line in lines)
+    write_shards(arguments("whole", seed=6))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_run_killed_by_the_system_goes_on(arguments, tmp_path):
+    """kill -9 at some moment, in a process of its own; then the same bytes."""
+    write_shards(arguments("whole", max_tokens=100_000))
+    code = (
+        "import sys, json\n"
+        "from scratch_gpt.data import corpus, packing, shards\n"
+        "from scratch_gpt.training.arguments import ShardsArguments\n"
+        "corpus.BATCH_BYTES, packing.BUFFER_TOKENS, packing.BUFFER_ROWS, shards.CHECKPOINT_BATCHES = 700, 400, 2, 2\n"
+        "shards.write_shards(ShardsArguments(**json.loads(sys.argv[1])))\n"
+    )
+    settings = json.dumps(vars(arguments("out", max_tokens=100_000)))
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code, settings], stdout=subprocess.DEVNULL)
+        tokens = tmp_path / "out.tmp" / "train" / "tokens.bin"
+        size = tokens.stat().st_size if tokens.is_file() else 0
+        while process.poll() is None and not (tokens.is_file() and tokens.stat().st_size > size + 30_000):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "out").exists()
+    assert write_shards(arguments("out", max_tokens=100_000))[0].startswith("went on after")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_full_disk_leaves_nothing_that_looks_complete(arguments, tmp_path):
+    """Where the system refuses to write on, one line says so; with room again, the run goes on to the same bytes."""
+    write_shards(arguments("whole"))
+    size = (tmp_path / "whole" / "train" / "tokens.bin").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*out: File too large \(make room"):
+            write_shards(arguments("out"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out").exists()
+    assert write_shards(arguments("out"))[0].startswith("went on after")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_refusal_of_the_system_is_one_clear_line(arguments, tmp_path, monkeypatch, number):
+    """No room, no permission, a read-only disk: the folder and the reason in one line."""
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(packing.os, "fsync", refuse)
+    with pytest.raises(UserError, match=rf"cannot write .*out: {os.strerror(number)}") as caught:
+        write_shards(arguments("out"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_below_a_file_is_one_clear_line(arguments, tmp_path):
+    """A path that cannot be made is named."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/out: Not a directory"):
+        write_shards(arguments("file/out"))
+
+
+def test_source_of_which_nothing_is_left_is_named(stage):
+    """A source whose documents are all left out says by which rule."""
+    with pytest.raises(
+        UserError, match=r"source 'a': no text in .*a.jsonl \(left out: max_repeated_ngrams 20\)"
+    ):
+        stage({"a": [f"{number} " + "spam and eggs and " * 30 for number in range(20)], "b": some_texts(20)})
+
+
+def test_number_of_cores_does_not_change_the_bytes(arguments, tmp_path, monkeypatch):
+    """The tokenizers library on one thread and on all gives the same shards."""
+    for name, parallel in (("one", "false"), ("all", "true")):
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", parallel)
+        write_shards(arguments(name))
+    assert contents(tmp_path / "one") == contents(tmp_path / "all")
+
+
+@BUDGETS
+@pytest.mark.parametrize("num_slices", [1, 3])
+def test_merged_slices_are_the_bytes_of_one_run(arguments, tmp_path, max_tokens, num_slices):
+    """Slices written in any order, merged: manifests and tokens as of one run."""
+    write_shards(arguments("whole", max_tokens=max_tokens))
+    settings = {"max_tokens": max_tokens, "num_slices": num_slices}
+    for index in reversed(range(num_slices)):
+        (line, *_) = write_shards(arguments("out", slice=index, **settings))
+        assert line.startswith(f"slice {index} of {num_slices}: ")
+    write_shards(arguments("out", **settings))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -11,7 +11,16 @@ import pyarrow.parquet
 import pytest
 
 from scratch_gpt.data import primer
-from scratch_gpt.data.sources import BadRows, parse_sources, pick_text, read_documents, read_rows
+from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.filters import NO_FILTERS, Filters
+from scratch_gpt.data.sources import (
+    parse_sources,
+    parts_of,
+    pick_text,
+    placed_documents,
+    read_documents,
+    read_rows,
+)
 from scratch_gpt.errors import UserError
 
 
@@ -75,6 +84,45 @@ def test_text_column_is_configurable(tmp_path):
     """The text may stand in a column of another name."""
     (tmp_path / "a.jsonl").write_text('{"body": "hello"}\n')
     assert documents(tmp_path / "a.jsonl", text_column="body") == ["hello"]
+
+
+def test_primer_is_taken_as_it_is_and_other_text_filtered():
+    """The primer repeats itself on purpose; for other sources filters and deduplication are on."""
+    sources = [{"name": "p", "path": "primer"}, {"name": "w", "path": "user/corpus"}]
+    primer_source, web = parse_sources(sources)
+    assert (primer_source.filters, primer_source.deduplicate) == (NO_FILTERS, False)
+    assert (web.filters, web.deduplicate) == (Filters(), True)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1)])
+def test_documents_after_a_place(tmp_path, place):
+    """From the place of a document on come those after it, whatever the format of the part."""
+    for name in ("a.txt", "b.jsonl", "c.parquet"):
+        write_corpus(tmp_path / name)
+    (source,) = parse_sources([{"name": "s", "path": str(tmp_path)}])
+    parts = parts_of(source, seed=0)
+    whole = list(placed_documents(source, BadRows(), parts))
+    assert [(document.part, document.row) for document in whole] == [
+        (p, r) for p in range(3) for r in (1, 2, 3)
+    ]
+    rest = [document for document in whole if (document.part, document.row) > place]
+    assert list(placed_documents(source, BadRows(), parts, place)) == rest
+
+
+def test_parts_of_a_hub_dataset_are_its_files(monkeypatch):
+    """The shards of a streamed dataset are parts, in order; reading goes on inside one."""
+
+    def load_dataset(*args, **kwargs):
+        texts = [str(number) for number in range(10)]
+        return datasets.Dataset.from_dict({"text": texts}).to_iterable_dataset(num_shards=3)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (source,) = parse_sources([{"name": "s", "path": "user/corpus"}])
+    parts = parts_of(source, seed=0)
+    assert [part.name for part in parts] == ["user/corpus[0]", "user/corpus[1]", "user/corpus[2]"]
+    assert list(read_documents(source, BadRows(), seed=0)) == [str(number) for number in range(10)]
+    rest = placed_documents(source, BadRows(), parts, (1, 2))
+    assert [document.text for document in rest] == ["6", "7", "8", "9"]
 
 
 def test_primer_is_a_source():
@@ -226,6 +274,10 @@ MISTAKES = {
     r"source 'a': no file matches missing/\*.jsonl": [{"name": "a", "path": "missing/*.jsonl"}],
     r"documents must be block or file, got 'line'": [{"name": "a", "path": "primer", "documents": "line"}],
     r"text_column must be text, got \['x'\]": [{"name": "a", "path": "primer", "text_column": ["x"]}],
+    r"source 'a': unknown filter 'min_words'": [{"name": "a", "path": "primer", "filters": {"min_words": 1}}],
+    r"source 'a': deduplicate must be true or false, got 'no'": [
+        {"name": "a", "path": "primer", "deduplicate": "no"}
+    ],
     r"columns must be a mapping": [{"name": "a", "path": "primer", "columns": "text"}],
 }
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 
@@ -178,3 +179,70 @@ def test_offline_hub_name_ends_the_command_with_one_line(tmp_path, trained_token
     )
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+# Dataset -> the columns of its rows on the Hub, with text.
+SCHEMAS = {
+    "HuggingFaceFW/fineweb-edu": ["text", "id", "dump", "url", "file_path", "language", "language_score"],
+    "wikimedia/wikipedia": ["id", "url", "title", "text"],
+    "common-pile/arxiv_papers_filtered": ["id", "text", "source", "created", "added", "metadata"],
+    "common-pile/stackv2_edu_filtered": ["id", "text", "source", "created", "added", "metadata"],
+}
+
+
+@pytest.mark.parametrize(
+    "config", sorted((STAGES / "configs" / "mixtures").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_ready_mixtures_run_on_rows_of_their_schema(config, tmp_path, trained_tokenizer, monkeypatch):
+    """Each mixture, with local stand-ins for the Hub datasets: all sources come, in their shares."""
+    generator = random.Random(0)
+    asked = []
+
+    def load_dataset(path, subset, split, streaming):
+        asked.append((path, subset))
+        rows = []
+        for row in range(60):
+            text = " ".join(str(generator.randrange(10**6)) for _ in range(250))
+            rows.append(dict.fromkeys(SCHEMAS[path], f"{path} {row} {text}"))
+        assert split == "train"
+        assert streaming
+        return datasets.Dataset.from_list(rows).to_iterable_dataset(num_shards=3)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    settings = yaml.safe_load(config.read_text())
+    settings |= {
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "output_dir": str(tmp_path / "out"),
+        "max_tokens": 60_000,
+        "validation_fraction": 0.3,
+    }
+    run("shards", settings, tmp_path)
+    manifest = PackedBlocks(tmp_path / "out" / "train").manifest
+    assert [(source["path"], source.get("subset")) for source in settings["sources"]] == sorted(
+        set(asked), key=asked.index
+    )
+    weights = [source.get("weight", 1.0) for source in settings["sources"]]
+    assert sum(weights) == pytest.approx(1)
+    for source, weight in zip(manifest["sources"], weights, strict=True):
+        assert source["weight_consumed"] == pytest.approx(weight, abs=0.1)
+        assert source["left_out"] == {}
+
+
+def test_slices_of_an_array_are_merged_by_the_command_without_a_slice(corpus, tmp_path, trained_tokenizer):
+    """What a job array runs, and then once the same command without --slice."""
+    trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    options = ["--sources", json.dumps(corpus[:2]), "--tokenizer", str(tmp_path / "tokenizer")]
+    options += ["--sequence_length", "64", "--validation_fraction", "0.1"]
+    module = stage("shards")
+    for own in (["--slice", "0"], ["--slice", "1"], []):
+        arguments = [*options, "--num_slices", "2", *own, "--output_dir", str(tmp_path / "merged")]
+        module.main(parse(module.ShardsArguments, arguments))
+    module.main(parse(module.ShardsArguments, [*options, "--output_dir", str(tmp_path / "whole")]))
+    for file in (
+        "train/tokens.bin",
+        "train/manifest.json",
+        "validation/tokens.bin",
+        "validation/manifest.json",
+    ):
+        assert (tmp_path / "merged" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

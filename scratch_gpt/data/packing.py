@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents as rows of tokens.
+
+Documents are packed whole into rows of `sequence_length` tokens by best fit, so that no document loses its beginning
+to the row before (Ding et al. 2024, "Fewer Truncations Improve Language Modeling", arXiv 2404.10830); only a document
+longer than a row is cut, into full rows and a rest. What stays free in a row is filled with PAD.
+"""
+
+import bisect
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratch_gpt.errors import UserError
+
+
+# Tokens, and rows, that wait to be packed: the more, the better they fit, and they bound the memory.
+BUFFER_TOKENS = 1 << 20
+BUFFER_ROWS = 1 << 10
+
+
+def pack(pieces: list[np.ndarray], sequence_length: int) -> list[list[np.ndarray]]:
+    """Distribute pieces over rows by best-fit decreasing: each goes where it leaves the least room.
+
+    Args:
+        pieces: arrays of at most `sequence_length` tokens.
+
+    Returns:
+        The rows, each a list of whole pieces of together at most `sequence_length` tokens.
+    """
+    rows: list[list[np.ndarray]] = []
+    free: list[tuple[int, int]] = []  # (room left, row), sorted; full rows are not in it
+    for piece in sorted(pieces, key=len, reverse=True):
+        place = bisect.bisect_left(free, (len(piece), -1))
+        if place == len(free):
+            room, row = sequence_length, len(rows)
+            rows.append([])
+        else:
+            room, row = free.pop(place)
+        rows[row].append(piece)
+        if room > len(piece):
+            bisect.insort(free, (room - len(piece), row))
+    return rows
+
+
+@dataclass
+class SourceCounts:
+    """What one source gave to one split."""
+
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Packer:
+    """Packs the documents of one split and appends them to its file.
+
+    Args:
+        file: where the rows are written.
+        sequence_length: tokens in a row.
+        dtype: type of the tokens on disk.
+        pad_token_id: fills up the rows.
+        random: puts the rows in random order: packing puts the longest first.
+        counts: by name of the source.
+    """
+
+    file: Path
+    sequence_length: int
+    dtype: str
+    pad_token_id: int
+    random: np.random.Generator
+    counts: dict[str, SourceCounts]
+    buffer: list[np.ndarray] = field(default_factory=list)
+    buffered: int = 0
+    tokens: int = 0
+    blocks: int = 0
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        self.hash = hashlib.sha256()
+        self.file.touch()
+
+    def add(self, source: str, size: int, ids: np.ndarray) -> None:
+        """Take one document of `size` bytes with the tokens `ids`."""
+        counts = self.counts[source]
+        counts.documents += 1
+        counts.tokens += len(ids)
+        counts.bytes += size
+        self.tokens += len(ids)
+        for start in range(0, len(ids), self.sequence_length):
+            self.buffer.append(ids[start : start + self.sequence_length])
+        self.buffered += len(ids)
+        if self.buffered >= max(BUFFER_TOKENS, BUFFER_ROWS * self.sequence_length):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the waiting pieces as rows."""
+        rows = pack(self.buffer, self.sequence_length)
+        block = np.full((len(rows), self.sequence_length), self.pad_token_id, dtype=self.dtype)
+        for row, place in zip(rows, self.random.permutation(len(rows)), strict=True):
+            tokens = np.concatenate(row)
+            block[place, : len(tokens)] = tokens
+        data = block.tobytes()
+        with self.file.open("ab") as file:
+            file.write(data)
+        self.hash.update(data)
+        self.blocks += len(rows)
+        self.padding += block.size - self.buffered
+        self.buffer, self.buffered = [], 0
+
+    def sync(self) -> None:
+        """Bring what was written to the disk: only now is it sure that there was room."""
+        with self.file.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What `restore` needs: plain values, and the waiting pieces as `ids` and `lengths`."""
+        values = {
+            "tokens": self.tokens,
+            "blocks": self.blocks,
+            "padding": self.padding,
+            "digest": self.hash.hexdigest(),
+            "random": self.random.bit_generator.state,
+            "counts": {name: dict(vars(counts)) for name, counts in self.counts.items()},
+        }
+        ids = np.concatenate([np.zeros(0, self.dtype), *self.buffer])
+        return values, {"ids": ids, "lengths": np.array([len(piece) for piece in self.buffer], np.int64)}
+
+    def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Go on from an earlier `state`; rows that were written later are removed.
+
+        Raises:
+            UserError: the file does not hold the rows that it held then.
+        """
+        size = values["blocks"] * self.sequence_length * np.dtype(self.dtype).itemsize
+        with self.file.open("r+b") as file:
+            file.truncate(size)
+            while chunk := file.read(1 << 24):
+                self.hash.update(chunk)
+        if self.hash.hexdigest() != values["digest"]:
+            raise UserError(f"{self.file} was damaged since the interruption: remove {self.file.parents[1]}")
+        self.tokens, self.blocks, self.padding = (values[name] for name in ("tokens", "blocks", "padding"))
+        self.random.bit_generator.state = values["random"]
+        self.counts = {name: SourceCounts(**counts) for name, counts in values["counts"].items()}
+        self.buffer = np.split(arrays["ids"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["ids"]) else []
+        self.buffered = len(arrays["ids"])
