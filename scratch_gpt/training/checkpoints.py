@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
 from safetensors import SafetensorError
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
@@ -37,6 +38,12 @@ def save_model_folder(
     Args:
         state_dict: the weights, where those of `model` are sharded.
     """
+    if isinstance(model, FSDPModule):
+        # `fully_shard` has made a class of (FSDPModule, the model's own), whose code would be saved: torch's.
+        with torch.device("meta"):
+            plain = type(model).__bases__[1](model.config)
+        plain.generation_config = model.generation_config
+        model = plain
     model.save_pretrained(folder, state_dict=state_dict)
     tokenizer.save_pretrained(folder)
 
