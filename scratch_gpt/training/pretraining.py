@@ -220,19 +220,10 @@ class Pretraining:
         self.optimizer.zero_grad()
 
     def _diagnosis(self, objection: str) -> str:
-        parameters = list(self.accelerator.unwrap_model(self.model).named_parameters())
-        broken = [name for name, weight in parameters if not _whole(weight).isfinite().all()]
-        unusable = [
-            name
-            for name, weight in parameters
-            if weight.grad is not None and not _whole(weight.grad).isfinite().all()
-        ]
-        if broken:
-            found = f"the weights themselves are not finite, first {broken[0]}"
-        elif unusable:
-            found = f"all weights are finite, {len(unusable)} gradients are not, last in the backward pass {unusable[0]}"
-        else:
-            found = "weights and gradients are finite, but far above those of the steps before"
+        # The gradients tell no more: clipping by a norm of NaN has made all of them NaN.
+        weights = self.accelerator.unwrap_model(self.model).named_parameters()
+        broken = [name for name, weight in weights if not _whole(weight).isfinite().all()]
+        found = f"the weights are not finite, first {broken[0]}" if broken else "the weights are finite"
         return (
             f"stopped at step {self.step + 1}, {self.safeguard.skipped_in_a_row} steps in a row could not be used "
             f"({objection}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "

@@ -73,7 +73,7 @@ def build_model(
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)
     if arguments.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable()
     return model
 
 
