@@ -36,8 +36,8 @@ plain_read_step = pretraining.Pretraining.read_step
 
 
 def read_step(self):
-    """Every parameter is sharded."""
-    assert all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+    """At first every parameter is sharded. (After an evaluation, whole ones wait for the next backward pass.)"""
+    assert self.step > 0 or all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
     return plain_read_step(self)
 
 
