@@ -55,7 +55,11 @@ def test_mappings_on_the_command_line_are_json(config) -> None:
         ({**FOLDERS, "push_to_hub": True}, [], "hub_model_id"),
         ({**FOLDERS, "hub_strategy": "never"}, [], "hub_strategy must be end or every_save"),
         ({**FOLDERS, "save_total_limit": 0}, [], "save_total_limit must be at least 1"),
-        ({**FOLDERS, "per_device_train_batch_size": -1}, [], "per_device_train_batch_size must be at least 1"),
+        (
+            {**FOLDERS, "per_device_train_batch_size": -1},
+            [],
+            "per_device_train_batch_size must be at least 1",
+        ),
         ({**FOLDERS, "max_steps": 0}, [], "nothing to train: max_steps is 0"),
         ({**FOLDERS, "num_train_epochs": -0.5}, [], "num_train_epochs -0.5"),
     ],

@@ -85,8 +85,14 @@ def change(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: change(folder / STATE_FOLDER / "optimizer.bin"), "optimizer.bin is not as it was written"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model.safetensors is not as it was"),
+        (
+            lambda folder: change(folder / STATE_FOLDER / "optimizer.bin"),
+            "optimizer.bin is not as it was written",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b""),
+            "model.safetensors is not as it was",
+        ),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda folder: (folder / MANIFEST_FILE).write_text('{"mod'), "manifest.json is not readable"),
     ],

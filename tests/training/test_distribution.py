@@ -50,7 +50,12 @@ def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path
     """The real launcher: one line, exit status not 0, no folder."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     done = subprocess.run(
-        [*launcher, str(STAGE), *(f"--{key}={value}" for key, value in data.items()), f"--output_dir={tmp_path}/o"],
+        [
+            *launcher,
+            str(STAGE),
+            *(f"--{key}={value}" for key, value in data.items()),
+            f"--output_dir={tmp_path}/o",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -62,7 +67,10 @@ def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path
 
 def test_unsupported_sharding_is_refused() -> None:
     """DeepSpeed, and FSDP in its first version."""
-    for kind, message in ((DistributedType.DEEPSPEED, "DEEPSPEED"), (DistributedType.FSDP, "fsdp_version: 2")):
+    for kind, message in (
+        (DistributedType.DEEPSPEED, "DEEPSPEED"),
+        (DistributedType.FSDP, "fsdp_version: 2"),
+    ):
         with pytest.raises(UserError, match=message):
             check_distribution(SimpleNamespace(distributed_type=kind, is_fsdp2=False), None)
     check_distribution(SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=True), None)
@@ -107,7 +115,9 @@ def test_two_processes_train_as_one(start, tmp_path, script) -> None:
         for name in ("loss", "grad_norm", "eval_loss", "eval_bits_per_byte"):
             if name in one:
                 assert two[name] == pytest.approx(one[name], rel=1e-5)
-    one, two = (AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-4") for name in ("one", "two"))
+    one, two = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-4") for name in ("one", "two")
+    )
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
     for file in ("config.json", "modeling_scratch_gpt.py", "generation_config.json"):

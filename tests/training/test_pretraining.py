@@ -70,7 +70,10 @@ def test_a_run_killed_twice_equals_the_one_left_alone(stage, arguments_for, tmp_
         interrupt_at(monkeypatch, step, kill)
         with pytest.raises(Killed):
             stage.main(arguments_for(tmp_path / "killed", **settings))
-    assert [folder.name for folder in list_checkpoints(tmp_path / "killed")] == ["checkpoint-2", "checkpoint-4"]
+    assert [folder.name for folder in list_checkpoints(tmp_path / "killed")] == [
+        "checkpoint-2",
+        "checkpoint-4",
+    ]
     stage.main(arguments_for(tmp_path / "killed", **settings))
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
     assert [row["step"] for row in rows(tmp_path / "killed") if "loss" in row] == [1, 2, 3, 4, 5, 6]
@@ -198,7 +201,9 @@ def test_several_bad_steps_in_a_row_end_the_run_with_a_diagnosis(
 ) -> None:
     """It names step, cause and cure, and does not look complete."""
     poison(monkeypatch, {2, 3, 4})
-    with pytest.raises(UserError, match=r"step 5, 3 steps in a row .*weights are finite.*lower learning_rate"):
+    with pytest.raises(
+        UserError, match=r"step 5, 3 steps in a row .*weights are finite.*lower learning_rate"
+    ):
         stage.main(arguments_for(tmp_path / "base", max_skipped_steps=3))
     assert not (tmp_path / "base" / "run.yaml").exists()
 
@@ -226,7 +231,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Accelerator, "save_state", fail)
-    with pytest.raises(UserError, match=r"checkpoint-4 could not be written: .*No space left on device; make room"):
+    with pytest.raises(
+        UserError, match=r"checkpoint-4 could not be written: .*No space left on device; make room"
+    ):
         stage.main(arguments_for(tmp_path / "base"))
     assert [path.name for path in (tmp_path / "base").glob("checkpoint*")] == ["checkpoint-2"]
     assert damage(tmp_path / "base" / "checkpoint-2") is None
@@ -262,7 +269,9 @@ def test_resuming_from_what_is_no_checkpoint_is_refused(stage, arguments_for, tm
         stage.main(arguments_for(tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
 
 
-def test_each_checkpoint_can_be_a_revision_of_the_hub(stage, arguments_for, tmp_path, monkeypatch, capsys) -> None:
+def test_each_checkpoint_can_be_a_revision_of_the_hub(
+    stage, arguments_for, tmp_path, monkeypatch, capsys
+) -> None:
     """step-N for each; a failing upload is told and does not end the run."""
     uploads = []
 

@@ -21,7 +21,9 @@ MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
         ({"max_position_embeddings": 32}, "max_position_embeddings 32 is shorter"),
     ],
 )
-def test_a_model_that_does_not_fit_is_refused(arguments_for, trained_tokenizer, tmp_path, changes, message) -> None:
+def test_a_model_that_does_not_fit_is_refused(
+    arguments_for, trained_tokenizer, tmp_path, changes, message
+) -> None:
     """Fewer ids than the tokenizer has, or fewer positions than a block."""
     with pytest.raises(UserError, match=message):
         build_model(arguments_for(tmp_path, model_config={**MODEL, **changes}), trained_tokenizer, 64)

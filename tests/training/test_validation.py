@@ -48,7 +48,9 @@ def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -
     assert tiny_model.training
 
 
-def test_sources_with_blocks_of_their_own_are_measured_each(data, tiny_model, trained_tokenizer, tmp_path) -> None:
+def test_sources_with_blocks_of_their_own_are_measured_each(
+    data, tiny_model, trained_tokenizer, tmp_path
+) -> None:
     """The manifest says which blocks are whose; an empty range has no figure."""
     folder = tmp_path / "validation"
     shutil.copytree(Path(data["shards"]) / "validation", folder)
