@@ -31,22 +31,19 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
     """Refuse the combinations of launcher settings and optimizer that would train something else than one process does.
 
     Raises:
-        UserError: FSDP in its first version; DeepSpeed; Megatron.
+        UserError: FSDP in its first version; DeepSpeed; Megatron; tensor or context parallelism (Accelerate 1.15 imports
+            a class for it that transformers 5.23 no longer has).
     """
     kind = accelerator.distributed_type
+    parallelism = accelerator.parallelism_config
+    if parallelism is not None and parallelism.non_data_parallel_size > 1:
+        raise UserError(
+            "parallelism_config: only data-parallel dimensions are supported (dp_replicate_size, dp_shard_size): "
+            "leave out tp_size, cp_size and sp_size"
+        )
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise UserError(f"{kind.value} is not supported: use train/accelerate/fsdp2.yaml to shard a model")
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise UserError(
             "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
         )
-
-
-def data_share(accelerator: Accelerator) -> tuple[int, int]:
-    """Which share of each batch this process reads, and how many shares there are.
-
-    One for each process, but the processes of a tensor-parallel group read the same: Accelerate's mesh has them in a row.
-    """
-    parallelism = accelerator.parallelism_config
-    group = parallelism.tp_size if parallelism else 1
-    return accelerator.process_index // group, accelerator.num_processes // group

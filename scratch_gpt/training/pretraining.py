@@ -25,7 +25,7 @@ from scratch_gpt.training.checkpoints import (
     save_checkpoint,
     writing_checkpoint,
 )
-from scratch_gpt.training.distribution import check_distribution, data_share
+from scratch_gpt.training.distribution import check_distribution
 from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.loss import compile_layers
 from scratch_gpt.training.optimization import warmup_stable_decay
@@ -76,9 +76,10 @@ class Pretraining:
         self.log = RunLog(self.output_dir / "log.jsonl")
         self.collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
         self.order = BlockOrder(len(train_blocks), arguments.seed)
-        self.share, self.num_shares = data_share(accelerator)
         self.blocks_per_step = (
-            arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * self.num_shares
+            arguments.per_device_train_batch_size
+            * arguments.gradient_accumulation_steps
+            * accelerator.num_processes
         )
         if self.blocks_per_step > len(train_blocks):
             raise UserError(
@@ -147,7 +148,8 @@ class Pretraining:
         size = self.arguments.per_device_train_batch_size
         batches = []
         for index in range(self.arguments.gradient_accumulation_steps):
-            first = self.position + (index * self.num_shares + self.share) * size
+            turn = index * self.accelerator.num_processes + self.accelerator.process_index
+            first = self.position + turn * size
             numbers = [self.order[position] for position in range(first, first + size)]
             blocks = [self.train_blocks[number] for number in numbers]
             for number, block in zip(numbers, blocks, strict=True):
@@ -262,8 +264,6 @@ class Pretraining:
         """The sum of `block_hash` over all blocks trained on so far, by all processes: 16 hexadecimal digits."""
         halves = torch.tensor([[self.token_hash >> 32, self.token_hash & 0xFFFFFFFF]])
         gathered = self.accelerator.gather(halves.to(self.accelerator.device))
-        if self.num_shares < self.accelerator.num_processes:  # only one of those that share a batch counts
-            gathered = gathered[:: self.accelerator.num_processes // self.num_shares]
         return f"{sum((high << 32) + low for high, low in gathered.tolist()) % (1 << 64):016x}"
 
     def evaluate(self) -> None:

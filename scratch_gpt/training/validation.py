@@ -14,7 +14,6 @@ from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.evaluation.runner import packed_costs
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
-from scratch_gpt.training.distribution import data_share
 from scratch_gpt.training.loss import PLAIN_LOGITS_BYTES
 
 
@@ -49,13 +48,12 @@ class Validation:
         model.eval()
         costs = torch.zeros(len(self.chosen), 3, dtype=torch.float64, device=accelerator.device)
         byte_lengths = self.byte_lengths.to(accelerator.device)
-        share, num_shares = data_share(accelerator)
-        stride = self.batch_size * num_shares
+        stride = self.batch_size * accelerator.num_processes
         # All processes take the same number of forward passes, since in sharded ones all take part: where its share
         # is used up, a process measures some block again and does not count it.
         with torch.no_grad():
             for start in range(0, len(self.chosen), stride):
-                first = start + share * self.batch_size
+                first = start + accelerator.process_index * self.batch_size
                 places = range(first, min(first + self.batch_size, len(self.chosen)))
                 batch = self.collator([self.blocks[self.chosen[place]] for place in places or [0]])
                 batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}

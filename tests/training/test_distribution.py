@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.checkpoints import damage, list_checkpoints
-from scratch_gpt.training.distribution import check_distribution, data_share, refuse_lost_processes
+from scratch_gpt.training.distribution import check_distribution, refuse_lost_processes
 from scratch_gpt.training.telemetry import RunLog
 
 
@@ -65,29 +65,25 @@ def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path
     assert not (tmp_path / "o").exists()
 
 
+def launched(kind: DistributedType, fsdp_version: int = 2, tp_size: int = 1) -> SimpleNamespace:
+    """As much of an Accelerator as is looked at."""
+    return SimpleNamespace(
+        distributed_type=kind,
+        is_fsdp2=fsdp_version == 2,
+        parallelism_config=SimpleNamespace(non_data_parallel_size=tp_size),
+    )
+
+
 def test_unsupported_sharding_is_refused() -> None:
-    """DeepSpeed, and FSDP in its first version."""
-    for kind, message in (
-        (DistributedType.DEEPSPEED, "DEEPSPEED"),
-        (DistributedType.FSDP, "fsdp_version: 2"),
+    """DeepSpeed, FSDP in its first version, tensor parallelism."""
+    for accelerator, message in (
+        (launched(DistributedType.DEEPSPEED), "DEEPSPEED"),
+        (launched(DistributedType.FSDP, fsdp_version=1), "fsdp_version: 2"),
+        (launched(DistributedType.FSDP, tp_size=2), "leave out tp_size"),
     ):
         with pytest.raises(UserError, match=message):
-            check_distribution(SimpleNamespace(distributed_type=kind, is_fsdp2=False), None)
-    check_distribution(SimpleNamespace(distributed_type=DistributedType.FSDP, is_fsdp2=True), None)
-
-
-@pytest.mark.parametrize(("tp_size", "shares"), [(1, [0, 1, 2, 3]), (2, [0, 0, 1, 1])])
-def test_tensor_parallel_processes_read_the_same(tp_size, shares) -> None:
-    """Four processes, in groups of one and of two."""
-    found = [
-        data_share(
-            SimpleNamespace(
-                parallelism_config=SimpleNamespace(tp_size=tp_size), process_index=index, num_processes=4
-            )
-        )
-        for index in range(4)
-    ]
-    assert found == [(share, 4 // tp_size) for share in shares]
+            check_distribution(accelerator, None)
+    check_distribution(launched(DistributedType.FSDP), None)
 
 
 def training_rows(folder: Path) -> list[dict]:
