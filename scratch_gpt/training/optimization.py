@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers, learning-rate schedule, and what both start from when nobody sets them."""
+"""Optimizers and the learning-rate schedule."""
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,10 +18,47 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, others
 
 
-def build_optimizers(
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Two optimizers with the face of one, so that the loop, the gradient scaler and the checkpoint see one."""
+
+    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+        self.parts = {"muon": muon, "adamw": adamw}
+        self.defaults: dict[str, Any] = {}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Those of both."""
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    @property
+    def state(self) -> dict[torch.Tensor, Any]:  # type: ignore[override]
+        """What both remember of each weight."""
+        return {weight: state for part in self.parts.values() for weight, state in part.state.items()}
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move all weights."""
+        for part in self.parts.values():
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        for part in self.parts.values():
+            part.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both states, by name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Give both what `state_dict` returned."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state_dict[name])
+
+
+def build_optimizer(
     model: nn.Module, name: str, learning_rate: float, weight_decay: float, betas: tuple[float, float]
-) -> list[torch.optim.Optimizer]:
-    """What trains `model`: one AdamW ("adamw"), or Muon for the matrices and AdamW for the rest ("muon").
+) -> torch.optim.Optimizer:
+    """What trains `model`: AdamW alone ("adamw"), or Muon for the matrices and AdamW for the rest ("muon").
 
     AdamW: Loshchilov and Hutter 2019, hf.co/papers/1711.05101. Muon orthogonalises the momentum of a matrix, so that
     every direction moves alike (Jordan et al. 2024, kellerjordan.github.io/posts/muon); its steps are scaled to
@@ -31,13 +70,13 @@ def build_optimizers(
     matrices, others = split_parameters(model)
     if name == "adamw":
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)]
-    return [
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+    return MuonAndAdamW(
         torch.optim.Muon(
             matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         ),
         torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=0.0, fused=True),
-    ]
+    )
 
 
 def warmup_stable_decay(step: int, max_steps: int, warmup_steps: int, decay_steps: int) -> float:

@@ -53,6 +53,15 @@ def test_mappings_on_the_command_line_are_json(config) -> None:
         ({**FOLDERS, "mixed_precision": "int3"}, [], "int3"),
         ({**FOLDERS, "save_steps": 0}, [], "save_steps"),
         ({**FOLDERS, "push_to_hub": True}, [], "hub_model_id"),
+        ({**FOLDERS, "hub_strategy": "never"}, [], "hub_strategy must be end or every_save"),
+        ({**FOLDERS, "save_total_limit": 0}, [], "save_total_limit must be at least 1"),
+        (
+            {**FOLDERS, "per_device_train_batch_size": -1},
+            [],
+            "per_device_train_batch_size must be at least 1",
+        ),
+        ({**FOLDERS, "max_steps": 0}, [], "nothing to train: max_steps is 0"),
+        ({**FOLDERS, "num_train_epochs": -0.5}, [], "num_train_epochs -0.5"),
     ],
 )
 def test_mistakes_are_user_errors(config, values, extra, message) -> None:
@@ -81,6 +90,25 @@ def test_a_stage_turns_user_errors_into_one_line(monkeypatch, capsys) -> None:
         run_stage(main, PretrainArguments)
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: shards: no folder s; give another\n"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys) -> None:
+    """A file stands where the output folder should be; an error that the user cannot cure keeps its traceback."""
+
+    def main(arguments) -> None:
+        if arguments.output_dir == "broken":
+            raise OSError("unknown")
+        (tmp_path / "file").write_text("")
+        (tmp_path / "file" / "folder").mkdir(parents=True)
+
+    monkeypatch.setattr("sys.argv", ["pretrain.py", *(f"--{key}={value}" for key, value in FOLDERS.items())])
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(main, PretrainArguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"error: Not a directory: {tmp_path / 'file' / 'folder'}\n"
+    monkeypatch.setattr("sys.argv", ["pretrain.py", "--shards=s", "--tokenizer=t", "--output_dir=broken"])
+    with pytest.raises(OSError, match="unknown"):
+        run_stage(main, PretrainArguments)
 
 
 def test_run_yaml_holds_every_resolved_argument(tmp_path) -> None:

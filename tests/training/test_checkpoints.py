@@ -4,9 +4,20 @@
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.checkpoints import find_start, prepare_folder
+from scratch_gpt.training.checkpoints import (
+    MANIFEST_FILE,
+    STATE_FOLDER,
+    damage,
+    find_start,
+    list_checkpoints,
+    prepare_folder,
+    remove_checkpoint,
+    write_manifest,
+    writing_checkpoint,
+)
 from scratch_gpt.training.telemetry import RunLog
 
 
@@ -56,3 +67,81 @@ def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
     assert prepare_folder(tmp_path, None, LAST) is None
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
     assert RunLog(tmp_path / "log.jsonl").rows() == []
+
+
+def make_checkpoint(output_dir: Path, step: int) -> Path:
+    folder = output_dir / f"checkpoint-{step}"
+    (folder / STATE_FOLDER).mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(range(100)))
+    (folder / STATE_FOLDER / "optimizer.bin").write_bytes(b"momentum")
+    write_manifest(folder)
+    return folder
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"t", b"T"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda folder: change(folder / STATE_FOLDER / "optimizer.bin"),
+            "optimizer.bin is not as it was written",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b""),
+            "model.safetensors is not as it was",
+        ),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda folder: (folder / MANIFEST_FILE).write_text('{"mod'), "manifest.json is not readable"),
+    ],
+)
+def test_damage_is_found(tmp_path: Path, spoil, message) -> None:
+    """A changed byte, a cut-off file, a missing one, a torn manifest."""
+    folder = make_checkpoint(tmp_path, 1)
+    assert damage(folder) is None
+    spoil(folder)
+    assert message in damage(folder)
+
+
+def test_damaged_checkpoints_are_passed_over(tmp_path: Path, capsys) -> None:
+    """The newest whole one is taken; a damaged one that is named is refused; if all are damaged, so is a fresh start."""
+    folders = [make_checkpoint(tmp_path, step) for step in (1, 2, 10)]
+    for folder in folders[1:]:
+        change(folder / STATE_FOLDER / "optimizer.bin")
+    assert find_start(tmp_path, "latest", MANIFEST_FILE) == folders[0]
+    told = capsys.readouterr().out
+    assert told.index("checkpoint-10 is damaged") < told.index("checkpoint-2 is damaged")
+    with pytest.raises(UserError, match="checkpoint-10 is damaged"):
+        find_start(tmp_path, str(folders[2]), MANIFEST_FILE)
+    change(folders[0] / STATE_FOLDER / "optimizer.bin")
+    with pytest.raises(UserError, match="every checkpoint in"):
+        find_start(tmp_path, "latest", MANIFEST_FILE)
+
+
+def test_a_checkpoint_appears_whole_and_old_ones_go(tmp_path: Path) -> None:
+    """Written under another name, renamed at the end, with a manifest; two are kept; a killed removal is cleared."""
+    accelerator = Accelerator(cpu=True)
+    for step in (1, 2, 3):
+        with writing_checkpoint(accelerator, tmp_path, step, save_total_limit=2) as folder:
+            (folder / "model.safetensors").write_text("weights")
+            assert f"checkpoint-{step}" not in [path.name for path in list_checkpoints(tmp_path)]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
+    assert damage(tmp_path / "checkpoint-3") is None
+    (tmp_path / "checkpoint-2").rename(tmp_path / "checkpoint-2.tmp")
+    assert prepare_folder(tmp_path, "latest", MANIFEST_FILE) == tmp_path / "checkpoint-3"
+    assert not (tmp_path / "checkpoint-2.tmp").exists()
+    remove_checkpoint(tmp_path / "checkpoint-3")
+    assert list(tmp_path.glob("checkpoint*")) == []
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """An error of the disk becomes one line, and the half-written folder goes."""
+    with (
+        pytest.raises(UserError, match=r"checkpoint-1 could not be written: .*read-only"),
+        writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, 2) as folder,
+    ):
+        (folder / "model.safetensors").write_text("half")
+        raise OSError("read-only file system")
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratch_gpt.training.optimization import build_optimizers, warmup_stable_decay
+from scratch_gpt.training.optimization import MuonAndAdamW, build_optimizer, warmup_stable_decay
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def parameter_names(model, group) -> set[str]:
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_only_projection_matrices_decay(tiny_model, name) -> None:
     """Embeddings (here tied to the head), norms: no decay; every parameter is in exactly one group."""
-    optimizers = build_optimizers(tiny_model, name, learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
-    matrices, others = (group for optimizer in optimizers for group in optimizer.param_groups)
+    optimizer = build_optimizer(tiny_model, name, learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
+    matrices, others = optimizer.param_groups
     decayed, kept = parameter_names(tiny_model, matrices), parameter_names(tiny_model, others)
     assert decayed | kept == {name for name, _ in tiny_model.named_parameters()}
     assert not decayed & kept
     assert all("_proj" in name for name in decayed)
     assert "model.embed_tokens.weight" in kept
     assert [matrices["weight_decay"], others["weight_decay"]] == [0.1, 0.0]
-    assert isinstance(optimizers[0], torch.optim.Muon) == (name == "muon")
+    assert isinstance(optimizer, MuonAndAdamW) == (name == "muon")
 
 
 def test_an_untied_head_is_no_matrix_of_a_layer() -> None:
@@ -50,9 +50,9 @@ def test_an_untied_head_is_no_matrix_of_a_layer() -> None:
         vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=False
     )
     model = ScratchGPTForCausalLM(config)
-    muon, adamw = build_optimizers(model, "muon", learning_rate=1e-3, weight_decay=0.0, betas=(0.9, 0.95))
-    assert "lm_head.weight" in parameter_names(model, adamw.param_groups[0])
-    assert len(muon.param_groups[0]["params"]) == 7
+    optimizer = build_optimizer(model, "muon", learning_rate=1e-3, weight_decay=0.0, betas=(0.9, 0.95))
+    assert "lm_head.weight" in parameter_names(model, optimizer.param_groups[1])
+    assert len(optimizer.param_groups[0]["params"]) == 7
 
 
 def test_a_step_of_muon_turns_every_direction_alike() -> None:
@@ -60,7 +60,7 @@ def test_a_step_of_muon_turns_every_direction_alike() -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(8, 24, bias=False)
     before = model.weight.detach().clone()
-    (muon, _) = build_optimizers(
+    optimizer = build_optimizer(
         torch.nn.Sequential(model, torch.nn.LayerNorm(24)),
         "muon",
         learning_rate=0.1,
@@ -70,7 +70,7 @@ def test_a_step_of_muon_turns_every_direction_alike() -> None:
     # a gradient whose directions differ in strength by a factor of twenty
     u, _, v = torch.linalg.svd(torch.randn(24, 8), full_matrices=False)
     model.weight.grad = u @ torch.diag(torch.linspace(0.2, 4.0, 8)) @ v
-    muon.step()
+    optimizer.step()
     step = before - model.weight.detach()
     size = 0.2 * 24**0.5 * 0.1
     assert torch.linalg.svdvals(step).div(size).sub(1).abs().max() < 0.4

@@ -1,152 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop: same bits after an interruption, same step whatever the micro-batches, and a model that learns."""
 
-import importlib.util
+import errno
 import json
 import math
 import shutil
-from pathlib import Path
+import signal
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from accelerate.tracking import GeneralTracker, register_tracker_class
 from transformers import AutoModelForCausalLM
 
-from scratch_gpt.data.collator import PackedCollator
-from scratch_gpt.data.shards import PackedBlocks, write_shards
+from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import token_byte_lengths
-from scratch_gpt.training.arguments import PretrainArguments, ShardsArguments
-from scratch_gpt.training.pretraining import BlockOrder, build_model, evaluate
+from scratch_gpt.training import pretraining
+from scratch_gpt.training.checkpoints import damage, list_checkpoints
 from scratch_gpt.training.telemetry import RunLog
 
 
-spec = importlib.util.spec_from_file_location("pretrain", Path(__file__).parents[2] / "train" / "pretrain.py")
-pretrain = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pretrain)
-
-MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "attention_dropout": 0.1}
+NO_DROPOUT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-@pytest.fixture(scope="module")
-def data(trained_tokenizer, tmp_path_factory) -> dict[str, str]:
-    """Folders of a tokenizer and of small shards of the primer."""
-    folder = tmp_path_factory.mktemp("data")
-    trained_tokenizer.save_pretrained(folder / "tokenizer")
-    write_shards(
-        ShardsArguments(
-            sources=[{"name": "primer", "path": "primer"}],
-            tokenizer=str(folder / "tokenizer"),
-            output_dir=str(folder / "shards"),
-            sequence_length=64,
-            max_tokens=30_000,
-            validation_fraction=0.05,
-        )
-    )
-    return {"tokenizer": str(folder / "tokenizer"), "shards": str(folder / "shards")}
+def rows(output_dir) -> list[dict]:
+    """The log without its clocks."""
+    clocks = ("elapsed_seconds", "tokens_per_second")
+    return [
+        {name: value for name, value in row.items() if name not in clocks}
+        for row in RunLog(output_dir / "log.jsonl").rows()
+    ]
 
 
-def arguments_for(data, output_dir, **changes) -> PretrainArguments:
-    settings = {
-        "model_config": MODEL,
-        "max_steps": 6,
-        "per_device_train_batch_size": 8,
-        "warmup_steps": 2,
-        "logging_steps": 1,
-        "eval_steps": 3,
-        "save_steps": 2,
-        "num_threads": 1,
-        "mixed_precision": "no",
-        "sample_prompts": ["The"],
-    }
-    return PretrainArguments(**data, output_dir=str(output_dir), **{**settings, **changes})
+def assert_same_run(one, other) -> None:
+    """Every logged number, the hash of the tokens, and the weights, bit for bit."""
+    assert rows(one) == rows(other)
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
-def losses(output_dir) -> list[tuple[int, float]]:
-    return [(row["step"], row["loss"]) for row in RunLog(output_dir / "log.jsonl").rows() if "loss" in row]
+def interrupt_at(monkeypatch, step: int, how) -> None:
+    """Let `how` happen during the given step (0-based) of the next run."""
+    read_step = pretraining.Pretraining.read_step
+
+    def read(self):
+        if self.step == step:
+            monkeypatch.setattr(pretraining.Pretraining, "read_step", read_step)
+            how()
+        return read_step(self)
+
+    monkeypatch.setattr(pretraining.Pretraining, "read_step", read)
 
 
-def test_block_order_is_a_permutation_per_epoch_and_resumes_anywhere() -> None:
-    """Each epoch holds every block once; starting later gives the tail of the same sequence."""
-    whole = list(BlockOrder(10, 0, 25, seed=3))
-    assert sorted(whole[:10]) == sorted(whole[10:20]) == list(range(10))
-    assert whole[:10] != whole[10:20]
-    for start in (0, 7, 10, 13, 24):
-        assert list(BlockOrder(10, start, 25, seed=3)) == whole[start:]
-    assert list(BlockOrder(10, 0, 25, seed=4)) != whole
+class Killed(BaseException):
+    """Ends the run where it stands, as a kill does."""
 
 
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(data, tmp_path) -> None:
-    """With dropout, from a checkpoint in the middle: same losses, same weights, each step logged once."""
-    pretrain.main(arguments_for(data, tmp_path / "straight"))
-    shutil.copytree(tmp_path / "straight", tmp_path / "resumed")
-    for name in ("model.safetensors", "run.yaml"):
-        (tmp_path / "resumed" / name).unlink()
-    shutil.rmtree(tmp_path / "resumed" / "checkpoint-4")
-    pretrain.main(arguments_for(data, tmp_path / "resumed", resume_from_checkpoint="latest"))
-    assert [step for step, _ in losses(tmp_path / "resumed")] == [1, 2, 3, 4, 5, 6]
-    assert losses(tmp_path / "resumed") == losses(tmp_path / "straight")
-    straight, resumed = (
-        AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("straight", "resumed")
-    )
-    for name, tensor in straight.items():
-        assert torch.equal(tensor, resumed[name]), name
+def kill() -> None:
+    raise Killed
 
 
-def test_micro_batches_do_not_change_the_step(data, tmp_path) -> None:
-    """8 blocks at once, or 4 times 2: the same losses and gradient norms within float32 rounding."""
-    model = {**MODEL, "attention_dropout": 0.0}
-    pretrain.main(arguments_for(data, tmp_path / "whole", model_config=model))
-    pretrain.main(
-        arguments_for(
-            data,
-            tmp_path / "parts",
-            model_config=model,
-            per_device_train_batch_size=2,
-            gradient_accumulation_steps=4,
-        )
-    )
-    for whole, parts in zip(
-        *(RunLog(tmp_path / n / "log.jsonl").rows() for n in ("whole", "parts")), strict=True
-    ):
+def test_a_run_killed_twice_equals_the_one_left_alone(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """With dropout and micro-batches; killed before the first checkpoint, and again in the middle."""
+    settings = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    stage.main(arguments_for(tmp_path / "straight", **settings))
+    settings["resume_from_checkpoint"] = "latest"
+    for step in (1, 5):
+        interrupt_at(monkeypatch, step, kill)
+        with pytest.raises(Killed):
+            stage.main(arguments_for(tmp_path / "killed", **settings))
+    assert [folder.name for folder in list_checkpoints(tmp_path / "killed")] == [
+        "checkpoint-2",
+        "checkpoint-4",
+    ]
+    stage.main(arguments_for(tmp_path / "killed", **settings))
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+    assert [row["step"] for row in rows(tmp_path / "killed") if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    number, stage, arguments_for, tmp_path, monkeypatch, capsys
+) -> None:
+    """Exit status 128 + signal; a checkpoint at that very step, which opens as a model; then the same bits."""
+    stage.main(arguments_for(tmp_path / "straight"))
+    # noted before the third step begins, so it is the last one
+    interrupt_at(monkeypatch, 1, lambda: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as left:
+        stage.main(arguments_for(tmp_path / "told", save_steps=100))
+    assert left.value.code == 128 + number
+    assert "--resume_from_checkpoint latest" in capsys.readouterr().out
+    checkpoint = tmp_path / "told" / "checkpoint-3"
+    assert damage(checkpoint) is None
+    assert yaml.safe_load((checkpoint / "run.yaml").read_text())["save_steps"] == 100
+    AutoModelForCausalLM.from_pretrained(checkpoint)
+    assert not (tmp_path / "told" / "run.yaml").exists()
+    stage.main(arguments_for(tmp_path / "told", resume_from_checkpoint="latest"))
+    assert_same_run(tmp_path / "straight", tmp_path / "told")
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(
+    stage, arguments_for, tmp_path, monkeypatch, capsys
+) -> None:
+    """One flipped bit of the optimizer's state; the run still ends with the same bits."""
+    stage.main(arguments_for(tmp_path / "straight"))
+    interrupt_at(monkeypatch, 5, kill)
+    with pytest.raises(Killed):
+        stage.main(arguments_for(tmp_path / "killed"))
+    state = tmp_path / "killed" / "checkpoint-4" / "training_state" / "optimizer.bin"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    stage.main(arguments_for(tmp_path / "killed", resume_from_checkpoint="latest"))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "checkpoint-4 is damaged (training_state/optimizer.bin is not as it was written)" in told
+    assert "going on after step 2" in told
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+
+
+def test_micro_batches_do_not_change_the_step(stage, arguments_for, tmp_path) -> None:
+    """8 blocks at once, or 4 times 2: the same blocks, and the same numbers within float32 rounding."""
+    stage.main(arguments_for(tmp_path / "whole", model_config=NO_DROPOUT))
+    parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    stage.main(arguments_for(tmp_path / "parts", model_config=NO_DROPOUT, **parts))
+    for whole, part in zip(*(rows(tmp_path / name) for name in ("whole", "parts")), strict=True):
+        assert whole.get("token_hash") == part.get("token_hash")
         for name in ("loss", "grad_norm", "eval_loss"):
             if name in whole:
-                assert whole[name] == pytest.approx(parts[name], rel=1e-4)
+                assert whole[name] == pytest.approx(part[name], rel=1e-4)
 
 
-def test_it_learns_and_leaves_a_complete_folder(data, tmp_path) -> None:
+def test_memory_savers_do_not_change_the_run(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """Checkpointed activations (with dropout) and the loss in chunks: the same numbers within float32 rounding."""
+    stage.main(arguments_for(tmp_path / "plain"))
+    monkeypatch.setattr("scratch_gpt.training.loss.PLAIN_LOGITS_BYTES", 1 << 10)
+    monkeypatch.setattr("scratch_gpt.training.loss.CHUNK_LOGITS_BYTES", 1 << 16)
+    stage.main(arguments_for(tmp_path / "saving", gradient_checkpointing=True))
+    for plain, saving in zip(*(rows(tmp_path / name) for name in ("plain", "saving")), strict=True):
+        for name in ("loss", "grad_norm", "eval_loss"):
+            if name in plain:
+                assert plain[name] == pytest.approx(saving[name], rel=1e-5)
+
+
+def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) -> None:
     """Every weight moves, the loss falls well below a uniform guess, and the contract's files and keys are there."""
-    arguments = arguments_for(data, tmp_path / "base", max_steps=40, save_steps=30, learning_rate=1e-2)
-    pretrain.main(arguments)
-    rows = RunLog(tmp_path / "base" / "log.jsonl").rows()
-    training = [row for row in rows if "loss" in row]
+    stage.main(arguments_for(tmp_path / "base", max_steps=40, save_steps=30, learning_rate=1e-2))
+    logged = RunLog(tmp_path / "base" / "log.jsonl").rows()
+    training = [row for row in logged if "loss" in row]
     assert set(training[0]) == {
-        "step",
-        "tokens",
-        "loss",
-        "learning_rate",
-        "grad_norm",
-        "tokens_per_second",
-        "elapsed_seconds",
+        *("step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"),
+        *("skipped_steps", "token_hash"),
     }
     assert training[0]["loss"] == pytest.approx(math.log(512), abs=0.3)
     assert training[-1]["loss"] < training[0]["loss"] - 1.0
-    evaluations = [row for row in rows if "eval_loss" in row]
+    evaluations = [row for row in logged if "eval_loss" in row]
     assert set(evaluations[0]) == {"step", "elapsed_seconds", "eval_loss", "eval_bits_per_byte"}
     names = {path.name for path in (tmp_path / "base").iterdir()}
     assert {
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "modeling_scratch_gpt.py",
-        "configuration_scratch_gpt.py",
-        "tokenizer.json",
-        "chat_template.jinja",
-        "run.yaml",
-        "log.jsonl",
-        "checkpoint-30",
+        *("config.json", "generation_config.json", "model.safetensors"),
+        *("modeling_scratch_gpt.py", "configuration_scratch_gpt.py", "tokenizer.json", "chat_template.jinja"),
+        *("run.yaml", "log.jsonl", "checkpoint-30"),
     } <= names
     early = AutoModelForCausalLM.from_pretrained(tmp_path / "base" / "checkpoint-30").state_dict()
     for name, tensor in AutoModelForCausalLM.from_pretrained(tmp_path / "base").state_dict().items():
@@ -156,57 +170,153 @@ def test_it_learns_and_leaves_a_complete_folder(data, tmp_path) -> None:
     assert samples[0]["text"].startswith("The")
 
 
-def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -> None:
-    """Sum of -log2 p over the predicted tokens of separate documents, over their bytes."""
-    blocks = PackedBlocks(Path(data["shards"]) / "validation")
-    collator = PackedCollator(trained_tokenizer.eos_token_id, trained_tokenizer.pad_token_id)
-    some = [blocks[index] for index in range(4)]
-    lengths = token_byte_lengths(trained_tokenizer)
-    bits = num_bytes = 0.0
-    for block in some:
-        documents = np.split(block, np.flatnonzero(block == trained_tokenizer.eos_token_id) + 1)
-        for document in documents:
-            document = document[document != trained_tokenizer.pad_token_id]
-            if len(document) < 2:
-                continue
-            with torch.no_grad():
-                log_probs = tiny_model(torch.tensor(document)[None]).logits[0].log_softmax(-1)
-            for position, token in enumerate(document[1:]):
-                bits -= log_probs[position, token].item() / math.log(2)
-                num_bytes += lengths[token]
-    accelerator = Accelerator(cpu=True)
-    loader = DataLoader(some, batch_size=2, collate_fn=collator)
-    metrics = evaluate(accelerator, tiny_model, loader, torch.tensor(lengths))
-    assert metrics["eval_bits_per_byte"] == pytest.approx(bits / num_bytes, rel=1e-4)
+def poison(monkeypatch, steps) -> None:
+    """Let the gradients of these steps (0-based) be NaN."""
+    clip = Accelerator.clip_grad_norm_
+    calls = []
+
+    def clip_poisoned(self, parameters, *args):
+        parameters = list(parameters)
+        if len(calls) in steps:
+            parameters[3].grad[0] = math.nan
+        calls.append(None)
+        return clip(self, parameters, *args)
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", clip_poisoned)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model_config": {**MODEL, "vocab_size": 100}}, "vocab_size 100 is smaller"),
-        ({"model_config": {**MODEL, "max_position_embeddings": 32}}, "max_position_embeddings 32 is shorter"),
-    ],
-)
-def test_a_model_that_does_not_fit_is_refused(data, trained_tokenizer, tmp_path, changes, message) -> None:
-    """Fewer ids than the tokenizer has, or fewer positions than a block."""
-    with pytest.raises(UserError, match=message):
-        build_model(arguments_for(data, tmp_path, **changes), trained_tokenizer, 64)
+def test_a_step_with_nan_is_left_out(stage, arguments_for, tmp_path, monkeypatch, capsys) -> None:
+    """It is counted and told, the blocks are used up, the weights stay finite and the run goes on."""
+    poison(monkeypatch, {2})
+    stage.main(arguments_for(tmp_path / "base"))
+    training = [row for row in rows(tmp_path / "base") if "loss" in row]
+    assert [row["skipped_steps"] for row in training] == [0, 0, 1, 1, 1, 1]
+    assert "step 3 is left out: gradient norm nan" in capsys.readouterr().out
+    for tensor in AutoModelForCausalLM.from_pretrained(tmp_path / "base").state_dict().values():
+        assert tensor.isfinite().all()
 
 
-def test_resuming_from_what_is_no_checkpoint_is_refused(data, tmp_path) -> None:
+def test_several_bad_steps_in_a_row_end_the_run_with_a_diagnosis(
+    stage, arguments_for, tmp_path, monkeypatch
+) -> None:
+    """It names step, cause and cure, and does not look complete."""
+    poison(monkeypatch, {2, 3, 4})
+    with pytest.raises(
+        UserError, match=r"step 5, 3 steps in a row .*weights are finite.*lower learning_rate"
+    ):
+        stage.main(arguments_for(tmp_path / "base", max_skipped_steps=3))
+    assert not (tmp_path / "base" / "run.yaml").exists()
+
+
+def test_a_token_that_the_model_does_not_have_is_told(stage, arguments_for, data, tmp_path) -> None:
+    """A flipped bit in tokens.bin: block and cure, instead of an index error inside the embedding."""
+    shards = tmp_path / "shards"
+    shutil.copytree(data["shards"], shards)
+    tokens = np.memmap(shards / "train" / "tokens.bin", dtype="uint16", mode="r+")
+    tokens[::64] = 60000
+    tokens.flush()
+    with pytest.raises(UserError, match="holds token 60000, which the model does not have"):
+        stage.main(arguments_for(tmp_path / "base", shards=str(shards)))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+    stage, arguments_for, tmp_path, monkeypatch
+) -> None:
+    """The error names folder and cure; the checkpoint before it is whole."""
+    save_state = Accelerator.save_state
+
+    def fail(self, folder):
+        save_state(self, folder)
+        if "checkpoint-4" in folder:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Accelerator, "save_state", fail)
+    with pytest.raises(
+        UserError, match=r"checkpoint-4 could not be written: .*No space left on device; make room"
+    ):
+        stage.main(arguments_for(tmp_path / "base"))
+    assert [path.name for path in (tmp_path / "base").glob("checkpoint*")] == ["checkpoint-2"]
+    assert damage(tmp_path / "base" / "checkpoint-2") is None
+
+
+def test_an_impossible_batch_is_refused(stage, arguments_for, data, tmp_path) -> None:
+    """A step of more blocks than there are."""
+    blocks = len(PackedBlocks(f"{data['shards']}/train"))
+    with pytest.raises(UserError, match=f"one step takes {8 * 1000} blocks and the shards hold {blocks}"):
+        stage.main(arguments_for(tmp_path / "base", gradient_accumulation_steps=1000))
+
+
+def test_resuming_with_changed_settings(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """Refused with both values; if allowed, another batch goes on where the blocks were left."""
+    stage.main(arguments_for(tmp_path / "straight"))
+    interrupt_at(monkeypatch, 3, kill)
+    with pytest.raises(Killed):
+        stage.main(arguments_for(tmp_path / "base"))
+    changed = {"resume_from_checkpoint": "latest", "per_device_train_batch_size": 4}
+    with pytest.raises(UserError, match="per_device_train_batch_size was 8, is 4"):
+        stage.main(arguments_for(tmp_path / "base", **changed))
+    stage.main(arguments_for(tmp_path / "base", **changed, allow_changed_settings=True))
+    tokens = [row["tokens"] for row in rows(tmp_path / "base") if "loss" in row]
+    assert tokens == [64 * blocks for blocks in (8, 16, 20, 24, 28, 32)]
+
+
+def test_resuming_from_what_is_no_checkpoint_is_refused(stage, arguments_for, tmp_path) -> None:
     """A folder that is not there; a model without training state."""
     with pytest.raises(UserError, match="no folder"):
-        pretrain.main(arguments_for(data, tmp_path / "a", resume_from_checkpoint=str(tmp_path / "none")))
+        stage.main(arguments_for(tmp_path / "a", resume_from_checkpoint=str(tmp_path / "none")))
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match=r"progress.json"):
-        pretrain.main(arguments_for(data, tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
+    with pytest.raises(UserError, match=r"manifest.json"):
+        stage.main(arguments_for(tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
 
 
-def test_shards_of_another_tokenizer_are_refused(data, trained_tokenizer, tmp_path) -> None:
-    """The manifest's hash tells."""
-    other = tmp_path / "other"
-    trained_tokenizer.save_pretrained(other)
-    text = (other / "tokenizer.json").read_text()
-    (other / "tokenizer.json").write_text(text.replace('"<|reserved', '"<|renamed').replace("{1,2}", "{1,3}"))
-    with pytest.raises(UserError, match="another tokenizer"):
-        pretrain.main(arguments_for({**data, "tokenizer": str(other)}, tmp_path / "c"))
+def test_each_checkpoint_can_be_a_revision_of_the_hub(
+    stage, arguments_for, tmp_path, monkeypatch, capsys
+) -> None:
+    """step-N for each; a failing upload is told and does not end the run."""
+    uploads = []
+
+    def upload(folder, repository, revision=None):
+        assert (folder / "config.json").is_file()
+        uploads.append((folder.name, repository, revision))
+        if revision == "step-2":
+            raise UserError("not uploaded to me/it: no network")
+
+    monkeypatch.setattr("scratch_gpt.training.pretraining.upload", upload)
+    monkeypatch.setattr(stage, "upload", upload)
+    hub = {"push_to_hub": True, "hub_model_id": "me/it", "hub_strategy": "every_save"}
+    stage.main(arguments_for(tmp_path / "base", **hub))
+    assert uploads == [
+        ("checkpoint-2", "me/it", "step-2"),
+        ("checkpoint-4", "me/it", "step-4"),
+        ("base", "me/it", None),
+    ]
+    assert "warning: not uploaded to me/it: no network" in capsys.readouterr().out
+
+
+def test_trackers_get_every_number(stage, arguments_for, tmp_path) -> None:
+    """A tracker registered with Accelerate is told the settings once, and each row at its step."""
+
+    class Notebook(GeneralTracker):
+        name = "notebook"
+        requires_logging_directory = False
+        main_process_only = True
+        pages: list = []  # noqa: RUF012
+
+        def __init__(self, run_name, **kwargs):
+            super().__init__()
+
+        tracker = property(lambda self: self.pages)
+
+        def store_init_configuration(self, values):
+            self.pages.append(values)
+
+        def log(self, values, step=None, **kwargs):
+            self.pages.append((step, values))
+
+    register_tracker_class(Notebook)
+    stage.main(arguments_for(tmp_path / "base", report_to=["notebook"]))
+    settings, *logged = Notebook.pages
+    assert settings["learning_rate"] == "0.007"
+    expected = RunLog(tmp_path / "base" / "log.jsonl").rows()
+    assert [step for step, _ in logged] == [row["step"] for row in expected]
+    assert logged[0][1]["loss"] == pytest.approx(expected[0]["loss"])

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes: refused where they got lost, and equal to one process where they did not.
+
+Two processes on a CPU exchange by gloo, started with torchrun. Accelerate does not shard on a CPU, so
+`fsdp2_on_cpu.py` beside this file tells it that these are GPUs: all that follows is its own FSDP2 road.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.utils import DistributedType
+from transformers import AutoModelForCausalLM
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.training.checkpoints import damage, list_checkpoints
+from scratch_gpt.training.distribution import check_distribution, refuse_lost_processes
+from scratch_gpt.training.telemetry import RunLog
+
+
+STAGE = Path(__file__).parents[2] / "train" / "pretrain.py"
+FSDP2 = Path(__file__).with_name("fsdp2_on_cpu.py")
+# Two processes with four blocks each, or one with two micro-batches of four; without dropout, which differs by process.
+MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SETTINGS = {"model_config": MODEL, "per_device_train_batch_size": 4, "max_eval_blocks": 7}
+ONE = {**SETTINGS, "gradient_accumulation_steps": 2}
+
+
+def test_a_launch_that_lost_its_processes_is_refused(monkeypatch) -> None:
+    """What accelerate leaves in the environment for --cpu --num_processes 2, for 1, and torchrun for 2."""
+    for name in ("MASTER_ADDR", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    refuse_lost_processes()
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UserError, match="torchrun --nproc_per_node"):
+        refuse_lost_processes()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refuse_lost_processes()
+
+
+@pytest.mark.slow
+def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path) -> None:
+    """The real launcher: one line, exit status not 0, no folder."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [
+            *launcher,
+            str(STAGE),
+            *(f"--{key}={value}" for key, value in data.items()),
+            f"--output_dir={tmp_path}/o",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "error: accelerate launch was asked for several processes and started one" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def launched(kind: DistributedType, fsdp_version: int = 2, tp_size: int = 1) -> SimpleNamespace:
+    """As much of an Accelerator as is looked at."""
+    return SimpleNamespace(
+        distributed_type=kind,
+        is_fsdp2=fsdp_version == 2,
+        parallelism_config=SimpleNamespace(non_data_parallel_size=tp_size),
+    )
+
+
+def test_unsupported_sharding_is_refused() -> None:
+    """DeepSpeed, FSDP in its first version, tensor parallelism."""
+    for accelerator, message in (
+        (launched(DistributedType.DEEPSPEED), "DEEPSPEED"),
+        (launched(DistributedType.FSDP, fsdp_version=1), "fsdp_version: 2"),
+        (launched(DistributedType.FSDP, tp_size=2), "leave out tp_size"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_distribution(accelerator, None)
+    check_distribution(launched(DistributedType.FSDP), None)
+
+
+def training_rows(folder: Path) -> list[dict]:
+    return [row for row in RunLog(folder / "log.jsonl").rows() if "loss" in row]
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [STAGE, FSDP2], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one(start, tmp_path, script) -> None:
+    """The same blocks in the same steps (hash), the same losses and norms within float error, the same evaluation.
+
+    With sharded weights the loss is computed in chunks too, which must find the head's weights whole.
+    """
+    finish(start(tmp_path / "one", 1, **ONE))
+    finish(start(tmp_path / "two", 2, script, **SETTINGS))
+    logs = [RunLog(tmp_path / name / "log.jsonl").rows() for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        assert one.get("token_hash") == two.get("token_hash")
+        for name in ("loss", "grad_norm", "eval_loss", "eval_bits_per_byte"):
+            if name in one:
+                assert two[name] == pytest.approx(one[name], rel=1e-5)
+    one, two = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-4") for name in ("one", "two")
+    )
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    for file in ("config.json", "modeling_scratch_gpt.py", "generation_config.json"):
+        assert (tmp_path / "one" / file).read_text() == (tmp_path / "two" / file).read_text()
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        path.name for path in (tmp_path / "two").iterdir()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [STAGE, FSDP2], ids=["ddp", "fsdp2"])
+def test_two_processes_resume_with_the_same_bits(start, tmp_path, script) -> None:
+    """With dropout; told to stop by a signal to the launcher, and started again."""
+    settings = {**SETTINGS, "model_config": {**MODEL, "attention_dropout": 0.1}, "max_steps": 12}
+    finish(start(tmp_path / "straight", 2, script, **settings))
+    process = start(tmp_path / "told", 2, script, **settings)
+    deadline = time.monotonic() + 200
+    while len(list_checkpoints(tmp_path / "told")) < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert not (tmp_path / "told" / "run.yaml").exists()
+    assert damage(list_checkpoints(tmp_path / "told")[-1]) is None
+    finish(start(tmp_path / "told", 2, script, **settings, resume_from_checkpoint="latest"))
+    clocks = ("elapsed_seconds", "tokens_per_second")
+    for straight, told in zip(
+        training_rows(tmp_path / "straight"), training_rows(tmp_path / "told"), strict=True
+    ):
+        assert {k: v for k, v in straight.items() if k not in clocks} == {
+            k: v for k, v in told.items() if k not in clocks
+        }
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "told")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_resuming_with_another_number_of_processes_is_refused(start, tmp_path) -> None:
+    """It is one of the settings."""
+    process = start(tmp_path / "run", 1, **ONE, save_total_limit=1)
+    deadline = time.monotonic() + 100
+    while not list_checkpoints(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (tmp_path / "run" / "run.yaml").unlink(missing_ok=True)
+    process = start(tmp_path / "run", 2, **ONE, resume_from_checkpoint="latest")
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert "num_processes was 1, is 2" in errors
