@@ -139,7 +139,7 @@ def memory_of_a_step(
         ):  # the gradients of the first are there during the second
             ledger.component = "activations"
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.mixed_precision != "no"):
-                loss = model(**batch, use_cache=False).loss
+                loss = model(**batch, use_cache=False, num_items_in_batch=torch.ones(())).loss
             ledger.component = "backward pass"
             loss.backward()
             del loss
