@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from rich.table import Table
 from torch import nn
 
@@ -169,7 +170,7 @@ def make_plan(arguments: PlanArguments) -> Plan:
     """Plan the run that `train/pretrain.py` would start with these arguments and launcher settings.
 
     Raises:
-        UserError: the vocabulary is not known yet, or a file is missing.
+        UserError: the vocabulary is not known yet, a file is missing, or the model cannot be.
     """
     launcher = read_launcher(arguments.accelerate_config)
     shards = Path(str(arguments.shards)) / "train"
@@ -188,7 +189,10 @@ def make_plan(arguments: PlanArguments) -> Plan:
     if sequence_length is None:
         raise UserError("sequence_length is not known: there are no shards yet, so give --sequence_length")
     model_config.setdefault("max_position_embeddings", sequence_length)
-    config = ScratchGPTConfig(**model_config)
+    try:
+        config = ScratchGPTConfig(**model_config)
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError(f"model_config: {error}") from None
 
     precision = arguments.mixed_precision
     if precision == "auto":  # bfloat16 is what nearly all hardware of today is faster with
@@ -242,11 +246,7 @@ def print_plan(plan: Plan, arguments: PlanArguments) -> None:
             "training FLOPs a token", {name: f"{flops:,}" for name, flops in plan.flops_per_token.items()}
         ),
         _table(
-            f"GiB of one process at the peak of a step ({settings.micro_batch} x {settings.sequence_length} tokens, "
-            f"{settings.mixed_precision} precision, {settings.num_processes} process(es)"
-            + (", sharded" if settings.sharded else "")
-            + (", checkpointed" if settings.gradient_checkpointing else "")
-            + ")",
+            "GiB of one process at the peak",
             {name: f"{size / GIB:.3f}" for name, size in plan.memory.items()},
         ),
     ]
@@ -261,14 +261,22 @@ def print_plan(plan: Plan, arguments: PlanArguments) -> None:
         table.add_section()
         table.add_row("together", total)
         console.print(table)
-    facts = {"tokens a step": f"{plan.tokens_per_step:,}"}
+    how = [f"{settings.mixed_precision} precision", f"{settings.num_processes} process(es)"]
+    how += ["sharded"] * settings.sharded + ["checkpointed activations"] * settings.gradient_checkpointing
+    facts = {
+        "micro-batch": f"{settings.micro_batch} x {settings.sequence_length} tokens",
+        "how": ", ".join(how),
+        "tokens a step": f"{plan.tokens_per_step:,}",
+    }
     if plan.largest_micro_batch is not None:
         facts[f"largest micro-batch in {USABLE_SHARE:.0%} of {arguments.device_memory:g} GiB"] = (
             f"{plan.largest_micro_batch} blocks"
             if plan.largest_micro_batch
             else "none: one block is too much"
         )
-    facts["Chinchilla's budget (20 tokens a parameter)"] = f"{plan.chinchilla_tokens:,} tokens"
+    facts["Chinchilla's budget"] = (
+        f"{plan.chinchilla_tokens:,} tokens, {CHINCHILLA_TOKENS_PER_PARAMETER} a parameter"
+    )
     if plan.tokens:
         flops = plan.tokens * sum(plan.flops_per_token.values())
         share = plan.tokens / plan.chinchilla_tokens
