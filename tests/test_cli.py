@@ -48,7 +48,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "translation",
         "generation",
     ]
-    assert listed == [*road, "chat", "publish"]
+    assert listed == [*road, "plan", "sizes", "chat", "publish"]
 
 
 def test_stage_arguments_pass_untouched(launched) -> None:

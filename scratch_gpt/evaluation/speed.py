@@ -125,7 +125,10 @@ def our_step(
     attn_implementation: str,
     compiled: bool,
 ) -> Step:
-    """One optimizer step as `train/pretrain.py` takes it: packed documents, autocast, clipping, our optimizer."""
+    """One optimizer step as `train/pretrain.py` takes it: packed documents, autocast, clipping, our optimizer.
+
+    The step returns its loss.
+    """
     device = batch["input_ids"].device
     model = ScratchGPTForCausalLM(config).to(device).train()
     model.set_attn_implementation(attn_implementation)
@@ -134,13 +137,14 @@ def our_step(
         model.compile()
     num_tokens = (batch["labels"][:, 1:] != IGNORED).sum()
 
-    def step() -> None:
+    def step() -> torch.Tensor:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16"):
             loss = model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        return loss.detach()
 
     return step
 
