@@ -289,8 +289,12 @@ def write_card(folder: str | Path, license_name: str = "unknown", repository: st
     return path
 
 
-def upload(folder: str | Path, repository: str, *, private: bool = False) -> str:
+def upload(
+    folder: str | Path, repository: str, *, private: bool = False, revision: str | None = None
+) -> str:
     """Upload the folder, without what the run keeps for itself, and return its address; write a card if it has none.
+
+    With `revision`, into the branch of that name, which is made where it is not there.
 
     Raises:
         UserError: no model in the folder, no network, no right to write to the repository.
@@ -300,7 +304,13 @@ def upload(folder: str | Path, repository: str, *, private: bool = False) -> str
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=NOT_UPLOADED))
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        return str(
+            api.upload_folder(
+                repo_id=repository, folder_path=folder, ignore_patterns=NOT_UPLOADED, revision=revision
+            )
+        )
     # The client lets the errors of its HTTP library through, and that library changes.
     except Exception as error:
         reason = " ".join(str(error).split())

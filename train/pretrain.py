@@ -3,6 +3,7 @@
 
     accelerate launch train/pretrain.py --config train/configs/demo/pretrain.yaml
     scratch-gpt pretrain --config train/configs/demo/pretrain.yaml --max_steps 50 --output_dir runs/try
+    torchrun --nproc_per_node 2 train/pretrain.py --config ...        (several processes on a CPU)
 
 Reads the folders of the shards and tokenizer stages; writes one folder: an ordinary Hugging Face model with run.yaml
 and log.jsonl beside the weights.
@@ -14,51 +15,51 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from scratch_gpt.data.shards import PackedBlocks
-from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import upload
-from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
+from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
 from scratch_gpt.training.checkpoints import (
-    PROGRESS_FILE,
+    MANIFEST_FILE,
     prepare_folder,
     read_progress,
     save_model_folder,
 )
-from scratch_gpt.training.hardware import Hardware
+from scratch_gpt.training.distribution import refuse_lost_processes
+from scratch_gpt.training.interruption import Interruption
 from scratch_gpt.training.optimization import build_adamw
-from scratch_gpt.training.pretraining import Pretraining, build_model, choose_setting
-from scratch_gpt.training.telemetry import console
+from scratch_gpt.training.pretraining import Pretraining
+from scratch_gpt.training.resume import hardware_again
+from scratch_gpt.training.setup import build_model, choose_setting, open_shards
+from scratch_gpt.training.telemetry import check_trackers, console, progress_bar
 
 
 def main(arguments: PretrainArguments) -> None:
-    """The order of steps: data, model, setting, optimizer, (resume,) loop, save."""
-    state = PartialState(cpu=not torch.cuda.is_available())
+    """Data, model, setting, optimizer, (resume,) loop, save."""
+    refuse_lost_processes()
+    check_trackers(arguments.report_to)
+    use_cpu = not torch.cuda.is_available()
+    state = PartialState(cpu=use_cpu)
     tokenizer = load_tokenizer(arguments.tokenizer)
-    train_blocks = PackedBlocks(Path(arguments.shards) / "train")
-    validation_blocks = PackedBlocks(Path(arguments.shards) / "validation")
-    if train_blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(
-            f"the shards in {arguments.shards} were written with another tokenizer than {arguments.tokenizer}"
-        )
+    train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
     output_dir = Path(arguments.output_dir)
-    checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, PROGRESS_FILE)
+    checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
     progress = read_progress(checkpoint) if checkpoint else None
-    if progress and progress["content_hash"] != train_blocks.manifest["content_hash"]:
-        raise UserError(
-            f"{checkpoint} was trained on other shards than {arguments.shards}: name a new output_dir"
-        )
 
     set_seed(arguments.seed)
     model = build_model(arguments, tokenizer, train_blocks.manifest["sequence_length"])
     tokenizer.model_max_length = model.config.max_position_embeddings
-    if progress:  # the same setting as before the interruption, for the same bits
-        hardware = Hardware(progress["num_threads"], progress["mixed_precision"])
+    if progress:
+        hardware = hardware_again(progress, arguments)
     else:
         hardware = choose_setting(model, tokenizer, train_blocks, arguments)
     torch.set_num_threads(hardware.num_threads)
-    accelerator = Accelerator(mixed_precision=hardware.mixed_precision, cpu=not torch.cuda.is_available())
-    set_seed(arguments.seed)
+    accelerator = Accelerator(
+        mixed_precision=hardware.mixed_precision,
+        cpu=use_cpu,
+        log_with=arguments.report_to or None,
+        project_dir=output_dir,
+    )
+    set_seed(arguments.seed, device_specific=True)  # dropout differs between the processes
 
     optimizer = build_adamw(
         model,
@@ -66,7 +67,9 @@ def main(arguments: PretrainArguments) -> None:
         weight_decay=arguments.weight_decay,
         betas=(arguments.adam_beta1, arguments.adam_beta2),
     )
-    run = Pretraining(arguments, accelerator, model, optimizer, tokenizer, train_blocks, validation_blocks)
+    run = Pretraining(
+        arguments, accelerator, hardware, model, optimizer, tokenizer, train_blocks, validation_blocks
+    )
     if checkpoint:
         run.resume(checkpoint, progress)
     if state.is_main_process:
@@ -76,10 +79,30 @@ def main(arguments: PretrainArguments) -> None:
             f"{hardware.num_threads} threads, {accelerator.num_processes} process(es)"
             + (f"; going on after step {run.step}" if checkpoint else "")
         )
-    run.run(hardware)
 
+    with Interruption() as interruption, progress_bar(state.is_main_process) as bar:
+        bar.add_task("pretrain", total=run.max_steps, completed=run.step, status="")
+        while run.step < run.max_steps:
+            outcome = run.train_step(interruption.requested)
+            if run.is_due(arguments.logging_steps):
+                run.log_step(outcome, bar)
+            if run.is_due(arguments.eval_steps):
+                run.evaluate()
+            if run.step == run.max_steps:
+                break
+            if outcome.interrupted or run.step % arguments.save_steps == 0:
+                saved = run.save()
+            if outcome.interrupted:
+                console.print(
+                    f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
+                    soft_wrap=True,
+                )
+                accelerator.end_training()
+                interruption.leave()
+
+    weights = accelerator.get_state_dict(run.model)
     if state.is_main_process:
-        save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir)
+        save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir, weights)
         write_run_yaml(arguments, output_dir)
         console.print(f"wrote {output_dir}: AutoModelForCausalLM.from_pretrained opens it")
         if arguments.push_to_hub:

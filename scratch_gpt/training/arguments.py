@@ -2,6 +2,7 @@
 """One way to configure: dataclasses filled from command line > YAML (`--config`) > default, by TRL's parser."""
 
 import dataclasses
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
 from scratch_gpt.errors import UserError
+
+
+# What the user can cure: no room, no permission, a file where a folder should be.
+CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 def decode_json(value: Any, name: str) -> Any:
@@ -134,8 +139,20 @@ class PretrainArguments:
     decay_ratio: float = field(
         default=0.4, metadata={"help": "Share of the steps in the final linear decay."}
     )
+    max_skipped_steps: int = field(
+        default=8,
+        metadata={"help": "The run stops after so many steps in a row whose loss or gradients are not usable."},
+    )
+    gradient_checkpointing: bool = field(
+        default=False,
+        metadata={"help": "Compute the layers' activations again in the backward pass: less memory, a third slower."},
+    )
+    torch_compile: bool = field(
+        default=False, metadata={"help": "Compile the layers, where there is a compiler; slow to start."}
+    )
     mixed_precision: str = field(
-        default="auto", metadata={"help": "no, bf16, fp16, or auto: timed on this machine at the start."}
+        default="auto",
+        metadata={"help": "no, bf16, fp16 (GPU), or auto: what is fast here, on a CPU timed at the start."},
     )
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads. Default: timed at the start."}
@@ -155,9 +172,21 @@ class PretrainArguments:
         default=None,
         metadata={"help": "A checkpoint folder, or latest: the newest one, afresh if there is none."},
     )
+    allow_changed_settings: bool = field(
+        default=False,
+        metadata={"help": "Resume although settings differ from the checkpoint's: no longer the same bits."},
+    )
+    report_to: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Trackers besides log.jsonl: trackio, tensorboard, wandb; each must be installed."},
+    )
     seed: int = field(default=0, metadata={"help": "Seed of the weights and of the order of the blocks."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
+    hub_strategy: str = field(
+        default="end",
+        metadata={"help": "end, or every_save: each checkpoint too, as the revision step-N."},
+    )
 
     def __post_init__(self) -> None:
         self.model_config = decode_json(self.model_config, "model_config") or {}
@@ -170,10 +199,21 @@ class PretrainArguments:
             "gradient_accumulation_steps",
             "logging_steps",
             "eval_steps",
+            "max_eval_blocks",
             "save_steps",
+            "save_total_limit",
+            "max_skipped_steps",
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_steps == 0 or (self.max_steps < 0 and not self.num_train_epochs > 0):
+            raise UserError(
+                f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {self.num_train_epochs}"
+            )
+        if self.num_threads is not None and self.num_threads < 1:
+            raise UserError(f"num_threads must be at least 1, got {self.num_threads}")
+        if self.hub_strategy not in ("end", "every_save"):
+            raise UserError(f"hub_strategy must be end or every_save, got {self.hub_strategy!r}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
             raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
         if self.attn_implementation not in ("sdpa", "eager", "flex_attention", "flash_attention_2"):
@@ -226,6 +266,11 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
         main(parse(arguments_class, args))
     except (UserError, StrictDataclassError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in CURABLE:
+            raise
+        print(f"error: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)

@@ -1,28 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: each one an ordinary model folder, with the state of the training beside the weights."""
 
+import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
+from safetensors import SafetensorError
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.telemetry import RunLog
+from scratch_gpt.training.telemetry import RunLog, console
 
 
 STATE_FOLDER = "training_state"
 PROGRESS_FILE = f"{STATE_FOLDER}/progress.json"
+# The hash of every other file: written last, so a checkpoint that has it is complete.
+MANIFEST_FILE = f"{STATE_FOLDER}/manifest.json"
 
 
-def save_model_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write everything that `AutoModel*.from_pretrained` and `AutoTokenizer` need."""
-    model.save_pretrained(folder)
+def save_model_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write everything that `AutoModel*.from_pretrained` and `AutoTokenizer` need.
+
+    Args:
+        state_dict: the weights, where those of `model` are sharded.
+    """
+    if isinstance(model, FSDPModule):
+        # `fully_shard` has made a class of (FSDPModule, the model's own), whose code would be saved: torch's.
+        with torch.device("meta"):
+            plain = type(model).__bases__[1](model.config)
+        plain.generation_config = model.generation_config
+        model = plain
+    model.save_pretrained(folder, state_dict=state_dict)
     tokenizer.save_pretrained(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(checkpoint: Path) -> None:
+    """Record the hash of every file; the last step of writing a checkpoint."""
+    hashes = {
+        path.relative_to(checkpoint).as_posix(): _sha256(path)
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file()
+    }
+    (checkpoint / MANIFEST_FILE).write_text(json.dumps(hashes, indent=0), encoding="utf-8")
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, None if each is as it was written.
+
+    Checkpoints of transformers' Trainer have no manifest: nothing is known of their files.
+    """
+    manifest = checkpoint / MANIFEST_FILE
+    if not manifest.is_file():
+        return None
+    try:
+        hashes = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{MANIFEST_FILE} is not readable"
+    for name, written in hashes.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if _sha256(checkpoint / name) != written:
+            return f"{name} is not as it was written"
+    return None
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -41,6 +99,26 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(found, key=checkpoint_step)
 
 
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Remove it in such a way that what a kill leaves of it has another name."""
+    leftover = checkpoint.with_name(f"{checkpoint.name}.tmp")
+    if leftover.exists():
+        shutil.rmtree(leftover)
+    checkpoint.rename(leftover)
+    shutil.rmtree(leftover)
+
+
+def _newest_whole(checkpoints: list[Path]) -> Path:
+    for checkpoint in reversed(checkpoints):
+        found = damage(checkpoint)
+        if found is None:
+            return checkpoint
+        console.print(f"warning: {checkpoint} is damaged ({found}): trying the one before it", soft_wrap=True)
+    raise UserError(
+        f"every checkpoint in {checkpoints[0].parent} is damaged: remove them to start afresh, or name a new output_dir"
+    )
+
+
 def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
     """The checkpoint that a run goes on from, None to start afresh.
 
@@ -48,20 +126,21 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     before it may be new.
 
     Args:
-        resume_from_checkpoint: None, a checkpoint folder, or "latest": the newest one, None where there is none.
+        resume_from_checkpoint: None, a checkpoint folder, or "latest": the newest one whose files are as they were
+            written, None where there is no checkpoint.
         last_file: what is written last into a checkpoint: one without it was cut off in the middle, and is removed.
 
     Raises:
-        UserError: the folder named is not there or no checkpoint; an unfinished run is there that nobody asked to
-            go on with.
+        UserError: the folder named is not there, no checkpoint or damaged; all checkpoints are damaged; an unfinished
+            run is there that nobody asked to go on with.
     """
     for checkpoint in list_checkpoints(output_dir):
         if not (checkpoint / last_file).is_file():
-            shutil.rmtree(checkpoint)
+            remove_checkpoint(checkpoint)
     checkpoints = list_checkpoints(output_dir)
     finished = (output_dir / "run.yaml").exists()
     if resume_from_checkpoint == "latest":
-        return checkpoints[-1] if checkpoints and not finished else None
+        return None if finished or not checkpoints else _newest_whole(checkpoints)
     if resume_from_checkpoint:
         folder = Path(resume_from_checkpoint)
         if not folder.is_dir():
@@ -70,6 +149,8 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
             )
         if not (folder / last_file).is_file():
             raise UserError(f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage")
+        if found := damage(folder):
+            raise UserError(f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest")
         return folder
     if checkpoints and not finished:
         raise UserError(
@@ -84,23 +165,38 @@ def prepare_folder(output_dir: Path, resume_from_checkpoint: str | None, last_fi
     Returns:
         The checkpoint to start from, see `find_start`; with several processes, the main one's finding.
     """
-    found = None
+    found, mistake = None, None
     if PartialState().is_main_process:
-        found = find_start(output_dir, resume_from_checkpoint, last_file)
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / "run.yaml").unlink(missing_ok=True)
-        start = checkpoint_step(found) if found else -1
-        for name in ("log.jsonl", "samples.jsonl"):
-            RunLog(output_dir / name).truncate_after(start)
-        for checkpoint in list_checkpoints(output_dir):
-            if checkpoint_step(checkpoint) > start:
-                shutil.rmtree(checkpoint)
-    (found,) = broadcast_object_list([found])
+        try:
+            found = find_start(output_dir, resume_from_checkpoint, last_file)
+            _cut_back(output_dir, checkpoint_step(found) if found else -1)
+        except UserError as error:
+            mistake = error
+    found, mistake = broadcast_object_list([found, mistake])
+    if mistake:
+        raise mistake
     return found
 
 
+def _cut_back(output_dir: Path, start: int) -> None:
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "run.yaml").unlink(missing_ok=True)
+    for name in ("log.jsonl", "samples.jsonl"):
+        RunLog(output_dir / name).truncate_after(start)
+    for checkpoint in list_checkpoints(output_dir):
+        if checkpoint_step(checkpoint) > start:
+            remove_checkpoint(checkpoint)
+    for leftover in output_dir.glob("checkpoint-*.tmp"):
+        shutil.rmtree(leftover)
+
+
 def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
-    """Let the state hold everything but the weights: these stand in the checkpoint as an ordinary model, once."""
+    """Let the state hold everything but the weights: these stand in the checkpoint as an ordinary model, once.
+
+    Sharded weights are the exception: each process saves and loads its own.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        return
 
     def before_save(models: list[PreTrainedModel], weights: list[dict[str, Any]], folder: str) -> None:
         weights.clear()
@@ -116,38 +212,60 @@ def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
     accelerator.register_load_state_pre_hook(before_load)
 
 
+@contextmanager
+def writing_checkpoint(
+    accelerator: Accelerator, output_dir: Path, step: int, save_total_limit: int
+) -> Iterator[Path]:
+    """A folder beside `checkpoint-N` to write into, all processes together.
+
+    At the end it is hashed and renamed, and the oldest checkpoints over the limit are removed.
+
+    Raises:
+        UserError: no room, no permission; what was written of the checkpoint is removed.
+    """
+    final = output_dir / f"checkpoint-{step}"
+    temporary = final.with_name(f"{final.name}.tmp")
+    try:
+        if accelerator.is_main_process and temporary.exists():
+            shutil.rmtree(temporary)
+        accelerator.wait_for_everyone()
+        (temporary / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        yield temporary
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_manifest(temporary)
+            if final.exists():
+                remove_checkpoint(final)
+            temporary.rename(final)
+            for old in list_checkpoints(output_dir)[:-save_total_limit]:
+                remove_checkpoint(old)
+        accelerator.wait_for_everyone()
+    # torch and safetensors have errors of their own for a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{final} could not be written: {reason}; make room, then go on from the checkpoint before it with "
+            "--resume_from_checkpoint latest"
+        ) from error
+
+
 def save_checkpoint(
     accelerator: Accelerator,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    output_dir: Path,
-    progress: dict[str, float | int | str],
-    save_total_limit: int,
+    folder: Path,
+    progress: dict[str, Any],
 ) -> None:
-    """Write `checkpoint-N` beside its final name and rename it, then remove the oldest ones over the limit.
-
-    `progress` holds at least "step"; it is what `read_progress` gives back.
-    """
-    final = output_dir / f"checkpoint-{progress['step']}"
-    temporary = output_dir / f"{final.name}.tmp"
-    if accelerator.is_main_process and temporary.exists():
-        shutil.rmtree(temporary)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary / STATE_FOLDER))
+    """Write weights, tokenizer, state and `progress` (what `read_progress` gives back) into `folder`."""
+    accelerator.save_state(str(folder / STATE_FOLDER))
+    state_dict = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
-        save_model_folder(accelerator.unwrap_model(model), tokenizer, temporary)
-        (temporary / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-        for old in list_checkpoints(output_dir)[:-save_total_limit]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+        save_model_folder(accelerator.unwrap_model(model), tokenizer, folder, state_dict)
+        (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
 
 
-def read_progress(checkpoint: Path) -> dict[str, float | int | str]:
+def read_progress(checkpoint: Path) -> dict[str, Any]:
     """The `progress` that `save_checkpoint` was given."""
-    progress: dict[str, float | int | str] = json.loads(
-        (checkpoint / PROGRESS_FILE).read_text(encoding="utf-8")
-    )
+    progress: dict[str, Any] = json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
     return progress

@@ -12,7 +12,7 @@ import torch
 
 @dataclass(frozen=True)
 class Hardware:
-    """The fastest way to take a step here: threads of one process, and "no" (float32) or "bf16" autocast."""
+    """The fastest way to take a step here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast."""
 
     num_threads: int
     mixed_precision: str
@@ -29,15 +29,25 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpu_precision() -> str:
+    """What the GPU's matrix units are made for: bfloat16 from Ampere on, float16 on Volta and Turing.
+
+    Older ones only emulate both. Only float16 needs its gradients scaled, which Accelerate does.
+    """
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "no"
+
+
 def choose_hardware(step: Callable[[], None], repeats: int = 2) -> Hardware:
     """Time `step` (a forward and backward pass that changes no weights) and keep the fastest setting.
 
-    On a GPU that computes in bfloat16 nothing needs timing. On a CPU the float32 and bfloat16 passes are timed with
+    On a GPU nothing needs timing, see `gpu_precision`. On a CPU the float32 and bfloat16 passes are timed with
     all processors, then the faster one with a single thread: while anything else runs on the machine, two threads
     can be ten times slower than one.
     """
     if torch.cuda.is_available():
-        return Hardware(torch.get_num_threads(), "bf16" if torch.cuda.is_bf16_supported() else "no")
+        return Hardware(torch.get_num_threads(), gpu_precision())
 
     def seconds(hardware: Hardware) -> float:
         torch.set_num_threads(hardware.num_threads)

@@ -1,162 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pretraining loop: packed blocks in, a complete model folder out."""
+"""Pretraining step by step: packed blocks in, weights that predict the next token out. `train/pretrain.py` has the loop."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
-from torch.utils.data import DataLoader, Sampler
+from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import packed_costs
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
-from scratch_gpt.tokenization import encode_plain, token_byte_lengths
-from scratch_gpt.training.arguments import PretrainArguments
+from scratch_gpt.publishing import upload
+from scratch_gpt.training.arguments import PretrainArguments, write_run_yaml
+from scratch_gpt.training.block_order import BlockOrder, block_hash
 from scratch_gpt.training.checkpoints import (
     STATE_FOLDER,
     keep_weights_in_model_folder,
     save_checkpoint,
+    writing_checkpoint,
 )
-from scratch_gpt.training.hardware import Hardware, choose_hardware
+from scratch_gpt.training.distribution import check_distribution, data_share
+from scratch_gpt.training.hardware import Hardware
+from scratch_gpt.training.loss import compile_layers
 from scratch_gpt.training.optimization import warmup_stable_decay
-from scratch_gpt.training.telemetry import RunLog, progress_bar
+from scratch_gpt.training.resume import check_settings, settings_of
+from scratch_gpt.training.safeguard import Safeguard
+from scratch_gpt.training.telemetry import RunLog, console
+from scratch_gpt.training.validation import Validation, write_samples
 
 
 Batch = dict[str, torch.Tensor]
 
 
-class BlockOrder(Sampler[int]):
-    """Indices of blocks from position `start` to `stop` of an endless sequence of seeded permutations.
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to, the same in all processes.
 
-    The order is a function of the seed and the position alone, so resuming is starting at a later position.
+    Attributes:
+        loss: mean over the step's tokens, nats.
+        grad_norm: global norm of the gradients before clipping.
+        interrupted: one of the processes is to stop, so all are.
     """
 
-    def __init__(self, num_blocks: int, start: int, stop: int, seed: int) -> None:
-        self.num_blocks, self.start, self.stop, self.seed = num_blocks, start, stop, seed
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[int]:
-        for epoch in range(self.start // self.num_blocks, math.ceil(self.stop / self.num_blocks)):
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_blocks)
-            first = epoch * self.num_blocks
-            yield from order[max(self.start - first, 0) : self.stop - first].tolist()
-
-
-def build_model(
-    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
-) -> ScratchGPTForCausalLM:
-    """A fresh `ScratchGPTForCausalLM` that fits the tokenizer and the shards.
-
-    Raises:
-        UserError: `model_config` has fewer ids than the tokenizer, or fewer positions than a block.
-    """
-    model_config = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": sequence_length,
-        **arguments.model_config,  # type: ignore[dict-item]  # a mapping once the arguments are parsed
-    }
-    config = ScratchGPTConfig(
-        **model_config,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    if config.vocab_size < len(tokenizer):
-        raise UserError(
-            f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
-        )
-    if config.max_position_embeddings < sequence_length:
-        raise UserError(
-            f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
-            f"sequence_length {sequence_length}"
-        )
-    model = ScratchGPTForCausalLM(config)
-    model.set_attn_implementation(arguments.attn_implementation)
-    return model
-
-
-def choose_setting(
-    model: ScratchGPTForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    blocks: PackedBlocks,
-    arguments: PretrainArguments,
-) -> Hardware:
-    """The setting asked for, or the fastest of a few timed passes over the first blocks; the weights do not change.
-
-    All processes of a run get the main one's choice.
-    """
-    collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
-    batch = collator([blocks[index % len(blocks)] for index in range(arguments.per_device_train_batch_size)])
-
-    def step() -> None:
-        model(**batch, use_cache=False).loss.backward()
-        model.zero_grad(set_to_none=True)
-
-    if arguments.mixed_precision == "auto" or (
-        arguments.num_threads is None and not torch.cuda.is_available()
-    ):
-        fastest = choose_hardware(step)
-    else:
-        fastest = Hardware(torch.get_num_threads(), arguments.mixed_precision)
-    precision = fastest.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
-    (chosen,) = broadcast_object_list([Hardware(arguments.num_threads or fastest.num_threads, precision)])
-    return chosen
-
-
-def evaluate(
-    accelerator: Accelerator, model: torch.nn.Module, batches: DataLoader[Batch], byte_lengths: torch.Tensor
-) -> dict[str, float]:
-    """Mean loss in nats a token, and bits a byte, over all processes; see `packed_costs`."""
-    model.eval()
-    totals = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # nats, tokens, bytes
-    for batch in batches:
-        totals += packed_costs(model, batch, byte_lengths).sum(dim=0)
-    nats, tokens, num_bytes = accelerator.reduce(totals).tolist()
-    model.train()
-    return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
-
-
-@torch.inference_mode()
-def write_samples(
-    model: ScratchGPTForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: list[str],
-    step: int,
-    path: Path,
-) -> None:
-    """Append what the model makes of each prompt (greedy) to `samples.jsonl`."""
-    model.eval()
-    with path.open("a", encoding="utf-8") as file:
-        for prompt in prompts:
-            input_ids = torch.tensor(encode_plain(tokenizer, [prompt]), device=model.device)
-            output = model.generate(
-                input_ids, attention_mask=torch.ones_like(input_ids), max_new_tokens=48, do_sample=False
-            )
-            text = tokenizer.decode(output[0], skip_special_tokens=True)
-            file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
-    model.train()
+    loss: float
+    grad_norm: float
+    interrupted: bool
 
 
 class Pretraining:
-    """One run: the state that a step changes, and the loop over the steps."""
+    """One run: the state that a step changes, and what can be done between steps."""
 
     def __init__(
         self,
         arguments: PretrainArguments,
         accelerator: Accelerator,
+        hardware: Hardware,
         model: ScratchGPTForCausalLM,
         optimizer: torch.optim.Optimizer,
         tokenizer: PreTrainedTokenizerFast,
@@ -167,65 +71,112 @@ class Pretraining:
         self.accelerator = accelerator
         self.tokenizer = tokenizer
         self.train_blocks = train_blocks
+        self.settings = settings_of(arguments, hardware, accelerator.num_processes)
+        self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
+        self.log = RunLog(self.output_dir / "log.jsonl")
         self.collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self.order = BlockOrder(len(train_blocks), arguments.seed)
+        self.share, self.num_shares = data_share(accelerator)
         self.blocks_per_step = (
-            arguments.per_device_train_batch_size
-            * arguments.gradient_accumulation_steps
-            * accelerator.num_processes
+            arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * self.num_shares
         )
+        if self.blocks_per_step > len(train_blocks):
+            raise UserError(
+                f"one step takes {self.blocks_per_step} blocks and the shards hold {len(train_blocks)}: lower "
+                "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
+            )
         self.max_steps = arguments.max_steps
         if self.max_steps < 0:
             self.max_steps = max(
                 1, int(arguments.num_train_epochs * len(train_blocks) / self.blocks_per_step)
             )
         self.decay_steps = round(arguments.decay_ratio * self.max_steps)
-        self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
-        self.log = RunLog(self.output_dir / "log.jsonl")
+        self.validation = Validation(
+            validation_blocks,
+            tokenizer,
+            arguments.per_device_eval_batch_size,
+            arguments.max_eval_blocks,
+        )
+
+        self.vocab_size = model.config.vocab_size
+        check_distribution(accelerator, optimizer)
+        if arguments.torch_compile and (reason := compile_layers(model)):
+            console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.peak_learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         keep_weights_in_model_folder(accelerator)
-        self.byte_lengths = torch.tensor(token_byte_lengths(tokenizer), device=accelerator.device)
-        num_eval_blocks = min(len(validation_blocks), arguments.max_eval_blocks)
-        self.validation_batches = accelerator.prepare(
-            DataLoader(
-                torch.utils.data.Subset(validation_blocks, range(num_eval_blocks)),
-                batch_size=arguments.per_device_eval_batch_size,
-                collate_fn=self.collator,
-            )
-        )
+        if arguments.report_to:
+            accelerator.init_trackers("scratch-gpt", config={k: str(v) for k, v in self.settings.items()})
+
+        self.safeguard = Safeguard(arguments.max_skipped_steps)
         self.step = 0
-        self.elapsed_seconds = 0.0
+        self.position = 0  # blocks that all processes together have trained on
+        self.token_hash = 0  # see `block_hash`; this process's part of the sum
+        self.elapsed_seconds = 0.0  # in training steps alone
+        self._logged_position, self._logged_seconds = 0, 0.0
+        self.model.train()
 
-    def resume(self, checkpoint: Path, progress: dict[str, float | int | str]) -> None:
-        """Put weights, optimizer and random state back as they were after the checkpoint's step."""
+    def resume(self, checkpoint: Path, progress: dict) -> None:
+        """Put weights, optimizer, random states and counters back as they were after the checkpoint's step.
+
+        Raises:
+            UserError: the shards are others; a setting is another and that is not allowed.
+        """
+        if progress["content_hash"] != self.train_blocks.manifest["content_hash"]:
+            raise UserError(
+                f"{checkpoint} was trained on other shards than {self.arguments.shards}: name a new output_dir"
+            )
+        check_settings(progress, self.settings, checkpoint, self.arguments.allow_changed_settings)
         self.accelerator.load_state(str(checkpoint / STATE_FOLDER))
-        self.step = int(progress["step"])
-        self.elapsed_seconds = float(progress["elapsed_seconds"])
+        self.step, self.position = progress["step"], progress["position"]
+        self.elapsed_seconds = progress["elapsed_seconds"]
+        self.token_hash = int(progress["token_hash"], 16) if self.accelerator.is_main_process else 0
+        self.safeguard.load_state_dict(progress["safeguard"])
+        self._logged_position, self._logged_seconds = self.position, self.elapsed_seconds
 
-    def batches_from_here(self) -> Iterator[Batch]:
-        """Micro-batches from the current step to the last."""
-        order = BlockOrder(
-            len(self.train_blocks),
-            start=self.step * self.blocks_per_step,
-            stop=self.max_steps * self.blocks_per_step,
-            seed=self.arguments.seed,
-        )
-        loader = DataLoader(
-            self.train_blocks,
-            sampler=order,
-            batch_size=self.arguments.per_device_train_batch_size,
-            collate_fn=self.collator,
-            # a generator of its own: else starting the loader draws from the random state that dropout uses
-            generator=torch.Generator().manual_seed(self.arguments.seed),
-        )
-        return iter(self.accelerator.prepare(loader))
+    def read_step(self) -> list[Batch]:
+        """The micro-batches of this step that this process trains on.
 
-    def train_step(self, batches: Iterator[Batch]) -> tuple[float, float]:
-        """One optimizer step over the next micro-batches; returns the mean loss a token and the gradient norm."""
-        arguments = self.arguments
-        factor = warmup_stable_decay(self.step, self.max_steps, arguments.warmup_steps, self.decay_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = arguments.learning_rate * factor
-        micro_batches = [next(batches) for _ in range(arguments.gradient_accumulation_steps)]
+        A step is the next `blocks_per_step` blocks of the order, dealt out in micro-batches to the processes in turn: as
+        many processes with as many micro-batches as you like see the same blocks in the same step. Reading mapped
+        memory takes microseconds a block, so there are no loader processes.
+
+        Raises:
+            UserError: a token that the model does not have.
+        """
+        size = self.arguments.per_device_train_batch_size
+        batches = []
+        for index in range(self.arguments.gradient_accumulation_steps):
+            first = self.position + (index * self.num_shares + self.share) * size
+            numbers = [self.order[position] for position in range(first, first + size)]
+            blocks = [self.train_blocks[number] for number in numbers]
+            for number, block in zip(numbers, blocks, strict=True):
+                if block.max() >= self.vocab_size:
+                    raise UserError(
+                        f"block {number} of {self.train_blocks.folder} holds token {block.max()}, which the model does "
+                        "not have: the file is damaged, run the shards stage again"
+                    )
+                self.token_hash = (self.token_hash + block_hash(self.step, block)) % (1 << 64)
+            batch = self.collator(blocks)
+            batches.append({name: tensor.to(self.accelerator.device) for name, tensor in batch.items()})
+        return batches
+
+    def train_step(self, interrupted: bool = False) -> Outcome:
+        """One optimizer step over the next blocks, left out where the `Safeguard` objects.
+
+        Args:
+            interrupted: this process is to stop; all learn of it.
+
+        Raises:
+            UserError: too many steps in a row were left out.
+        """
+        started = time.perf_counter()
+        factor = warmup_stable_decay(
+            self.step, self.max_steps, self.arguments.warmup_steps, self.decay_steps
+        )
+        for group, peak in zip(self.optimizer.param_groups, self.peak_learning_rates, strict=True):
+            group["lr"] = peak * factor
+        micro_batches = self.read_step()
         # Every token of the step weighs the same, whatever micro-batch or process it is in; gradients are averaged
         # over the processes, hence the factor.
         num_tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
@@ -237,75 +188,139 @@ class Pretraining:
                 share = self.model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
                 self.accelerator.backward(share * self.accelerator.num_processes)
             loss += share.detach()
-        grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), arguments.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm)
+        outcome = self._agree(loss, grad_norm, interrupted)
+        self._update(outcome)
         self.step += 1
-        return self.accelerator.reduce(loss).item(), grad_norm.item()
+        self.position += self.blocks_per_step
+        self.elapsed_seconds += time.perf_counter() - started
+        return outcome
 
-    def run(self, hardware: Hardware) -> None:
-        """Train to the last step, writing log rows, evaluations, samples and checkpoints on the way."""
-        arguments, main = self.arguments, self.accelerator.is_main_process
-        tokens_per_step = self.blocks_per_step * self.train_blocks.manifest["sequence_length"]
-        batches = self.batches_from_here()
-        self.model.train()
-        clock = (
-            time.perf_counter() - self.elapsed_seconds
-        )  # reads the seconds of training, those before a resume too
-        with progress_bar(main) as bar:
-            task = bar.add_task("pretrain", total=self.max_steps, completed=self.step, status="")
-            logged_step, logged_seconds = self.step, self.elapsed_seconds
-            while self.step < self.max_steps:
-                loss, grad_norm = self.train_step(batches)
-                self.elapsed_seconds = time.perf_counter() - clock
-                last = self.step == self.max_steps
-                if self.step % arguments.logging_steps == 0 or last:
-                    speed = (
-                        (self.step - logged_step) * tokens_per_step / (self.elapsed_seconds - logged_seconds)
-                    )
-                    logged_step, logged_seconds = self.step, self.elapsed_seconds
-                    bar.update(task, completed=self.step, status=f"loss {loss:.3f}  {speed:,.0f} tokens/s")
-                    if main:
-                        self.log.write(
-                            step=self.step,
-                            tokens=self.step * tokens_per_step,
-                            loss=loss,
-                            learning_rate=self.optimizer.param_groups[0]["lr"],
-                            grad_norm=grad_norm,
-                            tokens_per_second=speed,
-                            elapsed_seconds=self.elapsed_seconds,
-                        )
-                if self.step % arguments.eval_steps == 0 or last:
-                    self.evaluate_here(bar.console.print if main else None)
-                if self.step % arguments.save_steps == 0 and not last:
-                    progress = {
-                        "step": self.step,
-                        "elapsed_seconds": self.elapsed_seconds,
-                        "content_hash": self.train_blocks.manifest["content_hash"],
-                        **vars(hardware),
-                    }
-                    save_checkpoint(
-                        self.accelerator,
-                        self.model,
-                        self.tokenizer,
-                        self.output_dir,
-                        progress,
-                        arguments.save_total_limit,
-                    )
-                # evaluating, sampling and saving are not training time
-                pause = time.perf_counter() - clock - self.elapsed_seconds
-                clock += pause
+    def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> Outcome:
+        """One message between the processes, and one wait for the device, a step."""
+        told = self.accelerator.reduce(torch.stack([loss, torch.full_like(loss, interrupted)]))
+        loss_value, count, norm = torch.cat([told, _whole(grad_norm)[None]]).tolist()
+        return Outcome(loss_value, norm, count > 0)
 
-    def evaluate_here(self, tell: Callable[[str], None] | None) -> None:
-        """Bits per byte on the validation blocks, and samples; `tell` prints on the main process (None elsewhere)."""
-        metrics = evaluate(self.accelerator, self.model, self.validation_batches, self.byte_lengths)
-        if tell is not None:
-            self.log.write(step=self.step, elapsed_seconds=self.elapsed_seconds, **metrics)
-            tell(f"step {self.step}: {metrics['eval_bits_per_byte']:.3f} bits per byte on held-out text")
-            write_samples(
-                self.accelerator.unwrap_model(self.model),
-                self.tokenizer,
-                self.arguments.sample_prompts,
-                self.step,
-                self.output_dir / "samples.jsonl",
-            )
+    def _update(self, outcome: Outcome) -> None:
+        """Let the optimizer take its step, unless there is an objection."""
+        scaler = self.accelerator.scaler
+        if scaler is not None and math.isfinite(outcome.loss) and scaler.get_scale() > 1:
+            # Gradients that overflow float16 are in order: the scaler leaves the step out and halves its scale.
+            self.optimizer.step()
+            self.safeguard.skipped += self.optimizer.step_was_skipped
+        elif objection := self.safeguard.objection(outcome.loss, outcome.grad_norm):
+            console.print(f"step {self.step + 1} is left out: {objection}")
+            if self.safeguard.exhausted:
+                raise UserError(self._diagnosis(objection))
+            if scaler is not None:
+                scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _diagnosis(self, objection: str) -> str:
+        parameters = list(self.accelerator.unwrap_model(self.model).named_parameters())
+        broken = [name for name, weight in parameters if not _whole(weight).isfinite().all()]
+        unusable = [
+            name
+            for name, weight in parameters
+            if weight.grad is not None and not _whole(weight.grad).isfinite().all()
+        ]
+        if broken:
+            found = f"the weights themselves are not finite, first {broken[0]}"
+        elif unusable:
+            found = f"all weights are finite, {len(unusable)} gradients are not, last in the backward pass {unusable[0]}"
+        else:
+            found = "weights and gradients are finite, but far above those of the steps before"
+        return (
+            f"stopped at step {self.step + 1}, {self.safeguard.skipped_in_a_row} steps in a row could not be used "
+            f"({objection}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
+            "lengthen warmup_steps, and go on from an earlier checkpoint with --allow_changed_settings true"
+        )
+
+    def is_due(self, every: int) -> bool:
+        """Whether something done every so many steps, and after the last, is done now."""
+        return self.step % every == 0 or self.step == self.max_steps
+
+    def record(self, **row: float | int | str) -> None:
+        """A row of log.jsonl, and to the trackers."""
+        if self.accelerator.is_main_process:
+            self.log.write(step=self.step, **row)
+            values = {name: value for name, value in row.items() if not isinstance(value, str)}
+            self.accelerator.log(values, step=self.step)
+
+    def log_step(self, outcome: Outcome, bar: Progress) -> None:
+        """Record the step just taken, and move the bar."""
+        sequence_length = self.train_blocks.manifest["sequence_length"]
+        speed = (self.position - self._logged_position) * sequence_length
+        speed /= self.elapsed_seconds - self._logged_seconds
+        self._logged_position, self._logged_seconds = self.position, self.elapsed_seconds
+        self.record(
+            tokens=self.position * sequence_length,
+            loss=outcome.loss,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            grad_norm=outcome.grad_norm,
+            tokens_per_second=speed,
+            elapsed_seconds=self.elapsed_seconds,
+            skipped_steps=self.safeguard.skipped,
+            token_hash=self.token_hash_of_all(),
+        )
+        status = f"loss {outcome.loss:.3f}  {speed:,.0f} tokens/s"
+        bar.update(bar.task_ids[0], completed=self.step, status=status)
+
+    def token_hash_of_all(self) -> str:
+        """The sum of `block_hash` over all blocks trained on so far, by all processes: 16 hexadecimal digits."""
+        halves = torch.tensor([[self.token_hash >> 32, self.token_hash & 0xFFFFFFFF]])
+        gathered = self.accelerator.gather(halves.to(self.accelerator.device))
+        if self.num_shares < self.accelerator.num_processes:  # only one of those that share a batch counts
+            gathered = gathered[:: self.accelerator.num_processes // self.num_shares]
+        return f"{sum((high << 32) + low for high, low in gathered.tolist()) % (1 << 64):016x}"
+
+    def evaluate(self) -> None:
+        """Record bits per byte on the validation blocks, and write samples."""
+        metrics = self.validation.measure(self.accelerator, self.model)
+        self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
+        main = self.accelerator.is_main_process
+        if main:
+            parts = [f"{metrics['eval_bits_per_byte']:.3f} bits per byte on held-out text"]
+            parts += [f"{name} {metrics[f'eval_bits_per_byte_{name}']:.3f}" for name in self.validation.ranges]
+            console.print(f"step {self.step}: {', '.join(parts)}")
+        write_samples(
+            self.accelerator.unwrap_model(self.model),
+            self.tokenizer,
+            self.arguments.sample_prompts,
+            self.step,
+            self.output_dir / "samples.jsonl" if main else None,
+        )
+
+    def save(self) -> Path:
+        """Write `checkpoint-N`, and upload it as the revision step-N where asked; return its folder."""
+        arguments = self.arguments
+        progress = {
+            "step": self.step,
+            "position": self.position,
+            "token_hash": self.token_hash_of_all(),
+            "elapsed_seconds": self.elapsed_seconds,
+            "content_hash": self.train_blocks.manifest["content_hash"],
+            "settings": self.settings,
+            "safeguard": self.safeguard.state_dict(),
+        }
+        with writing_checkpoint(
+            self.accelerator, self.output_dir, self.step, arguments.save_total_limit
+        ) as folder:
+            save_checkpoint(self.accelerator, self.model, self.tokenizer, folder, progress)
+            if self.accelerator.is_main_process:
+                write_run_yaml(arguments, folder)
+        final = self.output_dir / f"checkpoint-{self.step}"
+        if arguments.push_to_hub and arguments.hub_strategy == "every_save" and self.accelerator.is_main_process:
+            try:
+                upload(final, arguments.hub_model_id, revision=f"step-{self.step}")  # type: ignore[arg-type]
+            except UserError as error:  # a network that is gone for an hour must not end a run of a week
+                console.print(f"warning: {error}", soft_wrap=True)
+        return final
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor that may be sharded."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

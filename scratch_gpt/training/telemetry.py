@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from scratch_gpt.errors import UserError
+
 
 console = Console()
 
@@ -47,12 +49,29 @@ class RunLog:
         temporary.replace(self.path)
 
     def write(self, **row: Any) -> None:
-        """Append one row; floats keep the digits that a person can use."""
+        """Append one row; floats keep the nine digits from which the same float32 can be read."""
         rounded = {
-            name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()
+            name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in row.items()
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounded) + "\n")
+
+
+def check_trackers(names: list[str]) -> None:
+    """Whether each tracker can be used.
+
+    Raises:
+        UserError: one that Accelerate does not know, or that is not installed.
+    """
+    # imported late: whoever only reads a log should not wait for it
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+    from accelerate.utils import LoggerType
+
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UserError(f"report_to: no tracker {name!r}; trackio, tensorboard and wandb are some")
+        if name in LoggerType.list() and name not in get_available_trackers():
+            raise UserError(f"report_to: {name} is not installed: pip install {name}")
 
 
 def progress_bar(enabled: bool = True) -> Progress:

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
-from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.shards import PackedBlocks, write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import token_byte_lengths
 from scratch_gpt.training.arguments import PretrainArguments, ShardsArguments
-from scratch_gpt.training.pretraining import BlockOrder, build_model, evaluate
+from scratch_gpt.training.setup import build_model
 from scratch_gpt.training.telemetry import RunLog
+from scratch_gpt.training.validation import Validation
 
 
 spec = importlib.util.spec_from_file_location("pretrain", Path(__file__).parents[2] / "train" / "pretrain.py")
@@ -66,16 +65,6 @@ def arguments_for(data, output_dir, **changes) -> PretrainArguments:
 
 def losses(output_dir) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in RunLog(output_dir / "log.jsonl").rows() if "loss" in row]
-
-
-def test_block_order_is_a_permutation_per_epoch_and_resumes_anywhere() -> None:
-    """Each epoch holds every block once; starting later gives the tail of the same sequence."""
-    whole = list(BlockOrder(10, 0, 25, seed=3))
-    assert sorted(whole[:10]) == sorted(whole[10:20]) == list(range(10))
-    assert whole[:10] != whole[10:20]
-    for start in (0, 7, 10, 13, 24):
-        assert list(BlockOrder(10, start, 25, seed=3)) == whole[start:]
-    assert list(BlockOrder(10, 0, 25, seed=4)) != whole
 
 
 def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(data, tmp_path) -> None:
@@ -130,6 +119,8 @@ def test_it_learns_and_leaves_a_complete_folder(data, tmp_path) -> None:
         "grad_norm",
         "tokens_per_second",
         "elapsed_seconds",
+        "skipped_steps",
+        "token_hash",
     }
     assert training[0]["loss"] == pytest.approx(math.log(512), abs=0.3)
     assert training[-1]["loss"] < training[0]["loss"] - 1.0
@@ -159,8 +150,7 @@ def test_it_learns_and_leaves_a_complete_folder(data, tmp_path) -> None:
 def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -> None:
     """Sum of -log2 p over the predicted tokens of separate documents, over their bytes."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
-    collator = PackedCollator(trained_tokenizer.eos_token_id, trained_tokenizer.pad_token_id)
-    some = [blocks[index] for index in range(4)]
+    some = [blocks[index * len(blocks) // 4] for index in range(4)]
     lengths = token_byte_lengths(trained_tokenizer)
     bits = num_bytes = 0.0
     for block in some:
@@ -174,9 +164,9 @@ def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -
             for position, token in enumerate(document[1:]):
                 bits -= log_probs[position, token].item() / math.log(2)
                 num_bytes += lengths[token]
-    accelerator = Accelerator(cpu=True)
-    loader = DataLoader(some, batch_size=2, collate_fn=collator)
-    metrics = evaluate(accelerator, tiny_model, loader, torch.tensor(lengths))
+    metrics = Validation(blocks, trained_tokenizer, batch_size=3, max_blocks=4).measure(
+        Accelerator(cpu=True), tiny_model
+    )
     assert metrics["eval_bits_per_byte"] == pytest.approx(bits / num_bytes, rel=1e-4)
 
 
@@ -198,7 +188,7 @@ def test_resuming_from_what_is_no_checkpoint_is_refused(data, tmp_path) -> None:
     with pytest.raises(UserError, match="no folder"):
         pretrain.main(arguments_for(data, tmp_path / "a", resume_from_checkpoint=str(tmp_path / "none")))
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match=r"progress.json"):
+    with pytest.raises(UserError, match=r"manifest.json"):
         pretrain.main(arguments_for(data, tmp_path / "b", resume_from_checkpoint=str(tmp_path / "model")))
 
 

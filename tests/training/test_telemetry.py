@@ -15,4 +15,4 @@ def test_rows_after_the_resumed_step_are_forgotten(tmp_path) -> None:
     log.truncate_after(20)
     log.write(step=30, loss=0.5)
     assert [row["step"] for row in log.rows()] == [10, 20, 30]
-    assert log.rows()[0]["loss"] == 0.333333
+    assert log.rows()[0]["loss"] == 0.333333333

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pretraining run begins with: shards that fit the tokenizer, a fresh model that fits both, a fast setting."""
+
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedTokenizerFast
+
+from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.collator import PackedCollator
+from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.errors import UserError
+from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
+from scratch_gpt.tokenization import tokenizer_hash
+from scratch_gpt.training.arguments import PretrainArguments
+from scratch_gpt.training.hardware import Hardware, choose_hardware
+from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
+
+
+def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
+    """The training and validation blocks of the shards stage.
+
+    Raises:
+        UserError: they are not complete, of another tokenizer, or of two lengths.
+    """
+    train, validation = (PackedBlocks(Path(folder) / split) for split in ("train", "validation"))
+    for blocks in (train, validation):
+        if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
+            raise UserError(
+                f"the shards in {blocks.folder} were written with another tokenizer than {tokenizer.name_or_path}"
+            )
+    lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
+    if lengths[0] != lengths[1]:
+        raise UserError(
+            f"the shards in {folder} have blocks of {lengths[0]} tokens to train on and of {lengths[1]} held out: "
+            "run the shards stage again"
+        )
+    return train, validation
+
+
+def build_model(
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
+) -> ScratchGPTForCausalLM:
+    """A fresh `ScratchGPTForCausalLM` that fits the tokenizer and the shards.
+
+    Raises:
+        UserError: `model_config` has fewer ids than the tokenizer, or fewer positions than a block.
+    """
+    model_config = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": sequence_length,
+        **arguments.model_config,  # type: ignore[dict-item]  # a mapping once the arguments are parsed
+    }
+    config = ScratchGPTConfig(
+        **model_config,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    if config.vocab_size < len(tokenizer):
+        raise UserError(
+            f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
+        )
+    if config.max_position_embeddings < sequence_length:
+        raise UserError(
+            f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
+            f"sequence_length {sequence_length}"
+        )
+    model = ScratchGPTForCausalLM(config)
+    model.set_attn_implementation(arguments.attn_implementation)
+    chunk_tokens = chunk_tokens_for(arguments.per_device_train_batch_size * sequence_length, config.vocab_size)
+    if chunk_tokens is not None:
+        use_chunked_loss(model, chunk_tokens)
+    if arguments.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def choose_setting(
+    model: ScratchGPTForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    blocks: PackedBlocks,
+    arguments: PretrainArguments,
+) -> Hardware:
+    """The setting asked for, or the fastest of a few timed passes over the first blocks; the weights do not change.
+
+    All processes of a run get the main one's choice.
+
+    Raises:
+        UserError: fp16 is asked for on a CPU.
+    """
+    if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("mixed_precision fp16 needs a GPU: use bf16, no or auto")
+    collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
+    batch = collator([blocks[index % len(blocks)] for index in range(arguments.per_device_train_batch_size)])
+
+    def step() -> None:
+        model(**batch, use_cache=False, num_items_in_batch=batch["labels"].numel()).loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    if arguments.mixed_precision == "auto" or (
+        arguments.num_threads is None and not torch.cuda.is_available()
+    ):
+        fastest = choose_hardware(step)
+    else:
+        fastest = Hardware(torch.get_num_threads(), arguments.mixed_precision)
+    precision = fastest.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
+    (chosen,) = broadcast_object_list([Hardware(arguments.num_threads or fastest.num_threads, precision)])
+    return chosen

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pretraining tests share: small shards, a stage to run on them, and what a run logged."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scratch_gpt.data.shards import write_shards
+from scratch_gpt.training.arguments import PretrainArguments, ShardsArguments
+
+
+STAGE = Path(__file__).parents[2] / "train" / "pretrain.py"
+
+SETTINGS = {
+    "model_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "attention_dropout": 0.1,
+    },
+    "max_steps": 6,
+    "per_device_train_batch_size": 8,
+    "warmup_steps": 2,
+    "logging_steps": 1,
+    "eval_steps": 3,
+    "save_steps": 2,
+    "num_threads": 1,
+    "mixed_precision": "no",
+    "sample_prompts": ["The"],
+}
+
+
+@pytest.fixture(scope="session")
+def data(trained_tokenizer, tmp_path_factory) -> dict[str, str]:
+    """Folders of a tokenizer and of small shards of the primer; never changed."""
+    folder = tmp_path_factory.mktemp("data")
+    trained_tokenizer.save_pretrained(folder / "tokenizer")
+    write_shards(
+        ShardsArguments(
+            sources=[{"name": "primer", "path": "primer"}],
+            tokenizer=str(folder / "tokenizer"),
+            output_dir=str(folder / "shards"),
+            sequence_length=64,
+            max_tokens=30_000,
+            validation_fraction=0.05,
+        )
+    )
+    return {"tokenizer": str(folder / "tokenizer"), "shards": str(folder / "shards")}
+
+
+@pytest.fixture(scope="session")
+def stage():
+    """The module of `train/pretrain.py`, which is no package."""
+    spec = importlib.util.spec_from_file_location("pretrain", STAGE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def arguments_for(data):
+    """Arguments of a short run into a folder, with changes."""
+
+    def make(output_dir, **changes) -> PretrainArguments:
+        return PretrainArguments(**{**data, "output_dir": str(output_dir), **SETTINGS, **changes})
+
+    return make
+
+
+@pytest.fixture
+def start(data, tmp_path):
+    """Start the stage as a program in one process, or with torchrun in several."""
+
+    def popen(output_dir, num_processes=1, script=STAGE, **changes) -> subprocess.Popen:
+        config = tmp_path / f"{Path(output_dir).name}.yaml"
+        config.write_text(yaml.safe_dump({**data, **SETTINGS, **changes, "output_dir": str(output_dir)}))
+        torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(num_processes)]
+        torchrun += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+        launcher = torchrun if num_processes > 1 else []
+        return subprocess.Popen(
+            [sys.executable, *launcher, str(script), "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return popen
