@@ -31,7 +31,14 @@ def command(num_processes: int, output_dir: Path, rest: list[str]) -> list[str]:
     """The pretraining stage in one process, or in several by torchrun, with a log row a step unless told otherwise."""
     script = str(scripts_folder() / "train" / "pretrain.py")
     # the port is chosen by the system: the one of a killed launcher may still be taken
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(num_processes), "--rdzv_backend", "c10d"]
+    torchrun = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        str(num_processes),
+        "--rdzv_backend",
+        "c10d",
+    ]
     torchrun += ["--rdzv_endpoint", "localhost:0"]
     launcher = torchrun if num_processes > 1 else []
     settings = ["--logging_steps", "1", *rest, "--resume_from_checkpoint", "latest"]
@@ -44,9 +51,7 @@ def run(arguments: list[str], seconds: float | None = None) -> bool:
     Raises:
         SystemExit: it failed by itself.
     """
-    with subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             _, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -73,7 +78,9 @@ def outcome(output_dir: Path) -> tuple[list[dict[str, Any]], bytes]:
 
 def main() -> None:
     """One undisturbed run, then runs that are killed until the kills are used up, each compared when it is complete."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--num_processes", type=int, default=1)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/kill_test"))
@@ -103,8 +110,12 @@ def main() -> None:
         killed_rows, killed_weights = outcome(folder)
         different = [step for step, other in zip(rows, killed_rows) if step != other]
         differences += len(different) + abs(len(rows) - len(killed_rows)) + (weights != killed_weights)
-        print(f"round {rounds}: {len(different)} rows differ, weights {'equal' if weights == killed_weights else 'DIFFER'}")
-    print(f"{kills} kills on {arguments.num_processes} process(es), {rounds} rounds, {differences} differences")
+        print(
+            f"round {rounds}: {len(different)} rows differ, weights {'equal' if weights == killed_weights else 'DIFFER'}"
+        )
+    print(
+        f"{kills} kills on {arguments.num_processes} process(es), {rounds} rounds, {differences} differences"
+    )
     raise SystemExit(differences > 0)
 
 

@@ -289,9 +289,7 @@ def write_card(folder: str | Path, license_name: str = "unknown", repository: st
     return path
 
 
-def upload(
-    folder: str | Path, repository: str, *, private: bool = False, revision: str | None = None
-) -> str:
+def upload(folder: str | Path, repository: str, *, private: bool = False, revision: str | None = None) -> str:
     """Upload the folder, without what the run keeps for itself, and return its address; write a card if it has none.
 
     With `revision`, into the branch of that name, which is made where it is not there.

@@ -22,8 +22,10 @@ from transformers import (
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collator import IGNORED, PackedCollator
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import Metric
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
+from scratch_gpt.training.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.optimization import build_adamw
 from scratch_gpt.training.planning import training_flops_per_token
 
@@ -125,16 +127,22 @@ def our_step(
     attn_implementation: str,
     compiled: bool,
 ) -> Step:
-    """One optimizer step as `train/pretrain.py` takes it: packed documents, autocast, clipping, our optimizer.
+    """One optimizer step as `train/pretrain.py` takes it, which returns its loss.
 
-    The step returns its loss.
+    Packed documents, autocast, the loss in chunks where the vocabulary is large, clipping, our optimizer.
+
+    Raises:
+        UserError: `compiled`, and nothing can be compiled here.
     """
     device = batch["input_ids"].device
     model = ScratchGPTForCausalLM(config).to(device).train()
     model.set_attn_implementation(attn_implementation)
     optimizer = build_adamw(model, learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
-    if compiled:
-        model.compile()
+    chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size)
+    if chunk_tokens is not None:
+        use_chunked_loss(model, chunk_tokens)
+    if compiled and (reason := compile_layers(model)):
+        raise UserError(f"torch_compile: nothing can be compiled here: {reason}")
     num_tokens = (batch["labels"][:, 1:] != IGNORED).sum()
 
     def step() -> torch.Tensor:

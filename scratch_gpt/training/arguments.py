@@ -141,11 +141,15 @@ class PretrainArguments:
     )
     max_skipped_steps: int = field(
         default=8,
-        metadata={"help": "The run stops after so many steps in a row whose loss or gradients are not usable."},
+        metadata={
+            "help": "The run stops after so many steps in a row whose loss or gradients are not usable."
+        },
     )
     gradient_checkpointing: bool = field(
         default=False,
-        metadata={"help": "Compute the layers' activations again in the backward pass: less memory, a third slower."},
+        metadata={
+            "help": "Compute the layers' activations again in the backward pass: less memory, a third slower."
+        },
     )
     torch_compile: bool = field(
         default=False, metadata={"help": "Compile the layers, where there is a compiler; slow to start."}

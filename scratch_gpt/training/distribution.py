@@ -37,7 +37,9 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise UserError(f"{kind.value} is not supported: use train/accelerate/fsdp2.yaml to shard a model")
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
-        raise UserError("FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does")
+        raise UserError(
+            "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
+        )
 
 
 def data_share(accelerator: Accelerator) -> tuple[int, int]:

@@ -62,9 +62,7 @@ def use_chunked_loss(model: PreTrainedModel, chunk_tokens: int) -> None:
     plain_forward, head = model.forward, model.get_output_embeddings()
     plain_head = head.forward
 
-    def head_forward(
-        hidden_states: torch.Tensor, labels: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def head_forward(hidden_states: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         if labels is None:
             return plain_head(hidden_states)
         return chunked_cross_entropy(hidden_states, head.weight, labels, chunk_tokens)

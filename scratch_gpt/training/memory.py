@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ def memory_of_a_step(
         model.train()
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable()
+        chunk_tokens = chunk_tokens_for(settings.micro_batch * settings.sequence_length, config.vocab_size)
+        if chunk_tokens is not None:
+            use_chunked_loss(model, chunk_tokens)
         optimizer = build_optimizer(model)
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(lambda p: ledger.assign(p.grad, "gradients"))

@@ -50,9 +50,6 @@ class PlanArguments(PretrainArguments):
         default=None,
         metadata={"help": "Token budget. Default: that of max_steps, else the shards times the epochs."},
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "Keep a layer's input only and compute the rest again when needed."}
-    )
     device_memory: float | None = field(
         default=None, metadata={"help": "GiB of one device: the plan says which micro-batch fits."}
     )
@@ -101,7 +98,7 @@ def training_flops_per_token(config: ScratchGPTConfig, sequence_length: int) -> 
     """
     counts = count_parameters(config)
     weights = counts["attention"] + counts["mlp"] + config.vocab_size * config.hidden_size
-    width = config.num_attention_heads * config.head_dim
+    width = config.num_attention_heads * config.head_dim  # type: ignore[operator]  # filled by the configuration
     return {"matmuls": 6 * weights, "attention": 12 * config.num_hidden_layers * width * sequence_length}
 
 

@@ -171,9 +171,7 @@ class Pretraining:
             UserError: too many steps in a row were left out.
         """
         started = time.perf_counter()
-        factor = warmup_stable_decay(
-            self.step, self.max_steps, self.arguments.warmup_steps, self.decay_steps
-        )
+        factor = warmup_stable_decay(self.step, self.max_steps, self.arguments.warmup_steps, self.decay_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_learning_rates, strict=True):
             group["lr"] = peak * factor
         micro_batches = self.read_step()
@@ -284,7 +282,9 @@ class Pretraining:
         main = self.accelerator.is_main_process
         if main:
             parts = [f"{metrics['eval_bits_per_byte']:.3f} bits per byte on held-out text"]
-            parts += [f"{name} {metrics[f'eval_bits_per_byte_{name}']:.3f}" for name in self.validation.ranges]
+            parts += [
+                f"{name} {metrics[f'eval_bits_per_byte_{name}']:.3f}" for name in self.validation.ranges
+            ]
             console.print(f"step {self.step}: {', '.join(parts)}")
         write_samples(
             self.accelerator.unwrap_model(self.model),
@@ -313,7 +313,11 @@ class Pretraining:
             if self.accelerator.is_main_process:
                 write_run_yaml(arguments, folder)
         final = self.output_dir / f"checkpoint-{self.step}"
-        if arguments.push_to_hub and arguments.hub_strategy == "every_save" and self.accelerator.is_main_process:
+        if (
+            arguments.push_to_hub
+            and arguments.hub_strategy == "every_save"
+            and self.accelerator.is_main_process
+        ):
             try:
                 upload(final, arguments.hub_model_id, revision=f"step-{self.step}")  # type: ignore[arg-type]
             except UserError as error:  # a network that is gone for an hour must not end a run of a week

@@ -26,9 +26,7 @@ HARMLESS = frozenset(
 
 def settings_of(arguments: PretrainArguments, hardware: Hardware, num_processes: int) -> dict[str, Any]:
     """All that decides the bits of a run, except the shards and the tokenizer."""
-    settings = {
-        name: value for name, value in dataclasses.asdict(arguments).items() if name not in HARMLESS
-    }
+    settings = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in HARMLESS}
     return {**settings, **dataclasses.asdict(hardware), "num_processes": num_processes}
 
 

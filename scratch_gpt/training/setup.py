@@ -69,7 +69,9 @@ def build_model(
         )
     model = ScratchGPTForCausalLM(config)
     model.set_attn_implementation(arguments.attn_implementation)
-    chunk_tokens = chunk_tokens_for(arguments.per_device_train_batch_size * sequence_length, config.vocab_size)
+    chunk_tokens = chunk_tokens_for(
+        arguments.per_device_train_batch_size * sequence_length, config.vocab_size
+    )
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)
     if arguments.gradient_checkpointing:

@@ -9,6 +9,8 @@ from scratch_gpt.training.planning import GIB, Plan, PlanArguments, make_plan
 
 
 SIZES = ("small", "medium", "base", "1.2b")
+# Between these marks a Markdown file holds the table.
+BEGIN, END = "<!-- sizes: begin -->", "<!-- sizes: end -->"
 HEADER = (
     "size", "parameters", "layers", "hidden", "heads (key/value)", "MLP", "context", "vocabulary", "learning rate",
     "tokens a step", "tokens", "a parameter", "training FLOPs", "GiB",
@@ -16,12 +18,11 @@ HEADER = (
 
 
 def sizes_table() -> str:
-    """One row a size; the memory is that of one process with the config's micro-batch, bfloat16 and checkpointing."""
+    """One row a size; the memory is that of one process with the config's micro-batch in bfloat16."""
     rows = [HEADER, ("---",) + ("---:",) * (len(HEADER) - 1)]
     for size in SIZES:
         path = scripts_folder() / "train" / "configs" / size / "pretrain.yaml"
-        checkpointing = ["--gradient_checkpointing", "--mixed_precision", "bf16"]
-        arguments = parse(PlanArguments, ["--config", str(path), *checkpointing])
+        arguments = parse(PlanArguments, ["--config", str(path), "--mixed_precision", "bf16"])
         rows.append(_row(size, make_plan(arguments), arguments.learning_rate))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -32,9 +33,6 @@ def write_sizes(path: str | Path) -> None:
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     path.write_text(f"{before}{BEGIN}\n{sizes_table()}{END}{after}", encoding="utf-8")
-
-
-BEGIN, END = "<!-- sizes: begin -->", "<!-- sizes: end -->"
 
 
 def _row(size: str, plan: Plan, learning_rate: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.collator import IGNORED, PackedCollator
+from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.evaluation.runner import packed_costs
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM

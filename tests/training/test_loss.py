@@ -37,7 +37,9 @@ def test_chunks_give_the_plain_loss_and_gradients(chunk_tokens, bf16) -> None:
         found.append((value.detach(), hidden.grad, weight.grad))
     for plain_tensor, chunked in zip(*found, strict=True):
         # the chunks' gradients of the weight are rounded to bfloat16 one by one
-        torch.testing.assert_close(chunked, plain_tensor, rtol=2e-2 if bf16 else 1e-5, atol=0.05 if bf16 else 1e-5)
+        torch.testing.assert_close(
+            chunked, plain_tensor, rtol=2e-2 if bf16 else 1e-5, atol=0.05 if bf16 else 1e-5
+        )
 
 
 def test_only_one_chunk_of_logits_exists_at_a_time(monkeypatch) -> None:

@@ -2,14 +2,16 @@
 """The memory plan against the allocator's own record of a real step."""
 
 import functools
+import math
 from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.evaluation.speed import peak_memory
+from scratch_gpt.training import loss
 from scratch_gpt.training.memory import MemoryLedger, StepSettings, largest_micro_batch, memory_of_a_step
 from scratch_gpt.training.optimization import build_adamw
 
@@ -38,6 +40,9 @@ def two_real_steps(config: ScratchGPTConfig, settings: StepSettings, attn_implem
     model.set_attn_implementation(attn_implementation)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable()
+    chunk_tokens = loss.chunk_tokens_for(settings.micro_batch * settings.sequence_length, config.vocab_size)
+    if chunk_tokens is not None:
+        loss.use_chunked_loss(model, chunk_tokens)
     optimizer = adamw(model)
     half = settings.sequence_length // 2
     positions = torch.arange(half).repeat(settings.micro_batch, 2)
@@ -45,12 +50,23 @@ def two_real_steps(config: ScratchGPTConfig, settings: StepSettings, attn_implem
     for _ in range(2):
         for _ in range(settings.accumulation):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.mixed_precision == "bf16"):
-                loss = model(input_ids=tokens, labels=tokens, position_ids=positions, use_cache=False).loss
-            loss.backward()
-            del loss
+                batch = {"input_ids": tokens, "labels": tokens, "position_ids": positions}
+                cost = model(**batch, use_cache=False, num_items_in_batch=torch.tensor(tokens.numel())).loss
+            cost.backward()
+            del cost
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+
+
+def test_the_loss_in_chunks_is_planned_too(monkeypatch) -> None:
+    """Where the logits are large only a chunk of them counts, in the plan as in the real step."""
+    whole = memory_of_a_step(WIDE_VOCABULARY, StepSettings(8, 128), adamw, "eager")
+    monkeypatch.setattr(loss, "PLAIN_LOGITS_BYTES", 1)
+    monkeypatch.setattr(loss, "CHUNK_LOGITS_BYTES", 64 * 2048 * 4)
+    test_the_plan_is_what_the_allocator_records(WIDE_VOCABULARY, StepSettings(8, 128), "eager")
+    planned = memory_of_a_step(WIDE_VOCABULARY, StepSettings(8, 128), adamw, "eager")
+    assert sum(planned.values()) < sum(whole.values()) - 2 * 4 * 8 * 128 * 2048
 
 
 @pytest.mark.parametrize(
@@ -154,31 +170,30 @@ def test_a_real_step_of_the_large_model_fits_here(num_hidden_layers) -> None:
     With 16 layers it takes 12 GiB and minutes.
     """
     config = ScratchGPTConfig(**LARGE, num_hidden_layers=num_hidden_layers)
-    losses = []
+    initial_loss = torch.tensor(0.0)
 
     def step() -> None:
-        torch.set_default_dtype(torch.bfloat16)
-        try:
-            model = ScratchGPTForCausalLM(config).train()
-        finally:
-            torch.set_default_dtype(torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).train()
         model.activation_checkpointing_enable()
+        chunk_tokens = loss.chunk_tokens_for(4096, config.vocab_size)
+        assert chunk_tokens is not None
+        loss.use_chunked_loss(model, chunk_tokens)
         optimizer = adamw(model)
+        weight = model.model.layers[0].mlp.up_proj.weight
+        before = weight[0, :8].clone()
         tokens = torch.randint(0, config.vocab_size, (1, 4096), generator=torch.Generator().manual_seed(0))
-        before = model.model.layers[0].mlp.up_proj.weight[0, :8].clone()
-
-        def cost(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.cross_entropy(model.lm_head(hidden).float(), labels, reduction="sum")
-
-        hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[0, :-1]
-        chunks = zip(hidden.split(512), tokens[0, 1:].split(512), strict=True)
-        loss = sum(checkpoint(cost, *chunk, use_reentrant=False) for chunk in chunks) / 4095
-        loss.backward()
+        batch = {"input_ids": tokens, "labels": tokens, "position_ids": torch.arange(4096)[None]}
+        cost = model(**batch, use_cache=False, num_items_in_batch=torch.tensor(4095)).loss
+        cost.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(loss.item())
-        assert not torch.equal(before, model.model.layers[0].mlp.up_proj.weight[0, :8])
+        initial_loss.copy_(cost.detach())
+        assert not torch.equal(before, weight[0, :8])
 
+    planned = memory_of_a_step(
+        config, StepSettings(1, 4096, gradient_checkpointing=True, dtype=torch.bfloat16), adamw
+    )
     peak = peak_memory(step, torch.device("cpu"))
-    assert losses[0] == pytest.approx(torch.tensor(65536.0).log().item(), rel=0.1)  # an untrained guess
-    assert peak < 14 * 2**30
+    assert initial_loss.item() == pytest.approx(math.log(65536), rel=0.1)  # an untrained guess
+    assert peak == pytest.approx(sum(planned.values()), rel=0.15)
+    assert peak < 20 * 2**30

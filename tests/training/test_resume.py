@@ -25,7 +25,10 @@ def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -
         (settings(learning_rate=1e-2), r"learning_rate was 0.003, is 0.01\)"),
         (settings(num_processes=2), r"num_processes was 1, is 2\)"),
         (settings(hardware=Hardware(1, "bf16")), r"num_threads was 2, is 1\)"),
-        (settings(gradient_accumulation_steps=2, seed=1), "gradient_accumulation_steps was 1, is 2; seed was 0, is 1"),
+        (
+            settings(gradient_accumulation_steps=2, seed=1),
+            "gradient_accumulation_steps was 1, is 2; seed was 0, is 1",
+        ),
     ],
 )
 def test_differences_are_listed_and_refused(now, message, capsys) -> None:

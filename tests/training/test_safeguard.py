@@ -19,7 +19,9 @@ def after_quiet_steps(patience: int = 3) -> Safeguard:
     return guard
 
 
-@pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (3.0, math.nan), (3.0, math.inf)])
+@pytest.mark.parametrize(
+    ("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (3.0, math.nan), (3.0, math.inf)]
+)
 def test_what_is_not_finite_is_left_out_from_the_first_step(loss, norm) -> None:
     """It is counted, and does not enter the window."""
     guard = Safeguard(patience=2)
