@@ -42,13 +42,17 @@ class MemoryLedger(TorchDispatchMode):
 
     A tensor belongs to the `component` that was set when it was made, or to what `assign` says later. Works on fake
     tensors and on real ones. What a kernel takes and gives back inside is not seen.
+
+    Args:
+        shares: component -> the share of it that counts, for what is divided among processes; 1 if not named.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shares: dict[str, float] | None = None) -> None:
         super().__init__()
+        self.shares = shares or {}
         self.component = "weights"
         self.live: Counter[str] = Counter()
-        self.peak = 0
+        self.total = self.peak = 0.0
         self.at_peak: dict[str, int] = {}
         self._owners: dict[int, str] = {}
 
@@ -72,27 +76,30 @@ class MemoryLedger(TorchDispatchMode):
     def assign(self, tensor: torch.Tensor, component: str) -> None:
         """Count the tensor's memory as part of `component` from now on."""
         storage = tensor.untyped_storage()
-        self.live[self._owners[storage._cdata]] -= storage.nbytes()
-        self.live[component] += storage.nbytes()
+        self._count(self._owners[storage._cdata], -storage.nbytes())
+        self._count(component, storage.nbytes())
         self._owners[storage._cdata] = component
 
     def restart_peak(self) -> None:
         """Forget the peak so far."""
-        self.peak = 0
+        self.peak = 0.0
 
     def _enter(self, storage: torch.UntypedStorage, component: str) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key in self._owners:
             return
         self._owners[key] = component
-        self.live[component] += size
+        self._count(component, size)
         weakref.finalize(storage, self._leave, key, size)
-        total = sum(self.live.values())
-        if total > self.peak:
-            self.peak, self.at_peak = total, dict(self.live)
+        if self.total > self.peak:
+            self.peak, self.at_peak = self.total, dict(self.live)
 
     def _leave(self, key: int, size: int) -> None:
-        self.live[self._owners.pop(key)] -= size
+        self._count(self._owners.pop(key), -size)
+
+    def _count(self, component: str, size: int) -> None:
+        self.live[component] += size
+        self.total += size * self.shares.get(component, 1.0)
 
 
 OptimizerBuilder = Callable[[nn.Module], torch.optim.Optimizer]
@@ -107,10 +114,14 @@ def memory_of_a_step(
     """Bytes that one process holds at the peak of a step from the second on, by component.
 
     Flash and flex attention count as sdpa, which keeps no (T, T) scores either. Sharding over processes (FSDP2) is
-    computed on top: weights, gradients and optimizer state divide; two gathered layers (the running and the next
-    one) and the matrices outside the layers are whole.
+    computed: weights, gradients and optimizer state count with their share; two gathered layers (the running and the
+    next one) and the matrices outside the layers are whole.
     """
-    ledger = MemoryLedger()
+    shares: dict[str, float] = {}
+    if settings.sharded:
+        divided = ("weights", "gradients", "optimizer state", "optimizer work")
+        shares = {"weights in low precision": 0.0, **dict.fromkeys(divided, 1 / settings.num_processes)}
+    ledger = MemoryLedger(shares)
     with FakeTensorMode(), ledger:
         attention = "eager" if attn_implementation == "eager" else "sdpa"
         model = AutoModelForCausalLM.from_config(config, dtype=settings.dtype, attn_implementation=attention)
@@ -138,9 +149,8 @@ def memory_of_a_step(
             name: torch.zeros(shape, dtype=torch.long) for name in ("input_ids", "labels", "position_ids")
         }
         ledger.restart_peak()
-        for _ in range(
-            min(settings.accumulation, 2)
-        ):  # the gradients of the first are there during the second
+        # From the second micro-batch on, the gradients of those before are there too.
+        for _ in range(min(settings.accumulation, 2)):
             ledger.component = "activations"
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.mixed_precision != "no"):
                 loss = model(**batch, use_cache=False, num_items_in_batch=torch.ones(())).loss
@@ -150,19 +160,17 @@ def memory_of_a_step(
         ledger.component = "optimizer work"
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        components = {name: size for name, size in ledger.at_peak.items() if size > 0}
+        components = {name: round(size * shares.get(name, 1.0)) for name, size in ledger.at_peak.items()}
         layer = sum(p.numel() for p in model.base_model.layers[0].parameters())
         outside = sum(p.numel() for p in model.parameters()) - layer * config.num_hidden_layers
     if settings.num_processes > 1 and not settings.sharded:
         # DistributedDataParallel keeps the gradients a second time, in buckets that it sends.
         components["buckets of gradients"] = ledger.live["weights"]
     if settings.sharded:
-        for name in ("weights", "gradients", "optimizer state"):
-            components[name] = components.get(name, 0) // settings.num_processes
-        components.pop("weights in low precision", None)
         width = 4 if settings.mixed_precision == "no" else 2
-        components["gathered weights and gradients"] = (2 * layer + layer + outside) * width
-    return components
+        # Two layers' weights, one layer's gradients before they are reduced, and what is outside the layers.
+        components["gathered weights and gradients"] = (3 * layer + outside) * width
+    return {name: size for name, size in components.items() if size > 0}
 
 
 def largest_micro_batch(
