@@ -76,6 +76,34 @@ for _panel, _commands in (("The road, in order", STAGES), ("Benchmarks", BENCHMA
         )(_launching_command(_script))
 
 
+@app.command(
+    rich_help_panel="Before training",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def plan(context: typer.Context) -> None:
+    """What a pretraining run will need: parameters, memory, time, cost; the arguments of pretrain and a few more."""
+    from scratch_gpt.training.arguments import run_stage
+    from scratch_gpt.training.planning import PlanArguments, make_plan, print_plan
+
+    run_stage(lambda arguments: print_plan(make_plan(arguments), arguments), PlanArguments, context.args)
+
+
+@app.command(rich_help_panel="Before training")
+def sizes(
+    output: Annotated[
+        str | None, typer.Option("--output", help="A Markdown file with the marks of such a table, to renew.")
+    ] = None,
+) -> None:
+    """The shipped sizes, as a Markdown table."""
+    from scratch_gpt.training.sizes import sizes_table, write_sizes
+
+    if output is None:
+        print(sizes_table())
+    else:
+        write_sizes(output)
+
+
 @app.command(rich_help_panel="Use a model")
 def chat(
     model: Annotated[str, typer.Argument(help="Folder of a chat model.")],

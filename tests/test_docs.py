@@ -16,7 +16,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.training import arguments, posttraining
+from scratch_gpt.training import arguments, planning, posttraining
 
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +36,7 @@ EVALUATIONS = {
     "baselines": "BaselineArguments",
     "shards_speed": "ShardsSpeedArguments",
     "publish": "PublishArguments",
+    "speed": "SpeedArguments",
 }
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
@@ -81,6 +82,8 @@ def options_of(command: str) -> set[str]:
     script = {**cli.STAGES, **cli.BENCHMARKS}.get(command)
     if script is not None:
         return fields_of(script[0].removesuffix(".py")) | {"accelerate_config"}
+    if command == "plan":
+        return {field.name for field in dataclasses.fields(planning.PlanArguments)} | {"config"}
     parameters = typer.main.get_command(cli.app).commands[command].params
     return {option.removeprefix("--") for parameter in parameters for option in parameter.opts}
 

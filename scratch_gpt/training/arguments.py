@@ -283,11 +283,11 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     return arguments
 
 
-def run_stage(main: Callable[[Any], None], arguments_class: type) -> None:
-    """Parse the command line and run one stage; a user's mistake becomes one line and exit status 2."""
+def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str] | None = None) -> None:
+    """Parse `args` (default: the command line) and run one stage; a user's mistake becomes one line and exit status 2."""
     disable_progress_bar()  # of transformers: one bar a stage, and that is ours
     try:
-        main(parse(arguments_class))
+        main(parse(arguments_class, args))
     except (UserError, StrictDataclassError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
