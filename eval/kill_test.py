@@ -1,48 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill a pretraining run with SIGKILL at random moments, resume it each time, and compare it with one left alone.
 
-    python eval/kill_test.py --config train/configs/demo/pretrain.yaml --max_steps 200 --save_steps 20 --kills 20
-    python eval/kill_test.py --config ... --num_processes 2 --output_dir runs/kill_test
+    python eval/kill_test.py --pretrain_config train/configs/demo/pretrain.yaml --kills 20
+    python eval/kill_test.py --pretrain_config train/configs/demo/pretrain.yaml --kills 20 --num_processes 2
 
-What it does not know itself goes to `train/pretrain.py`. Exit status 0: after all kills, every number of log.jsonl
-(clocks aside), the hash of the tokens trained on, and the weights have the bits of the undisturbed run.
+Exit status 0: after all kills, every number of log.jsonl (clocks aside), the hash of the tokens trained on, and the
+weights have the bits of the undisturbed run.
 """
 
-import argparse
 import contextlib
 import random
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from scratch_gpt.launching import scripts_folder
+from scratch_gpt.training.arguments import run_stage
 from scratch_gpt.training.telemetry import RunLog
 
 
 CLOCKS = ("elapsed_seconds", "tokens_per_second")
 
 
-def command(num_processes: int, output_dir: Path, rest: list[str]) -> list[str]:
-    """The pretraining stage in one process, or in several by torchrun, with a log row a step unless told otherwise."""
-    script = str(scripts_folder() / "train" / "pretrain.py")
+@dataclass
+class KillTestArguments:
+    """Settings of `eval/kill_test.py`."""
+
+    pretrain_config: str = field(
+        metadata={"help": "YAML of the pretraining stage; its shards must be there."}
+    )
+    kills: int = field(default=20, metadata={"help": "How often to kill, over as many runs as that takes."})
+    num_processes: int = field(default=1, metadata={"help": "More than 1: started with torchrun."})
+    max_steps: int = field(default=200, metadata={"help": "Steps of the run."})
+    save_steps: int = field(default=20, metadata={"help": "Steps between its checkpoints."})
+    output_dir: str = field(default="runs/kill_test", metadata={"help": "Emptied first; holds every run."})
+    seed: int = field(default=0, metadata={"help": "Seed of the moments."})
+
+
+def command(arguments: KillTestArguments, output_dir: Path) -> list[str]:
+    """The pretraining stage in one process, or in several by torchrun, with a log row a step."""
     # the port is chosen by the system: the one of a killed launcher may still be taken
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        str(num_processes),
-        "--rdzv_backend",
-        "c10d",
-    ]
-    torchrun += ["--rdzv_endpoint", "localhost:0"]
-    launcher = torchrun if num_processes > 1 else []
-    settings = ["--logging_steps", "1", *rest, "--resume_from_checkpoint", "latest"]
-    return [sys.executable, *launcher, script, *settings, "--output_dir", str(output_dir)]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(arguments.num_processes)]
+    torchrun += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+    launcher = torchrun if arguments.num_processes > 1 else []
+    script = [str(scripts_folder() / "train" / "pretrain.py"), "--config", arguments.pretrain_config]
+    settings = {
+        "max_steps": arguments.max_steps,
+        "save_steps": arguments.save_steps,
+        "logging_steps": 1,
+        "resume_from_checkpoint": "latest",
+        "output_dir": output_dir,
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return [sys.executable, *launcher, *script, *options]
 
 
 def run(arguments: list[str], seconds: float | None = None) -> bool:
@@ -76,37 +92,28 @@ def outcome(output_dir: Path) -> tuple[list[dict[str, Any]], bytes]:
     return rows, (output_dir / "model.safetensors").read_bytes()
 
 
-def main() -> None:
+def main(arguments: KillTestArguments) -> None:
     """One undisturbed run, then runs that are killed until the kills are used up, each compared when it is complete."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--num_processes", type=int, default=1)
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/kill_test"))
-    parser.add_argument("--random_seed", type=int, default=0, help="of the moments")
-    arguments, rest = parser.parse_known_args()
-    moments = random.Random(arguments.random_seed)
-    shutil.rmtree(arguments.output_dir, ignore_errors=True)
+    output_dir = Path(arguments.output_dir)
+    moments = random.Random(arguments.seed)
+    shutil.rmtree(output_dir, ignore_errors=True)
 
     started = time.monotonic()
-    run(command(arguments.num_processes, arguments.output_dir / "straight", rest))
+    run(command(arguments, output_dir / "straight"))
     whole_run = time.monotonic() - started
-    rows, weights = outcome(arguments.output_dir / "straight")
+    rows, weights = outcome(output_dir / "straight")
     print(f"undisturbed: {whole_run:.0f} s, {len(rows)} rows, last {rows[-1]}")
 
     kills = rounds = differences = 0
     while kills < arguments.kills:
         rounds += 1
-        folder = arguments.output_dir / f"killed-{rounds}"
-        while kills < arguments.kills and not run(
-            command(arguments.num_processes, folder, rest), moments.uniform(0, whole_run)
-        ):
+        folder = output_dir / f"killed-{rounds}"
+        while kills < arguments.kills and not run(command(arguments, folder), moments.uniform(0, whole_run)):
             kills += 1
             logged = [row["step"] for row in RunLog(folder / "log.jsonl").rows()]
             print(f"kill {kills}: round {rounds}, after step {logged[-1] if logged else 0}")
         if not (folder / "run.yaml").is_file():
-            run(command(arguments.num_processes, folder, rest))
+            run(command(arguments, folder))
         killed_rows, killed_weights = outcome(folder)
         different = [step for step, other in zip(rows, killed_rows) if step != other]
         differences += len(different) + abs(len(rows) - len(killed_rows)) + (weights != killed_weights)
@@ -120,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main, KillTestArguments)

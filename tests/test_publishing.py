@@ -150,8 +150,12 @@ def test_upload_leaves_the_runs_own_files_at_home(chat: Path, monkeypatch) -> No
         (chat / name).parent.mkdir(parents=True, exist_ok=True)
         (chat / name).write_text("x")
     uploaded: list[str] = []
+    branches: list[str] = []
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, ignore_patterns: list[str]) -> str:
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, ignore_patterns: list[str], revision: str | None
+    ) -> str:
+        assert revision in (None, *branches)
         files = [
             path.relative_to(folder_path).as_posix() for path in folder_path.rglob("*") if path.is_file()
         ]
@@ -160,6 +164,12 @@ def test_upload_leaves_the_runs_own_files_at_home(chat: Path, monkeypatch) -> No
 
     monkeypatch.setattr(HfApi, "create_repo", lambda self, repository, **settings: None)
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    monkeypatch.setattr(
+        HfApi, "create_branch", lambda self, repository, *, branch, exist_ok: branches.append(branch)
+    )
+    assert publishing.upload(chat, "user/name", revision="step-5") == "hub/user/name"
+    assert branches == ["step-5"]
+    uploaded.clear()
     assert publishing.upload(chat, "user/name") == "hub/user/name"
     assert {"README.md", "config.json", "model.safetensors", "run.yaml", "results/qa.json"} <= set(uploaded)
     assert {"modeling_scratch_gpt.py", "configuration_scratch_gpt.py"} <= set(uploaded)

@@ -2,9 +2,10 @@
 """Steps that would harm the weights are left out: losses and gradients that are not finite, or far outliers."""
 
 import math
-import statistics
 from collections import deque
 from typing import Any
+
+import numpy as np
 
 
 class Safeguard:
@@ -46,7 +47,7 @@ class Safeguard:
             return f"{name} {value}"
         found = None
         if len(window) == self.WINDOW:
-            limit = statistics.fmean(window) + self.SIGMAS * statistics.stdev(window)
+            limit = np.mean(window) + self.SIGMAS * np.std(window)
             if value > limit:
                 found = f"{name} {value:.4g}, over {limit:.4g}"
         window.append(value)
