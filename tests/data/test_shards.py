@@ -428,9 +428,9 @@ def test_what_is_read_ahead_does_not_count(arguments, tmp_path, monkeypatch):
             work(batch)
             yield batch
 
-    for tokens in range(14_000, 30_000, 2000):
+    for tokens in range(10_000, 17_000, 700):
         write_shards(arguments(f"ahead{tokens}", max_tokens=tokens))
     monkeypatch.setattr(shards, "work_ahead", one_by_one)
-    for tokens in range(14_000, 30_000, 2000):
+    for tokens in range(10_000, 17_000, 700):
         write_shards(arguments(f"plain{tokens}", max_tokens=tokens))
         assert contents(tmp_path / f"plain{tokens}") == contents(tmp_path / f"ahead{tokens}")
