@@ -418,3 +418,19 @@ def test_merged_slices_are_the_bytes_of_one_run(arguments, tmp_path, max_tokens,
         assert line.startswith(f"slice {index} of {num_slices}: ")
     write_shards(arguments("out", **settings))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_what_is_read_ahead_does_not_count(arguments, tmp_path, monkeypatch):
+    """Manifests are the same whether the next batch was read before the budget was reached, or not."""
+
+    def one_by_one(batches, work):
+        for batch in batches:
+            work(batch)
+            yield batch
+
+    for tokens in range(10_000, 17_000, 700):
+        write_shards(arguments(f"ahead{tokens}", max_tokens=tokens))
+    monkeypatch.setattr(shards, "work_ahead", one_by_one)
+    for tokens in range(10_000, 17_000, 700):
+        write_shards(arguments(f"plain{tokens}", max_tokens=tokens))
+        assert contents(tmp_path / f"plain{tokens}") == contents(tmp_path / f"ahead{tokens}")
