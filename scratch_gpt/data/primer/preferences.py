@@ -39,9 +39,11 @@ PAIR_COUNTS = {
         "advice": 30,
     },
 }
+# More to learn from: a question comes with another worse answer each time.
+PAIRS_PER_PROMPT = {"train": 2, "dev": 1, "test": 1}
 # The hardest kind gets most of the training pairs; what is held out has all four equally.
 KINDS = ("right_wrong", "clear_rambling", "kind_rude", "finished_unfinished")
-KIND_WEIGHTS = {"train": (0.55, 0.15, 0.15, 0.15), "dev": (0.25,) * 4, "test": (0.25,) * 4}
+KIND_WEIGHTS = {"train": (0.64, 0.12, 0.12, 0.12), "dev": (0.25,) * 4, "test": (0.25,) * 4}
 # Shares among the wrong answers: a right sentence that answers another prompt; else a plausible wrong answer.
 ANSWERS_ANOTHER_PROMPT = 0.4
 # Share of answers about facts, good or wrong, that need not be in the model answer's words.
@@ -100,7 +102,7 @@ def preferences(split: str, seed: int = 0) -> list[dict[str, Any]]:
     rng = generator(seed, "preferences", split)
     items = draw_items(PAIR_COUNTS[split], rng, split)
     rows = []
-    for item in items:
+    for item in items * PAIRS_PER_PROMPT[split]:
         (kind,) = rng.choices(KINDS, KIND_WEIGHTS[split])
         chosen = _good_answer(rng, item.example)
         if kind == "right_wrong":
