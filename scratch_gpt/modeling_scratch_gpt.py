@@ -39,7 +39,8 @@ from .configuration_scratch_gpt import ScratchGPTConfig
 class ScratchGPTRMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension (Zhang and Sennrich 2019, hf.co/papers/1910.07467).
 
-    Computed in float32: in bfloat16 the mean of squares loses too many digits.
+    Computed in float32: in bfloat16 the mean of squares loses too many digits. The result has the dtype that came in,
+    also under autocast, where the weight is float32.
     """
 
     def __init__(self, hidden_size: int, eps: float) -> None:
@@ -52,7 +53,7 @@ class ScratchGPTRMSNorm(nn.Module):
         hidden_states = hidden_states.to(torch.float32)
         mean_square = hidden_states.pow(2).mean(-1, keepdim=True)
         hidden_states = hidden_states * torch.rsqrt(mean_square + self.eps)
-        return self.weight * hidden_states.to(dtype)
+        return self.weight.to(dtype) * hidden_states.to(dtype)
 
 
 class ScratchGPTLayerNorm(nn.Module):
@@ -72,7 +73,7 @@ class ScratchGPTLayerNorm(nn.Module):
         hidden_states = hidden_states.to(torch.float32)
         variance, mean = torch.var_mean(hidden_states, dim=-1, correction=0, keepdim=True)
         hidden_states = (hidden_states - mean) * torch.rsqrt(variance + self.eps)
-        return self.weight * hidden_states.to(dtype) + self.bias
+        return self.weight.to(dtype) * hidden_states.to(dtype) + self.bias.to(dtype)
 
 
 def build_norm(config: ScratchGPTConfig) -> nn.Module:
@@ -131,7 +132,8 @@ def apply_rotary_pos_emb(
     query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn each pair of query (B, H, T, E) and key (B, K, T, E) by its position's angle; cos, sin are (B, T, E)."""
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    # the query's dtype: under autocast it is bfloat16, and the angles come in float32
+    cos, sin = cos.unsqueeze(1).to(query.dtype), sin.unsqueeze(1).to(query.dtype)
     return query * cos + rotate_half(query) * sin, key * cos + rotate_half(key) * sin
 
 
