@@ -159,8 +159,8 @@ def _training_text(base: Path) -> tuple[list[dict[str, str]], str]:
         return [], ""
     manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     rows = [
-        {"name": source["name"]}
-        | {key: _number(value) for key, value in source.items() if key not in ("name", "path")}
+        {"name": source["name"], "left_out": _number(sum(source["left_out"].values()))}
+        | {key: _number(value) for key, value in source.items() if key not in ("name", "path", "left_out")}
         for source in manifest["sources"]
     ]
     size = (
