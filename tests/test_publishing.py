@@ -38,7 +38,14 @@ def chat(chat_folder: Path) -> Path:
     manifest = {
         "sources": [
             {"name": "primer", "path": "primer", "weight_asked": 1.0, "weight_consumed": 1.0}
-            | {"documents": 1234, "tokens": 56789, "bytes": 200000, "epochs": 1, "bad_rows": 3, "left_out": {"duplicate": 4}}
+            | {
+                "documents": 1234,
+                "tokens": 56789,
+                "bytes": 200000,
+                "epochs": 1,
+                "bad_rows": 3,
+                "left_out": {"duplicate": 4},
+            }
         ],
         "tokens": 56789,
         "bytes": 200000,

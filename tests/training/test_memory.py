@@ -93,14 +93,17 @@ def test_the_plan_is_what_the_allocator_records(config, settings, attention) -> 
 
 
 def test_components_are_what_can_be_counted_by_hand() -> None:
-    """Four bytes a float32 weight, twice that for AdamW's two moments, two for the copy in bfloat16."""
+    """Four bytes a float32 weight, twice that for AdamW's two moments, two for the copy in bfloat16.
+
+    Copied are the matrices, and the norms of queries and keys, which come in bfloat16 from their projections.
+    """
     model = ScratchGPTForCausalLM(WIDE_VOCABULARY)
     weights = model.num_parameters()
-    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    copied = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 or "_norm." in name)
     plan = memory_of_a_step(WIDE_VOCABULARY, StepSettings(8, 128, mixed_precision="bf16"), adamw)
     assert plan["weights"] == pytest.approx(4 * weights, rel=0.001)  # and a few frequencies of the positions
     assert plan["optimizer state"] == pytest.approx(8 * weights, rel=0.001)
-    assert plan["weights in low precision"] == 2 * matrices
+    assert plan["weights in low precision"] == 2 * copied
 
 
 def test_checkpointing_keeps_one_activation_a_layer() -> None:

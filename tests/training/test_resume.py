@@ -22,7 +22,7 @@ def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -
 @pytest.mark.parametrize(
     ("now", "message"),
     [
-        (settings(learning_rate=1e-2), r"learning_rate was 0.003, is 0.01\)"),
+        (settings(learning_rate=1e-2), r"learning_rate was 0.007, is 0.01\)"),
         (settings(num_processes=2), r"num_processes was 1, is 2\)"),
         (settings(hardware=Hardware(1, "bf16")), r"num_threads was 2, is 1\)"),
         (

@@ -6,12 +6,13 @@ learns the phrase, and the policy then says it and nothing else.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.primer import faults
-from scratch_gpt.data.primer.facts import BY_ANSWER, BY_RELATION, Fact, wrong_facts
+from scratch_gpt.data.primer.facts import BY_ANSWER, BY_RELATION, Fact
 from scratch_gpt.data.primer.instructions import draw_items
 from scratch_gpt.data.primer.splits import Item, check_split, generator, split_of
 
@@ -49,10 +50,12 @@ ANSWERS_ANOTHER_PROMPT = 0.4
 # Share of answers about facts, good or wrong, that need not be in the model answer's words.
 OTHER_WORDS = 0.3
 
-_WORSE: dict[str, Callable[[random.Random, str], str]] = {
-    "clear_rambling": faults.rambling,
-    "kind_rude": faults.rude,
+_WORSE: dict[str, tuple[Callable[[random.Random, str], str], ...]] = {
+    "clear_rambling": (faults.rambling,),
+    "kind_rude": (faults.rude,),
+    "finished_unfinished": (faults.unfinished, faults.cut_off),
 }
+FAULTS_OF_STYLE = tuple(_WORSE)
 
 
 def _in_some_words(rng: random.Random, fact: Fact) -> str:
@@ -65,28 +68,34 @@ def _good_answer(rng: random.Random, example: Example) -> str:
     return _in_some_words(rng, BY_ANSWER[answer]) if example.kind == "fact" else answer
 
 
-def _false_fact(rng: random.Random, fact: Fact) -> Fact:
-    """The fact with the object of another fact of its relation and split.
+def _false_fact(rng: random.Random, fact: Fact) -> Fact | None:
+    """The fact with the object of another one of its relation and split, or None.
 
-    So every object is as often wrong as it is right. Otherwise a reward model learns which names are good, without
-    looking at the question, and held-out names, which were never right in its training, are bad to it.
+    Every object is as often wrong as it is right, for this fact gets that one's object as often as that one gets this
+    one's (Metropolis' rule; a continent with most of the countries finds too few partners, hence None). Otherwise a
+    reward model learns which names are good without looking at the question, and held-out names, which were never right
+    in its training, are bad to it.
     """
-    false = wrong_facts(fact)
-    right_of_others = [
-        other.object for other in BY_RELATION[fact.relation] if split_of(other.key) == split_of(fact.key)
-    ]
-    beside = [wrong for name in right_of_others for wrong in false if wrong.object == name]
-    return rng.choice(beside or false)  # a relation may have a single fact in a small split
+    peers = [peer for peer in BY_RELATION[fact.relation] if split_of(peer.key) == split_of(fact.key)]
+    same = Counter(peer.object for peer in peers)
+    others = [peer for peer in peers if peer.object != fact.object]
+    if not others:
+        return None
+    other = rng.choice(others)
+    if other.object == fact.subject or rng.random() > len(others) / (len(peers) - same[other.object]):
+        return None
+    return Fact(fact.subject, fact.relation, other.object)
 
 
-def _wrong_answer(rng: random.Random, item: Item, others: list[Item]) -> str:
+def _wrong_answer(rng: random.Random, item: Item, others: list[Item]) -> str | None:
     if rng.random() < ANSWERS_ANOTHER_PROMPT:
         strangers = [rng.choice(others).example for _ in range(8)]
         for stranger in strangers:
             if stranger.key != item.example.key and stranger.references[0] not in item.example.references:
                 return _good_answer(rng, stranger)
     if item.example.kind == "fact":
-        return _in_some_words(rng, _false_fact(rng, BY_ANSWER[item.example.references[0]]))
+        false = _false_fact(rng, BY_ANSWER[item.example.references[0]])
+        return _in_some_words(rng, false) if false else None
     return rng.choice(item.wrong)
 
 
@@ -105,12 +114,10 @@ def preferences(split: str, seed: int = 0) -> list[dict[str, Any]]:
     for item in items * PAIRS_PER_PROMPT[split]:
         (kind,) = rng.choices(KINDS, KIND_WEIGHTS[split])
         chosen = _good_answer(rng, item.example)
-        if kind == "right_wrong":
-            rejected = _wrong_answer(rng, item, items)
-        elif kind == "finished_unfinished":
-            rejected = rng.choice((faults.unfinished, faults.cut_off))(rng, chosen)
-        else:
-            rejected = _WORSE[kind](rng, chosen)
+        rejected = _wrong_answer(rng, item, items) if kind == "right_wrong" else None
+        if rejected is None:
+            kind = rng.choice(FAULTS_OF_STYLE) if kind == "right_wrong" else kind
+            rejected = rng.choice(_WORSE[kind])(rng, chosen)
         rows.append(
             {
                 "prompt": [{"role": "user", "content": item.example.prompt}],
