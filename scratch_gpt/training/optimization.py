@@ -26,16 +26,16 @@ class MuonAndAdamW(torch.optim.Optimizer):
         self.defaults: dict[str, Any] = {}
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """Those of both."""
         return [group for part in self.parts.values() for group in part.param_groups]
 
     @property
-    def state(self) -> dict[torch.Tensor, Any]:  # type: ignore[override]
+    def state(self) -> dict[torch.Tensor, Any]:
         """What both remember of each weight."""
         return {weight: state for part in self.parts.values() for weight, state in part.state.items()}
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Move all weights."""
         for part in self.parts.values():
             part.step()
