@@ -22,6 +22,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """Two optimizers with the face of one, so that the loop, the gradient scaler and the checkpoint see one."""
 
     def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+        # The base class's constructor would make groups of its own; those of the parts are the only ones.
         self.parts = {"muon": muon, "adamw": adamw}
         self.defaults: dict[str, Any] = {}
 

@@ -42,7 +42,7 @@ PAIR_COUNTS = {
 }
 # More to learn from: a question comes with another worse answer each time.
 PAIRS_PER_PROMPT = {"train": 2, "dev": 1, "test": 1}
-# The hardest kind gets most of the training pairs; what is held out has all four equally.
+# The hardest kind gets most of the training pairs; what is held out has all four about equally.
 KINDS = ("right_wrong", "clear_rambling", "kind_rude", "finished_unfinished")
 KIND_WEIGHTS = {"train": (0.64, 0.12, 0.12, 0.12), "dev": (0.25,) * 4, "test": (0.25,) * 4}
 # Shares among the wrong answers: a right sentence that answers another prompt; else a plausible wrong answer.
@@ -71,7 +71,7 @@ def _good_answer(rng: random.Random, example: Example) -> str:
 def _false_fact(rng: random.Random, fact: Fact) -> Fact | None:
     """The fact with the object of another one of its relation and split, or None.
 
-    Every object is as often wrong as it is right, for this fact gets that one's object as often as that one gets this
+    Among such pairs every object is as often wrong as it is right on average, for this fact gets that one's object as often as that one gets this
     one's (Metropolis' rule; a continent with most of the countries finds too few partners, hence None). Otherwise a
     reward model learns which names are good without looking at the question, and held-out names, which were never right
     in its training, are bad to it.
