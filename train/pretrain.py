@@ -25,7 +25,7 @@ from scratch_gpt.training.checkpoints import (
     save_model_folder,
     write_progress,
 )
-from scratch_gpt.training.distribution import refuse_lost_processes
+from scratch_gpt.training.distribution import check_launch
 from scratch_gpt.training.interruption import Interruption
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment
@@ -38,7 +38,7 @@ from scratch_gpt.training.telemetry import check_trackers, console, progress_bar
 
 def main(arguments: PretrainArguments) -> None:
     """Data, model, setting, optimizer, (resume,) loop, save."""
-    refuse_lost_processes()
+    check_launch()
     check_trackers(arguments.report_to)
     use_cpu = not torch.cuda.is_available()
     state = PartialState(cpu=use_cpu)
