@@ -21,13 +21,13 @@ def report_repeats(rows: Sequence[Row]) -> list[str]:
         same, against, finding = _keys(row)
         seen = first.setdefault((row["source"], same), row)
         if seen is not row:
-            findings.setdefault((row["source"], "stand twice"), []).append((row["place"], seen["place"]))
+            findings.setdefault((row["source"], "duplicate rows"), []).append((row["place"], seen["place"]))
             continue
         other = first.setdefault((row["source"], against), row)
         if other is not row:
             findings.setdefault((row["source"], finding), []).append((row["place"], other["place"]))
     return [
-        f"{source}: {len(places):,} row{'s' * (len(places) > 1)} that {finding}, such as {places[0][0]} and {places[0][1]}"
+        f"{source}: {finding}: {len(places):,}, such as {places[0][0]} and {places[0][1]}"
         for (source, finding), places in findings.items()
     ]
 
@@ -38,7 +38,7 @@ def _keys(row: Row) -> tuple[str, str, str]:
         return (
             json.dumps(row["messages"]),
             json.dumps(row["messages"][:-1]),
-            "answer the same question otherwise",
+            "same question, another answer",
         )
     sides = [json.dumps([row["prompt"], row[side]]) for side in ("chosen", "rejected")]
-    return " > ".join(sides), " = ".join(sorted(sides)), "prefer what another one rejects"
+    return " > ".join(sides), " = ".join(sorted(sides)), "prefers what another pair rejects"

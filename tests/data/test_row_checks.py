@@ -26,8 +26,8 @@ def test_repeated_and_contradictory_conversations():
         conversation(5, "Q", "A"),
     ]
     assert report_repeats(rows) == [
-        "s: 2 rows that stand twice, such as f:3 and f:1",
-        "s: 1 row that answer the same question otherwise, such as f:4 and f:1",
+        "s: duplicate rows: 2, such as f:3 and f:1",
+        "s: same question, another answer: 1, such as f:4 and f:1",
     ]
 
 
@@ -41,6 +41,6 @@ def test_repeated_and_contradictory_pairs():
     """A pair with its sides swapped contradicts; another rejected answer does not."""
     rows = [pair(1, "Q", "a", "b"), pair(2, "Q", "b", "a"), pair(3, "Q", "a", "c"), pair(4, "Q", "a", "b")]
     assert report_repeats(rows) == [
-        "s: 1 row that prefer what another one rejects, such as f:2 and f:1",
-        "s: 1 row that stand twice, such as f:4 and f:1",
+        "s: prefers what another pair rejects: 1, such as f:2 and f:1",
+        "s: duplicate rows: 1, such as f:4 and f:1",
     ]

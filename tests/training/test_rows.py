@@ -100,7 +100,7 @@ def test_repeated_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = Path(source["path"])
     path.write_text(path.read_text() * 2)
     read_splits(instruction_rows, arguments([source]))
-    assert "sums: 200 rows that stand twice, such as" in capsys.readouterr().out
+    assert "sums: duplicate rows: 200, such as" in capsys.readouterr().out
 
 
 def test_prompts_leave_room_for_the_answer(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
