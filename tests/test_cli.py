@@ -46,6 +46,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "pretrain",
         "sft",
         "reward",
+        "dpo",
         "rlhf",
         "qa",
         "translation",
