@@ -517,6 +517,19 @@ def test_one_graph_without_a_break(some_ids) -> None:
         torch.testing.assert_close(loss, model(source, labels=labels).loss)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_initial_weights_have_the_documented_spread(dialect) -> None:
+    """Residual projections are smaller by the root of twice the layers of their half; the rest is not."""
+    torch.manual_seed(0)
+    changes = {"dialect": dialect, "hidden_size": 128, "num_hidden_layers": 2, "num_decoder_layers": 8}
+    model = ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderConfig(**{**SHAPE, **changes}))
+    for name, parameter in model.named_parameters():
+        if "proj.weight" in name:
+            residual = (2 * (2 if "encoder" in name else 8)) ** 0.5
+            expected = 0.1 / residual if "o_proj" in name or "down_proj" in name else 0.1
+            assert parameter.std().item() == pytest.approx(expected, rel=0.05), name
+
+
 def test_halves_of_the_config() -> None:
     """Each half is a ScratchGPTConfig; caches are made for the decoder's layers; the default is as many as the encoder's."""
     config = ScratchGPTEncoderDecoderConfig(**SHAPE, rope_parameters={"rope_type": "linear", "factor": 2.0})
@@ -560,7 +573,7 @@ def test_mistakes_of_the_caller_are_refused(some_ids) -> None:
         model(source, labels=torch.tensor([[1, 150], [1, 2]]))
     with pytest.raises(ValueError, match="needs one of decoder_input_ids, decoder_inputs_embeds and labels"):
         model(source)
-    with pytest.raises(ValueError, match="the target has 3 rows"):
+    with pytest.raises(ValueError, match="the source has 2 rows, the target 3"):
         model(source, decoder_input_ids=some_ids(3, 4))
     with pytest.raises(
         ValueError, match=r"attention_mask must have the source's shape \(2, 13\), got \(2, 8\)"
