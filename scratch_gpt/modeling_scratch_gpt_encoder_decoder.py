@@ -216,6 +216,9 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
         self.decoder = ScratchGPTDecoder(config.get_text_config(decoder=True))
         self.post_init()
 
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        return dict(self._tied_weights_keys)  # tie_word_embeddings or not: that is about the head
+
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.embed_tokens
 
