@@ -157,7 +157,8 @@ def test_packed_documents_do_not_see_each_other(encoder, some_ids) -> None:
 
 
 def test_an_encoder_has_no_cache(encoder, some_ids) -> None:
-    """None comes back, whatever is asked for, and none is taken."""
+    """None comes back, whatever is asked for, and none is taken; attention kernels read off each layer that it is none."""
+    assert not any(layer.self_attn.is_causal for layer in encoder.model.layers)
     with torch.no_grad():
         assert encoder.model(some_ids(), use_cache=True).past_key_values is None
     decoder = ScratchGPTModel(ScratchGPTConfig(vocab_size=99, hidden_size=64, num_attention_heads=4))
