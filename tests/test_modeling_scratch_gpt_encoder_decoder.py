@@ -495,6 +495,7 @@ def test_embeddings_stay_one_matrix(some_ids, tmp_path, tied) -> None:
         assert torch.equal(loaded(source, decoder_input_ids=target).logits, expected)
         torch.testing.assert_close(copied(source, decoder_input_ids=target).logits[..., :99], expected)
     assert resized.shape[-1] == copied.config.vocab_size == 111
+    assert copied.get_decoder().embed_tokens.num_embeddings == 111  # what an error would name
     assert copied.generate(source, max_new_tokens=2, eos_token_id=None).shape == (2, 3)
 
 
