@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows for post-training and evaluation: instructions, preferences, questions and translation pairs.
+"""Rows for post-training: instructions and preferences.
 
 Each reader accepts the layouts that public data sets have, and returns one. Which column is what is found out row by
 row, unless the source says it in `columns` (role -> column name).
@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRow, BadRows
-from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import PRIMER, Source, checked_text, pick, pick_text, read_rows
+from scratch_gpt.data.sources import PRIMER, Source, checked_text, pick, read_rows
 from scratch_gpt.errors import UserError
 
 
@@ -36,10 +35,6 @@ PREFERENCE_LAYOUTS = (
     {"prompt": "instruction", "context": "input", "chosen": "chosen", "rejected": "rejected"},
     {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
     {"chosen": "chosen", "rejected": "rejected"},
-)
-QUESTION_LAYOUTS = (
-    {"question": "question", "context": "context", "answers": "answers"},
-    {"question": "question", "context": "context", "answers": "answer"},
 )
 OPTIONAL_ROLES = ("context", "kind")
 
@@ -82,24 +77,6 @@ def preference_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: 
     return _all_rows(sources, from_primer, PREFERENCE_LAYOUTS, _preference, bad_rows, seed)
 
 
-def example_rows(source: Source, bad_rows: BadRows) -> list[Example]:
-    """Questions or translation pairs from a file or Hub dataset.
-
-    With the roles `source` and `target` in the source's `columns`, rows are translation pairs, and the prompt is the
-    bare source text. Otherwise they are questions with the roles question, context and answers; answers may be a text,
-    a list of texts, or SQuAD's {"text": [...]}. A context stands before its question, with a blank line between.
-
-    Raises:
-        UserError: as for `instruction_rows`.
-    """
-    if "source" in source.columns or "target" in source.columns:
-        layouts: tuple[dict[str, str], ...] = ({"source": "source", "target": "target"},)
-        parse = _translation
-    else:
-        layouts, parse = QUESTION_LAYOUTS, _question
-    return _file_rows(source, layouts, parse, bad_rows)
-
-
 def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Divide rows into (train, held out) by the hash of their opening question.
 
@@ -126,14 +103,14 @@ def _all_rows(
     for source in sources:
         if not source.weight:
             continue
-        own = from_primer() if source.path == PRIMER else _file_rows(source, layouts, parse, bad_rows)
+        own = from_primer() if source.path == PRIMER else rows_by_role(source, layouts, parse, bad_rows)
         repeats, share = divmod(source.weight, 1)
         extra = random.Random(f"{seed} {source.name}").sample(own, round(share * len(own)))
         rows += [{**row, "source": source.name} for row in own * int(repeats) + extra]
     return rows
 
 
-def _file_rows(
+def rows_by_role(
     source: Source,
     layouts: tuple[dict[str, str], ...],
     parse: Callable[[dict[str, Any], str], Parsed],
@@ -204,26 +181,6 @@ def _preference(values: dict[str, Any], kind: str) -> Row:
     if chosen[-1] == rejected[-1]:
         raise BadRow("chosen and rejected are equal")
     return {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:], "kind": kind}
-
-
-def _question(values: dict[str, Any], kind: str) -> Example:
-    question = pick_text(values, "question").strip()
-    context = values.get("context") or ""
-    prompt = f"{checked_text(context, 'context').strip()}\n\n{question}" if context else question
-    answers = values["answers"]
-    if isinstance(answers, dict):
-        answers = answers.get("text")
-    if not isinstance(answers, list):
-        answers = [answers]
-    references = tuple(dict.fromkeys(checked_text(answer, "answers").strip() for answer in answers))
-    if not references:
-        raise BadRow("column 'answers' is empty")
-    return Example(prompt=prompt, references=references, kind=kind, key=prompt)
-
-
-def _translation(values: dict[str, Any], kind: str) -> Example:
-    text = pick_text(values, "source").strip()
-    return Example(prompt=text, references=(pick_text(values, "target").strip(),), kind=kind, key=text)
 
 
 def _prompt(values: dict[str, Any]) -> list[Message]:
