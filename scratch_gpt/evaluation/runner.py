@@ -352,12 +352,17 @@ def write_result(
 
 
 def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
-    """Print one column per model and one row per metric, each number with its interval."""
-    table = Table("metric", *results, "chance", title=title)
+    """Print one column per model and one row per metric: each number with its interval, and its spread over seeds."""
+    table = Table("metric", "n", *results, "chance", "baselines", title=title)
     for name in next(iter(results.values())):
         row = [metrics[name] for metrics in results.values()]
         chances = dict.fromkeys("-" if metric.chance is None else f"{metric.chance:.3f}" for metric in row)
-        cells = [f"{metric.value:.3f} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" for metric in row]
-        table.add_row(name, *(escape(cell) for cell in cells), " / ".join(chances))
+        cells = []
+        for metric in row:
+            spread = f" ± {metric.as_json()['spread']:.3f}" if metric.seeds else ""
+            cells.append(f"{metric.value:.3f}{spread} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]")
+        baselines = ", ".join(f"{label} {value:.3f}" for label, value in (row[0].baselines or {}).items())
+        count = "-" if row[0].n is None else f"{row[0].n:,}"
+        table.add_row(name, count, *map(escape, cells), " / ".join(chances), baselines or "-")
     # a pipe has no width: as many columns as the table needs
-    Console(width=None if sys.stdout.isatty() else 60 + 30 * len(results)).print(table)
+    Console(width=None if sys.stdout.isatty() else 130 + 40 * len(results)).print(table)
