@@ -48,7 +48,9 @@ class TranslationArguments(EvalArguments):
     )
     training_pairs: list | str | None = field(
         default=None,
-        metadata={"help": "Sources of other pairs, named like those to translate: a word-by-word baseline learns them."},
+        metadata={
+            "help": "Sources of other pairs, named like those to translate: a word-by-word baseline learns them."
+        },
     )
 
     def __post_init__(self) -> None:

@@ -66,7 +66,9 @@ def _translation(values: dict[str, Any], kind: str) -> Example:
 
 def _ending(values: dict[str, Any], kind: str) -> Example:
     # the beginning of the second sentence, to be continued; it may be empty
-    context = f"{pick_text(values, 'activity')}: {pick_text(values, 'start')} {str(values['rest']).capitalize()}"
+    context = (
+        f"{pick_text(values, 'activity')}: {pick_text(values, 'start')} {str(values['rest']).capitalize()}"
+    )
     endings = [_wikihow(ending) for ending in _texts(values["endings"], "endings")]
     return _choice_example(_wikihow(context), endings, _index(values["label"], len(endings)), kind)
 

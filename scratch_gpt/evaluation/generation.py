@@ -60,7 +60,9 @@ class GenerationArguments(EvalArguments):
     )
     prompt_words: int | None = field(
         default=None,
-        metadata={"help": "Let the model continue the first so many words of each document of the sources too."},
+        metadata={
+            "help": "Let the model continue the first so many words of each document of the sources too."
+        },
     )
 
     def __post_init__(self) -> None:

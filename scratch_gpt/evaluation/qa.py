@@ -116,7 +116,8 @@ def evaluate_cloze(
     prompts = task.prompts(examples, chat)
     weighed = loglikelihoods(model, tokenizer, prompts, words, chat=chat, batch_size=arguments.batch_size)
     predictions = [
-        example.references[0] if found.greedy else "" for found, example in zip(weighed, examples, strict=True)
+        example.references[0] if found.greedy else ""
+        for found, example in zip(weighed, examples, strict=True)
     ]
     metrics = score_metrics(task, predictions, examples, arguments.seed)
     nats = mean_metric([-found.log_likelihood for found in weighed], arguments.seed)
@@ -133,4 +134,3 @@ def is_question(text: str) -> bool:
     """Whether the first line is a question of at least two words; a row of question marks is none."""
     line = first_line(text)
     return line.endswith("?") and len(re.findall(r"\w+", line)) > 1
-

@@ -243,5 +243,7 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
         for number, example in enumerate(rows):
             if not example.references or (task.form in (CHOICE, PAIR) and len(example.choices) < 2):
                 missing = "candidates" if example.references else "references"
-                raise UserError(f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}")
+                raise UserError(
+                    f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}"
+                )
     return examples
