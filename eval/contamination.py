@@ -67,7 +67,7 @@ def main(arguments: ContaminationArguments) -> None:
     """Look for all items at once in one pass, then print shares and the worst items."""
     tasks = choose_tasks(arguments.tasks, list(TASKS), default=not arguments.sources)
     if arguments.sources:
-        tasks += file_tasks(arguments.sources, arguments.on_bad_row, dict.fromkeys(SETTINGS, {}))
+        tasks += file_tasks(arguments.sources, arguments.on_bad_row, {form: {} for form in SETTINGS})
     examples = load_examples(tasks, arguments.split, arguments.limit)
     blocks, tokenizer = PackedBlocks(arguments.shards), load_tokenizer(arguments.tokenizer)
     if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
-from scratch_gpt.evaluation.file_tasks import file_tasks
+from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.qa import QA_TASKS, evaluate_questions
 from scratch_gpt.evaluation.runner import Metric
 from scratch_gpt.evaluation.task import choose_tasks, load_examples, score_answer, score_number
@@ -26,10 +26,6 @@ from scratch_gpt.training.arguments import run_stage
 
 
 SCORES = {"answer": score_answer, "number": score_number}
-# What is not a translation; the settings are the usual ones.
-FORMS: dict[str, dict[str, Any]] = dict.fromkeys(
-    ("question", "choice", "ending", "pair", "cloze", "summary"), {}
-)
 
 
 @dataclass
@@ -53,8 +49,9 @@ def main(arguments: QAArguments) -> None:
     """Ask each model all questions of the benchmark."""
     tasks = choose_tasks(arguments.tasks, QA_TASKS, default=not arguments.sources)
     if arguments.sources:
-        question = {"score": SCORES[arguments.score]}
-        tasks += file_tasks(arguments.sources, arguments.on_bad_row, {**FORMS, "question": question})
+        forms: dict[str, dict[str, Any]] = {form: {} for form in SETTINGS if form != "translation"}
+        forms["question"]["score"] = SCORES[arguments.score]
+        tasks += file_tasks(arguments.sources, arguments.on_bad_row, forms)
     examples = load_examples(tasks, arguments.split, arguments.limit)
 
     def evaluate(

@@ -57,23 +57,65 @@ def loglikelihoods(
         raise UserError(f"a candidate has {longest} tokens, the model only {positions} positions")
     # the last token is only predicted, so it needs no position
     token_ids = fit(model, [start + end for start, end in zip(starts, ends, strict=True)], -1)
+    contexts = [tuple(ids[: -len(end)][:-1]) for ids, end in zip(token_ids, ends, strict=True)]
+    inputs = [ids[-len(end) - 1 : -1] for ids, end in zip(token_ids, ends, strict=True)]
     results: dict[int, Likelihood] = {}
-    for _, batch in own_batches([len(ids) for ids in token_ids], batch_size):
-        inputs = padded(
-            [token_ids[index][:-1] for index in batch], tokenizer.pad_token_id, "right", model.device
+    # candidates of one prompt stand together
+    keys = [(-len(context), context, -len(end)) for context, end in zip(contexts, ends, strict=True)]
+    for _, batch in own_batches(keys, batch_size):
+        logits = _logits(
+            model,
+            [contexts[index] for index in batch],
+            [inputs[index] for index in batch],
+            tokenizer.pad_token_id,
         )
-        with torch.inference_mode():
-            logits = model(**inputs, use_cache=False).logits  # (B, T, V)
-            for row, index in enumerate(batch):
-                last, end = len(token_ids[index]) - 1, ends[index]
-                own = logits[row, last - len(end) : last].float()  # (tokens of the continuation, V)
-                targets = torch.tensor(end, device=own.device)
-                nats = torch.nn.functional.cross_entropy(own, targets, reduction="none").double().sum().item()
-                if not math.isfinite(nats):
-                    raise UserError(
-                        f"the model gives {-nats} as the log-likelihood of {continuations[index]!r:.60}: its weights "
-                        "or its precision are broken"
-                    )
-                greedy = bool((own.argmax(dim=-1) == targets).all())
-                results[index] = Likelihood(-nats, len(end), len(continuations[index].encode()), greedy)
+        for own, index in zip(logits, batch, strict=True):
+            targets = torch.tensor(ends[index], device=own.device)
+            nats = torch.nn.functional.cross_entropy(own, targets, reduction="none").double().sum().item()
+            if not math.isfinite(nats):
+                raise UserError(
+                    f"the model gives {-nats} as the log-likelihood of {continuations[index]!r:.60}: its weights or its "
+                    "precision are broken"
+                )
+            greedy = bool((own.argmax(dim=-1) == targets).all())
+            length = len(continuations[index].encode())
+            results[index] = Likelihood(-nats, len(targets), length, greedy)
     return gathered(results)
+
+
+@torch.inference_mode()
+def _logits(
+    model: PreTrainedModel, contexts: list[tuple[int, ...]], inputs: list[list[int]], pad: int
+) -> list[torch.Tensor]:
+    """What the model predicts after each of the inputs' tokens, which follow their contexts: float32, (tokens, V) each.
+
+    A context that several inputs share goes through the model once.
+    """
+    unique = {context: place for place, context in enumerate(dict.fromkeys(contexts))}
+    if len(unique) == len(contexts) or () in unique:
+        whole = padded(
+            [[*context, *tail] for context, tail in zip(contexts, inputs)], pad, "right", model.device
+        )
+        logits = model(**whole, use_cache=False).logits  # (B, T, V)
+        begins = [len(context) for context in contexts]
+    else:
+        heads = padded([list(context) for context in unique], pad, "right", model.device)
+        tails = padded(inputs, pad, "right", model.device)
+        cache = model(**heads, use_cache=True, logits_to_keep=1).past_key_values
+        own = torch.tensor([unique[context] for context in contexts], device=model.device)  # (B,)
+        cache.batch_select_indices(own)
+        mask = heads["attention_mask"][own]
+        positions = mask.sum(dim=1, keepdim=True) + torch.arange(
+            tails["input_ids"].shape[1], device=model.device
+        )
+        logits = model(
+            input_ids=tails["input_ids"],
+            attention_mask=torch.cat([mask, tails["attention_mask"]], dim=1),
+            position_ids=positions,
+            past_key_values=cache,
+        ).logits
+        begins = [0] * len(inputs)
+    return [
+        row[begin : begin + len(tail)].float()
+        for row, begin, tail in zip(logits, begins, inputs, strict=True)
+    ]

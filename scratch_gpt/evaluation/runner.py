@@ -193,7 +193,7 @@ def generate_answers(
         num_beams=num_beams,
     )
     answers: dict[int, Answer] = {}
-    for number, batch in own_batches([len(ids) for ids in token_ids], batch_size):
+    for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
         inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, "left", model.device)
         with _seeded(seed + number, model.device), torch.inference_mode():
             output = model.generate(**inputs, generation_config=generation_config)
@@ -258,9 +258,12 @@ def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int)
     return [ids[-room:] for ids in token_ids]
 
 
-def own_batches(lengths: list[int], batch_size: int) -> list[tuple[int, list[int]]]:
-    """Numbered batches of indices for this process, longest texts first: little padding, and memory fails early."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+def own_batches(keys: Sequence[Any], batch_size: int) -> list[tuple[int, list[int]]]:
+    """Numbered batches of indices for this process, in the order of the keys.
+
+    With the longest texts first there is little padding, and memory fails early.
+    """
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     state = PartialState()
     return list(enumerate(batches))[state.process_index :: state.num_processes]
