@@ -102,6 +102,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pair": {
         "score": score_choice,
         "continuation": bare_prompt,
+        "delimiter": " ",
         "as_text": True,
         "chance": random_choice,
         "baselines": {"longest": CHOICE_BASELINES["longest"]},

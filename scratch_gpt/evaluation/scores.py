@@ -95,8 +95,11 @@ def _common_subsequence(one: list[str], other: list[str]) -> int:
 def self_bleu(texts: Sequence[str]) -> list[float]:
     """BLEU of each text against all others, 0 to 100 (Zhu et al. 2018, "Texygen"): high where texts are alike.
 
-    Smoothed and up to the text's own length in words where that is below four, so that short texts count.
+    Smoothed and up to the text's own length in words where that is below four, so that short texts count. A text alone
+    is like no other: 0.
     """
+    if len(texts) < 2:
+        return [0.0] * len(texts)
     bleu = BLEU(effective_order=True)
     return [
         float(bleu.sentence_score(text, [*texts[:place], *texts[place + 1 :]]).score)
