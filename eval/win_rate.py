@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
-from scratch_gpt.evaluation.preference import conversation_prompts, preference_metrics, reward_answers
+from scratch_gpt.evaluation.win_rate import conversation_prompts, win_rate_metrics, reward_answers
 from scratch_gpt.evaluation.runner import Metric, is_chat
 from scratch_gpt.training.arguments import run_stage
 
@@ -48,7 +48,7 @@ def main(arguments: WinRateArguments) -> None:
         if not is_chat(tokenizer):
             raise UserError(f"{model.name_or_path} is no chat model: its answers have no end")
         rewards, answers = reward_answers(model, tokenizer, str(arguments.reward_model), prompts, arguments)
-        return preference_metrics(rewards, first.setdefault(arguments.seed, rewards), answers, arguments.seed)
+        return win_rate_metrics(rewards, first.setdefault(arguments.seed, rewards), answers, arguments.seed)
 
     run_benchmark("win_rate", arguments, {"prompts": prompts}, evaluate)
 

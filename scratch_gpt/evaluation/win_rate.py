@@ -56,7 +56,7 @@ def reward_answers(
     return rewards, answers
 
 
-def preference_metrics(
+def win_rate_metrics(
     rewards: Sequence[float],
     others: Sequence[float],
     answers: Sequence[Answer],
