@@ -64,21 +64,19 @@ class TranslationArguments(EvalArguments):
 
 
 def file_translations(arguments: TranslationArguments) -> list[Task]:
-    """A task of each source, which is asked in its languages."""
+    """A task of each source, which is asked in its languages, or by the template that the source has."""
 
     def asked(template: str, example: Example) -> str:
-        return template.replace("{source}", example.prompt)
+        return template.replace("{source}", example.key)
 
     tasks = []
     declared = arguments.sources or []
-    for source, task in zip(
-        parse_sources(declared), file_tasks(declared, arguments.on_bad_row, {"translation": {}}), strict=True
-    ):
-        message, continuation = (
-            partial(asked, with_languages(template, source))
-            for template in (arguments.instruction, arguments.continuation)
-        )
-        tasks.append(dataclasses.replace(task, message=message, continuation=continuation))
+    own = file_tasks(declared, arguments.on_bad_row, {"translation": {}})
+    for source, task in zip(parse_sources(declared), own, strict=True):
+        asks = {"continuation": partial(asked, with_languages(arguments.continuation, source))}
+        if source.template is None:
+            asks["message"] = partial(asked, with_languages(arguments.instruction, source))
+        tasks.append(dataclasses.replace(task, **asks))
     return tasks
 
 
@@ -91,7 +89,7 @@ def word_translations(arguments: TranslationArguments) -> dict[str, WordTranslat
     )
     pairs = {task.name: task.examples("train") for task in tasks}
     return {
-        name: WordTranslation([row.prompt for row in rows], [row.references[0] for row in rows])
+        name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])
         for name, rows in pairs.items()
     }
 

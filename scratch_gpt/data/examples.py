@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from scratch_gpt.data.bad_rows import BadRow, BadRows
-from scratch_gpt.data.conversations import rows_by_role
+from scratch_gpt.data.conversations import QUESTIONS, TRANSLATIONS, Schema, file_rows
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.sources import Source, checked_text, pick_text
 
 
 # Role -> usual column, in the order in which they are tried: the layouts that need most come first.
 LAYOUTS = (
-    {"source": "source", "target": "target"},
+    *TRANSLATIONS.layouts,
     {"activity": "activity_label", "start": "ctx_a", "rest": "ctx_b", "endings": "endings", "label": "label"},
     {"question": "question", "choices": "choices", "label": "answerKey"},  # ARC, CommonsenseQA
     {"question": "question_stem", "choices": "choices", "label": "answerKey"},  # OpenBookQA
@@ -27,8 +27,7 @@ LAYOUTS = (
     {"document": "document", "summary": "summary"},  # XSum
     {"document": "article", "summary": "highlights"},  # CNN/DailyMail
     {"document": "dialogue", "summary": "summary"},  # SAMSum
-    {"question": "question", "context": "context", "answers": "answers"},  # SQuAD
-    {"question": "question", "context": "context", "answers": "answer"},
+    *QUESTIONS.layouts,  # SQuAD
     {"text": "text"},  # LAMBADA
 )
 
@@ -39,7 +38,8 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
     Forms: `translation` (the prompt is the bare source text), `ending` (HellaSwag), `choice`, `pair` (one acceptable
     sentence and one that is not; no prompt), `summary` (the prompt is the bare document), `question` (a context stands
     before it, with a blank line between; answers may be a text, a list of texts, or SQuAD's {"text": [...]}), `cloze`
-    (the prompt is the text without its last word, which is the reference).
+    (the prompt is the text without its last word, which is the reference). The source's `template` writes the prompt of
+    a question or translation otherwise: the same one that `instruction_rows` gives.
 
     Raises:
         UserError: a source that cannot be read or holds no rows, too many bad rows (of another form than the first
@@ -47,30 +47,25 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
     """
     found: list[str] = []
 
-    def parse(values: dict[str, Any], kind: str) -> Example:
+    def parse(values: dict[str, Any]) -> Example:
         form = next(form for form, (role, _) in FORMS.items() if role in values)
         if found and form != found[0]:
             raise BadRow(f"a row of the form {form} among rows of the form {found[0]}")
-        example = FORMS[form][1](values, kind)
+        example = FORMS[form][1](values)
         found[:] = [form]
         return example
 
-    rows = rows_by_role(source, LAYOUTS, parse, bad_rows)
+    rows = [example for _, example in file_rows(source, Schema(LAYOUTS, parse), bad_rows)]
     return found[0], rows
 
 
-def _translation(values: dict[str, Any], kind: str) -> Example:
-    text = pick_text(values, "source").strip()
-    return Example(prompt=text, references=(pick_text(values, "target").strip(),), kind=kind, key=text)
-
-
-def _ending(values: dict[str, Any], kind: str) -> Example:
+def _ending(values: dict[str, Any]) -> Example:
     # the beginning of the second sentence, to be continued; it may be empty
     context = (
         f"{pick_text(values, 'activity')}: {pick_text(values, 'start')} {str(values['rest']).capitalize()}"
     )
     endings = [_wikihow(ending) for ending in _texts(values["endings"], "endings")]
-    return _choice_example(_wikihow(context), endings, _index(values["label"], len(endings)), kind)
+    return _choice_example(_wikihow(context), endings, _index(values["label"], len(endings)), values)
 
 
 def _wikihow(text: str) -> str:
@@ -79,14 +74,14 @@ def _wikihow(text: str) -> str:
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
-def _choice(values: dict[str, Any], kind: str) -> Example:
+def _choice(values: dict[str, Any]) -> Example:
     choices = values["choices"] if "choices" in values else [values["first"], values["second"]]
     labels = None
     if isinstance(choices, dict):
         choices, labels = choices.get("text"), choices.get("label")
     texts, label = _texts(choices, "choices"), values["label"]
     index = labels.index(label) if labels and label in labels else _index(label, len(texts))
-    return _choice_example(pick_text(values, "question").strip(), texts, index, kind)
+    return _choice_example(pick_text(values, "question").strip(), texts, index, values)
 
 
 def _texts(values: Any, column: str) -> list[str]:
@@ -104,54 +99,40 @@ def _index(label: Any, count: int) -> int:
     return index
 
 
-def _choice_example(prompt: str, choices: list[str], label: int, kind: str) -> Example:
-    return Example(prompt, (choices[label],), kind, prompt or choices[label], tuple(choices), label)
+def _choice_example(prompt: str, choices: list[str], label: int, values: dict[str, Any]) -> Example:
+    kind, key = str(values["kind"]), prompt or choices[label]
+    return Example(prompt, (choices[label],), kind, key, tuple(choices), label)
 
 
-def _pair(values: dict[str, Any], kind: str) -> Example:
+def _pair(values: dict[str, Any]) -> Example:
     good, bad = pick_text(values, "good").strip(), pick_text(values, "bad").strip()
     if good == bad:
         raise BadRow("the two sentences are equal")
     # In the order of the alphabet, so that a model which finds both equally likely is right half the time.
     choices = sorted((good, bad))
-    return _choice_example("", choices, choices.index(good), kind)
+    return _choice_example("", choices, choices.index(good), values)
 
 
-def _summary(values: dict[str, Any], kind: str) -> Example:
+def _summary(values: dict[str, Any]) -> Example:
     text = pick_text(values, "document").strip()
-    return Example(prompt=text, references=(pick_text(values, "summary").strip(),), kind=kind, key=text)
+    return Example(prompt=text, references=(pick_text(values, "summary").strip(),), kind=str(values["kind"]), key=text)
 
 
-def _cloze(values: dict[str, Any], kind: str) -> Example:
+def _cloze(values: dict[str, Any]) -> Example:
     text = pick_text(values, "text").strip()
     beginning, blank, word = text.rpartition(" ")
     if not blank:
         raise BadRow("a text of one word has no last word to predict")
-    return Example(prompt=beginning, references=(word,), kind=kind, key=text)
-
-
-def _question(values: dict[str, Any], kind: str) -> Example:
-    question = pick_text(values, "question").strip()
-    context = values.get("context") or ""
-    prompt = f"{checked_text(context, 'context').strip()}\n\n{question}" if context else question
-    answers = values["answers"]
-    if isinstance(answers, dict):
-        answers = answers.get("text")
-    if not isinstance(answers, list):
-        answers = [answers]
-    references = tuple(dict.fromkeys(checked_text(answer, "answers").strip() for answer in answers))
-    if not references:
-        raise BadRow("column 'answers' is empty")
-    return Example(prompt=prompt, references=references, kind=kind, key=prompt)
+    return Example(prompt=beginning, references=(word,), kind=str(values["kind"]), key=text)
 
 
 # Form -> the role that only its rows have, and what makes an example of one.
-FORMS: dict[str, tuple[str, Callable[[dict[str, Any], str], Example]]] = {
-    "translation": ("source", _translation),
+FORMS: dict[str, tuple[str, Callable[[dict[str, Any]], Example]]] = {
+    "translation": ("source", TRANSLATIONS.parse),
     "ending": ("endings", _ending),
     "choice": ("label", _choice),
     "pair": ("good", _pair),
     "summary": ("document", _summary),
-    "question": ("question", _question),
+    "question": ("question", QUESTIONS.parse),
     "cloze": ("text", _cloze),
 }

@@ -122,7 +122,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "chance": other_references,
         "baselines": {"lead": lead},
     },
-    "translation": {"score": score_translation},
+    "translation": {"score": score_translation, "source": lambda example: example.key},
 }
 
 

@@ -12,7 +12,7 @@ from scratch_gpt.evaluation.benchmark import EvalArguments
 from scratch_gpt.evaluation.likelihood import loglikelihoods
 from scratch_gpt.evaluation.runner import Items, Metric, generate_answers, is_chat, mean_metric
 from scratch_gpt.evaluation.scores import best_choice
-from scratch_gpt.evaluation.task import CLOZE, PAIR, WRITTEN, Task, first_line
+from scratch_gpt.evaluation.task import CLOZE, PAIR, Task, first_line
 
 
 QA_TASKS = ("facts", "choices", "sums", "reading")
@@ -28,7 +28,7 @@ def predict(
     """The model's answer to each example: what it wrote (a base model: the beginning of it), or what it chose."""
     chat = is_chat(tokenizer) and not task.as_text
     prompts = task.prompts(examples, chat)
-    if task.form != WRITTEN:
+    if task.by_likelihood:
         return choose(model, tokenizer, task, examples, chat, arguments.batch_size)
     settings = arguments.generation_settings()
     answers = generate_answers(model, tokenizer, prompts, chat=chat, one_line=not chat, **settings)
@@ -76,7 +76,7 @@ def evaluate_questions(
         return evaluate_cloze(model, tokenizer, task, examples, arguments)
     predictions = predict(model, tokenizer, task, examples, arguments)
     metrics = score_metrics(task, predictions, examples, arguments.seed)
-    if task.form == WRITTEN:
+    if not task.by_likelihood:
         asks = [float(is_question(prediction)) for prediction in predictions]
         metrics[f"{task.name}/asks_on"] = mean_metric(asks, arguments.seed)
     return metrics

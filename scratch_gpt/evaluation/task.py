@@ -130,6 +130,11 @@ class Task:
     as_text: bool = False
     delimiter: str = ""
 
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether the model writes nothing: candidates or a reference are weighed."""
+        return self.form != WRITTEN
+
     def prompts(self, examples: Sequence[Example], chat: bool) -> list[str]:
         """What the model is given: the user's message, or a text to continue."""
         return [self.message(example) if chat else self.continuation(example) for example in examples]
