@@ -97,7 +97,7 @@ def run_benchmark(
     transformers.utils.logging.disable_progress_bar()
     results = {}
     for folder in arguments.model:
-        results[folder] = evaluate(*load_model(folder))
+        results[folder] = evaluate(*load_model(folder, allow_encoder_decoder=True))
         if PartialState().is_main_process:
             path = arguments.output or Path(folder) / "results" / f"{name}.json"
             write_result(path, name, folder, sum(sizes.values()), results[folder], settings, arguments.seed)

@@ -31,7 +31,9 @@ def keep_documents_apart(model: PreTrainedModel) -> None:
     def forward(*args: Any, position_ids: torch.Tensor, **kwargs: Any) -> Any:
         document = (position_ids == 0).cumsum(dim=1)
         apart = document[:, None, :, None] != document[:, None, None, :]
-        mask = torch.zeros(apart.shape, device=apart.device).masked_fill(apart, torch.finfo(torch.float32).min)
+        mask = torch.zeros(apart.shape, device=apart.device).masked_fill(
+            apart, torch.finfo(torch.float32).min
+        )
         return plain_forward(*args, position_ids=position_ids, attention_mask=mask, **kwargs)
 
     model.forward = forward

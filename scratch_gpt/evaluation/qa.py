@@ -25,11 +25,13 @@ def predict(
 ) -> list[str]:
     """The model's answer to each example: what it wrote (a base model: the beginning of it), or what it chose."""
     chat = is_chat(tokenizer)
-    prompts = task.prompts(examples, chat)
+    # an encoder-decoder, too, is asked the question and ends its answer by itself
+    asked = chat or model.config.is_encoder_decoder
+    prompts = task.prompts(examples, asked)
     if not task.by_likelihood:
         settings = arguments.generation_settings()
-        answers = generate_answers(model, tokenizer, prompts, chat=chat, one_line=not chat, **settings)
-        return [answer.text if chat else task.cut(answer.text) for answer in answers]
+        answers = generate_answers(model, tokenizer, prompts, chat=chat, one_line=not asked, **settings)
+        return [answer.text if asked else task.cut(answer.text) for answer in answers]
     pairs = [
         (prompt, choice)
         for prompt, example in zip(prompts, examples, strict=True)

@@ -93,7 +93,8 @@ class MaskedObjective(CausalObjective):
     ) -> None:
         self.tokenizer = tokenizer
         self.collator, self.held_out = (
-            MaskingCollator(tokenizer, seed, arguments.whole_words) for seed in (arguments.seed, HELD_OUT_SEED)
+            MaskingCollator(tokenizer, seed, arguments.whole_words)
+            for seed in (arguments.seed, HELD_OUT_SEED)
         )
 
     def costs(
@@ -116,7 +117,10 @@ class MaskedObjective(CausalObjective):
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
         """The prompt and the token that the model finds likeliest after it."""
         ids = [*encode_plain(self.tokenizer, [prompt])[0], self.held_out.mask]
-        logits = model(input_ids=torch.tensor([ids], device=model.device), position_ids=torch.arange(len(ids))[None].to(model.device)).logits
+        input_ids = torch.tensor([ids], device=model.device)
+        logits = model(
+            input_ids=input_ids, position_ids=torch.arange(len(ids), device=model.device)[None]
+        ).logits
         return str(self.tokenizer.decode([*ids[:-1], int(logits[0, -1].argmax())]))
 
 
@@ -133,7 +137,8 @@ class SpanObjective(CausalObjective):
     ) -> None:
         self.tokenizer = tokenizer
         self.collator, self.held_out = (
-            SpanCorruptionCollator(tokenizer, seed, sequence_length) for seed in (arguments.seed, HELD_OUT_SEED)
+            SpanCorruptionCollator(tokenizer, seed, sequence_length)
+            for seed in (arguments.seed, HELD_OUT_SEED)
         )
 
     def costs(
@@ -166,6 +171,13 @@ OBJECTIVES: dict[str, type[CausalObjective]] = {
     "masked": MaskedObjective,
     "span": SpanObjective,
 }
+
+
+def auto_class_of(config: PreTrainedConfig) -> Any:
+    """The Auto class whose model a configuration of ours describes."""
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    return AutoModelForCausalLM if config.is_causal else AutoModelForMaskedLM
 
 
 def build_config(

@@ -16,7 +16,9 @@ from scratch_gpt.tokenization import encode_plain
 def blocks(trained_tokenizer: PreTrainedTokenizerFast) -> list[np.ndarray]:
     """200 blocks of three documents and padding, 128 tokens each."""
     random = np.random.default_rng(0)
-    text = np.array(encode_plain(trained_tokenizer, ["The old farmer's dog sleeps. Anna has 12 apples.\n"])[0])
+    text = np.array(
+        encode_plain(trained_tokenizer, ["The old farmer's dog sleeps. Anna has 12 apples.\n"])[0]
+    )
     rows = []
     for _ in range(200):
         row = np.full(128, trained_tokenizer.pad_token_id)
@@ -61,9 +63,7 @@ def test_what_is_not_chosen_stays_and_special_tokens_are_never_chosen(trained_to
 def test_documents_keep_their_positions(trained_tokenizer, blocks) -> None:
     """Positions restart as without masks."""
     packed = PackedCollator(trained_tokenizer.eos_token_id, trained_tokenizer.pad_token_id)(blocks)
-    assert (
-        collate(trained_tokenizer, blocks)["position_ids"].tolist() == packed["position_ids"].tolist()
-    )
+    assert collate(trained_tokenizer, blocks)["position_ids"].tolist() == packed["position_ids"].tolist()
 
 
 def test_seed_and_position_decide(trained_tokenizer, blocks) -> None:
@@ -74,7 +74,10 @@ def test_seed_and_position_decide(trained_tokenizer, blocks) -> None:
     part = collate(trained_tokenizer, blocks[4:8], first=4)
     assert (part["input_ids"] == whole["input_ids"][4:]).all()
     assert (part["labels"] == whole["labels"][4:]).all()
-    for other in (collate(trained_tokenizer, blocks[:8], seed=1), collate(trained_tokenizer, blocks[:8], first=8)):
+    for other in (
+        collate(trained_tokenizer, blocks[:8], seed=1),
+        collate(trained_tokenizer, blocks[:8], first=8),
+    ):
         assert ((other["labels"] != IGNORED) != (whole["labels"] != IGNORED)).any(axis=1).all()
 
 
@@ -84,7 +87,8 @@ def test_whole_words_are_hidden_whole(trained_tokenizer) -> None:
     ids = np.array(encode_plain(trained_tokenizer, [text])[0])
     split = trained_tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
     words = np.repeat(
-        np.arange(len(split)), [len(encode_plain(trained_tokenizer, [text[slice(*span)]])[0]) for _, span in split]
+        np.arange(len(split)),
+        [len(encode_plain(trained_tokenizer, [text[slice(*span)]])[0]) for _, span in split],
     )
     assert len(words) == len(ids) > 1.5 * len(split)
     batch = collate(trained_tokenizer, [ids] * 100, whole_words=True)

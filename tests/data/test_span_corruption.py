@@ -12,7 +12,12 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain, sentinel_ids
 
 
-TEXTS = ["The farmer's dog sleeps in the barn.", "Hm", "Anna has twelve apples and gives Tom half of them.", "A"]
+TEXTS = [
+    "The farmer's dog sleeps in the barn.",
+    "Hm",
+    "Anna has twelve apples and gives Tom half of them.",
+    "A",
+]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +96,14 @@ def test_padding_does_not_change_the_loss(trained_tokenizer, block) -> None:
     """transformers' T5 finds the same loss in a padded batch as over the rows one by one."""
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=512, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=1, pad_token_id=1
+        vocab_size=512,
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        decoder_start_token_id=1,
+        pad_token_id=1,
     )
     model = T5ForConditionalGeneration(config).eval()
     batch = SpanCorruptionCollator(trained_tokenizer, 0, len(block))([block], [0])
