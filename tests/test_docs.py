@@ -16,7 +16,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.training import arguments, planning, posttraining
+from scratch_gpt.training import arguments, planning, posttraining_arguments, rlhf_arguments
 
 
 ROOT = Path(__file__).parent.parent
@@ -25,9 +25,9 @@ STAGES = {
     "tokenizer": arguments.TokenizerArguments,
     "shards": arguments.ShardsArguments,
     "pretrain": arguments.PretrainArguments,
-    "sft": posttraining.SFTArguments,
-    "reward": posttraining.RewardArguments,
-    "rlhf": posttraining.RLHFArguments,
+    "sft": posttraining_arguments.SFTArguments,
+    "reward": posttraining_arguments.RewardArguments,
+    "rlhf": rlhf_arguments.RLHFArguments,
 }
 EVALUATIONS = {
     "qa": "QAArguments",

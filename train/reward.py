@@ -17,13 +17,13 @@ from scratch_gpt.data.conversations import preference_rows
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.training.arguments import run_stage
 from scratch_gpt.training.posttraining import (
-    RewardArguments,
     begin,
     context_length,
     load_chat_model,
     save_stage,
     train,
 )
+from scratch_gpt.training.posttraining_arguments import RewardArguments
 from scratch_gpt.training.rewards import pair_accuracy
 from scratch_gpt.training.rows import drop_long_rows, read_splits
 from scratch_gpt.training.telemetry import console

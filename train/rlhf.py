@@ -16,8 +16,9 @@ from trl import GRPOTrainer, RLOOTrainer
 from scratch_gpt.evaluation.alignment import compare_models, watch_answers
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.posttraining import RLHFArguments, begin, load_chat_model, save_stage, train
+from scratch_gpt.training.posttraining import begin, load_chat_model, save_stage, train
 from scratch_gpt.training.rewards import FinishedReward, load_reward_model
+from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.rows import read_prompts
 from scratch_gpt.training.telemetry import console
 

@@ -15,7 +15,6 @@ from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.evaluation.runner import load_model
 from scratch_gpt.training.arguments import run_stage
 from scratch_gpt.training.posttraining import (
-    SFTArguments,
     begin,
     check_chat_format,
     context_length,
@@ -23,6 +22,7 @@ from scratch_gpt.training.posttraining import (
     save_stage,
     train,
 )
+from scratch_gpt.training.posttraining_arguments import SFTArguments
 from scratch_gpt.training.rows import drop_long_rows, read_splits
 from scratch_gpt.training.telemetry import console
 

@@ -13,7 +13,8 @@ from scratch_gpt.data.example import Example
 from scratch_gpt.data.sources import PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts
-from scratch_gpt.training.posttraining import PosttrainingArguments, RLHFArguments
+from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
+from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.telemetry import console
 
 

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import parse
-from scratch_gpt.training.posttraining import RewardArguments, RLHFArguments, SFTArguments
+from scratch_gpt.training.posttraining_arguments import RewardArguments, SFTArguments
+from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.telemetry import RunLog
 
 

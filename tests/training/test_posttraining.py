@@ -1,100 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings, loading, resuming of the stages on top of TRL, and what TRL computes from our models."""
+"""Loading, checks and saving of the stages on top of TRL, and what TRL computes from our models."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOConfig, RLOOConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.arguments import parse, write_run_yaml
 from scratch_gpt.training.posttraining import (
-    RewardArguments,
-    RLHFArguments,
-    SFTArguments,
     check_chat_format,
     context_length,
     load_chat_model,
     make_chat_model,
 )
-
-
-CONFIGS = Path(__file__).parents[2] / "train" / "configs"
-CONFIG_FILES = {
-    "demo/sft.yaml": SFTArguments,
-    "demo/reward.yaml": RewardArguments,
-    "demo/rlhf.yaml": RLHFArguments,
-    "real/sft_dolly.yaml": SFTArguments,
-    "real/reward_polite.yaml": RewardArguments,
-}
-
-
-def sft_arguments(folder: Path, **settings: Any) -> SFTArguments:
-    sources = [{"name": "primer", "path": "primer"}]
-    return SFTArguments(model_name_or_path="base", sources=sources, output_dir=str(folder), **settings)
-
-
-@pytest.mark.parametrize("name", CONFIG_FILES)
-def test_shipped_configs_parse_and_run_yaml_repeats_them(name: str, tmp_path: Path) -> None:
-    """Every shipped YAML is understood, and the run.yaml that a run leaves is a config with the same settings."""
-    arguments = parse(CONFIG_FILES[name], ["--config", str(CONFIGS / name)])
-    for key, value in yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8")).items():
-        assert getattr(arguments, key) == value
-    write_run_yaml(arguments, tmp_path)
-    again = parse(CONFIG_FILES[name], ["--config", str(tmp_path / "run.yaml")])
-    assert again.to_dict() == arguments.to_dict()
-
-
-def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
-    """A misspelt setting in the YAML is named, not ignored."""
-    config = {"model_name_or_path": "b", "output_dir": "o", "sources": [{"name": "p", "path": "primer"}]}
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**config, "lerning_rate": 1.0}), encoding="utf-8")
-    with pytest.raises(UserError, match="lerning_rate"):
-        parse(SFTArguments, ["--config", str(tmp_path / "c.yaml")])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"model_name_or_path": None}, "model_name_or_path is missing"),
-        ({"reward_model": None}, "reward_model is missing"),
-        ({"algorithm": "ppo"}, "must be rloo or grpo, got 'ppo'"),
-        ({"sources": None}, "sources: name at least one"),
-        ({"push_to_hub": True}, "push_to_hub needs hub_model_id"),
-    ],
-)
-def test_missing_settings_are_named(settings: dict[str, Any], message: str) -> None:
-    """What a stage cannot do without is asked for in one line."""
-    complete = {
-        "model_name_or_path": "chat",
-        "reward_model": "reward",
-        "sources": [{"name": "primer", "path": "primer"}],
-        "output_dir": "out",
-    }
-    with pytest.raises(UserError, match=message):
-        RLHFArguments(**{**complete, **settings})
-
-
-def test_grpo_gets_the_same_settings(tmp_path: Path) -> None:
-    """One flag chooses the algorithm; all settings that both have go along."""
-    settings = {"beta": 0.25, "num_generations": 4, "max_steps": 7, "temperature": 0.9, "learning_rate": 3e-4}
-    common = {
-        "model_name_or_path": "chat",
-        "reward_model": "reward",
-        "sources": [{"name": "primer", "path": "primer"}],
-        "output_dir": str(tmp_path),
-    }
-    assert isinstance(RLHFArguments(**common, **settings).for_trainer(), RLOOConfig)
-    chosen = RLHFArguments(**common, **settings, algorithm="grpo").for_trainer()
-    assert isinstance(chosen, GRPOConfig)
-    assert {name: getattr(chosen, name) for name in settings} == settings
-    assert chosen.mask_truncated_completions
-    assert chosen.output_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

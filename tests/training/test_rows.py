@@ -10,7 +10,8 @@ import pytest
 from scratch_gpt.data import primer
 from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.posttraining import RLHFArguments, SFTArguments
+from scratch_gpt.training.posttraining_arguments import SFTArguments
+from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.rows import drop_long_rows, read_prompts, read_splits
 
 
