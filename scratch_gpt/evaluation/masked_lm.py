@@ -6,18 +6,44 @@ Shapes: B blocks in a batch, T tokens of a block, V vocabulary.
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from accelerate import PartialState
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.masking import MaskingCollator
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import check_folder
+from scratch_gpt.tokenization import load_tokenizer
 
 
 # Keeps the draws apart from others that are made of the same seed.
 STREAM = 3
+
+
+def load_masked_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a masked language model, ours or one of transformers, and its tokenizer, ready for inference.
+
+    Raises:
+        UserError: no model or no tokenizer in the folder, a model of another kind.
+    """
+    check_folder(folder)
+    config = AutoConfig.from_pretrained(folder)
+    kinds = config.architectures or []
+    if not any(kind.endswith("ForMaskedLM") for kind in kinds):
+        raise UserError(
+            f"{folder} is no masked language model but {', '.join(kinds) or 'of unknown kind'}: pretrain one with "
+            "objective masked"
+        )
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    if config.model_type != ScratchGPTConfig.model_type:
+        keep_documents_apart(model)
+    return model.to(PartialState().device).eval(), load_tokenizer(folder)
 
 
 def keep_documents_apart(model: PreTrainedModel) -> None:

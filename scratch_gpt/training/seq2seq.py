@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import load_model
 from scratch_gpt.tokenization import encode_plain
-from scratch_gpt.training.posttraining import PosttrainingArguments
+from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.rows import Row
 from scratch_gpt.training.telemetry import console
 
@@ -69,7 +69,9 @@ def encode_pairs(
         end = [tokenizer.eos_token_id]
         pairs = [
             {"input_ids": source + end, "labels": target + end, "length": len(source) + len(target)}
-            for source, target in zip(encode_plain(tokenizer, sources), encode_plain(tokenizer, targets), strict=True)
+            for source, target in zip(
+                encode_plain(tokenizer, sources), encode_plain(tokenizer, targets), strict=True
+            )
         ]
         encoded[split] = [
             pair for pair in pairs if max(len(pair["input_ids"]), len(pair["labels"])) <= positions
