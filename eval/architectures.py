@@ -128,16 +128,16 @@ def main(arguments: ArchitecturesArguments) -> None:
         results: dict[str, list[Result]] = {kind: [] for kind in KINDS}
         for seed in arguments.seeds:
             models = build_models(configs, tokenizer, seed)  # type: ignore[arg-type]  # mappings once parsed
+            settings = RaceSettings(
+                arguments.seconds,
+                seed,
+                arguments.batch_size,
+                arguments.learning_rate,
+                arguments.weight_decay,
+                arguments.max_new_tokens,
+                hardware,
+            )
             for kind in KINDS:
-                settings = RaceSettings(
-                    arguments.seconds,
-                    seed,
-                    arguments.batch_size,
-                    arguments.learning_rate,
-                    arguments.weight_decay,
-                    arguments.max_new_tokens,
-                    hardware,
-                )
                 result = race(kind, models.pop(kind), corpus, tokenizer, settings)
                 results[kind].append(result)
                 console.print(
