@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
-from scratch_gpt.evaluation.win_rate import conversation_prompts, win_rate_metrics, reward_answers
 from scratch_gpt.evaluation.runner import Metric, is_chat
+from scratch_gpt.evaluation.win_rate import conversation_prompts, reward_answers, win_rate_metrics
 from scratch_gpt.training.arguments import run_stage
 
 

@@ -21,6 +21,7 @@ STAGES = {
     "shards": ("train/shards.py", "Tokenize the sources once, into packed blocks."),
     "pretrain": ("train/pretrain.py", "Train a base model from nothing on the blocks."),
     "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
+    "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
     "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),

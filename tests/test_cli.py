@@ -45,6 +45,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "shards",
         "pretrain",
         "sft",
+        "seq2seq",
         "reward",
         "rlhf",
         "qa",

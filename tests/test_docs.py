@@ -16,7 +16,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.training import arguments, planning, posttraining_arguments, rlhf_arguments
+from scratch_gpt.training import arguments, planning, posttraining_arguments, rlhf_arguments, seq2seq
 
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +26,7 @@ STAGES = {
     "shards": arguments.ShardsArguments,
     "pretrain": arguments.PretrainArguments,
     "sft": posttraining_arguments.SFTArguments,
+    "seq2seq": seq2seq.Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
@@ -41,6 +42,8 @@ EVALUATIONS = {
     "shards_speed": "ShardsSpeedArguments",
     "publish": "PublishArguments",
     "speed": "SpeedArguments",
+    "masked": "MaskedArguments",
+    "architectures": "ArchitecturesArguments",
 }
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrain a model from nothing on packed shards.
+"""Pretrain a model from nothing on packed shards: a decoder, an encoder or both, as `objective` says.
 
     accelerate launch train/pretrain.py --config train/configs/demo/pretrain.yaml
     scratch-gpt pretrain --config train/configs/demo/pretrain.yaml --max_steps 50 --output_dir runs/try
@@ -26,6 +26,7 @@ from scratch_gpt.training.checkpoints import (
 )
 from scratch_gpt.training.distribution import refuse_lost_processes
 from scratch_gpt.training.interruption import Interruption
+from scratch_gpt.training.objectives import OBJECTIVES
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.pretraining import Pretraining
 from scratch_gpt.training.resume import hardware_again
@@ -46,12 +47,14 @@ def main(arguments: PretrainArguments) -> None:
     progress = read_progress(checkpoint) if checkpoint else None
 
     set_seed(arguments.seed)
-    model = build_model(arguments, tokenizer, train_blocks.manifest["sequence_length"])
+    sequence_length = train_blocks.manifest["sequence_length"]
+    objective = OBJECTIVES[arguments.objective](tokenizer, arguments, sequence_length)
+    model = build_model(arguments, tokenizer, sequence_length)
     tokenizer.model_max_length = model.config.max_position_embeddings
     if progress:
         hardware = hardware_again(progress, arguments)
     else:
-        hardware = choose_setting(model, tokenizer, train_blocks, arguments)
+        hardware = choose_setting(model, objective, train_blocks, arguments)
     torch.set_num_threads(hardware.num_threads)
     accelerator = Accelerator(
         mixed_precision=hardware.mixed_precision,
@@ -69,7 +72,7 @@ def main(arguments: PretrainArguments) -> None:
         betas=(arguments.adam_beta1, arguments.adam_beta2),
     )
     run = Pretraining(
-        arguments, accelerator, hardware, model, optimizer, tokenizer, train_blocks, validation_blocks
+        arguments, accelerator, hardware, model, optimizer, objective, train_blocks, validation_blocks
     )
     if checkpoint:
         run.resume(checkpoint, progress)
@@ -105,7 +108,7 @@ def main(arguments: PretrainArguments) -> None:
     if state.is_main_process:
         save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir, weights)
         write_run_yaml(arguments, output_dir)
-        console.print(f"wrote {output_dir}: AutoModelForCausalLM.from_pretrained opens it")
+        console.print(f"wrote {output_dir}: {objective.auto_class.__name__}.from_pretrained opens it")
         if arguments.push_to_hub:
             upload(output_dir, arguments.hub_model_id)
     accelerator.end_training()

@@ -115,7 +115,9 @@ def _pair(values: dict[str, Any]) -> Example:
 
 def _summary(values: dict[str, Any]) -> Example:
     text = pick_text(values, "document").strip()
-    return Example(prompt=text, references=(pick_text(values, "summary").strip(),), kind=str(values["kind"]), key=text)
+    return Example(
+        prompt=text, references=(pick_text(values, "summary").strip(),), kind=str(values["kind"]), key=text
+    )
 
 
 def _cloze(values: dict[str, Any]) -> Example:

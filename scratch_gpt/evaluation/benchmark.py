@@ -149,7 +149,7 @@ def run_benchmark(
         for seed in seeds:
             folder = model.replace(SEED, str(seed))
             if SEED in model or not found:
-                loaded = load_model(folder)
+                loaded = load_model(folder, allow_encoder_decoder=True)
             found[seed] = evaluate(*loaded, dataclasses.replace(arguments, seed=seed))
             if SEED in model:
                 write(Path(folder) / "results" / f"{name}.json", folder, found[seed], seed)

@@ -82,8 +82,10 @@ def block_costs(
         blocks: token ids, each of shape (T,), as `PackedBlocks` holds them.
 
     Raises:
-        UserError: the blocks are longer than the model has positions, a model that gives NaN.
+        UserError: an encoder-decoder, blocks longer than the model has positions, a model that gives NaN.
     """
+    if model.config.is_encoder_decoder:
+        raise UserError("bits per byte of a text need a causal language model, this is an encoder-decoder")
     length, positions = len(blocks[0]), model.config.max_position_embeddings
     if length > positions:
         raise UserError(f"the blocks of text have {length} tokens, the model only {positions} positions")

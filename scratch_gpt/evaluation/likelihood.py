@@ -47,8 +47,10 @@ def loglikelihoods(
     answer is not weighed.
 
     Raises:
-        UserError: a continuation longer than the model's positions, a model that gives NaN.
+        UserError: an encoder-decoder, a continuation longer than the model's positions, a model that gives NaN.
     """
+    if model.config.is_encoder_decoder:
+        raise UserError("an encoder-decoder answers in writing: likelihoods need a causal language model")
     begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     starts = [ids or [begin] for ids in encode_prompts(tokenizer, prompts, chat)]
     ends = encode_plain(tokenizer, list(continuations))

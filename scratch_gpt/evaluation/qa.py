@@ -27,12 +27,15 @@ def predict(
 ) -> list[str]:
     """The model's answer to each example: what it wrote (a base model: the beginning of it), or what it chose."""
     chat = is_chat(tokenizer) and not task.as_text
-    prompts = task.prompts(examples, chat)
     if task.by_likelihood:
         return choose(model, tokenizer, task, examples, chat, arguments.batch_size)
+    # an encoder-decoder, too, is asked the question and ends its answer by itself
+    asked = chat or model.config.is_encoder_decoder
     settings = arguments.generation_settings()
-    answers = generate_answers(model, tokenizer, prompts, chat=chat, one_line=not chat, **settings)
-    return [answer.text if chat else task.cut(answer.text) for answer in answers]
+    answers = generate_answers(
+        model, tokenizer, task.prompts(examples, asked), chat=chat, one_line=not asked, **settings
+    )
+    return [answer.text if asked else task.cut(answer.text) for answer in answers]
 
 
 def choose(

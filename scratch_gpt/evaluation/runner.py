@@ -24,6 +24,7 @@ from rich.table import Table
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
@@ -98,8 +99,13 @@ def check_folder(folder: str | Path) -> None:
         )
 
 
-def load_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer, on this process's device, ready for inference.
+def load_model(
+    folder: str | Path, *, allow_encoder_decoder: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that writes text and its tokenizer, on this process's device, ready for inference.
+
+    Args:
+        allow_encoder_decoder: accept these beside causal language models.
 
     Raises:
         UserError: no model or no tokenizer in the folder, a model of another kind (such as a reward model), a
@@ -113,12 +119,16 @@ def load_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
         )
     try:
         kinds = AutoConfig.from_pretrained(folder).architectures or []
+        if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
+            auto_class = AutoModelForSeq2SeqLM
         # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
-        if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+            auto_class = AutoModelForCausalLM
+        else:
             raise UserError(
                 f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
             )
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        model = auto_class.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise error if isinstance(error, UserError) else UserError(f"cannot load {folder}: {error}") from None
     for name, weight in model.named_parameters():
@@ -167,6 +177,8 @@ def generate_answers(
 ) -> list[Answer]:
     """Let the model answer each prompt; batches are left-padded, and shared out if there are several processes.
 
+    An encoder-decoder reads the prompt with the end of text behind it, as in its training.
+
     Args:
         model: in evaluation mode.
         prompts: users' messages if `chat`, else texts to continue.
@@ -178,7 +190,11 @@ def generate_answers(
     Raises:
         UserError: the model has no positions left for a prompt.
     """
-    token_ids = fit(model, encode_prompts(tokenizer, prompts, chat), max_new_tokens)
+    pairs = model.config.is_encoder_decoder
+    token_ids = encode_prompts(tokenizer, prompts, chat)
+    if pairs:
+        token_ids = [[*ids, tokenizer.eos_token_id] for ids in token_ids]
+    token_ids = fit(model, token_ids, 0 if pairs else max_new_tokens)
     stop_ids = _stop_ids(model, tokenizer, one_line)
     generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -194,10 +210,12 @@ def generate_answers(
     )
     answers: dict[int, Answer] = {}
     for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
-        inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, "left", model.device)
+        side = "right" if pairs else "left"
+        inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
         with _seeded(seed + number, model.device), torch.inference_mode():
             output = model.generate(**inputs, generation_config=generation_config)
-        for index, row in zip(batch, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+        first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
+        for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
             answers[index] = Answer(text, end > 0)

@@ -17,10 +17,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
+from scratch_gpt.training.objectives import auto_class_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def memory_of_a_step(
     ledger = MemoryLedger(shares)
     with FakeTensorMode(), ledger:
         attention = "eager" if attn_implementation == "eager" else "sdpa"
-        model = AutoModelForCausalLM.from_config(config, dtype=settings.dtype, attn_implementation=attention)
+        model = auto_class_of(config).from_config(config, dtype=settings.dtype, attn_implementation=attention)
         model.train()
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable()

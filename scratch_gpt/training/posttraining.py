@@ -100,8 +100,10 @@ def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
         return
     input_ids = torch.full((8, min(48, model.config.max_position_embeddings)), 1, device=model.device)
 
+    target = {"decoder_input_ids": input_ids} if model.config.is_encoder_decoder else {}
+
     def step() -> None:
-        model(input_ids=input_ids, use_cache=False).logits.float().mean().backward()
+        model(input_ids=input_ids, **target, use_cache=False).logits.float().mean().backward()
         model.zero_grad(set_to_none=True)
 
     with torch.random.fork_rng():

@@ -235,3 +235,24 @@ def test_the_table_shows_models_side_by_side(capsys: pytest.CaptureFixture[str])
     assert "0.500 [0.250, 0.750]" in row
     assert "0.900 [0.800, 1.000]" in row
     assert row.count("0.100") == 1
+
+
+def test_an_encoder_decoder_answers_as_by_itself(encoder_decoder_folder):
+    """Padded together and cut at the end of text: what `generate` writes for each prompt alone; the source ends with it."""
+    model, tokenizer = load_model(encoder_decoder_folder, allow_encoder_decoder=True)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0)
+    prompts = ["Anna", "The old farmer's dog sleeps in the barn.", "Hm <|pad|>"]
+    answers = generate_answers(model, tokenizer, prompts, chat=False, max_new_tokens=8, batch_size=3)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = [*encode_plain(tokenizer, [prompt])[0], tokenizer.eos_token_id]
+        written = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)
+        assert answer.text == tokenizer.decode(written[0, 1:], skip_special_tokens=True)
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_an_encoder_decoder_is_opened_where_it_is_wanted(encoder_decoder_folder):
+    """A stage for decoders names the kind it was given."""
+    with pytest.raises(UserError, match="is no causal language model but ScratchGPTForConditionalGeneration"):
+        load_model(encoder_decoder_folder)
