@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether one model scores better than another on the same items: the paired bootstrap.
 
-Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; the p-value is that of sacreBLEU
-(Riezler and Maxwell 2005): how often a difference as large comes about by drawing items, where there is none.
+Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; the p-value is the two-sided one of Efron
+and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing.
 """
 
 import json

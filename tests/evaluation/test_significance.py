@@ -45,7 +45,7 @@ def test_no_difference_is_rarely_significant() -> None:
 
 
 def test_bleu_differs_as_sacrebleu_says() -> None:
-    """The same difference and nearly the same p-value as its paired bootstrap."""
+    """The same difference as its paired bootstrap; that one's p-value is one-sided, so half of ours."""
     random = np.random.default_rng(2)
     words = list("abcdefgh")
     references = [" ".join(random.choice(words, 12)) for _ in range(60)]
@@ -63,7 +63,7 @@ def test_bleu_differs_as_sacrebleu_says() -> None:
     rows = [sentence_statistics(bleu, texts, [[text] for text in references]) for texts in (good, bad)]
     found = paired_difference(*rows, "bleu")
     assert found.value == pytest.approx(theirs[1].score - theirs[0].score)
-    assert found.p_value == pytest.approx(theirs[1].p_value, abs=0.03)
+    assert found.p_value == pytest.approx(2 * theirs[1].p_value, abs=0.05)
 
 
 def test_a_ratio_of_sums_and_a_perplexity() -> None:
