@@ -40,12 +40,16 @@ class Overlap:
         return self.found / self.total if self.total else 0.0
 
 
-def run_hashes(text: str, length: int) -> np.ndarray:
+def word_hashes(text: str) -> np.ndarray:
+    """CRC-32 of each word, uint64, shape (words,)."""
+    return np.array([zlib.crc32(word.encode()) for word in WORD.findall(text.lower())], dtype=np.uint64)
+
+
+def run_hashes(words: np.ndarray, length: int) -> np.ndarray:
     """A 64-bit hash of each run of `length` words, shape (words - length + 1,), empty if there are fewer words.
 
-    The words' CRC-32 are mixed in one after the other, modulo 2^64.
+    The words' hashes are mixed in one after the other, modulo 2^64.
     """
-    words = np.array([zlib.crc32(word.encode()) for word in WORD.findall(text.lower())], dtype=np.uint64)
     count = len(words) - length + 1
     if count < 1:
         return np.empty(0, dtype=np.uint64)
@@ -58,10 +62,11 @@ def run_hashes(text: str, length: int) -> np.ndarray:
 
 def overlaps(items: Sequence[str], documents: Iterable[str]) -> list[Overlap]:
     """For each item, which of its runs of words stand in one of the documents."""
-    lengths = [min(LONGEST, len(WORD.findall(item))) for item in items]
+    words = [word_hashes(item) for item in items]
+    lengths = [min(LONGEST, len(own)) for own in words]
     runs = [
-        np.unique(run_hashes(item, length)) if length >= SHORTEST else np.empty(0, dtype=np.uint64)
-        for item, length in zip(items, lengths, strict=True)
+        np.unique(run_hashes(own, length)) if length >= SHORTEST else np.empty(0, dtype=np.uint64)
+        for own, length in zip(words, lengths, strict=True)
     ]
     wanted = {
         length: np.unique(
@@ -72,14 +77,13 @@ def overlaps(items: Sequence[str], documents: Iterable[str]) -> list[Overlap]:
     }
     seen = {length: np.zeros(len(hashes), dtype=bool) for length, hashes in wanted.items()}
     for document in documents:
+        document_words = word_hashes(document)
         for length, hashes in wanted.items():
-            read = run_hashes(document, length)
+            read = run_hashes(document_words, length)
             places = np.minimum(np.searchsorted(hashes, read), len(hashes) - 1)
             seen[length][places[hashes[places] == read]] = True
     return [
-        Overlap(int(seen[length][np.searchsorted(wanted[length], own)].sum()), len(own))
-        if length in wanted
-        else Overlap(0, 0)
+        Overlap(int(seen[length][np.searchsorted(wanted[length], own)].sum()) if len(own) else 0, len(own))
         for own, length in zip(runs, lengths, strict=True)
     ]
 
