@@ -100,6 +100,17 @@ def test_translation_of_the_corpus_and_of_a_users_file(
     file.write_text(
         '{"en": "the small hat", "de": "the small hat"}\n{"en": "a dog sleeps here", "de": "ein Hund schläft hier"}\n'
     )
+    words = {
+        "the": "the",
+        "small": "small",
+        "hat": "hat",
+        "a": "ein",
+        "dog": "Hund",
+        "sleeps": "schläft",
+        "here": "hier",
+    }
+    rows = [json.dumps({"en": english, "de": german}) for english, german in words.items()]
+    (tmp_path / "words.jsonl").write_text("\n".join(rows))
     sources = json.dumps([{"name": "mine", "path": str(file), "columns": {"source": "en", "target": "de"}}])
     asked: list[str] = []
     real = qa.generate_answers
@@ -115,7 +126,7 @@ def test_translation_of_the_corpus_and_of_a_users_file(
         "--instruction",
         "In {target_language}: {source}",
         "--training_pairs",
-        sources,
+        sources.replace("pairs.jsonl", "words.jsonl"),
         "--tasks",
         "translation",
         "--limit",
@@ -200,7 +211,8 @@ def test_contamination_finds_what_the_training_text_holds(
 ) -> None:
     """Shards of a text that holds one of two questions: half of the items, the worst one shown."""
     seen = "where does the small old dog of Lily sleep when it rains on the hill? in the house"
-    (tmp_path / "text.txt").write_text(f"A cat. She asked {seen} of Tom.\n\n" + "Other text here.\n\n" * 40)
+    others = "".join(f"Other text number {number} here.\n\n" for number in range(40))
+    (tmp_path / "text.txt").write_text(f"A cat. She asked {seen} of Tom.\n\n{others}")
     sources = json.dumps([{"name": "t", "path": str(tmp_path / "text.txt"), "filters": False}])
     shards = ["--tokenizer", str(base_folder), "--output_dir", str(tmp_path / "shards"), "--sources", sources]
     shards += ["--sequence_length", "64", "--validation_fraction", "0.3"]
