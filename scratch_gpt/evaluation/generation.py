@@ -199,7 +199,7 @@ def evaluate_text(
     Raises:
         UserError: shards or sources that cannot be used, a source without documents.
     """
-    metrics = {}
+    metrics: dict[str, Metric] = {}
     if arguments.shards:
         metrics |= shards_metrics(model, tokenizer, arguments.shards, arguments.limit, arguments.seed)
     for source in sources:
