@@ -150,7 +150,7 @@ def shards_metrics(
     limit: int | None,
     seed: int,
 ) -> dict[str, Metric]:
-    """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each source with blocks of its own.
+    """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
 
     Args:
         limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
@@ -163,11 +163,12 @@ def shards_metrics(
     chosen = [place * len(blocks) // count for place in range(count)]
     costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
     metrics = {"bits_per_byte": costs_metric(costs, seed)}
-    for source in blocks.manifest["sources"]:
-        first, stop = source.get("block_range", (0, 0))
-        own = [row for row, place in enumerate(chosen) if first <= place < stop]
-        if own:
-            metrics[f"{source['name']}/bits_per_byte"] = costs_metric(costs[own], seed)
+    ranges = {source["name"]: source.get("block_range") for source in blocks.manifest["sources"]}
+    if len(ranges) > 1:
+        for name, (first, stop) in {name: found for name, found in ranges.items() if found}.items():
+            own = [row for row, place in enumerate(chosen) if first <= place < stop]
+            if own:
+                metrics[f"{name}/bits_per_byte"] = costs_metric(costs[own], seed)
     return metrics
 
 
