@@ -163,12 +163,12 @@ def shards_metrics(
     chosen = [place * len(blocks) // count for place in range(count)]
     costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
     metrics = {"bits_per_byte": costs_metric(costs, seed)}
-    ranges = {source["name"]: source.get("block_range") for source in blocks.manifest["sources"]}
-    if len(ranges) > 1:
-        for name, (first, stop) in {name: found for name, found in ranges.items() if found}.items():
-            own = [row for row, place in enumerate(chosen) if first <= place < stop]
-            if own:
-                metrics[f"{name}/bits_per_byte"] = costs_metric(costs[own], seed)
+    sources = blocks.manifest["sources"]
+    for source in sources if len(sources) > 1 else ():
+        first, stop = source.get("block_range", (0, 0))
+        own = [row for row, place in enumerate(chosen) if first <= place < stop]
+        if own:
+            metrics[f"{source['name']}/bits_per_byte"] = costs_metric(costs[own], seed)
     return metrics
 
 
@@ -238,7 +238,7 @@ def evaluate_continuations(
     if not split:
         raise UserError(f"source {name!r}: no document has more than prompt_words {count} words")
     prompts = [" ".join(words[:count]) for words in split]
-    settings = {**arguments.generation_settings(), "temperature": 1.0}
+    settings = arguments.generation_settings(temperature=1.0)
     answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)
     texts = [answer.text for answer in answers]
     real = [
@@ -277,7 +277,7 @@ def evaluate_stories(
     chance = task.chance(task, examples)
     metrics = {}
     for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
-        settings = {**arguments.generation_settings(), "temperature": temperature}
+        settings = arguments.generation_settings(temperature)
         answers = generate_answers(model, tokenizer, task.prompts(examples, chat), chat=chat, **settings)
         endings = [answer.text for answer in answers]
         rows = [task.score(*pair) for pair in zip(endings, examples, strict=True)]
