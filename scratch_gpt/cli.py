@@ -28,6 +28,7 @@ BENCHMARKS = {
     "qa": ("eval/qa.py", "Questions: exact match, F1, multiple choice."),
     "translation": ("eval/translation.py", "Translation: BLEU and chrF."),
     "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
+    "alignment": ("eval/alignment.py", "Aligned chat models and best-of-n beside the model they came from."),
 }
 
 app = typer.Typer(
