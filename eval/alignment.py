@@ -47,7 +47,9 @@ def main(arguments: AlignmentArguments) -> None:
         if folder:
             judges[name] = model_judge(load_reward_model(folder, tokenizer), tokenizer)
     comparing = {"judges": judges, "reference": chat_model, "shards": arguments.shards, **answering}
-    settings = {key: value for key, value in dataclasses.asdict(arguments).items() if key not in ("model", "seed")}
+    settings = {
+        key: value for key, value in dataclasses.asdict(arguments).items() if key not in ("model", "seed")
+    }
 
     def tell(folder: str, name: str, measured: Measured) -> None:
         if PartialState().is_main_process:
@@ -65,7 +67,9 @@ def main(arguments: AlignmentArguments) -> None:
         results[folder] = measured.metrics
         tell(folder, "alignment", measured)
     if arguments.best_of_n:
-        answers = best_of_n(chat_model, tokenizer, prompts, judges["reward"], arguments.best_of_n, **answering)
+        answers = best_of_n(
+            chat_model, tokenizer, prompts, judges["reward"], arguments.best_of_n, **answering
+        )
         measured = measure_answers(SAMPLED, tokenizer, prompts, answers, judges, baseline, arguments.seed)
         tell(first, f"alignment_best_of_{arguments.best_of_n}", measured)
     if PartialState().is_main_process:

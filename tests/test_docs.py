@@ -33,6 +33,7 @@ EVALUATIONS = {
     "qa": "QAArguments",
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
+    "alignment": "AlignmentArguments",
     "baselines": "BaselineArguments",
     "shards_speed": "ShardsSpeedArguments",
     "publish": "PublishArguments",

@@ -46,11 +46,15 @@ class AlignmentArguments(EvalArguments):
     )
     judge_model: str | None = field(
         default=None,
-        metadata={"help": "Another reward model, that no training used: judge of prompts without a gold score."},
+        metadata={
+            "help": "Another reward model, that no training used: judge of prompts without a gold score."
+        },
     )
     best_of_n: int = field(
         default=0,
-        metadata={"help": "Also measure the first model with so many answers sampled, of which the reward model takes one."},
+        metadata={
+            "help": "Also measure the first model with so many answers sampled, of which the reward model takes one."
+        },
     )
     shards: str | None = field(
         default=None, metadata={"help": "Held-out blocks, such as shards/validation: bits per byte."}
@@ -214,7 +218,9 @@ def measure_answers(
     repeated = [repetition(answer.text) for answer in answers]
     measures: dict[str, Sequence[float]] = {
         "finished": [float(answer.finished) for answer in answers],
-        "length": answer_tokens(tokenizer, [prompt.text for prompt in prompts], answers)[1].sum(dim=1).tolist(),
+        "length": answer_tokens(tokenizer, [prompt.text for prompt in prompts], answers)[1]
+        .sum(dim=1)
+        .tolist(),
         "repetition": repeated,
         "loops": [float(share > LOOP) for share in repeated],
     }

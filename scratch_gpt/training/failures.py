@@ -67,7 +67,9 @@ def variety(history: Sequence[Row]) -> str | None:
     before, now = history[0]["eval_distinct_2"], history[-1]["eval_distinct_2"]
     if now >= VARIETY_SHARE * before:
         return None
-    return f"distinct-2 fell from {before:.3f} to {now:.3f}: answers become alike; raise beta or the temperature"
+    return (
+        f"distinct-2 fell from {before:.3f} to {now:.3f}: answers become alike; raise beta or the temperature"
+    )
 
 
 def entropy_collapse(history: Sequence[Row]) -> str | None:

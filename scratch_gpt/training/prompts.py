@@ -50,7 +50,9 @@ def read_prompts(
         rows: list[Row] = []
         for source in sources:
             if source.path == PRIMER:
-                rows += [{"asked": Prompt(example.prompt, example)} for example in primer.prompts(split, seed)]
+                rows += [
+                    {"asked": Prompt(example.prompt, example)} for example in primer.prompts(split, seed)
+                ]
             else:
                 rows += instruction_rows([source], split, bad_rows, seed)
         return rows

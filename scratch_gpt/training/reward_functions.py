@@ -132,7 +132,9 @@ def _check_settings(entry: dict[str, Any]) -> None:
             if not isinstance(entry[key], int) or entry[key] < 0:
                 raise UserError(f"reward 'length': {key} must be a number of tokens, got {entry[key]!r}")
         if soft > entry["max_tokens"]:
-            raise UserError(f"reward 'length': soft_tokens {soft} is more than max_tokens {entry['max_tokens']}")
+            raise UserError(
+                f"reward 'length': soft_tokens {soft} is more than max_tokens {entry['max_tokens']}"
+            )
     if entry["name"] == "language" and not _is_script(entry["script"]):
         raise UserError(
             f"reward 'language': no letter is in script {entry['script']!r}: such as latin, cyrillic, greek, cjk"
@@ -234,7 +236,8 @@ def _in_script(letter: str, script: str) -> bool:
 
 
 def _is_script(script: Any) -> bool:
-    return isinstance(script, str) and any(_in_script(chr(code), script) for code in range(0x10000))
+    letters = filter(str.isalpha, map(chr, range(0x10000)))
+    return isinstance(script, str) and any(_in_script(letter, script) for letter in letters)
 
 
 def task_score(task: Task, source: str | None, prompts: Sequence[Prompt]) -> Score:

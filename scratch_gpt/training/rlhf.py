@@ -69,7 +69,9 @@ class Measured:
             return history[-1]
         row = {"step": step, **self.watch()}
         if not math.isfinite(row["eval_score"]):
-            raise UserError(f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate")
+            raise UserError(
+                f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate"
+            )
         history.append(row)
         told = {name for earlier in history for name in earlier if name.startswith(FAILURE)}
         for failure in find_failures(history):
@@ -100,7 +102,9 @@ class Measured:
         try:
             output = super().train(*args, **kwargs)  # type: ignore[misc]
         except UserError as error:
-            kept = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+            kept = sorted(
+                Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: path.stat().st_mtime
+            )
             left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
             raise UserError(f"step {self.state.global_step + 1}: {error}; {left}") from None
         history = self.measurements()
@@ -135,7 +139,9 @@ TRAINERS = {"rloo": MeasuredRLOO, "grpo": MeasuredGRPO}
 class FiniteGradients(TrainerCallback):
     """Ends a run before a gradient that is no number would make every weight one that is none."""
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):

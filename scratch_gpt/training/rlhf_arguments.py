@@ -30,6 +30,9 @@ class RLHFArguments(PosttrainingArguments, RLOOConfig):
         },
     )
     algorithm: str = field(default="rloo", metadata={"help": "rloo or grpo."})
+    reward_clip_range: list[float] | None = field(
+        default=None, metadata={"help": "rloo: [lowest, highest], to which the sum of rewards is clipped."}
+    )
     scale_rewards: str | None = field(
         default=None,
         metadata={
@@ -111,20 +114,27 @@ class RLHFArguments(PosttrainingArguments, RLOOConfig):
         others = {"rloo": ("scale_rewards",), "grpo": ("normalize_advantages", "reward_clip_range")}
         for name in others[self.algorithm]:
             if getattr(self, name):
-                raise UserError(f"{name} is not {self.algorithm}'s: it has {', '.join(others[self._other()])}")
+                raise UserError(
+                    f"{name} is not {self.algorithm}'s: it has {', '.join(others[self._other()])}"
+                )
         if self.scale_rewards not in (None, "group", "batch", "none"):
             raise UserError(f"scale_rewards must be group, batch or none, got {self.scale_rewards!r}")
-        if self.reward_clip_range and not self.reward_clip_range[0] < self.reward_clip_range[1]:
-            raise UserError(
-                f"reward_clip_range must be [lowest, highest], got {list(self.reward_clip_range)}"
-            )
+        clip = self.reward_clip_range
+        if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+            raise UserError(f"reward_clip_range must be [lowest, highest], got {clip}")
 
     def _other(self) -> str:
         return "grpo" if self.algorithm == "rloo" else "rloo"
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them, without those that follow from the others."""
-        derived = ("eval_strategy", "save_strategy", "eval_on_start", "load_best_model_at_end", "reward_weights")
+        derived = (
+            "eval_strategy",
+            "save_strategy",
+            "eval_on_start",
+            "load_best_model_at_end",
+            "reward_weights",
+        )
         derived += ("greater_is_better", "metric_for_best_model", "num_generations_eval")
         return {name: value for name, value in super().to_dict().items() if name not in derived}
 

@@ -3,20 +3,30 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import scratch_gpt
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import qa
+from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import parse, run_stage
 
 
 ROOT = Path(scratch_gpt.__file__).parents[1]
-ARGUMENTS = {"qa": "QAArguments", "translation": "TranslationArguments", "generation": "GenerationArguments"}
+ARGUMENTS = {
+    "qa": "QAArguments",
+    "translation": "TranslationArguments",
+    "generation": "GenerationArguments",
+    "alignment": "AlignmentArguments",
+}
 
 
 def load_script(name: str) -> ModuleType:
@@ -178,3 +188,42 @@ def test_a_users_mistake_is_one_line(
     assert message in lines[-1]
     assert lines[-1].startswith("error: ")
     assert not (base_folder / "results").exists()
+
+
+def test_alignment_compares_models_and_best_of_n(
+    chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each folder gets its result, the first is compared with itself, and best of n stands beside it."""
+    reward, other = tmp_path / "reward", tmp_path / "other"
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=1)
+    torch.nn.init.normal_(model.score.weight, std=1.0)
+    model.save_pretrained(reward)
+    AutoTokenizer.from_pretrained(chat_folder).save_pretrained(reward)
+    shutil.copytree(chat_folder, other)
+    args = ["--model", str(chat_folder), str(other), "--reward_model", str(reward), "--best_of_n", "4"]
+    run("alignment", *args, "--limit", "8", "--max_new_tokens", "6")
+    first, second = read(chat_folder, "alignment"), read(other, "alignment")
+    best = read(chat_folder, "alignment_best_of_4")
+    assert first["n"] == second["n"] == best["n"] == 8
+    for name, metric in first["metrics"].items():
+        assert second["metrics"][name] == metric  # the same weights
+    assert first["metrics"]["temperature_1/kl"]["value"] == 0.0
+    assert first["metrics"]["greedy/reward_win_rate"]["value"] == 0.5
+    assert {"greedy/gold", "temperature_1/distinct_2", "temperature_1/loops"} <= set(first["metrics"])
+    of_best = best["metrics"]
+    assert of_best["temperature_1/reward"]["value"] > first["metrics"]["temperature_1/reward"]["value"]
+    assert of_best["temperature_1/reward_win_rate"]["value"] > 0.5
+    assert not any(name.startswith("greedy/") for name in of_best)
+    assert "best of 4" in capsys.readouterr().out
+
+
+def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path) -> None:
+    """A model with another tokenizer answers in other tokens: no KL, no reward could be told."""
+    other = tmp_path / "other"
+    shutil.copytree(chat_folder, other)
+    tokenizer = train_tokenizer(["some other text " * 5], vocab_size=320)
+    tokenizer.eos_token = "<|im_end|>"
+    tokenizer.save_pretrained(other)
+    with pytest.raises(UserError, match=r"other has another tokenizer than .*: compare models of one road"):
+        run("alignment", "--model", str(chat_folder), str(other), "--limit", "2", "--max_new_tokens", "2")

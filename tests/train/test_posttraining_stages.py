@@ -345,7 +345,9 @@ def test_rewards_that_are_no_numbers_end_the_run(
         "score_conversations",
         lambda model, tokenizer, rows: [math.nan if next(calls) > 6 else 0.0] + [0.0] * (len(rows) - 1),
     )
-    message = f"step 4: reward 'model' is nan for the answer .*; the last good checkpoint is {output}/checkpoint-2"
+    message = (
+        f"step 4: reward 'model' is nan for the answer .*; the last good checkpoint is {output}/checkpoint-2"
+    )
     with pytest.raises(UserError, match=message):
         rlhf(output_dir=str(output), max_steps=8)
     kept = AutoModelForCausalLM.from_pretrained(output / "checkpoint-2")
@@ -362,7 +364,7 @@ def test_a_broken_gradient_ends_the_run(
     monkeypatch.setattr(
         RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
     )
-    with pytest.raises(UserError, match="step 1: the gradient is nan.*no checkpoint was written yet"):
+    with pytest.raises(UserError, match=r"step 1: the gradient is nan.*no checkpoint was written yet"):
         rlhf(output_dir=str(tmp_path / "out"), max_steps=2)
 
 

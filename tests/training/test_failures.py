@@ -33,7 +33,11 @@ def test_a_good_run_has_none() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "numbers"),
     [
-        ("reward_hacking", {"eval_reward": 1.5, "eval_gold": 0.55}, ("1.000", "1.500", "0.600", "0.550", "step 10")),
+        (
+            "reward_hacking",
+            {"eval_reward": 1.5, "eval_gold": 0.55},
+            ("1.000", "1.500", "0.600", "0.550", "step 10"),
+        ),
         ("length_drift", {"eval_length": 41.0}, ("20.0", "41.0")),
         ("length_drift", {"eval_length": 9.0}, ("20.0", "9.0")),
         ("repetition", {"eval_repetition": 0.08}, ("0.010", "0.080")),
@@ -43,7 +47,9 @@ def test_a_good_run_has_none() -> None:
         ("unfinished", {"eval_finished": 0.7}, ("0.90", "0.70")),
     ],
 )
-def test_each_failure_is_told_with_its_numbers(name: str, change: dict[str, float], numbers: tuple[str, ...]) -> None:
+def test_each_failure_is_told_with_its_numbers(
+    name: str, change: dict[str, float], numbers: tuple[str, ...]
+) -> None:
     """One measurement that is wrong in one way gives that failure, and no other, with before and now."""
     (failure,) = find_failures([START, GOOD, {**GOOD, "step": 20, **change}])
     assert failure.name == name

@@ -20,6 +20,7 @@ CONFIG_FILES = {
     "demo/rlhf.yaml": RLHFArguments,
     "real/sft_dolly.yaml": SFTArguments,
     "real/reward_polite.yaml": RewardArguments,
+    "real/rlhf_polite.yaml": RLHFArguments,
 }
 
 

@@ -54,7 +54,14 @@ class Evaluated(Measured):
 
     def __init__(self, folder: Path, scores: list[float], **changes: float) -> None:
         scripted = iter(scores)
-        good = {"reward": 1.0, "length": 10.0, "repetition": 0.0, "distinct_2": 0.5, "entropy": 0.5, "kl": 0.1}
+        good = {
+            "reward": 1.0,
+            "length": 10.0,
+            "repetition": 0.0,
+            "distinct_2": 0.5,
+            "entropy": 0.5,
+            "kl": 0.1,
+        }
         measures = {f"eval_{name}": value for name, value in {**good, "finished": 1.0}.items()}
         self.watch = lambda: {
             **measures,
