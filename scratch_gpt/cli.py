@@ -22,6 +22,7 @@ STAGES = {
     "pretrain": ("train/pretrain.py", "Train a base model from nothing on the blocks."),
     "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
+    "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
 }
 BENCHMARKS = {

@@ -27,6 +27,7 @@ STAGES = {
     "pretrain": arguments.PretrainArguments,
     "sft": posttraining_arguments.SFTArguments,
     "reward": posttraining_arguments.RewardArguments,
+    "dpo": posttraining_arguments.DPOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 EVALUATIONS = {

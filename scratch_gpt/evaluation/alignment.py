@@ -64,6 +64,7 @@ class AlignmentArguments(EvalArguments):
     )
     limit: int | None = field(default=300, metadata={"help": "Prompts, at most."})
     max_new_tokens: int = field(default=80, metadata={"help": "Longest answer, in tokens."})
+    max_train_samples = None  # nothing is trained; the stages' reader asks for it
 
     def __post_init__(self) -> None:
         super().__post_init__()
