@@ -17,17 +17,19 @@ from scratch_gpt.training.telemetry import RunLog, console
 
 # Marks a measurement at which a failure was found.
 FAILURE = "failure/"
+# How much the greedy gold score may seem to fall: of 200 answers four, which chance does.
+GREEDY_FALL = 0.02
 
 
 def is_eligible(row: Row, start: Row, max_kl: float | None) -> bool:
-    """Whether the model of this measurement may be kept: near enough to the start, and greedily no worse on dev prompts.
+    """Whether the model of this measurement may be kept: near enough to the start, and greedily not clearly worse.
 
     Reinforcement sharpens: it can raise what is sampled and yet turn some right greedy answers, which users mostly see,
     into wrong ones.
     """
     if max_kl is not None and row["eval_kl"] > max_kl:
         return False
-    return row.get("eval_greedy_gold", 0.0) >= start.get("eval_greedy_gold", 0.0)
+    return row.get("eval_greedy_gold", 0.0) >= start.get("eval_greedy_gold", 0.0) - GREEDY_FALL
 
 
 def best_row(history: Sequence[Row], max_kl: float | None) -> Row:
