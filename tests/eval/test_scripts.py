@@ -264,6 +264,8 @@ def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> N
         ("qa", ["--sources", '[{"name": "x", "path": "gone.jsonl"}]'], "file gone.jsonl not found"),
         ("translation", ["--instruction", "Translate:"], "instruction must hold {source}"),
         ("generation", ["--shards", "gone"], "no complete shards in gone"),
+        ("generation", ["--prompt_words", "0"], "prompt_words must be at least 1, got 0"),
+        ("alignment", ["--seeds", "0", "1"], "alignment is measured under one seed at a time"),
     ],
 )
 def test_a_users_mistake_is_one_line(
