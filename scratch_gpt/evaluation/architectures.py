@@ -142,6 +142,8 @@ def build_models(
             **ids,
         )
     )
+    for model in models.values():
+        model.set_attn_implementation("eager")  # faster than sdpa for sentences on a CPU
     sizes = {kind: model.num_parameters() for kind, model in models.items()}
     if max(sizes.values()) > (1 + TOLERANCE) * min(sizes.values()):
         raise UserError(
