@@ -51,6 +51,9 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "qa",
         "translation",
         "generation",
+        "win-rate",
+        "contamination",
+        "compare",
     ]
     assert listed == [*road, "plan", "sizes", "chat", "serve", "publish", "import", "export"]
 

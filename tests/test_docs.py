@@ -28,6 +28,7 @@ STAGES = {
     "sft": posttraining_arguments.SFTArguments,
     "seq2seq": seq2seq.Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
+    "dpo": posttraining_arguments.DPOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 EVALUATIONS = {
@@ -35,6 +36,9 @@ EVALUATIONS = {
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
     "baselines": "BaselineArguments",
+    "batching_speed": "BatchingSpeedArguments",
+    "contamination": "ContaminationArguments",
+    "win_rate": "WinRateArguments",
     "shards_speed": "ShardsSpeedArguments",
     "publish": "PublishArguments",
     "speed": "SpeedArguments",
@@ -53,7 +57,7 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # What is typed, up to the end of the line or of the inline code.
 LAUNCHED = re.compile(r"accelerate launch [^\n`]*?(train|eval)/(\w+)\.py([^\n`]*)")
-COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt (\w+)([^\n`]*)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt ([\w-]+)([^\n`]*)", re.MULTILINE)
 OPTION = re.compile(r"(?<!\S)--(\w+)")
 
 page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -25,7 +25,7 @@ from scratch_gpt import (
 )
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.collator import IGNORED
-from scratch_gpt.data.conversations import example_rows
+from scratch_gpt.data.examples import example_rows
 from scratch_gpt.data.primer import translation
 from scratch_gpt.data.sources import Source
 from scratch_gpt.errors import UserError
@@ -108,7 +108,7 @@ def file_corpus(source: Source, test_source: Source, bad_rows: BadRows, seed: in
         UserError: a source that cannot be read, too few pairs.
     """
     rows, test = (
-        [Pair(example.prompt, example.references[0]) for example in example_rows(entry, bad_rows)]
+        [Pair(example.prompt, example.references[0]) for example in example_rows(entry, bad_rows)[1]]
         for entry in (source, test_source)
     )
     known = {pair.source for pair in test}

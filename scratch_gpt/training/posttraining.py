@@ -26,6 +26,7 @@ from scratch_gpt.evaluation.runner import is_chat, load_model
 from scratch_gpt.publishing import upload
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import write_run_yaml
+from scratch_gpt.training.chat_format import check_chat_format
 from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
 from scratch_gpt.training.hardware import choose_hardware
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
@@ -45,19 +46,6 @@ def begin(arguments: PosttrainingArguments) -> None:
     transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 asks transformers 5.23 by the old name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-
-
-def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
-    """Raise UserError unless the tokenizer can write conversations and tell which tokens are the assistant's."""
-    if IM_END not in tokenizer.get_vocab():
-        raise UserError(f"tokenizer {folder} lacks the token {IM_END}: use one made by the tokenizer stage")
-    if not tokenizer.chat_template:
-        raise UserError(f"tokenizer {folder} has no chat template: use one made by the tokenizer stage")
-    if "generation %}" not in tokenizer.chat_template:
-        raise UserError(
-            f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}): without it "
-            "nothing tells which tokens to learn"
-        )
 
 
 def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -129,7 +117,7 @@ def train(
     monitor: Callable[[], dict[str, float]] | None = None,
     monitor_steps: int = 1,
 ) -> None:
-    """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl`.
+    """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl`; then merge LoRA's part.
 
     Raises:
         UserError: see `checkpoints.find_start`.
@@ -143,6 +131,9 @@ def train(
     with progress_bar(trainer.is_world_process_zero()) as bar:
         trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage, monitor, monitor_steps))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if hasattr(trainer.model, "merge_and_unload"):
+        # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
+        trainer.model = trainer.model.merge_and_unload()
 
 
 def save_stage(

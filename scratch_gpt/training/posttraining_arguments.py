@@ -6,10 +6,11 @@ smaller, and the recipes in `train/` say the rest.
 """
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
-from trl import RewardConfig, SFTConfig
+from trl import DPOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import SourcesArguments
@@ -30,6 +31,12 @@ class PosttrainingArguments(SourcesArguments):
     held_out_fraction: float = field(
         default=0.05,
         metadata={"help": "Share of a file's rows in the development split, and again in the test split."},
+    )
+    max_train_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train on so many rows, drawn by the seed: a smaller number's are among a larger one's."
+        },
     )
     activation_checkpointing: bool = field(
         default=False,
@@ -70,6 +77,8 @@ class PosttrainingArguments(SourcesArguments):
             raise UserError(
                 "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
             )
+        if self.max_train_samples is not None and self.max_train_samples < 1:
+            raise UserError(f"max_train_samples must be at least 1, got {self.max_train_samples}")
         if self.push_to_hub and not self.hub_model_id:
             raise UserError("push_to_hub needs hub_model_id: user/name")
         if not torch.accelerator.is_available():
@@ -93,7 +102,47 @@ class PosttrainingArguments(SourcesArguments):
 
 
 @dataclass
-class SFTArguments(PosttrainingArguments, SFTConfig):
+class LoraArguments:
+    """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv 2106.09685), by TRL's names."""
+
+    use_peft: bool = field(
+        default=False,
+        metadata={"help": "Learn LoRA adapters by PEFT; they are merged into the weights at the end."},
+    )
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
+    lora_alpha: int = field(default=32, metadata={"help": "What they learn counts lora_alpha / lora_r."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the adapters."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of the adapted modules. Default: all linear ones in the layers."},
+    )
+
+    def peft_config(self, task_type: str) -> Any:
+        """What TRL's trainers take: None without `use_peft`, else a `peft.LoraConfig`.
+
+        Args:
+            task_type: CAUSAL_LM, or SEQ_CLS for a model with a score, which is then learned too.
+
+        Raises:
+            UserError: PEFT is not installed.
+        """
+        if not self.use_peft:
+            return None
+        if find_spec("peft") is None:
+            raise UserError("use_peft needs the package peft: pip install 'scratch-gpt[peft]'")
+        from peft import LoraConfig
+
+        return LoraConfig(
+            task_type=task_type,
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=self.lora_target_modules or "all-linear",
+        )
+
+
+@dataclass
+class SFTArguments(LoraArguments, PosttrainingArguments, SFTConfig):
     """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
 
     learning_rate: float = field(
@@ -106,14 +155,42 @@ class SFTArguments(PosttrainingArguments, SFTConfig):
     assistant_only_loss: bool = field(
         default=True, metadata={"help": "Learn the answers only, not the questions."}
     )
+    replay_shards: str | None = field(
+        default=None,
+        metadata={"help": "Blocks of the pretraining, such as shards/train: learn documents of them too."},
+    )
+    replay_fraction: float = field(
+        default=0.1, metadata={"help": "The documents' share of the learned tokens, with replay_shards."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.replay_fraction < 1.0:
+            raise UserError(f"replay_fraction must be at least 0 and below 1, got {self.replay_fraction}")
+        super().__post_init__()
 
 
 @dataclass
-class RewardArguments(PosttrainingArguments, RewardConfig):
+class RewardArguments(LoraArguments, PosttrainingArguments, RewardConfig):
     """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
 
     learning_rate: float = field(
         default=5e-4, metadata={"help": "Peak learning rate; 1e-5 for models of billions."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
+    )
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
+    )
+
+
+@dataclass
+class DPOArguments(LoraArguments, PosttrainingArguments, DPOConfig):
+    """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
+
+    learning_rate: float = field(
+        default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
     )
     max_length: int | None = field(
         default=None,

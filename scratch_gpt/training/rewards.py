@@ -14,7 +14,6 @@ from transformers import (
 )
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import Metric, mean_metric
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 
 
@@ -85,22 +84,3 @@ def score_conversations(
         for index, score in zip(indices, logits.tolist(), strict=True):
             scores[index] = score
     return scores
-
-
-def pair_accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[dict[str, Any]], seed: int
-) -> dict[str, Metric]:
-    """Share of preference pairs whose chosen answer scores higher: `accuracy` over all, `accuracy/KIND` of each kind.
-
-    A tie counts half, so that a model that scores everything alike is at chance.
-    """
-    chosen = score_conversations(model, tokenizer, [pair["prompt"] + pair["chosen"] for pair in pairs])
-    rejected = score_conversations(model, tokenizer, [pair["prompt"] + pair["rejected"] for pair in pairs])
-    right = [
-        (better > worse) + 0.5 * (better == worse) for better, worse in zip(chosen, rejected, strict=True)
-    ]
-    metrics = {"accuracy": mean_metric(right, seed, chance=0.5)}
-    for kind in sorted({pair["kind"] for pair in pairs}):
-        of_kind = [value for value, pair in zip(right, pairs, strict=True) if pair["kind"] == kind]
-        metrics[f"accuracy/{kind}"] = mean_metric(of_kind, seed, chance=0.5)
-    return metrics

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows for the stages after pretraining: train, dev and test of all sources, as long as the model's context."""
 
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import instruction_rows, split_rows
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.row_checks import report_repeats
 from scratch_gpt.data.sources import PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts
@@ -18,7 +20,6 @@ from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.telemetry import console
 
 
-Message = dict[str, str]
 Row = dict[str, Any]
 # Such as `instruction_rows`: sources, split of the primer, counter of bad rows, seed -> rows.
 RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
@@ -34,7 +35,7 @@ class Prompt(NamedTuple):
 
 
 def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, list[Row]]:
-    """Rows of all sources as train, dev and test, and a line on the terminal for each file with bad rows.
+    """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
 
     The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
     one seed a question that is held out in one stage is held out in all.
@@ -47,7 +48,8 @@ def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, 
     files = [source for source in sources if source.path != PRIMER]
     rows = {split: read(embedded, split, bad_rows, arguments.seed) for split in SPLITS}
     fraction = arguments.held_out_fraction
-    rest, test = split_rows(read(files, "train", bad_rows, arguments.seed), fraction, arguments.seed)
+    of_files = read(files, "train", bad_rows, arguments.seed)
+    rest, test = split_rows(of_files, fraction, arguments.seed)
     # of what is left, so that dev and test are of the same size; another seed, for another hash
     train, dev = split_rows(rest, fraction / (1 - fraction), arguments.seed + 1)
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
@@ -56,42 +58,48 @@ def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, 
             raise UserError(
                 f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
             )
-    for line in bad_rows.report():
-        console.print(line, markup=False)
+    for line in bad_rows.report() + report_repeats(of_files):
+        console.print(line, markup=False, soft_wrap=True)
+    if arguments.max_train_samples is not None:
+        random.Random(arguments.seed).shuffle(rows["train"])
+        rows["train"] = rows["train"][: arguments.max_train_samples]
     return rows
 
 
 def drop_long_rows(
-    splits: dict[str, list[Row]],
-    conversations: Callable[[Row], list[list[Message]]],
-    tokenizer: PreTrainedTokenizerFast,
-    max_length: int,
+    splits: dict[str, list[Row]], measure: Callable[[Row], Row], max_length: int, on_bad_row: str = "skip"
 ) -> dict[str, list[Row]]:
-    """Leave out the rows of which a conversation has more than `max_length` tokens, and say how many.
+    """Leave out the rows that have more than `max_length` tokens, and say how many, and which was the first.
 
-    The others get the tokens of their longest conversation as `length`, by which Trainer can group them.
     Cut rows would teach answers without an end, and TRL drops over-long pairs without a word.
 
+    Args:
+        measure: adds the row's tokens as `length`, by which Trainer can group rows.
+        on_bad_row: `skip`, or `fail` at the first such row.
+
     Raises:
-        UserError: no row of a split is left.
+        UserError: no row of a split is left, or `on_bad_row` says so.
     """
     kept: dict[str, list[Row]] = {}
     for split, rows in splits.items():
-        kept[split] = []
-        for row in rows:
-            token_ids = tokenizer.apply_chat_template(conversations(row), return_dict=True)["input_ids"]
-            length = max(map(len, token_ids))
-            if length <= max_length:
-                kept[split].append({**row, "length": length})
+        measured = [measure(row) for row in rows]
+        kept[split] = [row for row in measured if row["length"] <= max_length]
+        long = [row for row in measured if row["length"] > max_length]
+        first = f"{long[0]['place']} has {long[0]['length']:,}" if long else ""
+        if long and on_bad_row == "fail":
+            raise UserError(
+                f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
+            )
         if not kept[split]:
             raise UserError(
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: raise max_length, or use a model "
                 "with a longer context"
             )
-        dropped = len(rows) - len(kept[split])
         console.print(
             f"{split}: {len(kept[split]):,} rows"
-            + (f" ({dropped:,} over {max_length} tokens left out)" if dropped else "")
+            + (f" ({len(long):,} over {max_length} tokens left out: {first})" if long else ""),
+            markup=False,
+            soft_wrap=True,
         )
     return kept
 

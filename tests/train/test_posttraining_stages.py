@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sft, reward and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
+"""sft, reward, dpo and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
 import importlib.util
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from scratch_gpt.data.shards import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.arguments import parse
-from scratch_gpt.training.posttraining_arguments import RewardArguments, SFTArguments
+from scratch_gpt.training.arguments import ShardsArguments, parse
+from scratch_gpt.training.posttraining_arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.telemetry import RunLog
 
 
 TRAIN_FOLDER = Path(__file__).parents[2] / "train"
-ARGUMENTS = {"sft": SFTArguments, "reward": RewardArguments, "rlhf": RLHFArguments}
+ARGUMENTS = {"sft": SFTArguments, "reward": RewardArguments, "dpo": DPOArguments, "rlhf": RLHFArguments}
 ROW_KEYS = ["step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"]
 MODEL_FILES = {
     "model.safetensors",
@@ -112,6 +114,17 @@ def reward(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callab
 
 
 @pytest.fixture
+def dpo(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "sources": preference_source,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+    }
+    return lambda **more: run("dpo", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
 def rlhf(chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
@@ -172,11 +185,50 @@ def test_sft_logs_what_programs_read(sft: Callable[..., None], tmp_path: Path) -
     assert evaluation["elapsed_seconds"] == training[-1]["elapsed_seconds"]
 
 
+def test_sft_replays_the_pretraining(
+    sft: Callable[..., None], base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Documents of the shards are among the rows; packing and replay go together, and all of it is learned."""
+    shards = tmp_path / "shards"
+    write_shards(
+        ShardsArguments(
+            sources=[{"name": "primer", "path": "primer"}],
+            tokenizer=str(base_folder),
+            output_dir=str(shards),
+            sequence_length=64,
+            max_tokens=5_000,
+            validation_fraction=0.05,
+        )
+    )
+    replay = {"replay_shards": str(shards / "train"), "replay_fraction": 0.5}
+    sft(output_dir=str(tmp_path / "out"), num_train_epochs=1, **replay)
+    assert "replay: " in capsys.readouterr().out
+    sft(output_dir=str(tmp_path / "packed"), num_train_epochs=1, packing="true", **replay)
+    tokens, packed = (rows_with(tmp_path / name, "loss")[-1]["tokens"] for name in ("out", "packed"))
+    assert tokens == packed
+    assert len(rows_with(tmp_path / "packed", "loss")) < len(rows_with(tmp_path / "out", "loss"))
+
+
+def test_a_row_without_a_target_stops_sft_before_the_first_step(
+    sft: Callable[..., None], base_folder: Path, tmp_path: Path
+) -> None:
+    """The guard fires in the stage, with the row's place, and nothing is written."""
+    template = base_folder / "chat_template.jinja"
+    marked = "if message['role'] == 'assistant'"
+    template.write_text(
+        template.read_text().replace(marked, f"{marked} and 'It is 3.' not in message['content']")
+    )
+    with pytest.raises(UserError, match=r"instructions.jsonl:3: no token of this row is learned"):
+        sft(output_dir=str(tmp_path / "out"), max_steps=1)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("stage", "more"),
     [
         ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
         ("reward", {}),
+        ("dpo", {}),
         ("rlhf", {}),
     ],
 )
@@ -227,9 +279,78 @@ def test_reward_writes_a_scoring_model(
     assert model.score.weight.abs().sum() > 0
     result = json.loads((output / "results" / "reward.json").read_text())
     assert result["task"] == "reward"
-    assert set(result["metrics"]) == {"accuracy", "accuracy/rude", "accuracy/wrong"}
-    assert all(metric["chance"] == 0.5 and len(metric["ci95"]) == 2 for metric in result["metrics"].values())
+    accuracies = {"accuracy", "accuracy/rude", "accuracy/wrong"}
+    assert set(result["metrics"]) == {*accuracies, "calibration_error"}
+    assert all(result["metrics"][name]["chance"] == 0.5 for name in accuracies)
+    assert all(len(metric["ci95"]) == 2 for metric in result["metrics"].values())
+    assert (output / "results" / "calibration.png").is_file()
     assert {"accuracy", "margin"} <= set(rows_with(output, "loss")[0])
+
+
+def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path, tmp_path: Path) -> None:
+    """dpo leaves a chat model that has learned in every weight to rank pairs, measured against where it began."""
+    output = tmp_path / "out"
+    dpo(output_dir=str(output), max_steps=8)
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {
+        "generation_config.json",
+        "results",
+        "checkpoint-8",
+    }
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(chat_folder), model)
+    assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
+    metrics = json.loads((output / "results" / "dpo.json").read_text())["metrics"]
+    assert {"accuracy/rude", "accuracy/wrong"} < set(metrics)
+    assert metrics["accuracy"]["value"] == 1.0
+    assert metrics["chosen_log_ratio"]["value"] > metrics["rejected_log_ratio"]["value"]
+    training = rows_with(output, "loss")
+    assert training[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)  # policy and reference are one
+    assert {"rewards/accuracies", *ROW_KEYS} <= set(training[0])
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_lora_ends_in_an_ordinary_model(
+    stage: str, request: pytest.FixtureRequest, chat_folder: Path, tmp_path: Path
+) -> None:
+    """Adapters are merged: the folder loads without PEFT, the layers' matrices have changed and the norms have not."""
+    output = tmp_path / "out"
+    call = request.getfixturevalue(stage)
+    call(output_dir=str(output), max_steps=3, use_peft="true", lora_r=4, learning_rate=1e-2)
+    names = {path.name for path in output.iterdir()}
+    assert names >= MODEL_FILES and not any(name.startswith("adapter") for name in names)
+    opened = AutoModelForSequenceClassification if stage == "reward" else AutoModelForCausalLM
+    before = dict(AutoModelForCausalLM.from_pretrained(chat_folder).named_parameters())
+    model = opened.from_pretrained(output)
+    for name, weight in model.named_parameters():
+        if name in before:
+            assert torch.equal(weight, before[name]) != ("_proj" in name)
+    if stage == "reward":
+        assert model.score.weight.abs().sum() > 0
+
+
+def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Path) -> None:
+    """An interrupted run with adapters ends in the weights of a straight one."""
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    lora = {"use_peft": "true", "max_steps": 4, "save_steps": 2}
+    sft(output_dir=str(straight), **lora)
+    shutil.copytree(straight, resumed)
+    shutil.rmtree(resumed / "checkpoint-4")
+    (resumed / "run.yaml").unlink()
+    sft(output_dir=str(resumed), resume_from_checkpoint="latest", **lora)
+    assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+
+
+def test_margins_make_the_reward_loss_larger(
+    reward: Callable[..., None], preference_source: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """A margin column is taken off the difference of scores, which is 0 before the first step: softplus(margin)."""
+    path = Path(preference_source[0]["path"])
+    rows = [{**json.loads(line), "difference": 3} for line in path.read_text().splitlines()]
+    source = {**write_rows(path, rows)[0], "columns": {"kind": "kind", "margin": "difference"}}
+    reward(output_dir=str(tmp_path / "plain"), max_steps=1)
+    reward(output_dir=str(tmp_path / "margin"), max_steps=1, sources=[source])
+    plain, margin = (rows_with(tmp_path / name, "loss")[0] for name in ("plain", "margin"))
+    assert margin["loss"] - plain["loss"] == pytest.approx(3, abs=0.7)
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])

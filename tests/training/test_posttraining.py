@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.posttraining import (
-    check_chat_format,
-    context_length,
-    load_chat_model,
-    make_chat_model,
-)
+from scratch_gpt.training.chat_format import encode_conversation
+from scratch_gpt.training.posttraining import context_length, load_chat_model, make_chat_model
+from scratch_gpt.training.posttraining_arguments import SFTArguments
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -39,6 +38,58 @@ def test_trl_computes_the_log_probabilities_of_our_logits(tiny_model: Any, tempe
     torch.testing.assert_close(again, logits)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_rows_have_the_loss_of_rows_alone(
+    attention: str, tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    """Packed by TRL, rows cannot see each other, and the answers alone are learned: the loss is that of each alone."""
+    make_chat_model(tiny_model, tiny_tokenizer)
+    tiny_model.set_attn_implementation(attention)
+    texts = [
+        ("Who?", "Me."),
+        ("What is it?", "A tree, and a tall one. " * 3),
+        ("Why?", "So."),
+        ("Hm.", "Ha!"),
+    ]
+    rows = [
+        encode_conversation(
+            tiny_tokenizer,
+            {
+                "messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}],
+                "place": "f:1",
+            },
+        )
+        for q, a in texts
+    ]
+    nats = learned = 0.0
+    for row in rows:
+        logits = tiny_model(input_ids=torch.tensor([row["input_ids"]])).logits
+        labels = torch.tensor(row["labels"])[1:]
+        nats += torch.nn.functional.cross_entropy(logits[0, :-1], labels, reduction="sum").item()
+        learned += (labels != -100).sum().item()
+    arguments = SFTArguments(
+        model_name_or_path="base",
+        sources=[{"name": "p", "path": "primer"}],
+        output_dir=str(tmp_path),
+        packing=True,
+        max_length=sum(row["length"] for row in rows) - rows[0]["length"],
+        per_device_train_batch_size=2,
+    )
+    trainer = SFTTrainer(
+        model=tiny_model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tiny_tokenizer,
+    )
+    (batch,) = trainer.get_train_dataloader()
+    assert batch["input_ids"].numel() == sum(row["length"] for row in rows)
+    assert (batch["position_ids"] == 0).sum() == len(rows) and len(trainer.train_dataset) == 2
+    trainer.model.eval()
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+    assert loss.item() == pytest.approx(nats / learned, abs=1e-5)
+
+
 def test_a_chat_model_stops_at_the_end_of_its_turn(
     tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -55,20 +106,6 @@ def test_a_chat_model_stops_at_the_end_of_its_turn(
     torch.nn.init.ones_(model.lm_head.weight[im_end])
     generated = model.generate(torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2, dtype=torch.long))
     assert generated.tolist() == [[5, 6, im_end]]
-
-
-def test_tokenizers_that_cannot_write_conversations_are_refused(tiny_tokenizer: Any) -> None:
-    """No chat template, no mark of the assistant's part, no end-of-turn token: each is said."""
-    check_chat_format(tiny_tokenizer, "folder")
-    template = tiny_tokenizer.chat_template
-    tiny_tokenizer.chat_template = template.replace("generation %}", "if true %}", 1).replace(
-        "endgeneration", "endif"
-    )
-    with pytest.raises(UserError, match="does not mark the assistant's part"):
-        check_chat_format(tiny_tokenizer, "folder")
-    tiny_tokenizer.chat_template = None
-    with pytest.raises(UserError, match="no chat template"):
-        check_chat_format(tiny_tokenizer, "folder")
 
 
 def test_a_base_model_is_no_chat_model(base_folder: Path) -> None:

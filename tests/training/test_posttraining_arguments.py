@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.training import posttraining_arguments
 from scratch_gpt.training.arguments import parse, write_run_yaml
-from scratch_gpt.training.posttraining_arguments import RewardArguments, SFTArguments
+from scratch_gpt.training.posttraining_arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
 
 
@@ -17,9 +18,12 @@ CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 CONFIG_FILES = {
     "demo/sft.yaml": SFTArguments,
     "demo/reward.yaml": RewardArguments,
+    "demo/dpo.yaml": DPOArguments,
     "demo/rlhf.yaml": RLHFArguments,
     "real/sft_dolly.yaml": SFTArguments,
+    "real/sft_mixture.yaml": SFTArguments,
     "real/reward_polite.yaml": RewardArguments,
+    "real/dpo_polite.yaml": DPOArguments,
 }
 
 
@@ -45,3 +49,30 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({**config, "lerning_rate": 1.0}), encoding="utf-8")
     with pytest.raises(UserError, match="lerning_rate"):
         parse(SFTArguments, ["--config", str(tmp_path / "c.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replay_fraction": 1.0}, "replay_fraction must be at least 0 and below 1, got 1.0"),
+        ({"max_train_samples": 0}, "max_train_samples must be at least 1, got 0"),
+    ],
+)
+def test_impossible_settings_are_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(UserError, match=message):
+        sft_arguments(tmp_path, **settings)
+
+
+def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off, TRL's trainers get no PEFT config; on, TRL's names reach it; without the package, the cure is named."""
+    assert sft_arguments(tmp_path).peft_config("CAUSAL_LM") is None
+    arguments = sft_arguments(tmp_path, use_peft=True, lora_r=4, lora_alpha=9, lora_target_modules=["q_proj"])
+    config = arguments.peft_config("SEQ_CLS")
+    assert (config.r, config.lora_alpha, config.target_modules) == (4, 9, {"q_proj"})
+    assert config.task_type == "SEQ_CLS"
+    monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"use_peft needs the package peft: pip install 'scratch-gpt\[peft\]'"
+    ):
+        arguments.peft_config("CAUSAL_LM")
