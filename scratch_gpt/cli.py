@@ -205,7 +205,8 @@ def export(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
     output_dir: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
     to: Annotated[
-        str | None, typer.Option("--to", help="qwen3, llama, gpt2 or gguf. Default: the model's dialect.")
+        str | None,
+        typer.Option("--to", help="qwen3, llama, gpt2, eurobert or gguf. Default: the model's dialect."),
     ] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="f32, f16 or bf16, for gguf. Default: as saved.")
