@@ -47,6 +47,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "sft",
         "seq2seq",
         "reward",
+        "dpo",
         "rlhf",
         "qa",
         "translation",
