@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from scratch_gpt.data.example import Example
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.contamination import Overlap, overlaps, shard_documents
+from scratch_gpt.evaluation.contamination import item_text, overlap_metrics, overlaps, shard_documents
 from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
-from scratch_gpt.evaluation.runner import Metric, mean_metric, print_table, write_result
+from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.evaluation.task import TASKS, choose_tasks, load_examples
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import decode_json, run_stage
@@ -47,22 +46,6 @@ class ContaminationArguments:
         self.sources = decode_json(self.sources, "sources")
 
 
-def item_text(example: Example) -> str:
-    """What is looked for: the question and its answer."""
-    return f"{example.prompt} {example.references[0]}".strip()
-
-
-def task_metrics(name: str, found: list[Overlap], seed: int) -> dict[str, Metric]:
-    """Share of items of which something stands in the text, and mean share of their runs that do."""
-    judged = [overlap for overlap in found if overlap.total]
-    if not judged:
-        raise UserError(f"task {name!r}: no item has 8 words, so none can be looked for")
-    return {
-        f"{name}/contaminated": mean_metric([float(overlap.found > 0) for overlap in judged], seed),
-        f"{name}/overlap": mean_metric([overlap.share for overlap in judged], seed),
-    }
-
-
 def main(arguments: ContaminationArguments) -> None:
     """Look for all items at once in one pass, then print shares and the worst items."""
     tasks = choose_tasks(arguments.tasks, list(TASKS), default=not arguments.sources)
@@ -79,7 +62,7 @@ def main(arguments: ContaminationArguments) -> None:
     metrics = {}
     for name in examples:
         own = [overlap for overlap, (task, _) in zip(found, places, strict=True) if task == name]
-        metrics |= task_metrics(name, own, arguments.seed)
+        metrics |= overlap_metrics(name, own, arguments.seed)
     order = sorted(range(len(found)), key=lambda place: -found[place].share)[: arguments.worst]
     worst = [
         {"task": places[place][0], "share": found[place].share, "item": places[place][1]}

@@ -11,26 +11,21 @@ Your own pairs, both directions, with beam search and a word-by-word baseline:
     accelerate launch eval/translation.py --config eval/configs/translation_file.yaml --model runs/demo/chat --num_beams 4
 """
 
-import dataclasses
 from dataclasses import dataclass, field
-from functools import partial
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
-from scratch_gpt.evaluation.file_tasks import file_tasks
 from scratch_gpt.evaluation.runner import Metric
-from scratch_gpt.evaluation.task import Task, choose_tasks, load_examples
+from scratch_gpt.evaluation.task import choose_tasks, load_examples
 from scratch_gpt.evaluation.translation import (
     TRANSLATION_TASKS,
     evaluate_translation,
+    file_translations,
     signatures,
-    with_languages,
+    word_translations,
 )
-from scratch_gpt.evaluation.word_translation import WordTranslation
 from scratch_gpt.training.arguments import decode_json, run_stage
 
 
@@ -63,44 +58,15 @@ class TranslationArguments(EvalArguments):
                 )
 
 
-def file_translations(arguments: TranslationArguments) -> list[Task]:
-    """A task of each source, which is asked in its languages, or by the template that the source has."""
-
-    def asked(template: str, example: Example) -> str:
-        return template.replace("{source}", example.key)
-
-    tasks = []
-    declared = arguments.sources or []
-    own = file_tasks(declared, arguments.on_bad_row, {"translation": {}})
-    for source, task in zip(parse_sources(declared), own, strict=True):
-        asks = {"continuation": partial(asked, with_languages(arguments.continuation, source))}
-        if source.template is None:
-            asks["message"] = partial(asked, with_languages(arguments.instruction, source))
-        tasks.append(dataclasses.replace(task, **asks))
-    return tasks
-
-
-def word_translations(arguments: TranslationArguments) -> dict[str, WordTranslation]:
-    """What is learned from each source of training pairs, by its name."""
-    tasks = (
-        file_tasks(arguments.training_pairs, arguments.on_bad_row, {"translation": {}})
-        if arguments.training_pairs
-        else []
-    )
-    pairs = {task.name: task.examples("train") for task in tasks}
-    return {
-        name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])
-        for name, rows in pairs.items()
-    }
-
-
 def main(arguments: TranslationArguments) -> None:
     """Let each model translate all sentences of the benchmark."""
     tasks = choose_tasks(arguments.tasks, TRANSLATION_TASKS, default=not arguments.sources)
     if arguments.sources:
-        tasks += file_translations(arguments)
+        tasks += file_translations(
+            arguments.sources, arguments.on_bad_row, arguments.instruction, arguments.continuation
+        )
     examples = load_examples(tasks, arguments.split, arguments.limit)
-    words = word_translations(arguments)
+    words = word_translations(arguments.training_pairs or [], arguments.on_bad_row)
 
     def evaluate(
         model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: TranslationArguments

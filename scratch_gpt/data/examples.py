@@ -75,7 +75,7 @@ def _wikihow(text: str) -> str:
 
 
 def _choice(values: dict[str, Any]) -> Example:
-    choices = values["choices"] if "choices" in values else [values["first"], values["second"]]
+    choices: Any = values["choices"] if "choices" in values else [values["first"], values["second"]]
     labels = None
     if isinstance(choices, dict):
         choices, labels = choices.get("text"), choices.get("label")

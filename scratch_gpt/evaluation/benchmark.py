@@ -102,10 +102,15 @@ class EvalArguments:
             for seed in self.seeds or [self.seed]:
                 check_folder(model.replace(SEED, str(seed)))
 
-    def generation_settings(self) -> dict[str, Any]:
-        """How answers are generated: arguments of `generate_answers`."""
+    def generation_settings(self, temperature: float | None = None) -> dict[str, Any]:
+        """How answers are generated: arguments of `generate_answers`; at another temperature, if one is given."""
         names = ("max_new_tokens", "temperature", "seed", "batch_size", "num_beams")
-        return {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names}
+        if temperature is not None:
+            settings["temperature"] = temperature
+        if settings["temperature"] > 0:
+            settings["num_beams"] = 1  # beams search for the likeliest answer, they do not sample
+        return settings
 
 
 Evaluate = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any], dict[str, Metric]]

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from scratch_gpt.data.example import Example
 from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import Metric, mean_metric
 from scratch_gpt.tokenization import END_OF_TEXT, PAD
 
 
@@ -98,3 +101,23 @@ def shard_documents(blocks: PackedBlocks, tokenizer: PreTrainedTokenizerFast) ->
             row = row[row != pad]
             pieces += [piece[piece != end] for piece in np.split(row, np.flatnonzero(row == end))]
         yield from tokenizer.batch_decode([piece for piece in pieces if len(piece)])
+
+
+def item_text(example: Example) -> str:
+    """What is looked for: the question and its answer."""
+    return f"{example.prompt} {example.references[0]}".strip()
+
+
+def overlap_metrics(task: str, found: Sequence[Overlap], seed: int) -> dict[str, Metric]:
+    """`TASK/contaminated`: share of the items of which something stands in the text; `TASK/overlap`: mean share of runs.
+
+    Raises:
+        UserError: no item is long enough to be looked for.
+    """
+    judged = [overlap for overlap in found if overlap.total]
+    if not judged:
+        raise UserError(f"task {task!r}: no item has {SHORTEST} words, so none can be looked for")
+    return {
+        f"{task}/contaminated": mean_metric([float(overlap.found > 0) for overlap in judged], seed),
+        f"{task}/overlap": mean_metric([overlap.share for overlap in judged], seed),
+    }

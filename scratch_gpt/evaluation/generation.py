@@ -150,7 +150,7 @@ def shards_metrics(
     limit: int | None,
     seed: int,
 ) -> dict[str, Metric]:
-    """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each source with blocks of its own.
+    """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
 
     Args:
         limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
@@ -163,7 +163,8 @@ def shards_metrics(
     chosen = [place * len(blocks) // count for place in range(count)]
     costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
     metrics = {"bits_per_byte": costs_metric(costs, seed)}
-    for source in blocks.manifest["sources"]:
+    sources = blocks.manifest["sources"]
+    for source in sources if len(sources) > 1 else ():
         first, stop = source.get("block_range", (0, 0))
         own = [row for row, place in enumerate(chosen) if first <= place < stop]
         if own:
@@ -199,7 +200,7 @@ def evaluate_text(
     Raises:
         UserError: shards or sources that cannot be used, a source without documents.
     """
-    metrics = {}
+    metrics: dict[str, Metric] = {}
     if arguments.shards:
         metrics |= shards_metrics(model, tokenizer, arguments.shards, arguments.limit, arguments.seed)
     for source in sources:
@@ -237,7 +238,7 @@ def evaluate_continuations(
     if not split:
         raise UserError(f"source {name!r}: no document has more than prompt_words {count} words")
     prompts = [" ".join(words[:count]) for words in split]
-    settings = {**arguments.generation_settings(), "temperature": 1.0}
+    settings = arguments.generation_settings(temperature=1.0)
     answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)
     texts = [answer.text for answer in answers]
     real = [
@@ -276,7 +277,7 @@ def evaluate_stories(
     chance = task.chance(task, examples)
     metrics = {}
     for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
-        settings = {**arguments.generation_settings(), "temperature": temperature}
+        settings = arguments.generation_settings(temperature)
         answers = generate_answers(model, tokenizer, task.prompts(examples, chat), chat=chat, **settings)
         endings = [answer.text for answer in answers]
         rows = [task.score(*pair) for pair in zip(endings, examples, strict=True)]

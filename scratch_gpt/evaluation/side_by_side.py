@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.comparison import Score, compare, read_results
+from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
 from scratch_gpt.evaluation.significance import Difference, item_difference, read_items
 
 
@@ -39,7 +39,7 @@ def compare_folders(
             raise UserError(
                 f"no results in {folder}/results: run a benchmark first, as scratch-gpt qa --model {folder}"
             )
-    benchmarks = dict.fromkeys(name for found in results.values() for name in found)
+    benchmarks = dict.fromkeys((*BENCHMARKS, *(name for found in results.values() for name in found)))
     scores = [
         score
         for score in compare(results, list(benchmarks))
@@ -118,7 +118,7 @@ def draw_comparison(scores: Sequence[Score], models: Sequence[str], path: Path) 
                 color = COLORS[place % len(COLORS)]
                 axes.hlines(-place, low, high, color=color, linewidth=2)
                 axes.plot(value, -place, "o", color=color, label=model)
-        if score.chance is not None:
+        if score.chance is not None and score.is_share:  # what uniform bytes cost is far off any scale
             axes.axvline(score.chance, color="#777777", linestyle="dotted")
         axes.set_title(score.metric, fontsize=9, loc="left")
         axes.set_yticks([])

@@ -18,6 +18,7 @@ from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score
 
 
 RESAMPLES = 1000
+ROUNDING = 1e-9
 BLEU, CHRF = corpus_metrics().values()
 
 # What a number is computed by, from the sum of its items' rows, shape (k,), and the number of items.
@@ -56,8 +57,8 @@ def paired_difference(
     value = difference(np.arange(count))
     drawn = np.array([difference(random.integers(count, size=count)) for _ in range(resamples)])
     low, high = np.quantile(drawn, [0.025, 0.975])
-    # at least as far from the mean of the draws as the difference is from nothing
-    extreme = int((np.abs(drawn - drawn.mean()) >= abs(value)).sum())
+    # at least as far from the difference as that is from nothing, but for rounding
+    extreme = int((np.abs(drawn - value) >= abs(value) - ROUNDING).sum())
     return Difference(value, (float(low), float(high)), (extreme + 1) / (resamples + 1))
 
 

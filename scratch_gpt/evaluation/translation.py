@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Translation: corpus BLEU and chrF by sacreBLEU, with intervals over sentences and copying as the baseline."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
@@ -10,9 +12,10 @@ from sacrebleu.metrics.base import Metric as CorpusMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import Source
+from scratch_gpt.data.sources import Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments
+from scratch_gpt.evaluation.file_tasks import file_tasks
 from scratch_gpt.evaluation.qa import predict
 from scratch_gpt.evaluation.runner import Items, Metric, bootstrap_ci, mean_metric
 from scratch_gpt.evaluation.task import Task
@@ -65,6 +68,45 @@ def with_languages(template: str, source: Source) -> str:
                 )
             template = template.replace(place, LANGUAGES[column])
     return template
+
+
+def file_translations(
+    declared: list[dict[str, Any]], on_bad_row: str, instruction: str, continuation: str
+) -> list[Task]:
+    """A task of each source of pairs, which is asked in its languages, or by the template that the source has.
+
+    Args:
+        instruction: what a chat model is asked; {source} is the place of the sentence, and PLACES those of languages.
+        continuation: what a base model is given to continue, likewise.
+
+    Raises:
+        UserError: as for `file_tasks` and `with_languages`.
+    """
+
+    def asked(template: str, example: Example) -> str:
+        return template.replace("{source}", example.key)
+
+    tasks = []
+    own = file_tasks(declared, on_bad_row, {"translation": {}})
+    for source, task in zip(parse_sources(declared), own, strict=True):
+        asks = {"continuation": partial(asked, with_languages(continuation, source))}
+        if source.template is None:
+            asks["message"] = partial(asked, with_languages(instruction, source))
+        tasks.append(dataclasses.replace(task, **asks))  # type: ignore[arg-type]  # each is a function
+    return tasks
+
+
+def word_translations(declared: list[dict[str, Any]], on_bad_row: str) -> dict[str, WordTranslation]:
+    """What is learned word by word from each source of pairs, by its name; errors as for `file_tasks`."""
+    if not declared:
+        return {}
+    pairs = {
+        task.name: task.examples("train") for task in file_tasks(declared, on_bad_row, {"translation": {}})
+    }
+    return {
+        name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])
+        for name, rows in pairs.items()
+    }
 
 
 def corpus_metrics() -> dict[str, CorpusMetric]:

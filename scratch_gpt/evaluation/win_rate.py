@@ -25,7 +25,7 @@ def conversation_prompts(arguments: EvalArguments) -> list[Example]:
     """
     if not arguments.sources:
         return primer.prompts(arguments.split)[: arguments.limit]
-    sources, bad_rows = parse_sources(arguments.sources), BadRows(arguments.on_bad_row)
+    sources, bad_rows = parse_sources(list(arguments.sources)), BadRows(arguments.on_bad_row)
     texts = [
         (next(message["content"] for message in row["messages"] if message["role"] == "user"), row["kind"])
         for row in instruction_rows(sources, arguments.split, bad_rows, arguments.seed)

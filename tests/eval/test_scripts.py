@@ -245,11 +245,20 @@ def test_batching_is_timed(chat_folder: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(
     "config",
-    ["qa", "qa_file", "translation", "translation_file", "generation", "generation_file", "win_rate"],
+    [
+        "qa",
+        "qa_file",
+        "qa_public",
+        "translation",
+        "translation_file",
+        "generation",
+        "generation_file",
+        "win_rate",
+    ],
 )
 def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> None:
     """Every key of a benchmark's configs is known, and every task in them exists."""
-    name = config.removesuffix("_file")
+    name = config.removesuffix("_file").removesuffix("_public")
     script = load_script(name)
     for path in [ROOT / "eval" / "configs" / f"{config}.yaml"]:
         arguments = parse(

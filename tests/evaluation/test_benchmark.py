@@ -14,6 +14,14 @@ from scratch_gpt.evaluation.runner import Metric, mean_metric
 from scratch_gpt.training.arguments import parse
 
 
+def test_beams_do_not_sample(base_folder: Path) -> None:
+    """Where a benchmark samples too, it does so without beams."""
+    arguments = EvalArguments(model=[str(base_folder)], num_beams=4)
+    assert arguments.generation_settings()["num_beams"] == 4
+    sampled = arguments.generation_settings(temperature=1.0)
+    assert (sampled["num_beams"], sampled["temperature"]) == (1, 1.0)
+
+
 EXAMPLES = [Example(f"Q{number}", ("a",), "kind", f"Q{number}") for number in range(4)]
 
 

@@ -5,8 +5,17 @@ import random
 import re
 
 import numpy as np
+import pytest
 
-from scratch_gpt.evaluation.contamination import overlaps, run_hashes, shard_documents, word_hashes
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.contamination import (
+    Overlap,
+    overlap_metrics,
+    overlaps,
+    run_hashes,
+    shard_documents,
+    word_hashes,
+)
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
 
 
@@ -64,3 +73,13 @@ def test_documents_come_out_of_packed_blocks(tiny_tokenizer) -> None:
     rows[0, : len(first) + len(second)] = first + second
     rows[1, : len(third)] = third
     assert list(shard_documents(rows, tiny_tokenizer)) == texts
+
+
+def test_short_items_do_not_count() -> None:
+    """Two items are judged, one of them contaminated by half; a benchmark of short items alone is refused."""
+    metrics = overlap_metrics("t", [Overlap(1, 2), Overlap(0, 3), Overlap(0, 0)], 0)
+    assert metrics["t/contaminated"].value == 0.5
+    assert metrics["t/overlap"].value == 0.25
+    assert metrics["t/overlap"].n == 2
+    with pytest.raises(UserError, match="task 't': no item has 8 words"):
+        overlap_metrics("t", [Overlap(0, 0)], 0)

@@ -32,6 +32,13 @@ def test_a_paired_difference_is_that_of_a_paired_t_test() -> None:
     assert paired_difference(column(easy + 10), column(easy), "mean").is_significant
 
 
+def test_one_item_more_proves_nothing() -> None:
+    """Where one of 100 items differs, it is left out or drawn twice in 63% of all draws."""
+    found = paired_difference(column([1.0] + [0.0] * 99), column([0.0] * 100), "mean")
+    assert found.p_value == pytest.approx(1 - math.exp(-1), abs=0.05)
+    assert paired_difference(column([1.0, 0.0]), column([1.0, 0.0]), "mean").p_value == 1.0
+
+
 def test_no_difference_is_rarely_significant() -> None:
     """Of 100 pairs without a true difference about five have p < 0.05."""
     random = np.random.default_rng(1)

@@ -2,6 +2,7 @@
 """Translation scores against sacreBLEU's own functions."""
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,3 +117,33 @@ def test_the_columns_give_the_direction() -> None:
     assert translation.with_languages("Into {target_language}: {source}", other) == "Into German: {source}"
     with pytest.raises(UserError, match="source 'other': the column 'english' names no language"):
         translation.with_languages(template, other)
+
+
+def test_a_file_is_asked_in_its_direction(tmp_path: Path) -> None:
+    """Two sources of one file, and one with a template of its own; the copied source is the bare sentence."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"en": "a dog", "de": "ein Hund"}\n')
+    declared = [
+        {"name": "forth", "path": str(path), "columns": {"source": "en", "target": "de"}},
+        {"name": "back", "path": str(path), "columns": {"source": "de", "target": "en"}},
+        {
+            "name": "own",
+            "path": str(path),
+            "columns": {"source": "en", "target": "de"},
+            "template": "German, please: {source}",
+        },
+    ]
+    tasks = translation.file_translations(
+        declared,
+        "skip",
+        "Into {target_language}: {source}",
+        "{source_language}: {source}\n{target_language}:",
+    )
+    asked = [task.prompts(task.examples("test"), chat=True)[0] for task in tasks]
+    assert asked == ["Into German: a dog", "Into English: ein Hund", "German, please: a dog"]
+    continued = [task.prompts(task.examples("test"), chat=False)[0] for task in tasks]
+    assert continued[1:] == ["German: ein Hund\nEnglish:", "English: a dog\nGerman:"]
+    assert [task.source(task.examples("test")[0]) for task in tasks] == ["a dog", "ein Hund", "a dog"]
+    words = translation.word_translations(declared[:1], "skip")["forth"]
+    assert words.translate("zebra") == "zebra"
+    assert translation.word_translations([], "skip") == {}
