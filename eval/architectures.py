@@ -26,8 +26,8 @@ from scratch_gpt.evaluation.architectures import (
     primer_corpus,
     race,
     translation_scores,
-    word_by_word,
 )
+from scratch_gpt.evaluation.word_translation import WordTranslation
 from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import decode_json, run_stage
 from scratch_gpt.training.hardware import Hardware, available_cpus
@@ -96,10 +96,10 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
 
 def table(name: str, corpus: Corpus, results: dict[str, list[Result]]) -> list[str]:
     """Markdown rows: the two trivial translators, then the models, mean and spread over the seeds."""
-    translate = word_by_word(corpus.train)
+    words = WordTranslation([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
     trivial = {
         "copy the source": [pair.source for pair in corpus.test],
-        "word by word": [translate(pair.source) for pair in corpus.test],
+        "word by word": [words.translate(pair.source) for pair in corpus.test],
     }
     lines = []
     for what, predictions in trivial.items():

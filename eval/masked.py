@@ -52,13 +52,19 @@ class MaskedArguments:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
+def evenly(blocks: PackedBlocks, most: int) -> list[int]:
+    """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
+    count = min(len(blocks), most)
+    return [index * len(blocks) // count for index in range(count)]
+
+
 def model_figures(folder: str, blocks: PackedBlocks, arguments: MaskedArguments) -> tuple[float, float]:
     """Masked accuracy and pseudo-perplexity of one model."""
     model, tokenizer = load_masked_model(folder)
     check_tokenizer(folder, tokenizer, blocks)
     collator = MaskingCollator(tokenizer, seed=0)
     costs = torch.zeros(3, dtype=torch.float64)
-    chosen = range(min(len(blocks), arguments.max_blocks))
+    chosen = evenly(blocks, arguments.max_blocks)
     for first in range(0, len(chosen), arguments.batch_size):
         numbers = chosen[first : first + arguments.batch_size]
         batch = collator([blocks[number] for number in numbers], numbers)
@@ -66,7 +72,7 @@ def model_figures(folder: str, blocks: PackedBlocks, arguments: MaskedArguments)
         costs += masked_costs(model, batch).sum(0).cpu()
     pairs = [
         pseudo_costs(model, blocks[number], collator, model.device, arguments.batch_size)
-        for number in chosen[: arguments.pseudo_blocks]
+        for number in evenly(blocks, arguments.pseudo_blocks)
     ]
     nats, tokens = np.sum(pairs, axis=0)
     return float(costs[2] / costs[1]), math.exp(nats / tokens)
@@ -82,15 +88,15 @@ def ngram_figures(
     """The same of an n-gram model: accuracy at the same hidden tokens, and its perplexity on the same text."""
     ngram = NGram(training, len(tokenizer), order)
     collator = MaskingCollator(tokenizer, seed=0)
-    right, hidden, nats = 0, 0, []
-    for number in range(min(len(blocks), arguments.max_blocks)):
+    right = hidden = 0
+    for number in evenly(blocks, arguments.max_blocks):
         block = blocks[number]
         _, labels = collator.hide(block, number)
         places = np.flatnonzero(labels != IGNORED)
         right += int((ngram.likeliest(block, places) == block[places]).sum())
         hidden += len(places)
-        if number < arguments.pseudo_blocks:
-            nats.append(-np.log(ngram.probabilities(block)[collator.is_text[block]]))
+    weighed = [blocks[number] for number in evenly(blocks, arguments.pseudo_blocks)]
+    nats = [-np.log(ngram.probabilities(block)[collator.is_text[block]]) for block in weighed]
     return right / hidden, math.exp(np.concatenate(nats).mean())
 
 

@@ -109,7 +109,7 @@ def plan(context: typer.Context) -> None:
     from scratch_gpt.training.arguments import run_stage
     from scratch_gpt.training.planning import PlanArguments, make_plan, print_plan
 
-    run_stage(lambda arguments: print_plan(make_plan(arguments), arguments), PlanArguments, context.args)
+    run_stage(lambda arguments: print_plan(make_plan(arguments)), PlanArguments, context.args)
 
 
 @app.command(rich_help_panel="Before training")
@@ -205,7 +205,8 @@ def export(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
     output_dir: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
     to: Annotated[
-        str | None, typer.Option("--to", help="qwen3, llama, gpt2 or gguf. Default: the model's dialect.")
+        str | None,
+        typer.Option("--to", help="qwen3, llama, gpt2, eurobert or gguf. Default: the model's dialect."),
     ] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="f32, f16 or bf16, for gguf. Default: as saved.")

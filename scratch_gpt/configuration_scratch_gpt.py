@@ -317,7 +317,7 @@ class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
         )
         super().__post_init__(**kwargs)
         # the plans are those of the halves
-        self.base_model_tp_plan = self.base_model_pp_plan = None  # type: ignore[assignment]
+        self.base_model_tp_plan = self.base_model_pp_plan = self.base_model_fsdp_plan = None  # type: ignore[assignment]
 
     def validate_architecture(self) -> None:
         """Refuse what the two halves together cannot be; called by the strict dataclass after construction."""

@@ -55,7 +55,6 @@ class ScratchGPTCrossAttention(ScratchGPTAttention):
         encoder_hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
         past_key_values: EncoderDecoderCache | None = None,
-        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         input_shape = hidden_states.shape[:-1]  # (B, T)
         query = self.q_proj(hidden_states).view(*input_shape, -1, self.head_dim)
@@ -88,8 +87,6 @@ class ScratchGPTCrossAttention(ScratchGPTAttention):
             attention_mask,
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
-            # the decoder's own, which stands in kwargs, is True
-            **{**kwargs, "is_causal": False},
         )
         attn_output = attn_output.reshape(*input_shape, -1).contiguous()  # (B, T, H * E)
         return self.o_proj(attn_output), attn_weights
@@ -120,11 +117,12 @@ class ScratchGPTCrossAttentionLayer(ScratchGPTDecoderLayer):
         own = past_key_values.self_attention_cache if past_key_values is not None else None
         attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), past_key_values=own, **kwargs)
         hidden_states = hidden_states + self.dropout(attn_output)
+        # without kwargs: they are about the target (its positions, that it is causal)
         attn_output, _ = self.cross_attn(
             self.cross_attention_layernorm(hidden_states),
             encoder_hidden_states,
-            past_key_values=past_key_values,
-            **{**kwargs, "attention_mask": encoder_attention_mask},
+            encoder_attention_mask,
+            past_key_values,
         )
         hidden_states = hidden_states + self.dropout(attn_output)
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
@@ -136,12 +134,9 @@ def check_source(
     encoder_attention_mask: torch.Tensor | None,
 ) -> None:
     """Refuse a source whose shape would be broadcast into a wrong answer."""
-    batch = inputs_embeds.shape[0]
-    if encoder_hidden_states.ndim != 3 or encoder_hidden_states.shape[0] != batch:
-        raise ValueError(
-            f"the source must have the shape ({batch}, tokens, width) as the target has {batch} rows, got "
-            f"{tuple(encoder_hidden_states.shape)}"
-        )
+    rows, batch = encoder_hidden_states.shape[0], inputs_embeds.shape[0]
+    if rows != batch:
+        raise ValueError(f"the source has {rows} rows, the target {batch}")
     if encoder_attention_mask is not None and encoder_attention_mask.ndim < 4:
         expected, shape = tuple(encoder_hidden_states.shape[:2]), tuple(encoder_attention_mask.shape)
         if shape != expected:

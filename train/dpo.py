@@ -56,8 +56,8 @@ def main(arguments: DPOArguments) -> None:
     )
     metrics = {
         **pair_accuracy(chosen - rejected, pairs["test"], arguments.seed),
-        "chosen_log_ratio": mean_metric(chosen, arguments.seed),
-        "rejected_log_ratio": mean_metric(rejected, arguments.seed),
+        "chosen_log_ratio": mean_metric(chosen.tolist(), arguments.seed),
+        "rejected_log_ratio": mean_metric(rejected.tolist(), arguments.seed),
     }
     if trainer.is_world_process_zero():
         write_result(

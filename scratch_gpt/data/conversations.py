@@ -134,7 +134,11 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
                 raise UserError(
                     f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}"
                 )
-    # a layout in which every role has a place that the source names a column for
+    if source.template is not None and not written_by["template"]:
+        raise UserError(
+            f"source {source.name!r}: the template names no role in braces: all prompts would be the same"
+        )
+    # those that have every role that the source names a column for
     named = source.columns.keys() - set(schema.optional)
     layouts = [layout for layout in schema.layouts if named <= layout.keys()]
     if not layouts:
@@ -148,7 +152,7 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
         if source.system:
             values["system"] = source.system
         if source.template:
-            values["filled"] = _filled(source.template, values)
+            values["filled"] = checked_text(_filled(source.template, values), "template")
         return schema.parse(values)
 
     rows = list(read_rows(source, bad_rows, by_role))
@@ -184,6 +188,7 @@ def _filled(template: str, values: dict[str, Any]) -> str:
 
 def _instruction(values: dict[str, Any]) -> Row:
     if "messages" in values:
+        _refuse_template(values)
         messages = read_messages(values["messages"], "messages")
         # in ShareGPT many end with a question that nobody answered: nothing is learned from it
         while messages and messages[-1]["role"] == "user":
@@ -221,6 +226,8 @@ def _preference(values: dict[str, Any]) -> Row:
     if len(chosen) == len(rejected) == 1:
         # The answers alone, as texts or as TRL's explicit layout has them.
         chosen, rejected = _prompt(values) + chosen, _prompt(values) + rejected
+    else:
+        _refuse_template(values)
     if chosen[:-1] != rejected[:-1] or not any(message["role"] == "user" for message in chosen[:-1]):
         raise BadRow("chosen and rejected do not answer the same prompt")
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
@@ -275,6 +282,12 @@ def _prompt(values: dict[str, Any]) -> list[Message]:
     if context:
         text = f"{text}\n\n{checked_text(context, 'context').strip()}"
     return [{"role": "user", "content": text}]
+
+
+def _refuse_template(values: dict[str, Any]) -> None:
+    """Whole conversations bring their prompts: a template would be passed over without a word."""
+    if "filled" in values:
+        raise BadRow("a template writes the prompt of an answer, and here are whole conversations")
 
 
 def _system(values: dict[str, Any], messages: list[Message]) -> list[Message]:

@@ -8,8 +8,7 @@ target. Both learn the target alone, from the same rows in the same order, with 
 import copy
 import random
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -142,6 +141,8 @@ def build_models(
             **ids,
         )
     )
+    for model in models.values():
+        model.set_attn_implementation("eager")  # faster than sdpa for sentences on a CPU
     sizes = {kind: model.num_parameters() for kind, model in models.items()}
     if max(sizes.values()) > (1 + TOLERANCE) * min(sizes.values()):
         raise UserError(
@@ -285,32 +286,3 @@ def translation_scores(predictions: list[str], pairs: list[Pair]) -> dict[str, f
         name: corpus_score(metric, sentence_statistics(metric, predictions, references))
         for name, metric in corpus_metrics().items()
     }
-
-
-def word_by_word(pairs: list[Pair], iterations: int = 5) -> Callable[[str], str]:
-    """A translator that puts for each word the one it goes with most: IBM model 1 (Brown et al. 1993, section 4.4).
-
-    Words that were never seen stay as they are.
-    """
-    split = [(pair.source.split(), pair.target.split()) for pair in pairs]
-    # weights[target][source]: how probable the target word is as the translation of the source word, equal at first
-    weights: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(lambda: 1.0))
-    for _ in range(iterations):
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        totals: Counter[str] = Counter()
-        for sources, targets in split:
-            for target in targets:
-                row = weights[target]
-                shares = [row[source] for source in sources]
-                whole = sum(shares)
-                for source, share in zip(sources, shares, strict=True):
-                    counts[target][source] += share / whole
-                    totals[source] += share / whole
-        weights = defaultdict(dict)
-        for target, row in counts.items():
-            weights[target] = {source: count / totals[source] for source, count in row.items()}
-    likeliest: dict[str, tuple[float, str]] = {}
-    for target, row in weights.items():
-        for source, weight in row.items():
-            likeliest[source] = max(likeliest.get(source, (0.0, "")), (weight, target))
-    return lambda text: " ".join(likeliest[word][1] if word in likeliest else word for word in text.split())

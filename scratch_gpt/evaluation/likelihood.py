@@ -47,20 +47,24 @@ def loglikelihoods(
     answer is not weighed.
 
     Raises:
-        UserError: an encoder-decoder, a continuation longer than the model's positions, a model that gives NaN.
+        UserError: a continuation longer than the model's positions, a model that gives NaN.
     """
-    if model.config.is_encoder_decoder:
-        raise UserError("an encoder-decoder answers in writing: likelihoods need a causal language model")
     begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     starts = [ids or [begin] for ids in encode_prompts(tokenizer, prompts, chat)]
     ends = encode_plain(tokenizer, list(continuations))
     positions = model.config.max_position_embeddings
     if (longest := max(map(len, ends))) > positions:
         raise UserError(f"a candidate has {longest} tokens, the model only {positions} positions")
-    # the last token is only predicted, so it needs no position
-    token_ids = fit(model, [start + end for start, end in zip(starts, ends, strict=True)], -1)
-    contexts = [tuple(ids[: -len(end)][:-1]) for ids, end in zip(token_ids, ends, strict=True)]
-    inputs = [ids[-len(end) - 1 : -1] for ids, end in zip(token_ids, ends, strict=True)]
+    if model.config.is_encoder_decoder:
+        contexts = [
+            tuple(ids) for ids in fit(model, [[*start, tokenizer.eos_token_id] for start in starts], 0)
+        ]
+        inputs = [[model.config.decoder_start_token_id, *end[:-1]] for end in ends]
+    else:
+        # the last token is only predicted, so it needs no position
+        token_ids = fit(model, [start + end for start, end in zip(starts, ends, strict=True)], -1)
+        contexts = [tuple(ids[: -len(end)][:-1]) for ids, end in zip(token_ids, ends, strict=True)]
+        inputs = [ids[-len(end) - 1 : -1] for ids, end in zip(token_ids, ends, strict=True)]
     results: dict[int, Likelihood] = {}
     # candidates of one prompt stand together
     keys = [(-len(context), context, -len(end)) for context, end in zip(contexts, ends, strict=True)]
@@ -94,7 +98,12 @@ def _logits(
     A context that several inputs share goes through the model once.
     """
     unique = {context: place for place, context in enumerate(dict.fromkeys(contexts))}
-    if len(unique) == len(contexts) or () in unique:
+    if model.config.is_encoder_decoder:
+        sources = padded([list(context) for context in contexts], pad, "right", model.device)
+        targets = padded(inputs, pad, "right", model.device)["input_ids"]
+        logits = model(**sources, decoder_input_ids=targets, use_cache=False).logits
+        begins = [0] * len(inputs)
+    elif len(unique) == len(contexts) or () in unique:
         whole = padded(
             [[*context, *tail] for context, tail in zip(contexts, inputs)], pad, "right", model.device
         )

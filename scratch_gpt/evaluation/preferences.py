@@ -69,9 +69,9 @@ def pair_accuracy(margins: np.ndarray, pairs: Sequence[Pair], seed: int) -> dict
     """
     right = _right(margins)
     kinds = np.array([pair["kind"] for pair in pairs])
-    metrics = {"accuracy": mean_metric(right, seed, chance=0.5)}
+    metrics = {"accuracy": mean_metric(right.tolist(), seed, chance=0.5)}
     for kind in sorted(set(kinds.tolist())):
-        metrics[f"accuracy/{kind}"] = mean_metric(right[kinds == kind], seed, chance=0.5)
+        metrics[f"accuracy/{kind}"] = mean_metric(right[kinds == kind].tolist(), seed, chance=0.5)
     return metrics
 
 

@@ -47,10 +47,11 @@ def choose(
     batch_size: int,
 ) -> list[str]:
     """The candidate of each example that the model finds likeliest: per byte, or as a whole in minimal pairs."""
-    delimiter = "" if chat else task.delimiter
+    asked = chat or model.config.is_encoder_decoder
+    delimiter = "" if asked else task.delimiter
     pairs = [
         (prompt, delimiter + choice)
-        for prompt, example in zip(task.prompts(examples, chat), examples, strict=True)
+        for prompt, example in zip(task.prompts(examples, asked), examples, strict=True)
         for choice in example.choices
     ]
     weighed = iter(loglikelihoods(model, tokenizer, *zip(*pairs), chat=chat, batch_size=batch_size))

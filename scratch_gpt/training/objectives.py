@@ -174,13 +174,13 @@ OBJECTIVES: dict[str, type[CausalObjective]] = {
 
 
 def auto_class_of(config: PreTrainedConfig) -> Any:
-    """The Auto class whose model a configuration of ours describes."""
+    """The Auto class whose model a configuration of `config_for` describes."""
     if config.is_encoder_decoder:
         return AutoModelForSeq2SeqLM
-    return AutoModelForCausalLM if config.is_causal else AutoModelForMaskedLM
+    return AutoModelForCausalLM if getattr(config, "is_causal", True) else AutoModelForMaskedLM
 
 
-def build_config(
+def config_for(
     arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
 ) -> PreTrainedConfig:
     """The configuration of the objective's model, or of a class of transformers that `model_config` names.

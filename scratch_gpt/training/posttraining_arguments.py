@@ -170,12 +170,9 @@ class SFTArguments(LoraArguments, PosttrainingArguments, SFTConfig):
 
 
 @dataclass
-class RewardArguments(LoraArguments, PosttrainingArguments, RewardConfig):
-    """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
+class PairArguments(LoraArguments, PosttrainingArguments):
+    """Settings of the stages that learn from preference pairs."""
 
-    learning_rate: float = field(
-        default=5e-4, metadata={"help": "Peak learning rate; 1e-5 for models of billions."}
-    )
     max_length: int | None = field(
         default=None,
         metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
@@ -186,16 +183,18 @@ class RewardArguments(LoraArguments, PosttrainingArguments, RewardConfig):
 
 
 @dataclass
-class DPOArguments(LoraArguments, PosttrainingArguments, DPOConfig):
+class RewardArguments(PairArguments, RewardConfig):
+    """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
+
+    learning_rate: float = field(
+        default=5e-4, metadata={"help": "Peak learning rate; 1e-5 for models of billions."}
+    )
+
+
+@dataclass
+class DPOArguments(PairArguments, DPOConfig):
     """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
 
     learning_rate: float = field(
         default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
-    )
-    max_length: int | None = field(
-        default=None,
-        metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
-    )
-    remove_unused_columns: bool | None = field(
-        default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
     )

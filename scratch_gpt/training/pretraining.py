@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -75,8 +76,9 @@ class Pretraining:
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
         self.order = BlockOrder(len(train_blocks), arguments.seed)
-        self.blocks_per_step = (
-            arguments.per_device_train_batch_size
+        # None is left open: `by_rule` filled the arguments.
+        self.blocks_per_step: int = (
+            arguments.per_device_train_batch_size  # type: ignore[operator]
             * arguments.gradient_accumulation_steps
             * accelerator.num_processes
         )
@@ -86,10 +88,6 @@ class Pretraining:
                 "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
             )
         self.max_steps = arguments.max_steps
-        if self.max_steps < 0:
-            self.max_steps = max(
-                1, int(arguments.num_train_epochs * len(train_blocks) / self.blocks_per_step)
-            )
         self.decay_steps = round(arguments.decay_ratio * self.max_steps)
         self.validation = Validation(
             validation_blocks,
@@ -273,8 +271,9 @@ class Pretraining:
         main = self.accelerator.is_main_process
         if main:
             figure = self.objective.figure
+            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
             parts = [f"{metrics[figure]:.3f} {self.objective.unit} on held-out text"]
-            parts += [f"{name} {metrics[f'{figure}_{name}']:.3f}" for name in self.validation.ranges]
+            parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
             console.print(f"step {self.step}: {', '.join(parts)}")
         write_samples(
             self.accelerator.unwrap_model(self.model),
@@ -284,10 +283,9 @@ class Pretraining:
             self.output_dir / "samples.jsonl" if main else None,
         )
 
-    def save(self) -> Path:
-        """Write `checkpoint-N`, and upload it as the revision step-N where asked; return its folder."""
-        arguments = self.arguments
-        progress = {
+    def progress(self) -> dict[str, Any]:
+        """How far the run is and by which settings, as plain values; all processes call it."""
+        return {
             "step": self.step,
             "position": self.position,
             "token_hash": self.token_hash_of_all(),
@@ -296,6 +294,11 @@ class Pretraining:
             "settings": self.settings,
             "safeguard": self.safeguard.state_dict(),
         }
+
+    def save(self) -> Path:
+        """Write `checkpoint-N`, and upload it as the revision step-N where asked; return its folder."""
+        arguments = self.arguments
+        progress = self.progress()
         with writing_checkpoint(
             self.accelerator, self.output_dir, self.step, arguments.save_total_limit
         ) as folder:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
@@ -13,7 +13,7 @@ from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import PretrainArguments
 from scratch_gpt.training.hardware import Hardware, choose_hardware
 from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
-from scratch_gpt.training.objectives import CausalObjective, build_config, model_of
+from scratch_gpt.training.objectives import CausalObjective, config_for, model_of
 
 
 def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
@@ -37,16 +37,16 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
     return train, validation
 
 
-def build_model(
+def build_config(
     arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
-) -> PreTrainedModel:
-    """A fresh model of the objective that fits the tokenizer and the shards.
+) -> PreTrainedConfig:
+    """The shape of a model of the objective that fits the tokenizer and the shards.
 
     Raises:
         UserError: `model_config` has fewer ids than the tokenizer, fewer positions than a block, or is not the
             objective's.
     """
-    config = build_config(arguments, tokenizer, sequence_length)
+    config = config_for(arguments, tokenizer, sequence_length)
     if config.vocab_size < len(tokenizer):
         raise UserError(
             f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
@@ -56,9 +56,21 @@ def build_model(
             f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
             f"sequence_length {sequence_length}"
         )
+    return config
+
+
+def build_model(
+    arguments: PretrainArguments, config: PreTrainedConfig, sequence_length: int
+) -> PreTrainedModel:
+    """A fresh model as the complete arguments say.
+
+    Raises:
+        UserError: the model type has no class for the objective.
+    """
     model = model_of(config, arguments.objective, arguments.attn_implementation)
     chunk_tokens = chunk_tokens_for(
-        arguments.per_device_train_batch_size * sequence_length, config.vocab_size
+        arguments.per_device_train_batch_size * sequence_length,  # type: ignore[operator]
+        config.vocab_size,
     )
     # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
     if chunk_tokens is not None and config.model_type == CausalObjective.model_type:

@@ -122,6 +122,16 @@ def test_roles_that_do_not_belong_together_are_refused(read):
         read(instruction_rows, rows, columns={"source": "a", "target": "b"}, template="To German: {sourse}")
 
 
+def test_templates_that_would_do_nothing_are_refused(read):
+    """One that is the same for every row, and one for rows that are whole conversations."""
+    with pytest.raises(UserError, match="the template names no role in braces"):
+        read(instruction_rows, [{"prompt": "Q", "completion": "A"}], template="Answer this.")
+    with pytest.raises(UserError, match="here are whole conversations"):
+        read(instruction_rows, [{"messages": CHAT}], template="Answer: {prompt}")
+    with pytest.raises(UserError, match="here are whole conversations"):
+        read(preference_rows, [PREFERENCES[3]], template="Answer: {prompt}")
+
+
 POLITE = {
     "prompt": [user("Q")],
     "chosen": [assistant("yes")],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The race's parts: same pairs for both, rows as each kind reads them, a translator without a network, a model that learns."""
+"""The race's parts: same pairs for both, rows as each kind reads them, a model that learns."""
 
 import itertools
 
@@ -19,7 +19,6 @@ from scratch_gpt.evaluation.architectures import (
     file_corpus,
     primer_corpus,
     race,
-    word_by_word,
 )
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.hardware import Hardware
@@ -73,13 +72,6 @@ def test_unequal_models_are_refused(trained_tokenizer) -> None:
         UserError, match=r"not equal: [\d,]+ parameters \(decoder\) and [\d,]+ parameters \(encoder"
     ):
         build_models(larger, trained_tokenizer, seed=0)
-
-
-def test_word_by_word_finds_the_words_that_go_together() -> None:
-    """IBM model 1 on the example of its textbooks; unseen words stay."""
-    pairs = [Pair("the house", "das Haus"), Pair("the book", "das Buch"), Pair("a book", "ein Buch")]
-    translate = word_by_word(pairs, iterations=10)
-    assert translate("a house the zebra book") == "ein Haus das zebra Buch"
 
 
 def test_the_primer_holds_its_test_words_out() -> None:

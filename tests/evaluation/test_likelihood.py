@@ -197,3 +197,21 @@ def test_numbers_are_those_of_lm_eval(name: str, base_folder: Path, tmp_path: Pa
     if task.form == "cloze":
         perplexity = theirs["results"]["mine"]["perplexity,none"]
         assert metrics["mine/perplexity"].value == pytest.approx(perplexity, rel=1e-3)
+
+
+def test_an_encoder_decoder_weighs_what_it_would_write(encoder_decoder_folder) -> None:
+    """The prompt with the end of text behind it is the source; the loss of each target alone, times its tokens."""
+    model, tokenizer = load_model(encoder_decoder_folder, allow_encoder_decoder=True)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0)
+    prompts = [PROMPTS[0], PROMPTS[0], *PROMPTS[1:]]
+    texts = [*CANDIDATES, CANDIDATES[0]]
+    found = loglikelihoods(model, tokenizer, prompts, texts, chat=False, batch_size=3)
+    for prompt, text, result in zip(prompts, texts, found, strict=True):
+        source = torch.tensor([[*encode_plain(tokenizer, [prompt])[0], tokenizer.eos_token_id]])
+        labels = torch.tensor(encode_plain(tokenizer, [text]))
+        with torch.no_grad():
+            expected = -model(input_ids=source, labels=labels).loss.item() * labels.shape[1]
+        assert result.log_likelihood == pytest.approx(expected, abs=1e-4)
+        assert result.tokens == labels.shape[1]

@@ -16,7 +16,7 @@ from scratch_gpt.evaluation.masked_lm import pseudo_costs, sampled_pseudo_costs
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training import pretraining
 from scratch_gpt.training.objectives import OBJECTIVES
-from scratch_gpt.training.setup import build_model
+from scratch_gpt.training.setup import build_config, build_model
 from scratch_gpt.training.telemetry import RunLog
 
 
@@ -40,7 +40,7 @@ def made(arguments_for, trained_tokenizer, tmp_path):
     def make(objective, **changes):
         arguments = arguments_for(tmp_path, objective=objective, **{"model_config": SMALL, **changes})
         torch.manual_seed(0)
-        model = build_model(arguments, trained_tokenizer, 64).eval()
+        model = build_model(arguments, build_config(arguments, trained_tokenizer, 64), 64).eval()
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(3.0) if weight.ndim == 2 else None
@@ -232,7 +232,8 @@ def test_models_of_another_objective_are_refused(
 ) -> None:
     """One line that names the setting."""
     with pytest.raises(UserError, match=message):
-        build_model(arguments_for(tmp_path, **changes), trained_tokenizer, 64)
+        arguments = arguments_for(tmp_path, **changes)
+        build_model(arguments, build_config(arguments, trained_tokenizer, 64), 64)
 
 
 def test_unknown_settings_are_refused(arguments_for, tmp_path) -> None:
