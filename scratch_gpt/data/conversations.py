@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows for post-training and evaluation: instructions, preferences, questions and translation pairs.
+"""Rows for post-training: instructions and preferences.
 
 Each reader accepts the layouts that public data sets have, and returns one. Which column is what is found out row by
 row, unless the source says it in `columns` (role -> column name). A source's `template` writes the prompt from roles:
@@ -89,21 +89,6 @@ def preference_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: 
     return _all_rows(sources, from_primer, PREFERENCES, bad_rows, seed)
 
 
-def example_rows(source: Source, bad_rows: BadRows) -> list[Example]:
-    """Questions or translation pairs from a file or Hub dataset.
-
-    With the roles `source` and `target` in the source's `columns`, rows are translation pairs, and the prompt is the
-    bare source text. Otherwise they are questions with the roles question, context and answers; answers may be a text,
-    a list of texts, or SQuAD's {"text": [...]}. A context stands before its question, with a blank line between. The
-    source's `template` writes the prompt otherwise: the same one that `instruction_rows` gives.
-
-    Raises:
-        UserError: as for `instruction_rows`.
-    """
-    schema = TRANSLATIONS if {"source", "target"} & source.columns.keys() else QUESTIONS
-    return [example for _, example in _file_rows(source, schema, bad_rows)]
-
-
 def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Divide rows into (train, held out) by the hash of their opening question.
 
@@ -132,7 +117,7 @@ def _all_rows(
         if source.path == PRIMER:
             placed = [(f"{PRIMER}:{number}", row) for number, row in enumerate(from_primer(), start=1)]
         else:
-            placed = _file_rows(source, schema, bad_rows)
+            placed = file_rows(source, schema, bad_rows)
         own = [{**row, "source": source.name, "place": place} for place, row in placed]
         repeats, share = divmod(source.weight, 1)
         rows += own * int(repeats)
@@ -140,7 +125,7 @@ def _all_rows(
     return rows
 
 
-def _file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list[tuple[str, Parsed]]:
+def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list[tuple[str, Parsed]]:
     """Place and value of all rows of a source: columns are renamed to their roles, then parsed."""
     written_by = {"columns": list(source.columns), "template": PLACEHOLDER.findall(source.template or "")}
     for setting, roles in written_by.items():

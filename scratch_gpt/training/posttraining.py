@@ -5,7 +5,6 @@ TRL's trainers do the learning.
 """
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -100,21 +99,17 @@ def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
         return
     input_ids = torch.full((8, min(48, model.config.max_position_embeddings)), 1, device=model.device)
 
+    target = {"decoder_input_ids": input_ids} if model.config.is_encoder_decoder else {}
+
     def step() -> None:
-        model(input_ids=input_ids, use_cache=False).logits.float().mean().backward()
+        model(input_ids=input_ids, **target, use_cache=False).logits.float().mean().backward()
         model.zero_grad(set_to_none=True)
 
     with torch.random.fork_rng():
         choose_hardware(step)
 
 
-def train(
-    trainer: Trainer,
-    arguments: PosttrainingArguments,
-    stage: str,
-    monitor: Callable[[], dict[str, float]] | None = None,
-    monitor_steps: int = 1,
-) -> None:
+def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl`; then merge LoRA's part.
 
     Raises:
@@ -127,7 +122,7 @@ def train(
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)
     with progress_bar(trainer.is_world_process_zero()) as bar:
-        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage, monitor, monitor_steps))
+        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.

@@ -7,7 +7,8 @@ import pytest
 
 from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import example_rows, instruction_rows, preference_rows, split_rows
+from scratch_gpt.data.conversations import instruction_rows, preference_rows, split_rows
+from scratch_gpt.data.examples import example_rows
 from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 
@@ -30,7 +31,7 @@ def read(tmp_path):
         sources = parse_sources([{"name": "s", "path": str(path), **settings}])
         run.bad_rows = BadRows()
         if reader is example_rows:
-            return example_rows(sources[0], run.bad_rows)
+            return example_rows(sources[0], run.bad_rows)[1]
         return reader(sources, "train", run.bad_rows, 0)
 
     return run
@@ -309,41 +310,3 @@ def test_split_keeps_instructions_and_preferences_apart_alike():
         conversation = {"messages": [{"role": "system", "content": "Be kind."}, question, assistant("A")]}
         pair = {"prompt": [question], "chosen": [assistant("A")], "rejected": [assistant("B")]}
         assert len(split_rows([conversation], 0.5, 0)[1]) == len(split_rows([pair], 0.5, 0)[1])
-
-
-QUESTIONS = [
-    ({"question": "Who?", "answers": ["Ann", "Ann B.", "Ann"]}, "Who?", ("Ann", "Ann B.")),
-    ({"question": "Who?", "answer": "Ann"}, "Who?", ("Ann",)),
-    (
-        {"question": "Who?", "context": "Ann came.", "answers": {"text": ["Ann"]}},
-        "Ann came.\n\nWho?",
-        ("Ann",),
-    ),
-]
-
-
-@pytest.mark.parametrize(("row", "prompt", "references"), QUESTIONS)
-def test_questions_become_examples(read, row, prompt, references):
-    """Answers may be a list, a text or SQuAD's mapping; a context stands before its question."""
-    (example,) = read(example_rows, [row])
-    assert (example.prompt, example.references, example.key, example.kind) == (
-        prompt,
-        references,
-        prompt,
-        "s",
-    )
-
-
-def test_translation_pairs_become_examples(read):
-    """The roles `source` and `target` name the languages' columns."""
-    (example,) = read(
-        example_rows, [{"en": "a dog", "de": "ein Hund"}], columns={"source": "en", "target": "de"}
-    )
-    assert (example.prompt, example.references) == ("a dog", ("ein Hund",))
-
-
-def test_question_without_an_answer_is_a_bad_row(read):
-    """An empty list of answers cannot be scored."""
-    rows = [{"question": "Who?", "answers": ["Ann"]}, {"question": "Why?", "answers": []}]
-    assert len(read(example_rows, rows)) == 1
-    assert "column 'answers' is empty" in read.bad_rows.report()[0]
