@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
@@ -54,7 +54,7 @@ def stop_reason(history: Sequence[Row], max_kl: float | None, patience: int | No
     return None
 
 
-class Measured:
+class Measured(Trainer):
     """Over a trainer of TRL's: its evaluation is a measurement of ours, by which transformers keeps the best checkpoint.
 
     `watch` gives the measures, `limits` are `max_kl` and `patience`; both are set before training. After it, `best` is the
