@@ -107,7 +107,7 @@ class Measured(Trainer):
             # A tied head is not in the checkpoints; taking the best one, transformers would tell of a missing weight.
             model._keys_to_ignore_on_save = list(model._tied_weights_keys or ())
         try:
-            output = super().train(*args, **kwargs)  # type: ignore[misc]
+            output = super().train(*args, **kwargs)
         except UserError as error:
             kept = sorted(
                 Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: path.stat().st_mtime
