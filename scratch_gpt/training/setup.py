@@ -103,7 +103,8 @@ def choose_setting(
     if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("mixed_precision fp16 needs a GPU: use bf16, no or auto")
     collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
-    batch = collator([blocks[index % len(blocks)] for index in range(arguments.per_device_train_batch_size)])
+    size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]  # the arguments are complete
+    batch = collator([blocks[index % len(blocks)] for index in range(size)])
 
     def step() -> None:
         model(**batch, use_cache=False, num_items_in_batch=batch["labels"].numel()).loss.backward()
