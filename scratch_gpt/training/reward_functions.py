@@ -177,14 +177,13 @@ def make_rewards(
     for entry in entries:
         score: Score
         if entry["name"] == "model":
-            score = model_score(reward_model, tokenizer)  # type: ignore[arg-type]
+            score = model_score(reward_model, tokenizer)
         elif entry["name"] == "finished":
             score = finished_score([stop_token_ids] if isinstance(stop_token_ids, int) else stop_token_ids)
         elif entry["name"] == "format":
             score = format_score(entry["pattern"])
         elif entry["name"] == "length":
-            overlong = get_soft_overlong_punishment(entry["max_tokens"], entry["soft_tokens"])
-            score = lambda _, __, ids, overlong=overlong: overlong(completion_ids=ids)  # noqa: E731
+            score = length_score(entry["max_tokens"], entry["soft_tokens"])
         elif entry["name"] == "language":
             score = language_score(entry["script"])
         else:
@@ -216,6 +215,12 @@ def format_score(pattern: str) -> Score:
     return lambda _, completions, __: [
         float(found.search(answer[0]["content"]) is not None) for answer in completions
     ]
+
+
+def length_score(max_tokens: int, soft_tokens: int) -> Score:
+    """0 for short answers, falling to -1 over the last `soft_tokens` before `max_tokens` (DAPO, Yu et al. 2025)."""
+    punish = get_soft_overlong_punishment(max_tokens, soft_tokens)
+    return lambda _, __, completion_ids: punish(completion_ids=completion_ids)
 
 
 def language_score(script: str) -> Score:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
@@ -54,19 +54,21 @@ def stop_reason(history: Sequence[Row], max_kl: float | None, patience: int | No
     return None
 
 
-class Measured:
+class Measured(Trainer):
     """Over a trainer of TRL's: its evaluation is a measurement of ours, by which transformers keeps the best checkpoint.
 
-    `watch` gives the measures, `limits` are `max_kl` and `patience`; both are set before training.
+    `watch` gives the measures, `limits` are `max_kl` and `patience`; both are set before training. After it, `best` is the
+    measurement of the model that was kept.
     """
 
     watch: Callable[[], dict[str, float]]
     limits: tuple[float | None, int | None] = (None, None)
+    history: list[Row]
+    best: Row
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure, log, tell each kind of failure once, and stop where a limit is passed."""
-        history = self.measurements()
-        step = self.state.global_step
+        history, step = self.history, self.state.global_step
         if history and history[-1]["step"] == step:  # a resumed run begins where one was taken
             return history[-1]
         row = {"step": step, **self.watch()}
@@ -91,34 +93,35 @@ class Measured:
         eligible = is_eligible(row, history[0], self.limits[0])
         return {**row, "eval_score": row["eval_score"] if eligible else -math.inf}
 
-    def measurements(self) -> list[Row]:
-        """What was measured so far, from the log, which a resumed run goes on with."""
-        return [row for row in RunLog(Path(self.args.output_dir) / "log.jsonl").rows() if "eval_score" in row]
-
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the trainer does, then take the best model; a mistake of the user's is told with what is left of the run.
 
         Raises:
             UserError: rewards or gradients that are no numbers.
         """
+        # a resumed run goes on with what its log says
+        rows = RunLog(Path(self.args.output_dir) / "log.jsonl").rows()
+        self.history = [row for row in rows if "eval_score" in row]
+        model = self.accelerator.unwrap_model(self.model)
+        if model.config.tie_word_embeddings:
+            # A tied head is not in the checkpoints; taking the best one, transformers would tell of a missing weight.
+            model._keys_to_ignore_on_save = list(model._tied_weights_keys or ())
         try:
-            output = super().train(*args, **kwargs)  # type: ignore[misc]
+            output = super().train(*args, **kwargs)
         except UserError as error:
             kept = sorted(
                 Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: path.stat().st_mtime
             )
             left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
             raise UserError(f"step {self.state.global_step + 1}: {error}; {left}") from None
-        history = self.measurements()
-        best = best_row(history, self.limits[0])
-        if best["step"] == 0:
+        self.best = best_row(self.history, self.limits[0])
+        if self.best["step"] == 0:
             self._take_start()
         console.print(
-            f"kept step {best['step']:.0f} of {self.state.global_step}: dev score {best['eval_score']:.3f}, at the start "
-            f"{history[0]['eval_score']:.3f}",
+            f"kept step {self.best['step']:.0f} of {self.state.global_step}: dev score {self.best['eval_score']:.3f}, at "
+            f"the start {self.history[0]['eval_score']:.3f}",
             markup=False,
         )
-        self.best = best
         return output
 
     def _take_start(self) -> None:

@@ -15,6 +15,13 @@ from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 
+# Settings of transformers and TRL that follow from the others.
+DERIVED = {
+    *("eval_strategy", "save_strategy", "eval_on_start", "load_best_model_at_end", "greater_is_better"),
+    *("metric_for_best_model", "num_generations_eval", "reward_weights"),
+}
+
+
 @dataclass
 class RLHFArguments(PosttrainingArguments, RLOOConfig):
     """Settings of `train/rlhf.py`: those that TRL's `RLOOConfig` and `GRPOConfig` share, models, data and measuring."""
@@ -111,32 +118,19 @@ class RLHFArguments(PosttrainingArguments, RLOOConfig):
 
     def _check_scaling(self) -> None:
         """Raise UserError for a way of scaling rewards that is not the algorithm's, or makes no sense."""
-        others = {"rloo": ("scale_rewards",), "grpo": ("normalize_advantages", "reward_clip_range")}
-        for name in others[self.algorithm]:
+        ways = {"rloo": ("normalize_advantages", "reward_clip_range"), "grpo": ("scale_rewards",)}
+        for name in {*ways["rloo"], *ways["grpo"]} - {*ways[self.algorithm]}:
             if getattr(self, name):
-                raise UserError(
-                    f"{name} is not {self.algorithm}'s: it has {', '.join(others[self._other()])}"
-                )
+                raise UserError(f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}")
         if self.scale_rewards not in (None, "group", "batch", "none"):
             raise UserError(f"scale_rewards must be group, batch or none, got {self.scale_rewards!r}")
         clip = self.reward_clip_range
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
             raise UserError(f"reward_clip_range must be [lowest, highest], got {clip}")
 
-    def _other(self) -> str:
-        return "grpo" if self.algorithm == "rloo" else "rloo"
-
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them, without those that follow from the others."""
-        derived = (
-            "eval_strategy",
-            "save_strategy",
-            "eval_on_start",
-            "load_best_model_at_end",
-            "reward_weights",
-        )
-        derived += ("greater_is_better", "metric_for_best_model", "num_generations_eval")
-        return {name: value for name, value in super().to_dict().items() if name not in derived}
+        return {name: value for name, value in super().to_dict().items() if name not in DERIVED}
 
     def for_trainer(self, rewards: Sequence[Reward]) -> RLOOConfig | GRPOConfig:
         """These settings as the chosen algorithm's trainer takes them, with the rewards' weights."""

@@ -73,6 +73,7 @@ class Evaluated(Measured):
         self.control = SimpleNamespace(should_training_stop=False)
         self.model = torch.nn.Linear(1, 1)
         self.file = RunLog(folder / "log.jsonl")
+        self.history = []
 
     def log(self, measures: dict[str, Any]) -> None:
         self.file.write(step=self.state.global_step, **measures)

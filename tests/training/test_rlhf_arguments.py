@@ -26,12 +26,12 @@ from scratch_gpt.training.rlhf_arguments import RLHFArguments
         ({"patience": -1}, "patience must be above 0, got -1"),
         (
             {"scale_rewards": "batch"},
-            "scale_rewards is not rloo's: it has normalize_advantages, reward_clip_range",
+            "scale_rewards is not rloo's: use normalize_advantages or reward_clip_range",
         ),
         ({"algorithm": "grpo", "scale_rewards": "all"}, "must be group, batch or none, got 'all'"),
         (
             {"algorithm": "grpo", "reward_clip_range": [-1, 1]},
-            "reward_clip_range is not grpo's: it has scale_rewards",
+            "reward_clip_range is not grpo's: use scale_rewards",
         ),
         ({"reward_clip_range": [1, -1]}, r"reward_clip_range must be \[lowest, highest\], got \[1, -1\]"),
         ({"reward_weights": [1.0]}, "reward_weights: give each entry of rewards its own weight"),
