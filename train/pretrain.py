@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from scratch_gpt.publishing import upload
+from scratch_gpt.publishing import publish
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
 from scratch_gpt.training.checkpoints import (
@@ -28,6 +28,7 @@ from scratch_gpt.training.distribution import refuse_lost_processes
 from scratch_gpt.training.interruption import Interruption
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.pretraining import Pretraining
+from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import hardware_again
 from scratch_gpt.training.setup import build_model, choose_setting, open_shards
 from scratch_gpt.training.telemetry import check_trackers, console, progress_bar
@@ -104,10 +105,11 @@ def main(arguments: PretrainArguments) -> None:
     weights = accelerator.get_state_dict(run.model)
     if state.is_main_process:
         save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir, weights)
+        write_provenance(arguments, model.config, output_dir, run.log)
         write_run_yaml(arguments, output_dir)
         console.print(f"wrote {output_dir}: AutoModelForCausalLM.from_pretrained opens it")
         if arguments.push_to_hub:
-            upload(output_dir, arguments.hub_model_id)
+            publish(output_dir, arguments.hub_model_id)
     accelerator.end_training()
 
 

@@ -277,6 +277,7 @@ class _Run:
                 {
                     "name": source.name,
                     "path": source.path,
+                    "license": source.license,
                     "weight_asked": source.weight / total_weight,
                     "epochs": self.corpus.mixture.epochs(source, self.used_bytes[source.name]),
                     "bad_rows": left_out.pop(BAD_ROW, 0),

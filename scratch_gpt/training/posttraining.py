@@ -28,11 +28,12 @@ from trl import GRPOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
-from scratch_gpt.publishing import upload
+from scratch_gpt.publishing import publish
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import SourcesArguments, write_run_yaml
 from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
 from scratch_gpt.training.hardware import choose_hardware
+from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.stage_log import StageLog
 from scratch_gpt.training.telemetry import RunLog, console, progress_bar
 
@@ -316,7 +317,11 @@ def save_stage(
         output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
+        previous = (arguments.model_name_or_path, getattr(arguments, "reward_model", None))
+        write_provenance(
+            arguments, trainer.model.config, output_dir, RunLog(output_dir / "log.jsonl"), previous
+        )
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
-            upload(output_dir, arguments.hub_model_id)  # type: ignore[arg-type]
+            publish(output_dir, arguments.hub_model_id)  # type: ignore[arg-type]
     trainer.end()

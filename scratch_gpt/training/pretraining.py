@@ -29,6 +29,7 @@ from scratch_gpt.training.distribution import check_distribution
 from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.loss import compile_layers
 from scratch_gpt.training.optimization import warmup_stable_decay
+from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import check_settings, settings_of
 from scratch_gpt.training.safeguard import Safeguard
 from scratch_gpt.training.telemetry import RunLog, console
@@ -302,6 +303,8 @@ class Pretraining:
         ) as folder:
             save_checkpoint(self.accelerator, self.model, self.tokenizer, folder, progress)
             if self.accelerator.is_main_process:
+                config = self.accelerator.unwrap_model(self.model).config
+                write_provenance(arguments, config, folder, self.log)
                 write_run_yaml(arguments, folder)
         final = self.output_dir / f"checkpoint-{self.step}"
         if (
