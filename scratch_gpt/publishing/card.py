@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
@@ -76,11 +76,14 @@ def lineage(folder: Path) -> list[Path]:
 
 
 def count_parameters(folder: Path) -> int:
-    """Number of stored weights: tied ones count once."""
+    """Number of stored weights, tied ones counted once; UserError if a file of theirs is damaged."""
     total = 0
     for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="np") as weights:
-            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118  # not a dict
+        try:
+            with safe_open(file, framework="np") as weights:
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118  # not a dict
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged ({error}): save or copy it again") from None
     return total
 
 

@@ -29,6 +29,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.publishing.card import write_card
 from scratch_gpt.publishing.checks import WEIGHTS, Package, pack
 
 
@@ -36,6 +37,7 @@ from scratch_gpt.publishing.checks import WEIGHTS, Package, pack
 HARMLESS = (".gitattributes", "README.md", "LICENSE")
 AGAIN = "run the same command again: what is there already is not sent twice"
 VERIFICATION = Path(__file__).parent / "verification.py"
+HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -54,23 +56,23 @@ def explain(error: BaseException, repository: str) -> str:
     chain = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
-    refused = next((each for each in chain if isinstance(each, HfHubHTTPError)), None)
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, which forbids any connection (offline mode): unset it"
     if isinstance(error, HFValidationError):
         return (
             f"{repository!r} is no name of a repository: give user/name, of letters, digits, '-', '_' and '.'"
         )
-    if refused is not None:
-        return _explain_status(refused, repository)
-    if full := next((e for e in chain if isinstance(e, OSError) and e.errno in NO_ROOM), None):
-        return f"no space left on this machine ({full.filename or 'while writing'}): make room and {AGAIN}"
-    # httpx2's errors, named here by their module: which HTTP library the client uses is its own affair
-    if any(
-        type(each).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore2", "requests") for each in chain
-    ):
-        return f"the connection to {constants.ENDPOINT} was lost ({_line(error)}): {AGAIN}"
-    return _line(error)
+    for each in chain:
+        if isinstance(each, HfHubHTTPError):
+            return _explain_status(each, repository)
+        if isinstance(each, OSError) and each.errno in NO_ROOM:
+            return (
+                f"no space left on this machine ({each.filename or 'while writing'}): make room, then {AGAIN}"
+            )
+        # which HTTP library the client uses is its own affair
+        if type(each).__module__.partition(".")[0] in HTTP_LIBRARIES:
+            return f"the connection to {constants.ENDPOINT} was lost ({_line(each)}): {AGAIN}"
+    return _line(chain[-1])
 
 
 def _explain_status(error: HfHubHTTPError, repository: str) -> str:
@@ -143,7 +145,7 @@ def _open_repository(api: HfApi, repository: str, private: bool) -> None:
 def upload(
     folder: str | Path, repository: str, *, private: bool = False, revision: str | None = None
 ) -> Upload:
-    """Upload a model folder in one commit, and compare what the Hub then lists with what was sent.
+    """Upload a model folder in one commit, with a card if it has none, and compare what the Hub then lists with what was sent.
 
     Large files go up first and are in no branch until the commit, which is one step of the server: killed at any
     moment, main shows the old model or the new one. The next try sends only what is missing. (`HfApi.upload_folder` makes
@@ -159,6 +161,8 @@ def upload(
         UserError: no model in the folder or a secret in it; no network, no right to write, no room; the name is taken by
             another model; the Hub's files are not those sent.
     """
+    if not (Path(folder) / "README.md").is_file():
+        write_card(folder, repository=repository)
     package = pack(folder)
     api = HfApi(library_name="scratch-gpt")
     with _in_one_line(repository):
