@@ -75,7 +75,7 @@ def test_card_holds_the_numbers_of_the_files(chat: Path) -> None:
     assert "1. **base**: 77 steps, 9,999 tokens, last training loss 1.25, 1.5 minutes" in text
     assert "2. **chat**: from `base`" in text
     assert "learning_rate: 0.5" in text
-    assert "| primer | primer | not known | 1 | 1 | 1,234 | 56,789 | 1 | 3 | 4 |" in text
+    assert "| primer | primer | apache-2.0 | 1 | 1 | 1,234 | 56,789 | 1 | 3 | 4 |" in text
     assert "- seed: 42" in text
     assert "- software: torch 2.13.0" in text
 

@@ -285,7 +285,7 @@ def test_each_checkpoint_can_be_a_revision_of_the_hub(
             raise UserError("not uploaded to me/it: no network")
 
     monkeypatch.setattr("scratch_gpt.training.pretraining.upload", upload)
-    monkeypatch.setattr(stage, "upload", upload)
+    monkeypatch.setattr(stage, "publish", upload)
     hub = {"push_to_hub": True, "hub_model_id": "me/it", "hub_strategy": "every_save"}
     stage.main(arguments_for(tmp_path / "base", **hub))
     assert uploads == [
