@@ -22,7 +22,7 @@ from scratch_gpt.evaluation.comparison import Score
 # Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 GREY = "#999999"
-WIDTH, HEIGHT = 5.2, 2.9  # inches: on a phone an inch is 70 pixels, and letters of 8 points can be read
+WIDTH, HEIGHT = 4.2, 2.5  # inches: a phone shows an inch on 85 pixels, where letters of 8 points can be read
 MOST_POINTS = 800  # of a curve; more cannot be seen
 STYLE: dict[str, Any] = {
     "font.size": 8,

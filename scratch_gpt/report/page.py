@@ -35,7 +35,7 @@ MEASURES = {
     "margin": ("margin between the sides", "reward"),
     "rewards/margins": ("margin between the sides", "reward"),
     "mean_token_accuracy": ("tokens predicted right", "share"),
-    "reward": ("reward, of the model and the rules that it is trained against", "reward"),
+    "reward": ("reward, which is optimised", "reward"),
     "kl": ("KL divergence from the model before", "nats"),
     "completions/mean_length": ("length of the answers", "tokens"),
     "entropy": ("entropy of the next token", "nats"),
