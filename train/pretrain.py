@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from scratch_gpt.publishing import publish
+from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
 from scratch_gpt.training.checkpoints import (
@@ -109,7 +109,7 @@ def main(arguments: PretrainArguments) -> None:
         write_run_yaml(arguments, output_dir)
         console.print(f"wrote {output_dir}: AutoModelForCausalLM.from_pretrained opens it")
         if arguments.push_to_hub:
-            publish(output_dir, arguments.hub_model_id)
+            push_to_hub(arguments)
     accelerator.end_training()
 
 

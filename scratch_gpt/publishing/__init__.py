@@ -6,6 +6,7 @@ The command, `eval/publish.py` and the stages' `push_to_hub` all go through `pub
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing.card import make_card, write_card
@@ -21,6 +22,7 @@ __all__ = [
     "make_card",
     "pack",
     "publish",
+    "push_to_hub",
     "run_publish",
     "upload",
     "verify",
@@ -72,6 +74,25 @@ def publish(
     _tell(f"uploaded to {sent.url} ({revision or 'main'}) at commit {sent.commit}")
     _tell(f"loaded it from there in a fresh process: {verify(sent)}")
     return sent
+
+
+def push_to_hub(arguments: Any) -> None:
+    """The end of a training stage that has `push_to_hub`: publish its complete folder.
+
+    Args:
+        arguments: with `output_dir`, `hub_model_id`, `hub_private_repo`.
+
+    Raises:
+        UserError: see `publish`; the line names the command for the upload alone, since running the stage again would train
+            again.
+    """
+    folder, repository = str(arguments.output_dir), str(arguments.hub_model_id)
+    private = bool(arguments.hub_private_repo)
+    try:
+        publish(folder, repository, private=private)
+    except UserError as error:
+        command = f"scratch-gpt publish {folder} --repo {repository}" + " --private" * private
+        raise UserError(f"{error} (the model in {folder} is complete: {command})") from error
 
 
 def run_publish(arguments: PublishArguments) -> None:

@@ -35,7 +35,7 @@ from scratch_gpt.publishing.checks import WEIGHTS, Package, pack
 
 # What the Hub or a user's browser puts into a repository that holds no model yet.
 HARMLESS = (".gitattributes", "README.md", "LICENSE")
-AGAIN = "run the same command again: what is there already is not sent twice"
+AGAIN = "publish it again: what is there already is not sent twice"
 VERIFICATION = Path(__file__).parent / "verification.py"
 HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -28,7 +28,7 @@ from trl import GRPOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
-from scratch_gpt.publishing import publish
+from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import SourcesArguments, write_run_yaml
 from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
@@ -323,5 +323,5 @@ def save_stage(
         )
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
-            publish(output_dir, arguments.hub_model_id)  # type: ignore[arg-type]
+            push_to_hub(arguments)
     trainer.end()

@@ -313,7 +313,12 @@ class Pretraining:
             and self.accelerator.is_main_process
         ):
             try:
-                upload(final, arguments.hub_model_id, revision=f"step-{self.step}")  # type: ignore[arg-type]
+                upload(
+                    final,
+                    str(arguments.hub_model_id),
+                    private=arguments.hub_private_repo,
+                    revision=f"step-{self.step}",
+                )
             except UserError as error:  # a network that is gone for an hour must not end a run of a week
                 console.print(f"warning: {error}", soft_wrap=True)
         return final

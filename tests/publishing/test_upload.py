@@ -5,11 +5,13 @@ import errno
 import json
 import logging
 import random
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.publishing import upload, verify
+from scratch_gpt.publishing import push_to_hub, upload, verify
 
 
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "user/name"
 pytestmark = [
     # huggingface_hub 2.4 calls its own HTTP library in the old way
@@ -107,7 +110,7 @@ def refusing(status: int, part: str):
         (
             429,
             "repos/create",
-            r"too many requests in a short time \(429\): wait 7 seconds, then run the same",
+            r"too many requests in a short time \(429\): wait 7 seconds, then publish it again",
         ),
         (413, "/lfs/", r"a file is larger than the Hub takes \(413\)"),
         (507, "/lfs/", r"the Hub has no room left for it \(507\)"),
@@ -115,7 +118,7 @@ def refusing(status: int, part: str):
         (
             -1,
             "repos/create",
-            r"the connection to http://127.0.0.1:\d+ was lost \(.+\): run the same command again",
+            r"the connection to http://127.0.0.1:\d+ was lost \(.+\): publish it again",
         ),
         (-1, "commit/main", r"the connection to http://127.0.0.1:\d+ was lost"),
         (-1, "/tree/", r"the connection to http://127.0.0.1:\d+ was lost"),
@@ -260,9 +263,46 @@ def test_full_disk_while_writing_the_card_is_one_line(hub, chat_folder: Path, mo
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_commit", full)
     with pytest.raises(
-        UserError, match=r"no space left on this machine \(README.md.tmp\): make room, then run"
+        UserError, match=r"no space left on this machine \(README.md.tmp\): make room, then publish it again"
     ):
         upload(chat_folder, REPOSITORY)
+
+
+@pytest.mark.slow
+def test_commands_of_the_guide_run_as_printed(hub, chat_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Each command of the first block of docs/publishing.md, against a Hub on this machine."""
+    guide = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
+    commands = guide.split("```")[1].strip().splitlines()
+    assert len(commands) == 6
+    for folder in ("aligned", "base/checkpoint-1000"):
+        shutil.copytree(chat_folder, tmp_path / "runs/demo" / folder)
+    (tmp_path / "runs/demo/aligned/log.jsonl").write_text('{"step": 1, "loss": 1.0, "tokens": 9}\n')
+    for name in ("train", "eval"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    for line in commands:
+        program, *arguments = shlex.split(line)
+        start = {
+            "scratch-gpt": ["-m", "scratch_gpt.cli"],
+            "accelerate": ["-m", "accelerate.commands.accelerate_cli"],
+        }
+        run = subprocess.run([sys.executable, *start[program], *arguments], capture_output=True, text=True)
+        assert run.returncode == 0, f"{line}: {run.stderr}"
+    assert (tmp_path / "runs/demo/report.html").is_file()
+    assert shown(hub) == local_files(tmp_path / "runs/demo/aligned") | {"README.md": shown(hub)["README.md"]}
+    assert "model.safetensors" in shown(hub, "step-1000")
+
+
+def test_a_stage_whose_upload_fails_names_the_command_for_it_alone(
+    hub, chat_folder: Path, monkeypatch
+) -> None:
+    """Running the stage again would train again."""
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    arguments = SimpleNamespace(output_dir=chat_folder, hub_model_id=REPOSITORY, hub_private_repo=True)
+    with pytest.raises(
+        UserError, match=r"\(401\).+ is complete: scratch-gpt publish .+/chat --repo user/name --private\)"
+    ):
+        push_to_hub(arguments)
 
 
 UPLOADER = """
