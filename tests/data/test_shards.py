@@ -120,6 +120,29 @@ def test_manifest_tells_what_is_in_the_file(stage, trained_tokenizer):
     assert a["epochs"] == pytest.approx(a["bytes"] / 0.8 / size, rel=0.2)
 
 
+def test_held_out_documents_of_a_source_have_blocks_of_their_own(stage, trained_tokenizer, monkeypatch):
+    """Each range of blocks holds the held-out texts of its source and no other; the hash is that of the whole file."""
+    monkeypatch.setattr(packing, "BUFFER_TOKENS", 400)
+    monkeypatch.setattr(packing, "BUFFER_ROWS", 2)
+    texts = {"a": some_texts(200, seed=1), "b": [f"b {text}" for text in some_texts(200, seed=2)]}
+    folder = stage(texts, weights={"a": 3, "b": 1}) / "validation"
+    manifest = PackedBlocks(folder).manifest
+    data = (folder / "tokens.bin").read_bytes()
+    assert manifest["content_hash"] == hashlib.sha256(data).hexdigest()
+    blocks = [source["block_range"] for source in manifest["sources"]]
+    assert [blocks[0][0], blocks[1][1]] == [0, manifest["blocks"]]
+    assert 0 < blocks[0][1] == blocks[1][0]
+    size = 2 * LENGTH  # bytes of a block
+    for (first, stop), source in zip(blocks, manifest["sources"], strict=True):
+        (folder / "tokens.bin").write_bytes(data[first * size : stop * size])
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "blocks": stop - first}))
+        read = [text for text in texts[source["name"]] if held_out(text, 0.2)]
+        found = sorted(documents_of(folder, trained_tokenizer))
+        assert len(found) > 20
+        # a source's stream ends with the first that is used up: what was read of it is there, whole
+        assert [piece for piece in found if piece not in pieces_of(read, trained_tokenizer)] == []
+
+
 def test_budget_repeats_sources_and_holds_out_once(stage, trained_tokenizer):
     """With a budget beyond the text it is repeated and said so; validation holds each text one time."""
     texts = some_texts(40)
