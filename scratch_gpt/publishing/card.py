@@ -32,7 +32,7 @@ from scratch_gpt.tokenization import IM_END
 from scratch_gpt.training.provenance import read_provenance
 
 
-# Class of the model after its name's beginning -> task of the Hub, what it is called.
+# How the name of the model's class ends -> task of the Hub, what such a model is called.
 HEADS = {
     "ForCausalLM": ("text-generation", "base model"),
     "ForSequenceClassification": ("text-classification", "reward model"),
@@ -118,8 +118,11 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = config["architectures"][0]
-    auto_class, task, kind = next(
-        (f"AutoModel{head}", *of_head) for head, of_head in HEADS.items() if architecture.endswith(head)
+    head = next(name for name in HEADS if architecture.endswith(name))
+    task, kind = HEADS[head]
+    doors = config.get("auto_map", {}).items()
+    auto_class = next(
+        (name for name, place in doors if place.endswith(f".{architecture}")), f"AutoModel{head}"
     )
     is_chat = kind == "base model" and _ends_turns(folder)
     name = repository.split("/")[-1] if repository else folder.resolve().name
