@@ -71,7 +71,7 @@ def label_of(text: str) -> str:
 def _finish(figure: Figure, name: str, title: str) -> Picture:
     with warnings.catch_warnings():
         # the browser has the letters that matplotlib's font lacks
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not", UserWarning)
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=150)
