@@ -12,13 +12,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 POSITIONS = 32
 
 
-def logits(model_name: str, options: dict) -> "torch.Tensor":  # noqa: F821  # imported below, after the environment is set
-    """What the model says to a fixed text, by the Auto class that its config names."""
+def logits(model_name: str, options: dict[str, Any]) -> Any:
+    """What the model says to a fixed text, by the Auto class that its config names: a tensor (1, POSITIONS, V)."""
     import torch
     import transformers
 
@@ -36,7 +37,7 @@ def logits(model_name: str, options: dict) -> "torch.Tensor":  # noqa: F821  # i
         return model(**inputs).logits
 
 
-def check(request: dict, cache: str) -> str:
+def check(request: dict[str, Any], cache: str) -> str:
     """One line on what was found; raise ValueError if something differs."""
     os.environ.update(HF_HUB_CACHE=f"{cache}/hub", HF_MODULES_CACHE=f"{cache}/modules")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

@@ -86,9 +86,10 @@ class Stage:
         """The rows that have `key`, over tokens where they are known, else over steps."""
         found = [row for row in self.rows if isinstance(row.get(key), int | float)]
         steps = np.array([row["step"] for row in found], dtype=float)
-        known = [(row["step"], row["tokens"]) for row in self.rows if "tokens" in row]
-        x = np.interp(steps, *zip((0, 0), *known, strict=True)) if known and over_tokens else steps
-        return Curve(label, x, [row[key] for row in found], key.startswith("eval_"))
+        known = [(0, 0), *((row["step"], row["tokens"]) for row in self.rows if "tokens" in row)]
+        if len(known) > 1 and over_tokens:
+            steps = np.interp(steps, [step for step, _ in known], [tokens for _, tokens in known])
+        return Curve(label, steps.tolist(), [row[key] for row in found], key.startswith("eval_"))
 
 
 def find_stages(run_dir: Path) -> list[Stage]:

@@ -104,7 +104,7 @@ def make_record(arguments: Any, config: Any, log: RunLog) -> dict[str, Any]:
     """
     stage = type(arguments).__name__.removesuffix("Arguments").lower()
     data = _data(arguments)
-    last = next((row for row in reversed(log.rows()) if "tokens" in row), {})
+    last: dict[str, Any] = next((row for row in reversed(log.rows()) if "tokens" in row), {})
     flops = None
     if isinstance(config, ScratchGPTConfig) and "tokens" in last:
         per_token = training_flops_per_token(config, data.get("sequence_length") or 0)

@@ -129,8 +129,8 @@ def test_held_out_points_stand_at_their_tokens() -> None:
         {"step": 8, "tokens": 512, "loss": 0.5},
         {"step": 6, "eval_loss": 2.0},
     ]
-    assert Stage(Path("base"), rows).curve("eval_loss").x.tolist() == [384.0]
-    assert Stage(Path("base"), rows).curve("eval_loss", over_tokens=False).x.tolist() == [6.0]
+    assert Stage(Path("base"), rows).curve("eval_loss").x == [384.0]
+    assert Stage(Path("base"), rows).curve("eval_loss", over_tokens=False).x == [6.0]
 
 
 def test_one_models_folder_is_a_run_of_one_stage(run_dir: Path) -> None:
