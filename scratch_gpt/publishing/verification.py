@@ -49,7 +49,9 @@ def check(request: dict[str, Any], cache: str) -> str:
     for name, expected in request["sha256"].items():
         if not (snapshot / name).is_file():
             raise ValueError(f"{name} is missing there")
-        if hashlib.sha256((snapshot / name).read_bytes()).hexdigest() != expected:
+        with (snapshot / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
             raise ValueError(f"{name} is not what was sent")
     if not request["own_code"]:
         import scratch_gpt  # noqa: F401  # its classes go before the code from the Hub
