@@ -219,8 +219,8 @@ def test_known_failures_are_named(chat: Path) -> None:
     text = publishing.write_card(chat).read_text()
     failures = text[text.index("Known failures") : text.index("## Provenance")].splitlines()[2:-1]
     assert [line for line in failures if line] == [
-        "- a/accuracy: 0.27 [0.22, 0.32], no better than guessing (0.25)",
         "- b/exact_match: 0.6 [0.55, 0.65], less than `base` had: 0.9 [0.85, 0.95]",
+        "- a/accuracy: 0.27 [0.22, 0.32], no better than guessing (0.25)",
         "- b/hard/exact_match: 0.1 [0.05, 0.15]",
     ]
 
