@@ -148,6 +148,8 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
             "left_out": number(sum(source["left_out"].values())),
         }
         | {key: number(source.get(key)) for key in CONSUMED}
+        # a source without an end, such as the primer, has no number of passes
+        | ({"epochs": "-"} if source.get("epochs") is None else {})
         for source in data["sources"]
     ]
     size = (
