@@ -30,15 +30,17 @@ def main(arguments: GenerationArguments) -> None:
     """Measure each model on held-out text, and let it end all stories of the benchmark."""
     sources = parse_sources(arguments.sources) if arguments.sources else []
     tasks = choose_tasks(arguments.tasks, GENERATION_TASKS, default=not sources)
-    examples = load_examples(tasks, arguments.split, arguments.limit)
+    examples = load_examples(tasks, arguments.split, arguments.limit) if tasks else {}
 
-    def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Metric]:
+    def evaluate(
+        model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: GenerationArguments
+    ) -> dict[str, Metric]:
         metrics = evaluate_text(model, tokenizer, sources, arguments)
         for task in tasks:
             metrics |= evaluate_stories(model, tokenizer, task, examples[task.name], arguments)
         return metrics
 
-    run_benchmark("generation", arguments, {name: len(rows) for name, rows in examples.items()}, evaluate)
+    run_benchmark("generation", arguments, examples, evaluate)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions: facts, sums and reading answered freely, choices by likelihood.
+"""Tasks with right answers: written ones, candidates chosen by likelihood, minimal pairs, last words, summaries.
 
 The embedded corpus, three models side by side:
 
     accelerate launch eval/qa.py --config eval/configs/qa.yaml \
         --model runs/demo/base runs/demo/chat runs/demo/aligned
 
-Your own questions:
+Your own files, in the layouts of SQuAD, HellaSwag, ARC, PIQA, BLiMP, LAMBADA, XSum ... (the columns tell which):
 
     accelerate launch eval/qa.py --config eval/configs/qa_file.yaml --model runs/demo/chat --output results/squad.json
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
+from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.qa import QA_TASKS, evaluate_questions
 from scratch_gpt.evaluation.runner import Metric
-from scratch_gpt.evaluation.task import choose_tasks, file_tasks, load_examples, score_answer, score_number
+from scratch_gpt.evaluation.task import choose_tasks, load_examples, score_answer, score_number
 from scratch_gpt.training.arguments import run_stage
 
 
@@ -45,19 +47,22 @@ class QAArguments(EvalArguments):
 
 def main(arguments: QAArguments) -> None:
     """Ask each model all questions of the benchmark."""
-    sources = arguments.sources or []
-    tasks = choose_tasks(arguments.tasks, QA_TASKS, default=not sources)
-    if sources:
-        tasks += file_tasks(sources, arguments.on_bad_row, SCORES[arguments.score])
+    tasks = choose_tasks(arguments.tasks, QA_TASKS, default=not arguments.sources)
+    if arguments.sources:
+        forms: dict[str, dict[str, Any]] = {form: {} for form in SETTINGS if form != "translation"}
+        forms["question"]["score"] = SCORES[arguments.score]
+        tasks += file_tasks(arguments.sources, arguments.on_bad_row, forms)
     examples = load_examples(tasks, arguments.split, arguments.limit)
 
-    def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Metric]:
+    def evaluate(
+        model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: QAArguments
+    ) -> dict[str, Metric]:
         metrics = {}
         for task in tasks:
             metrics |= evaluate_questions(model, tokenizer, task, examples[task.name], arguments)
         return metrics
 
-    run_benchmark("qa", arguments, {name: len(rows) for name, rows in examples.items()}, evaluate)
+    run_benchmark("qa", arguments, examples, evaluate)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ The embedded corpus, English to German, three models side by side:
     accelerate launch eval/translation.py --config eval/configs/translation.yaml \
         --model runs/demo/base runs/demo/chat runs/demo/aligned
 
-Your own pairs:
+Your own pairs, both directions, with beam search and a word-by-word baseline:
 
-    accelerate launch eval/translation.py --config eval/configs/translation_file.yaml --model runs/demo/chat
+    accelerate launch eval/translation.py --config eval/configs/translation_file.yaml --model runs/demo/chat --num_beams 4
 """
 
 from dataclasses import dataclass, field
@@ -18,9 +18,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
 from scratch_gpt.evaluation.runner import Metric
-from scratch_gpt.evaluation.task import choose_tasks, file_tasks, load_examples, score_translation
-from scratch_gpt.evaluation.translation import TRANSLATION_TASKS, evaluate_translation, signatures
-from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.evaluation.task import choose_tasks, load_examples
+from scratch_gpt.evaluation.translation import (
+    TRANSLATION_TASKS,
+    evaluate_translation,
+    file_translations,
+    signatures,
+    word_translations,
+)
+from scratch_gpt.training.arguments import decode_json, run_stage
 
 
 @dataclass
@@ -28,16 +34,23 @@ class TranslationArguments(EvalArguments):
     """Settings of `eval/translation.py`."""
 
     instruction: str = field(
-        default="Translate into German: {source}",
+        default="Translate into {target_language}: {source}",
         metadata={"help": "What a chat model is asked about a sentence of your own files."},
     )
     continuation: str = field(
-        default="English: {source}\nGerman:",
+        default="{source_language}: {source}\n{target_language}:",
         metadata={"help": "What a base model is given to continue."},
+    )
+    training_pairs: list | str | None = field(
+        default=None,
+        metadata={
+            "help": "Sources of other pairs, named like those to translate: a word-by-word baseline learns them."
+        },
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.training_pairs = decode_json(self.training_pairs, "training_pairs")
         for name in ("instruction", "continuation"):
             if "{source}" not in getattr(self, name):
                 raise UserError(
@@ -47,26 +60,24 @@ class TranslationArguments(EvalArguments):
 
 def main(arguments: TranslationArguments) -> None:
     """Let each model translate all sentences of the benchmark."""
-    sources = arguments.sources or []
-    tasks = choose_tasks(arguments.tasks, TRANSLATION_TASKS, default=not sources)
-    if sources:
-        tasks += file_tasks(
-            sources,
-            arguments.on_bad_row,
-            score_translation,
-            message=lambda example: arguments.instruction.replace("{source}", example.prompt),
-            continuation=lambda example: arguments.continuation.replace("{source}", example.prompt),
+    tasks = choose_tasks(arguments.tasks, TRANSLATION_TASKS, default=not arguments.sources)
+    if arguments.sources:
+        tasks += file_translations(
+            arguments.sources, arguments.on_bad_row, arguments.instruction, arguments.continuation
         )
     examples = load_examples(tasks, arguments.split, arguments.limit)
+    words = word_translations(arguments.training_pairs or [], arguments.on_bad_row)
 
-    def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Metric]:
+    def evaluate(
+        model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: TranslationArguments
+    ) -> dict[str, Metric]:
         metrics = {}
         for task in tasks:
-            metrics |= evaluate_translation(model, tokenizer, task, examples[task.name], arguments)
+            known = words.get(task.name)
+            metrics |= evaluate_translation(model, tokenizer, task, examples[task.name], arguments, known)
         return metrics
 
-    sizes = {name: len(rows) for name, rows in examples.items()}
-    run_benchmark("translation", arguments, sizes, evaluate, {"signatures": signatures(examples)})
+    run_benchmark("translation", arguments, examples, evaluate, {"signatures": signatures(examples)})
 
 
 if __name__ == "__main__":

@@ -8,19 +8,26 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
-from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig, ScratchGPTEncoderDecoderConfig
 from scratch_gpt.modeling_scratch_gpt import (
     ScratchGPTForCausalLM,
+    ScratchGPTForMaskedLM,
     ScratchGPTForQuestionAnswering,
     ScratchGPTForSequenceClassification,
     ScratchGPTForTokenClassification,
     ScratchGPTModel,
     ScratchGPTPreTrainedModel,
+)
+from scratch_gpt.modeling_scratch_gpt_encoder_decoder import (
+    ScratchGPTEncoderDecoderModel,
+    ScratchGPTForConditionalGeneration,
 )
 
 
@@ -28,7 +35,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ScratchGPTConfig",
+    "ScratchGPTEncoderDecoderConfig",
+    "ScratchGPTEncoderDecoderModel",
     "ScratchGPTForCausalLM",
+    "ScratchGPTForConditionalGeneration",
+    "ScratchGPTForMaskedLM",
     "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
     "ScratchGPTForTokenClassification",
@@ -36,15 +47,19 @@ __all__ = [
     "ScratchGPTPreTrainedModel",
 ]
 
-AutoConfig.register("scratch_gpt", ScratchGPTConfig, exist_ok=True)
-ScratchGPTConfig.register_for_auto_class()
+for config_class in (ScratchGPTConfig, ScratchGPTEncoderDecoderConfig):
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    config_class.register_for_auto_class()
 for auto_class, model_class in (
     (AutoModel, ScratchGPTModel),
     (AutoModelForCausalLM, ScratchGPTForCausalLM),
+    (AutoModelForMaskedLM, ScratchGPTForMaskedLM),
     (AutoModelForSequenceClassification, ScratchGPTForSequenceClassification),
     (AutoModelForTokenClassification, ScratchGPTForTokenClassification),
     (AutoModelForQuestionAnswering, ScratchGPTForQuestionAnswering),
+    (AutoModel, ScratchGPTEncoderDecoderModel),
+    (AutoModelForSeq2SeqLM, ScratchGPTForConditionalGeneration),
 ):
-    auto_class.register(ScratchGPTConfig, model_class, exist_ok=True)
-    # saving copies the two model files beside the weights
+    auto_class.register(model_class.config_class, model_class, exist_ok=True)
+    # saving copies the model files beside the weights
     model_class.register_for_auto_class(auto_class.__name__)

@@ -21,13 +21,17 @@ STAGES = {
     "shards": ("train/shards.py", "Tokenize the sources once, into packed blocks."),
     "pretrain": ("train/pretrain.py", "Train a base model from nothing on the blocks."),
     "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
+    "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
+    "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
 }
 BENCHMARKS = {
     "qa": ("eval/qa.py", "Questions: exact match, F1, multiple choice."),
     "translation": ("eval/translation.py", "Translation: BLEU and chrF."),
     "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
+    "contamination": ("eval/contamination.py", "How much of a benchmark the training text holds."),
+    "alignment": ("eval/alignment.py", "Aligned chat models and best-of-n beside the model they came from."),
 }
 
 app = typer.Typer(
@@ -74,6 +78,25 @@ for _panel, _commands in (("The road, in order", STAGES), ("Benchmarks", BENCHMA
             add_help_option=False,
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         )(_launching_command(_script))
+
+
+@app.command(rich_help_panel="Benchmarks")
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(metavar="A B ...", help="Folders of models that benchmarks were run on.")
+    ],
+    output: Annotated[
+        str | None, typer.Option("--output", help="Draw the numbers into this PNG file too.")
+    ] = None,
+    all_kinds: Annotated[
+        bool, typer.Option("--all", help="Also the numbers of each kind of example.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn items.")] = 0,
+) -> None:
+    """The results of several models side by side, each against the first, with paired tests."""
+    from scratch_gpt.evaluation.side_by_side import compare_folders, print_comparison
+
+    print_comparison(*compare_folders(models, output, all_kinds, seed))
 
 
 @app.command(
@@ -198,7 +221,8 @@ def export(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
     output_dir: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
     to: Annotated[
-        str | None, typer.Option("--to", help="qwen3, llama, gpt2 or gguf. Default: the model's dialect.")
+        str | None,
+        typer.Option("--to", help="qwen3, llama, gpt2, eurobert or gguf. Default: the model's dialect."),
     ] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="f32, f16 or bf16, for gguf. Default: as saved.")

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the ScratchGPT decoder.
+"""Configurations of the ScratchGPT models: the decoder or encoder, and the two together.
 
-One of the two files that travel with every checkpoint as remote code: it imports nothing but
+One of the files that travel with every checkpoint as remote code: it imports nothing but
 transformers and huggingface_hub.
 """
 
+import copy
+from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -74,6 +76,8 @@ class ScratchGPTConfig(PreTrainedConfig):
         rope_parameters: rotary positions, {"rope_type": "default", "rope_theta": 10000.0} and the variants of
             `transformers.modeling_rope_utils`; None for learned positions.
         use_cache: return keys and values for generation.
+        is_causal: a token looks at those before it only. False makes the model an encoder: a token looks at all of
+            them, and there is no cache.
 
     Raises:
         ValueError: a shape or a combination of switches that no dialect has.
@@ -125,6 +129,7 @@ class ScratchGPTConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
     rope_parameters: RopeParameters | dict | None = None
     use_cache: bool = True
+    is_causal: bool = True
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -170,12 +175,13 @@ class ScratchGPTConfig(PreTrainedConfig):
             if name.split(".")[-1] not in absent
         }
         # Saving a model records only the saved class; a checkpoint must open by all of these doors.
+        head = "CausalLM" if self.is_causal else "MaskedLM"
         kwargs.setdefault(
             "auto_map",
             {
                 "AutoConfig": "configuration_scratch_gpt.ScratchGPTConfig",
                 "AutoModel": "modeling_scratch_gpt.ScratchGPTModel",
-                "AutoModelForCausalLM": "modeling_scratch_gpt.ScratchGPTForCausalLM",
+                f"AutoModelFor{head}": f"modeling_scratch_gpt.ScratchGPTFor{head}",
                 "AutoModelForSequenceClassification": "modeling_scratch_gpt.ScratchGPTForSequenceClassification",
                 "AutoModelForTokenClassification": "modeling_scratch_gpt.ScratchGPTForTokenClassification",
                 "AutoModelForQuestionAnswering": "modeling_scratch_gpt.ScratchGPTForQuestionAnswering",
@@ -274,4 +280,76 @@ class ScratchGPTConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["ScratchGPTConfig"]
+@strict
+class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
+    """Shape and switches of an encoder that reads a source and a decoder that writes a target.
+
+    Both halves have the switches and widths of `ScratchGPTConfig` and share one matrix of word embeddings
+    (Vaswani et al. 2017, section 3.4). `get_text_config` gives the config of one half.
+
+    Args:
+        num_hidden_layers: number of encoder layers.
+        num_decoder_layers: number of decoder layers; default as many.
+        max_position_embeddings: longest source, and longest target, in tokens.
+        tie_word_embeddings: the output head shares the matrix of word embeddings too.
+        decoder_start_token_id: what the decoder's input begins with; training and generation need it. T5 takes the
+            padding.
+
+    Raises:
+        ValueError: as `ScratchGPTConfig`, and what the two halves together cannot be.
+    """
+
+    model_type = "scratch_gpt_encoder_decoder"
+
+    is_encoder_decoder: bool = True
+    num_decoder_layers: int | None = None
+    decoder_start_token_id: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.num_decoder_layers is None:
+            self.num_decoder_layers = self.num_hidden_layers
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_scratch_gpt.ScratchGPTEncoderDecoderConfig",
+                "AutoModel": "modeling_scratch_gpt_encoder_decoder.ScratchGPTEncoderDecoderModel",
+                "AutoModelForSeq2SeqLM": "modeling_scratch_gpt_encoder_decoder.ScratchGPTForConditionalGeneration",
+            },
+        )
+        super().__post_init__(**kwargs)
+        # the plans are those of the halves
+        self.base_model_tp_plan = self.base_model_pp_plan = self.base_model_fsdp_plan = None  # type: ignore[assignment]
+
+    def validate_architecture(self) -> None:
+        """Refuse what the two halves together cannot be; called by the strict dataclass after construction."""
+        super().validate_architecture()
+        if self.num_decoder_layers < 1:
+            raise ValueError(f"num_decoder_layers must be at least 1, got {self.num_decoder_layers}")
+        for name in ("is_causal", "is_encoder_decoder"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}=False is not the encoder-decoder design")
+        start = self.decoder_start_token_id
+        if start is not None and not 0 <= start < self.vocab_size:
+            raise ValueError(f"decoder_start_token_id {start} is not below vocab_size {self.vocab_size}")
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> ScratchGPTConfig:
+        """The config of the decoder or of the encoder; transformers makes its caches from the former."""
+        if bool(decoder) == bool(encoder):
+            return self
+        half: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(ScratchGPTConfig)}
+        half |= {"is_encoder_decoder": False, "architectures": None, "is_causal": not encoder}
+        half["output_attentions"] = self.output_attentions
+        if decoder:
+            half["num_hidden_layers"] = self.num_decoder_layers
+        config = ScratchGPTConfig(**copy.deepcopy(half))
+        config._attn_implementation = self._attn_implementation
+        config.base_model_pp_plan = None  # type: ignore[assignment]
+        if decoder:
+            config.base_model_tp_plan |= {
+                name.replace("self_attn", "cross_attn"): style
+                for name, style in config.base_model_tp_plan.items()
+            }
+        return config
+
+
+__all__ = ["ScratchGPTConfig", "ScratchGPTEncoderDecoderConfig"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion, weight for weight, between our decoder and the classes of transformers that have the same design.
+"""Conversion, weight for weight, between our models and the classes of transformers that have the same design.
 
 A dialect is described once, by a table: its class and config in transformers, what each of our fields and modules is
 called there, and which of their settings we have no switch for. Both directions read the same table.
@@ -17,6 +17,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
+    EuroBertConfig,
+    EuroBertForMaskedLM,
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
@@ -31,10 +33,10 @@ from transformers import (
     Qwen3ForSequenceClassification,
 )
 
+from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPTForSequenceClassification
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
-from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 
 
 class ModulePair(NamedTuple):
@@ -47,27 +49,38 @@ class ModulePair(NamedTuple):
 
 @dataclass(frozen=True)
 class StockDesign:
-    """What a dialect is called in transformers.
+    """What a dialect, as a decoder or as an encoder, is called in transformers.
 
     Args:
-        config_class, causal_lm, classifier: its classes.
+        config_class: its config.
+        heads: our class -> theirs.
         fields: our config field -> theirs.
         only: settings of theirs that change the computation and that we have no switch for -> the values we can hold.
         modules: names that differ; all others are the same.
+        dialect: what it is called here.
     """
 
     config_class: type[PreTrainedConfig]
-    causal_lm: type[PreTrainedModel]
-    classifier: type[PreTrainedModel]
+    heads: Mapping[type[PreTrainedModel], type[PreTrainedModel]]
     fields: Mapping[str, str]
     only: Mapping[str, tuple]
+    dialect: str
     modules: tuple[ModulePair, ...] = field(default=())
+
+    @property
+    def switches(self) -> dict[str, Any]:
+        """Those of our config that make a model this design."""
+        encoder = {"is_causal": False, "mlp_bias": False}  # EuroBERT's mlp_bias gives its head a bias too
+        return DIALECTS[self.dialect] | (
+            encoder if ScratchGPTForMaskedLM in self.heads else {"is_causal": True}
+        )
 
 
 def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+_DECODER_HEADS = (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)
 _EVERYWHERE = _same(
     *("vocab_size", "initializer_range", "use_cache", "tie_word_embeddings", "id2label", "label2id"),
     *("problem_type", "pad_token_id", "bos_token_id", "eos_token_id"),
@@ -81,22 +94,22 @@ _ROTARY = _EVERYWHERE | _same(
 STOCK: dict[str, StockDesign] = {
     "qwen3": StockDesign(
         Qwen3Config,
-        Qwen3ForCausalLM,
-        Qwen3ForSequenceClassification,
+        dict(zip(_DECODER_HEADS, (Qwen3ForCausalLM, Qwen3ForSequenceClassification), strict=True)),
+        dialect="qwen3",
         fields=_ROTARY,
         only={"use_sliding_window": (False,), "layer_types": ("full_attention",)},
     ),
     "llama": StockDesign(
         LlamaConfig,
-        LlamaForCausalLM,
-        LlamaForSequenceClassification,
+        dict(zip(_DECODER_HEADS, (LlamaForCausalLM, LlamaForSequenceClassification), strict=True)),
+        dialect="llama",
         fields=_ROTARY | _same("mlp_bias"),
         only={"pretraining_tp": (1, None)},
     ),
     "gpt2": StockDesign(
         GPT2Config,
-        GPT2LMHeadModel,
-        GPT2ForSequenceClassification,
+        dict(zip(_DECODER_HEADS, (GPT2LMHeadModel, GPT2ForSequenceClassification), strict=True)),
+        dialect="gpt2",
         fields=_EVERYWHERE
         | {
             "hidden_size": "n_embd",
@@ -121,11 +134,7 @@ STOCK: dict[str, StockDesign] = {
             ModulePair(("model.embed_positions",), "transformer.wpe"),
             ModulePair(("model.layers.{}.input_layernorm",), "transformer.h.{}.ln_1"),
             ModulePair(
-                (
-                    "model.layers.{}.self_attn.q_proj",
-                    "model.layers.{}.self_attn.k_proj",
-                    "model.layers.{}.self_attn.v_proj",
-                ),
+                tuple(f"model.layers.{{}}.self_attn.{kind}_proj" for kind in "qkv"),
                 "transformer.h.{}.attn.c_attn",
                 is_conv1d=True,
             ),
@@ -136,36 +145,38 @@ STOCK: dict[str, StockDesign] = {
             ModulePair(("model.norm",), "transformer.ln_f"),
         ),
     ),
+    "eurobert": StockDesign(
+        EuroBertConfig,
+        {ScratchGPTForMaskedLM: EuroBertForMaskedLM},
+        dialect="llama",
+        fields=_ROTARY,
+        only={"mlp_bias": (False,)},
+    ),
 }
 
-OUR_CLASSES = {kind.__name__: kind for kind in (ScratchGPTForCausalLM, ScratchGPTForSequenceClassification)}
-STOCK_CLASSES = {
-    kind.__name__: kind for design in STOCK.values() for kind in (design.causal_lm, design.classifier)
-}
+OUR_CLASSES = {ours.__name__: ours for design in STOCK.values() for ours in design.heads}
+STOCK_CLASSES = {theirs.__name__: theirs for design in STOCK.values() for theirs in design.heads.values()}
 
 
-def from_stock(model: PreTrainedModel) -> ScratchGPTForCausalLM | ScratchGPTForSequenceClassification:
+def from_stock(model: PreTrainedModel) -> PreTrainedModel:
     """Our model with a copy of the weights of `model`; logits, dtype, device and generation config are the same.
 
     Args:
-        model: a GPT2LMHeadModel, LlamaForCausalLM, Qwen3ForCausalLM or ...ForSequenceClassification.
+        model: a GPT2LMHeadModel, LlamaForCausalLM, Qwen3ForCausalLM, ...ForSequenceClassification, EuroBertForMaskedLM.
 
     Raises:
-        UserError: another class, or a setting that our decoder has no switch for.
+        UserError: another class, or a setting that our model has no switch for.
     """
-    dialect = next(
-        (name for name, design in STOCK.items() if type(model) in (design.causal_lm, design.classifier)), None
-    )
-    if dialect is None:
+    design = next((each for each in STOCK.values() if type(model) in each.heads.values()), None)
+    if design is None:
         raise UserError(f"cannot convert a {type(model).__name__}: it must be a {', '.join(STOCK_CLASSES)}")
-    design = STOCK[dialect]
     _refuse_unsupported(model, design)
     values = {ours: getattr(model.config, theirs) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
     # None is "the default", which both sides have in common
     given = {name: copy.deepcopy(value) for name, value in values.items() if value is not None}
-    kind = ScratchGPTForCausalLM if type(model) is design.causal_lm else ScratchGPTForSequenceClassification
-    config = _build_config(ScratchGPTConfig, dialect=dialect, **given)
+    kind = next(ours for ours, theirs in design.heads.items() if type(model) is theirs)
+    config = _build_config(ScratchGPTConfig, dialect=design.dialect, **design.switches | given)
     weights = model.state_dict()
     ours: dict[str, torch.Tensor] = {}
     for pair in _layer_pairs(design, config):
@@ -182,52 +193,54 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
     """The class of transformers with a copy of the weights of `model`; logits, dtype and device are the same.
 
     Args:
-        model: a ScratchGPTForCausalLM or ScratchGPTForSequenceClassification.
-        to: "qwen3", "llama" or "gpt2"; default: the model's own dialect.
+        model: a ScratchGPTForCausalLM, ScratchGPTForSequenceClassification or ScratchGPTForMaskedLM.
+        to: "qwen3", "llama", "gpt2" or "eurobert"; default: the model's own dialect, as an encoder "eurobert".
 
     Raises:
-        UserError: another class of model, or a dialect that cannot hold it.
+        UserError: another class of model, or a design that cannot hold it.
     """
     if type(model).__name__ not in OUR_CLASSES:
         raise UserError(f"cannot convert a {type(model).__name__}: it must be a {' or '.join(OUR_CLASSES)}")
     config = model.config
-    to = to or config.dialect
+    to = to or (config.dialect if config.is_causal else "eurobert")
     if to not in STOCK:
         raise UserError(f"to must be one of {', '.join(STOCK)} (or gguf, on the command line), got {to!r}")
+    design = STOCK[to]
     foreign = [
         f"{name}={getattr(config, name)!r} (it has {value!r})"
-        for name, value in DIALECTS[to].items()
+        for name, value in design.switches.items()
         if getattr(config, name) != value
     ]
-    if foreign:
-        raise UserError(
-            f"{to} cannot hold {', '.join(foreign)}: this model is of the {config.dialect} dialect, "
-            f"convert it to {config.dialect}"
-        )
-    design = STOCK[to]
+    kind = {ours.__name__: theirs for ours, theirs in design.heads.items()}.get(type(model).__name__)
+    if foreign or kind is None:
+        cure = f"this model is of the {config.dialect} dialect, convert it to {config.dialect}"
+        if not config.is_causal:
+            cure = (
+                "of the encoders, transformers has a class for those of the llama dialect with a masked head"
+            )
+        raise UserError(f"{to} cannot hold {', '.join(foreign) or type(model).__name__}: {cure}")
     values = {theirs: copy.deepcopy(getattr(config, ours)) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
-    kind = design.causal_lm if type(model).__name__ == "ScratchGPTForCausalLM" else design.classifier
     weights = model.state_dict()
     theirs: dict[str, torch.Tensor] = {}
     for pair in _layer_pairs(design, config):
         for part in ("weight", "bias"):
             pieces = [weights.pop(f"{name}.{part}") for name in pair.ours if f"{name}.{part}" in weights]
             if pieces:
-                stacked = torch.cat(pieces)
-                theirs[f"{pair.theirs}.{part}"] = (
-                    stacked.t() if pair.is_conv1d and part == "weight" else stacked
-                )
+                whole = torch.cat(pieces)
+                theirs[f"{pair.theirs}.{part}"] = whole.t() if pair.is_conv1d and part == "weight" else whole
     return _build_model(kind, _build_config(design.config_class, **values), theirs | weights, model)
 
 
 def _refuse_unsupported(model: PreTrainedModel, design: StockDesign) -> None:
-    # The first two may stand in any config, and make other modules than its class alone does.
-    for name, held in {"quantization_config": (None,), "is_heterogeneous": (False,), **design.only}.items():
+    # The first three may stand in any config, and change what its class alone does.
+    anywhere = {"quantization_config": (None,), "is_heterogeneous": (False,)}
+    anywhere["is_causal"] = (design.switches["is_causal"],)
+    for name, held in {**anywhere, **design.only}.items():
         value = getattr(model.config, name, held[0])
         if any(item not in held for item in (value if isinstance(value, list) else [value])):
             raise UserError(
-                f"{type(model).__name__} has {name}={value!r}, our decoder only {held[0]!r}: "
+                f"{type(model).__name__} has {name}={value!r}, our models only {held[0]!r}: "
                 "use this model with its own class"
             )
 
@@ -235,11 +248,9 @@ def _refuse_unsupported(model: PreTrainedModel, design: StockDesign) -> None:
 def _is_tied(model: PreTrainedModel) -> bool:
     """Whether head and embedding are one matrix in fact; without such a head, what the config says."""
     head = model.get_output_embeddings()
-    return bool(
-        model.config.tie_word_embeddings
-        if head is None
-        else head.weight is model.get_input_embeddings().weight
-    )
+    if head is None:
+        return bool(model.config.tie_word_embeddings)
+    return head.weight is model.get_input_embeddings().weight
 
 
 def _layer_pairs(design: StockDesign, config: ScratchGPTConfig) -> list[ModulePair]:
@@ -359,7 +370,7 @@ def export_folder(model: str | Path, output_dir: str | Path, to: str | None = No
     """Write the ScratchGPT checkpoint `model` as an ordinary folder of transformers, with its tokenizer.
 
     Args:
-        to: "qwen3", "llama" or "gpt2"; default: the model's own dialect.
+        to: "qwen3", "llama", "gpt2" or "eurobert"; default as in `to_stock`.
 
     Returns:
         What is missing, one sentence each.

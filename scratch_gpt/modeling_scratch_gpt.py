@@ -4,9 +4,10 @@
 Read it top to bottom. Shapes at the ends of lines use these letters:
     B batch, T tokens of this call, S tokens seen so far (cache included), D hidden size, H query heads,
     K key/value heads, E width of one head, V vocabulary.
+With `is_causal=False` in the config the same model is an encoder: a token looks at the later ones too.
 
-One of the two files that travel with every checkpoint as remote code: it imports nothing but torch,
-transformers and the configuration beside it.
+One of the files that travel with every checkpoint as remote code: it imports nothing but torch, transformers and
+the configuration beside it.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,19 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import (
+    create_bidirectional_mask,
+    create_causal_mask,
+    find_packed_sequence_indices,
+    packed_sequence_mask_function,
+)
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
     GenericForSequenceClassification,
     GenericForTokenClassification,
     GradientCheckpointingLayer,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast, MaskedLMOutput
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
 from transformers.processing_utils import Unpack
@@ -150,15 +156,14 @@ def eager_attention_forward(
     """softmax(Q K^T / sqrt(E) + mask) V, written out (Vaswani et al. 2017, hf.co/papers/1706.03762, equation 1).
 
     `attention_mask` (B, 1, T, S) is 0 where a token may look and -inf where it may not: above the diagonal (the
-    future), on padding, in another document. sdpa, flex and flash attention compute the same without the (T, S)
-    matrix in memory.
+    future; not in an encoder), on padding, in another document. sdpa, flex and flash attention compute the same
+    without the (T, S) matrix in memory.
 
     Returns:
         output (B, T, H, E) and attention weights (B, H, T, S).
     """
-    key = key.repeat_interleave(
-        module.num_key_value_groups, dim=1
-    )  # (B, H, S, E): one key head serves a group
+    # one key head serves a group of query heads
+    key = key.repeat_interleave(module.num_key_value_groups, dim=1)  # (B, H, S, E)
     value = value.repeat_interleave(module.num_key_value_groups, dim=1)  # (B, H, S, E)
     scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
     if attention_mask is not None:
@@ -170,7 +175,7 @@ def eager_attention_forward(
 
 
 class ScratchGPTAttention(nn.Module):
-    """Causal multi-head attention with grouped keys and values (Ainslie et al. 2023, hf.co/papers/2305.13245)."""
+    """Multi-head attention with grouped keys and values (Ainslie et al. 2023, hf.co/papers/2305.13245)."""
 
     def __init__(self, config: ScratchGPTConfig, layer_idx: int) -> None:
         super().__init__()
@@ -180,7 +185,7 @@ class ScratchGPTAttention(nn.Module):
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
-        self.is_causal = True
+        self.is_causal = config.is_causal
 
         query_size = config.num_attention_heads * self.head_dim
         key_value_size = config.num_key_value_heads * self.head_dim
@@ -295,6 +300,23 @@ def check_shapes(
             )
 
 
+def create_mask(
+    config: ScratchGPTConfig,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    past_key_values: Cache | None,
+    position_ids: torch.Tensor,
+) -> Any:
+    """What a token may look at: in its document what is before it, and in an encoder what is after it too."""
+    if config.is_causal:
+        return create_causal_mask(config, inputs_embeds, attention_mask, past_key_values, position_ids)
+    same_document = None
+    if attention_mask is None:
+        documents = find_packed_sequence_indices(position_ids.expand(inputs_embeds.shape[0], -1))
+        same_document = None if documents is None else packed_sequence_mask_function(documents)
+    return create_bidirectional_mask(config, inputs_embeds, attention_mask, and_mask_function=same_document)
+
+
 def look_up(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
     """Rows of a table (B, T, D). A CPU notices an id that is not there, and then the error names it; to ask an
     accelerator would mean to wait for it at every step, so there it is the device's own assertion."""
@@ -336,7 +358,9 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
 
 
 class ScratchGPTModel(ScratchGPTPreTrainedModel):
-    """The decoder without a head: token ids to hidden states."""
+    """The decoder (or the encoder) without a head: token ids to hidden states."""
+
+    layer_class: type[nn.Module] = ScratchGPTDecoderLayer
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         super().__init__(config)
@@ -344,7 +368,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         self.vocab_size = config.vocab_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
         self.layers = nn.ModuleList(
-            [ScratchGPTDecoderLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)]
+            [self.layer_class(config, layer_idx) for layer_idx in range(config.num_hidden_layers)]
         )
         self.norm = build_norm(config)
         if config.position_embedding_type == "learned":
@@ -375,14 +399,17 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         `position_ids` (`generate` does). Rotary positions are relative, so padding does not matter to them.
 
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds` are given, or a shape is wrong.
+            ValueError: both or none of `input_ids` and `inputs_embeds` are given, a shape is wrong, or an encoder was
+                given a cache (it has none, whatever `use_cache` says).
             IndexError: on a CPU, an id or a learned position that is not in its table.
         """
         if (input_ids is None) ^ (inputs_embeds is not None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
-        if use_cache and past_key_values is None:
+        if past_key_values is not None and not self.config.is_causal:
+            raise ValueError("an encoder (is_causal=False) has no cache: past_key_values must be None")
+        if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
@@ -390,13 +417,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             position_ids = position_ids.unsqueeze(0)
         check_shapes(self.config, inputs_embeds, attention_mask, position_ids)
 
-        causal_mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
+        mask = create_mask(self.config, inputs_embeds, attention_mask, past_key_values, position_ids)
         if self.config.position_embedding_type == "learned":
             hidden_states = inputs_embeds + look_up(self.embed_positions, position_ids, "position_ids")
             hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
@@ -408,7 +429,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         for decoder_layer in self.layers:
             hidden_states = decoder_layer(
                 hidden_states,
-                attention_mask=causal_mask,
+                attention_mask=mask,
                 position_embeddings=position_embeddings,
                 position_ids=position_ids,
                 past_key_values=past_key_values,
@@ -421,9 +442,10 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         )
 
 
-class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
-    """The decoder with a language-modelling head: token ids to next-token logits."""
+class ScratchGPTPreTrainedLM(ScratchGPTPreTrainedModel):
+    """A model with a language-modelling head: what the causal and the masked one have in common."""
 
+    is_causal: bool
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
     _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
@@ -431,10 +453,18 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         super().__init__(config)
+        if config.is_causal != self.is_causal:
+            raise ValueError(f"{type(self).__name__} needs is_causal={self.is_causal} in its config")
         self.model = ScratchGPTModel(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+
+class ScratchGPTForCausalLM(ScratchGPTPreTrainedLM, GenerationMixin):
+    """The decoder with a language-modelling head: token ids to next-token logits."""
+
+    is_causal = True
 
     @can_return_tuple
     def forward(
@@ -478,8 +508,35 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedModel, GenerationMixin):
         )
 
 
+class ScratchGPTForMaskedLM(ScratchGPTPreTrainedLM):
+    """The encoder with a language-modelling head: token ids to logits of the token at each position."""
+
+    is_causal = False
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedLMOutput:
+        """Logits (B, T, V), and the mean cross-entropy in nats if `labels` (B, T) are given; -100 is left out."""
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, **kwargs
+        )
+        logits = self.lm_head(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
+        return MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
 class ScratchGPTForSequenceClassification(GenericForSequenceClassification, ScratchGPTPreTrainedModel):
-    """The decoder with a linear score of the last token that is not padding; with one label, a reward model."""
+    """A linear score of the last token that is not padding (it has seen the whole text, in a decoder as in an encoder);
+    with one label, a reward model."""
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         # Not the generic constructor: it asks AutoModel for the decoder, which as remote code asks for trust again.
@@ -491,7 +548,7 @@ class ScratchGPTForSequenceClassification(GenericForSequenceClassification, Scra
 
 
 class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPTPreTrainedModel):
-    """The decoder with a linear score of every token."""
+    """A linear score of every token."""
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         ScratchGPTPreTrainedModel.__init__(self, config)
@@ -503,7 +560,7 @@ class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPT
 
 
 class ScratchGPTForQuestionAnswering(GenericForQuestionAnswering, ScratchGPTPreTrainedModel):
-    """The decoder with two scores of every token: that the answer starts there, and that it ends there."""
+    """Two scores of every token: that the answer starts there, and that it ends there."""
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         ScratchGPTPreTrainedModel.__init__(self, config)
@@ -514,6 +571,7 @@ class ScratchGPTForQuestionAnswering(GenericForQuestionAnswering, ScratchGPTPreT
 
 __all__ = [
     "ScratchGPTForCausalLM",
+    "ScratchGPTForMaskedLM",
     "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
     "ScratchGPTForTokenClassification",

@@ -26,6 +26,13 @@ PAD = "<|pad|>"
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, IM_START, IM_END)
+# Stands for a token that a masked language model is to find.
+MASK = "<|mask|>"
+# A sentinel stands for the n-th span that span corruption takes out (T5, hf.co/papers/1910.10683, section 3.1.4). One
+# for each 64 tokens of vocabulary, at most T5's hundred: a small vocabulary serves short blocks, with few spans.
+SENTINEL = "<|extra_{}|>"
+MAX_SENTINELS = 100
+TOKENS_PER_SENTINEL = 64
 
 # A vocabulary of a multiple of 64 keeps the embedding and the output matrix on fast matrix-multiplication shapes.
 VOCAB_MULTIPLE = 64
@@ -44,6 +51,12 @@ def escape(text: str) -> str:
     return text.replace(BREAK, BREAK + LITERAL).replace("<|", f"<{BREAK}|")
 
 
+def objective_tokens(vocab_size: int) -> list[str]:
+    """The mask token and the sentinels of a vocabulary of this size, in the order of their ids."""
+    count = min(MAX_SENTINELS, vocab_size // TOKENS_PER_SENTINEL)
+    return [MASK, *(SENTINEL.format(index) for index in range(count))]
+
+
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Learn byte-pair merges (Sennrich et al. 2016, on bytes as in GPT-2) from `texts`.
 
@@ -60,8 +73,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     """
     vocab_size = -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if vocab_size < len(alphabet) + len(SPECIAL_TOKENS):
-        smallest = -(-(len(alphabet) + len(SPECIAL_TOKENS)) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    last_tokens = objective_tokens(vocab_size)
+    needed = len(alphabet) + len(SPECIAL_TOKENS) + len(last_tokens)
+    if vocab_size < needed:
+        smallest = -(-needed // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
         raise UserError(
             f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)"
         )
@@ -77,21 +92,24 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(last_tokens),
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=alphabet,
         show_progress=False,
     )
     backend.train_from_iterator(map(escape, texts), trainer)
-    missing = vocab_size - backend.get_vocab_size()
+    missing = vocab_size - len(last_tokens) - backend.get_vocab_size()
+    last_tokens += [f"<|reserved_{index}|>" for index in range(missing)]
+    # A mask takes the space before it along, as RoBERTa's does: a word's token begins with its space.
     backend.add_special_tokens(
-        [AddedToken(f"<|reserved_{index}|>", special=True) for index in range(missing)]
+        [AddedToken(token, special=True, lstrip=token == MASK) for token in last_tokens]
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token=PAD,
+        mask_token=AddedToken(MASK, special=True, lstrip=True),
         additional_special_tokens=[IM_START, IM_END],
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
@@ -113,6 +131,37 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     if missing:
         raise UserError(f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage")
     return tokenizer
+
+
+def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The id of the mask token.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"tokenizer {tokenizer.name_or_path} has no mask token, which masked language modelling needs: train one "
+            "with the tokenizer stage, which reserves it"
+        )
+    return int(tokenizer.mask_token_id)
+
+
+def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The ids of the sentinels, first span first.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    vocabulary = tokenizer.get_vocab()
+    names = (SENTINEL.format(index) for index in range(MAX_SENTINELS))
+    found = [vocabulary[name] for name in names if name in vocabulary]
+    if not found:
+        raise UserError(
+            f"tokenizer {tokenizer.name_or_path} has no sentinels such as {SENTINEL.format(0)}, which span corruption "
+            "needs: train one with the tokenizer stage, which reserves them"
+        )
+    return found
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:

@@ -15,7 +15,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratch_gpt import (
+    ScratchGPTConfig,
+    ScratchGPTEncoderDecoderConfig,
+    ScratchGPTForCausalLM,
+    ScratchGPTForConditionalGeneration,
+)
 from scratch_gpt.data import primer
 from scratch_gpt.tokenization import IM_END, train_tokenizer
 
@@ -79,6 +84,27 @@ def chat_folder(
     tiny_model.save_pretrained(tmp_path / "chat")
     tiny_tokenizer.save_pretrained(tmp_path / "chat")
     return tmp_path / "chat"
+
+
+@pytest.fixture
+def encoder_decoder_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    """A tiny encoder-decoder as the pretraining stage would save it with objective span."""
+    torch.manual_seed(0)
+    config = ScratchGPTEncoderDecoderConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        attention_dropout=0.1,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+        bos_token_id=tiny_tokenizer.bos_token_id,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        decoder_start_token_id=tiny_tokenizer.pad_token_id,
+    )
+    ScratchGPTForConditionalGeneration(config).save_pretrained(tmp_path / "encoder_decoder")
+    tiny_tokenizer.save_pretrained(tmp_path / "encoder_decoder")
+    return tmp_path / "encoder_decoder"
 
 
 @pytest.fixture(scope="session")

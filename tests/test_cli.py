@@ -45,11 +45,16 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "shards",
         "pretrain",
         "sft",
+        "seq2seq",
         "reward",
+        "dpo",
         "rlhf",
         "qa",
         "translation",
         "generation",
+        "contamination",
+        "alignment",
+        "compare",
     ]
     assert listed == [*road, "plan", "sizes", "chat", "serve", "publish", "report", "import", "export"]
 

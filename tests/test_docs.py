@@ -16,7 +16,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.training import arguments, planning, posttraining
+from scratch_gpt.training import arguments, planning, posttraining_arguments, rlhf_arguments, seq2seq
 
 
 ROOT = Path(__file__).parent.parent
@@ -25,18 +25,25 @@ STAGES = {
     "tokenizer": arguments.TokenizerArguments,
     "shards": arguments.ShardsArguments,
     "pretrain": arguments.PretrainArguments,
-    "sft": posttraining.SFTArguments,
-    "reward": posttraining.RewardArguments,
-    "rlhf": posttraining.RLHFArguments,
+    "sft": posttraining_arguments.SFTArguments,
+    "seq2seq": seq2seq.Seq2SeqArguments,
+    "reward": posttraining_arguments.RewardArguments,
+    "dpo": posttraining_arguments.DPOArguments,
+    "rlhf": rlhf_arguments.RLHFArguments,
 }
 EVALUATIONS = {
     "qa": "QAArguments",
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
+    "alignment": "AlignmentArguments",
     "baselines": "BaselineArguments",
+    "batching_speed": "BatchingSpeedArguments",
+    "contamination": "ContaminationArguments",
     "shards_speed": "ShardsSpeedArguments",
     "publish": "PublishArguments",
     "speed": "SpeedArguments",
+    "masked": "MaskedArguments",
+    "architectures": "ArchitecturesArguments",
 }
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
@@ -50,7 +57,7 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # What is typed, up to the end of the line or of the inline code.
 LAUNCHED = re.compile(r"accelerate launch [^\n`]*?(train|eval)/(\w+)\.py([^\n`]*)")
-COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt (\w+)([^\n`]*)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt ([\w-]+)([^\n`]*)", re.MULTILINE)
 OPTION = re.compile(r"(?<!\S)--(\w+)")
 
 page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

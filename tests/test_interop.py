@@ -15,6 +15,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    EuroBertConfig,
+    EuroBertForMaskedLM,
     GenerationConfig,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -29,7 +31,12 @@ from transformers import (
     Qwen3ForSequenceClassification,
 )
 
-from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
+from scratch_gpt import (
+    ScratchGPTConfig,
+    ScratchGPTForCausalLM,
+    ScratchGPTForMaskedLM,
+    ScratchGPTForSequenceClassification,
+)
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import load_model
 from scratch_gpt.interop import export_folder, from_stock, import_folder, to_stock
@@ -162,6 +169,56 @@ def test_classifiers_are_converted_with_their_labels(dialect: str) -> None:
     assert_same_weights(back, stock)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_encoder_of_the_llama_dialect_is_a_eurobert(tied: bool) -> None:
+    """There and back, with padding at the left: logits, weights and config."""
+    config = EuroBertConfig(**ROTARY, num_key_value_heads=2, attention_bias=True, tie_word_embeddings=tied)
+    stock = build(EuroBertForMaskedLM, config)
+    ours = from_stock(stock)
+    assert type(ours) is ScratchGPTForMaskedLM
+    assert (ours.config.dialect, ours.config.is_causal) == ("llama", False)
+    ids = torch.randint(6, VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+    ids[1, :3] = PAD
+    mask = ids != PAD
+    with torch.no_grad():
+        expected = stock(ids, attention_mask=mask).logits[mask]
+        assert expected.std() > 0.5
+        assert (ours(ids, attention_mask=mask).logits[mask] - expected).abs().max() <= 1e-5
+    back = to_stock(ours)
+    assert type(back) is EuroBertForMaskedLM
+    assert back.config.to_dict() == stock.config.to_dict()
+    assert_same_weights(back, stock)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "to", "named"),
+    [
+        (ScratchGPTForMaskedLM, {"dialect": "qwen3"}, None, r"eurobert cannot hold use_qk_norm=True"),
+        (ScratchGPTForMaskedLM, {"dialect": "llama", "mlp_bias": True}, None, "mlp_bias=True"),
+        (ScratchGPTForMaskedLM, {"dialect": "llama"}, "llama", "llama cannot hold is_causal=False"),
+        (
+            ScratchGPTForSequenceClassification,
+            {"dialect": "llama"},
+            None,
+            "hold ScratchGPTForSequenceClassification: of the encoders",
+        ),
+    ],
+)
+def test_encoders_without_a_stock_class_are_refused(kind, settings, to, named) -> None:
+    """Each says what stands in the way, and which encoders have a class."""
+    config = ScratchGPTConfig(
+        hidden_size=48, num_hidden_layers=1, num_attention_heads=4, is_causal=False, **IDS, **settings
+    )
+    with pytest.raises(UserError, match=named):
+        to_stock(kind(config), to)
+
+
+def test_a_stock_decoder_told_to_look_both_ways_is_refused() -> None:
+    """transformers' own switch in any config: such a model is not the decoder that its class says."""
+    with pytest.raises(UserError, match="is_causal=False"):
+        from_stock(LlamaForCausalLM(LlamaConfig(**ROTARY, is_causal=False)))
+
+
 @pytest.mark.parametrize("dialect", CAUSAL)
 def test_our_own_model_has_a_twin(dialect: str) -> None:
     """A model that began with us becomes a stock one of its dialect and comes back as it was."""
@@ -242,7 +299,7 @@ def test_what_we_have_no_switch_for_is_refused_by_name(config: Any, named: str) 
         ({"dialect": "llama", "mlp_bias": True}, "qwen3", "mlp_bias=True .* use_qk_norm=False"),
         ({"dialect": "qwen3"}, "gpt2", "position_embedding_type='rotary'"),
         ({"dialect": "gpt2"}, "llama", "norm_type='layer_norm'"),
-        ({"dialect": "qwen3"}, "mistral", "to must be one of qwen3, llama, gpt2 .*'mistral'"),
+        ({"dialect": "qwen3"}, "mistral", "to must be one of qwen3, llama, gpt2, eurobert .*'mistral'"),
         ({"dialect": "llama", "hidden_size": 50, "head_dim": 12}, None, "LlamaConfig cannot hold .*50"),
     ],
 )

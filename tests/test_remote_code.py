@@ -14,13 +14,17 @@ from transformers import AutoTokenizer
 import scratch_gpt
 from scratch_gpt import (
     ScratchGPTConfig,
+    ScratchGPTEncoderDecoderConfig,
     ScratchGPTForCausalLM,
+    ScratchGPTForConditionalGeneration,
+    ScratchGPTForMaskedLM,
     ScratchGPTForSequenceClassification,
     ScratchGPTForTokenClassification,
 )
 
 
 MODEL_FILES = ["configuration_scratch_gpt.py", "modeling_scratch_gpt.py"]
+ENCODER_DECODER_FILES = [*MODEL_FILES, "modeling_scratch_gpt_encoder_decoder.py"]
 MESSAGES = [{"role": "user", "content": "What is a bee?"}]
 
 # Where the package cannot be imported, and nobody is there to be asked for trust. One process for everything: starting
@@ -39,7 +43,7 @@ def opened(folder):
     return {door: type(each).__name__ for door, each in doors.items()}
 
 messages = json.loads(sys.argv[1])
-report = {folder: opened(folder) for folder in ("chat", "reward", "tagger")}
+report = {folder: opened(folder) for folder in ("chat", "reward", "tagger", "encoder", "translator")}
 tokenizer = transformers.AutoTokenizer.from_pretrained("chat", trust_remote_code=True)
 report["prompt"] = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
 pipeline = transformers.pipeline("text-generation", model="chat", trust_remote_code=True)
@@ -53,13 +57,18 @@ pathlib.Path("report.json").write_text(json.dumps(report))
 
 @pytest.fixture
 def folders(chat_folder: Path) -> Path:
-    """What the stranger gets: models saved by several heads, in two dialects, and the two model files by themselves."""
+    """What the stranger gets: models of three kinds, saved by several heads, and the two model files by themselves."""
     config = ScratchGPTConfig.from_pretrained(chat_folder, num_labels=1)
     ScratchGPTForSequenceClassification(config).save_pretrained(chat_folder.parent / "reward")
     config = ScratchGPTConfig(
         vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, dialect="gpt2"
     )
     ScratchGPTForTokenClassification(config).save_pretrained(chat_folder.parent / "tagger")
+    small = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    encoder = ScratchGPTForMaskedLM(ScratchGPTConfig(**small, is_causal=False))
+    encoder.save_pretrained(chat_folder.parent / "encoder")
+    translator = ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderConfig(**small))
+    translator.save_pretrained(chat_folder.parent / "translator")
     alone = chat_folder.parent / "alone"
     alone.mkdir()
     for name in MODEL_FILES:
@@ -73,6 +82,12 @@ def test_saved_folder_holds_the_two_model_files(chat_folder: Path) -> None:
     package = Path(scratch_gpt.__file__).parent
     for name in MODEL_FILES:
         assert (chat_folder / name).read_bytes() == (package / name).read_bytes()
+
+
+def test_saved_encoder_decoder_holds_its_own_file_too(folders: Path) -> None:
+    """Three files: its own imports the other two. An encoder needs the two only."""
+    assert sorted(path.name for path in (folders / "translator").glob("*.py")) == ENCODER_DECODER_FILES
+    assert sorted(path.name for path in (folders / "encoder").glob("*.py")) == MODEL_FILES
 
 
 def test_a_stranger_opens_every_door(folders: Path) -> None:
@@ -102,6 +117,13 @@ def test_a_stranger_opens_every_door(folders: Path) -> None:
     }
     assert report["chat"] == report["reward"] == report["tagger"] == doors
     assert set(doors.values()) - {"ScratchGPTConfig"} <= set(report["alone"])
+    del doors["AutoModelForCausalLM"]
+    assert report["encoder"] == doors | {"AutoModelForMaskedLM": "ScratchGPTForMaskedLM"}
+    assert report["translator"] == {
+        "AutoConfig": "ScratchGPTEncoderDecoderConfig",
+        "AutoModel": "ScratchGPTEncoderDecoderModel",
+        "AutoModelForSeq2SeqLM": "ScratchGPTForConditionalGeneration",
+    }
 
     model = ScratchGPTForCausalLM.from_pretrained(folders / "chat")
     tokenizer = AutoTokenizer.from_pretrained(folders / "chat")

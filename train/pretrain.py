@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrain a model from nothing on packed shards.
+"""Pretrain a model from nothing on packed shards: a decoder, an encoder or both, as `objective` says.
 
     accelerate launch train/pretrain.py --config train/configs/demo/pretrain.yaml
     scratch-gpt pretrain --config train/configs/demo/pretrain.yaml --max_steps 50 --output_dir runs/try
@@ -27,6 +27,7 @@ from scratch_gpt.training.checkpoints import (
 )
 from scratch_gpt.training.distribution import check_launch
 from scratch_gpt.training.interruption import Interruption
+from scratch_gpt.training.objectives import OBJECTIVES
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment
 from scratch_gpt.training.pretraining import Pretraining
@@ -59,12 +60,13 @@ def main(arguments: PretrainArguments) -> None:
     tokens = len(train_blocks) * sequence_length
     arguments, rules = complete(arguments, config, launcher, sequence_length, tokens, gpu_memory())
     set_seed(arguments.seed)
+    objective = OBJECTIVES[arguments.objective](tokenizer, arguments, sequence_length)
     model = build_model(arguments, config, sequence_length)
     tokenizer.model_max_length = model.config.max_position_embeddings
     if progress:
         hardware = hardware_again(progress, arguments)
     else:
-        hardware = choose_setting(model, tokenizer, train_blocks, arguments)
+        hardware = choose_setting(model, objective, train_blocks, arguments)
     torch.set_num_threads(hardware.num_threads)
     accelerator = Accelerator(
         mixed_precision=hardware.mixed_precision,
@@ -82,7 +84,7 @@ def main(arguments: PretrainArguments) -> None:
         betas=(arguments.adam_beta1, arguments.adam_beta2),
     )
     run = Pretraining(
-        arguments, accelerator, hardware, model, optimizer, tokenizer, train_blocks, validation_blocks
+        arguments, accelerator, hardware, model, optimizer, objective, train_blocks, validation_blocks
     )
     if checkpoint:
         run.resume(checkpoint, progress)
@@ -122,7 +124,7 @@ def main(arguments: PretrainArguments) -> None:
         write_provenance(arguments, model.config, output_dir, run.log)
         write_progress(progress, output_dir)
         write_run_yaml(arguments, output_dir)
-        console.print(f"wrote {output_dir}: AutoModelForCausalLM.from_pretrained opens it")
+        console.print(f"wrote {output_dir}: {objective.auto_class.__name__}.from_pretrained opens it")
         if arguments.push_to_hub:
             push_to_hub(arguments)
     accelerator.end_training()

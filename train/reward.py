@@ -5,26 +5,28 @@
     scratch-gpt reward --config train/configs/demo/reward.yaml --learning_rate 3e-4 --output_dir runs/try
 
 Reads the folder of the sft stage; writes one folder: a model that gives a conversation one score, with run.yaml,
-log.jsonl and results/reward.json (held-out pairs ranked right, each kind of pair apart) beside the weights.
+log.jsonl, results/reward.json (held-out pairs ranked right, each kind of pair apart) and results/calibration.png (how
+far its probabilities can be believed) beside the weights.
 """
 
+from functools import partial
 from pathlib import Path
 
 import datasets
 from trl import RewardTrainer
 
 from scratch_gpt.data.conversations import preference_rows
+from scratch_gpt.evaluation.preferences import (
+    calibration_error,
+    pair_accuracy,
+    plot_calibration,
+    reward_margins,
+)
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.posttraining import (
-    RewardArguments,
-    begin,
-    context_length,
-    load_chat_model,
-    save_stage,
-    train,
-)
-from scratch_gpt.training.rewards import pair_accuracy
+from scratch_gpt.training.chat_format import measure_pair
+from scratch_gpt.training.posttraining import begin, context_length, load_chat_model, save_stage, train
+from scratch_gpt.training.posttraining_arguments import RewardArguments
 from scratch_gpt.training.rows import drop_long_rows, read_splits
 from scratch_gpt.training.telemetry import console
 
@@ -36,9 +38,9 @@ def main(arguments: RewardArguments) -> None:
     arguments.max_length = context_length(chat_model, arguments.max_length)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments),
-        lambda row: [row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]],
-        tokenizer,
+        partial(measure_pair, tokenizer),
         arguments.max_length,
+        arguments.on_bad_row,
     )
 
     trainer = RewardTrainer(
@@ -47,18 +49,29 @@ def main(arguments: RewardArguments) -> None:
         train_dataset=datasets.Dataset.from_list(pairs["train"]),
         eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
         processing_class=tokenizer,
+        peft_config=arguments.peft_config("SEQ_CLS"),
     )
     train(trainer, arguments, "reward")
 
-    metrics = pair_accuracy(trainer.model.eval(), tokenizer, pairs["test"], arguments.seed)
+    margins = reward_margins(trainer.model.eval(), tokenizer, pairs["test"])
+    metrics = {
+        **pair_accuracy(margins, pairs["test"], arguments.seed),
+        "calibration_error": calibration_error(margins, arguments.seed),
+    }
     if trainer.is_world_process_zero():
+        results = Path(arguments.output_dir) / "results"
+        plot_calibration(margins, results / "calibration.png", arguments.seed)
         write_result(
-            Path(arguments.output_dir) / "results" / "reward.json",
+            results / "reward.json",
             task="reward",
             model=str(arguments.output_dir),
             n=len(pairs["test"]),
             metrics=metrics,
-            settings={"sources": arguments.sources, "max_length": arguments.max_length},
+            settings={
+                "sources": arguments.sources,
+                "max_length": arguments.max_length,
+                "training_pairs": len(pairs["train"]),
+            },
             seed=arguments.seed,
         )
         print_table("held-out pairs ranked right", {"reward": metrics})

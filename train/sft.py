@@ -5,8 +5,11 @@
     scratch-gpt sft --config train/configs/demo/sft.yaml --max_steps 20 --output_dir runs/try
 
 Reads the folder of the pretraining stage; writes one folder: a chat model with run.yaml and log.jsonl beside the
-weights. Only the assistant's tokens are learned.
+weights. Only the assistant's tokens are learned, and those of the pretraining's documents where `replay_shards` mixes
+some in.
 """
+
+from functools import partial
 
 import datasets
 from trl import SFTTrainer
@@ -14,15 +17,10 @@ from trl import SFTTrainer
 from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.evaluation.runner import load_model
 from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.posttraining import (
-    SFTArguments,
-    begin,
-    check_chat_format,
-    context_length,
-    make_chat_model,
-    save_stage,
-    train,
-)
+from scratch_gpt.training.chat_format import check_chat_format, encode_conversation
+from scratch_gpt.training.posttraining import begin, context_length, make_chat_model, save_stage, train
+from scratch_gpt.training.posttraining_arguments import SFTArguments
+from scratch_gpt.training.replay import replay_rows
 from scratch_gpt.training.rows import drop_long_rows, read_splits
 from scratch_gpt.training.telemetry import console
 
@@ -37,10 +35,21 @@ def main(arguments: SFTArguments) -> None:
     arguments.max_length = context_length(model, arguments.max_length)
     rows = drop_long_rows(
         read_splits(instruction_rows, arguments),
-        lambda row: [row["messages"]],
-        tokenizer,
+        partial(encode_conversation, tokenizer, assistant_only=arguments.assistant_only_loss),
         arguments.max_length,
+        arguments.on_bad_row,
     )
+    if arguments.replay_shards:
+        documents = replay_rows(
+            rows["train"],
+            arguments.replay_shards,
+            arguments.replay_fraction,
+            tokenizer,
+            arguments.max_length,
+            arguments.seed,
+        )
+        console.print(f"replay: {len(documents):,} documents of {arguments.replay_shards}", markup=False)
+        rows["train"] += documents
 
     trainer = SFTTrainer(
         model=model,
@@ -48,6 +57,7 @@ def main(arguments: SFTArguments) -> None:
         train_dataset=datasets.Dataset.from_list(rows["train"]),
         eval_dataset=datasets.Dataset.from_list(rows["dev"]),
         processing_class=tokenizer,
+        peft_config=arguments.peft_config("CAUSAL_LM"),
     )
     train(trainer, arguments, "sft")
     save_stage(trainer, tokenizer, arguments)

@@ -17,6 +17,10 @@ class BadRow(ValueError):
     """A row that cannot be used; the message is the reason."""
 
 
+class UnusedRow(ValueError):
+    """A sound row that holds nothing for the purpose, such as a pair without a preference: told, and never too many."""
+
+
 class FileCount:
     """Row counts of one pass over one file."""
 
@@ -24,7 +28,14 @@ class FileCount:
         self.source, self.name, self.policy = source, name, policy
         self.rows = self.bad = 0
         self.first: tuple[int, str] | None = None
+        self.unused = 0
+        self.first_unused: tuple[int, str] | None = None
         self.ended = False
+
+    def leave_out(self, line: int, reason: str) -> None:
+        """Count a row that is sound and of no use."""
+        self.unused += 1
+        self.first_unused = self.first_unused or (line, reason)
 
     def reject(self, line: int, reason: str) -> None:
         """Count a bad row; raise UserError where the policy says so."""
@@ -86,9 +97,10 @@ class BadRows:
         return sum(file.bad for file in self._files.values() if file.source == source)
 
     def report(self) -> list[str]:
-        """One line for each file with bad rows: how many, and the first one's place and reason."""
+        """One line for each file with bad rows, and with unused ones: how many, and the first one's place and reason."""
         return [
-            f"{file.name}: left out {file.bad} of {file.rows} rows, the first at line {file.first[0]}: {file.first[1]}"
+            f"{file.name}: left out {count} of {file.rows} rows, the first at line {first[0]}: {first[1]}"
             for file in self._files.values()
-            if file.first
+            for count, first in ((file.bad, file.first), (file.unused, file.first_unused))
+            if first
         ]

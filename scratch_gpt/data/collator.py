@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The batch that packed blocks make: positions that restart at each document, labels without the joints."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,11 @@ class PackedCollator:
     eos_token_id: int
     pad_token_id: int
 
-    def __call__(self, blocks: list[np.ndarray]) -> dict[str, torch.Tensor]:
+    def __call__(self, blocks: list[np.ndarray], positions: Sequence[int] = ()) -> dict[str, torch.Tensor]:
         """Collate B blocks of T tokens.
+
+        Args:
+            positions: in the order of the run; collators that draw something need them, this one does not.
 
         Returns:
             `input_ids`, `position_ids` and `labels`, all int64 of shape (B, T). The label of a document's first token

@@ -1,47 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows for post-training and evaluation: instructions, preferences, questions and translation pairs.
+"""Rows for post-training: instructions and preferences.
 
 Each reader accepts the layouts that public data sets have, and returns one. Which column is what is found out row by
-row, unless the source says it in `columns` (role -> column name).
+row, unless the source says it in `columns` (role -> column name). A source's `template` writes the prompt from roles:
+"Translate into German: {source}". Its `system` opens every conversation.
 """
 
 import hashlib
+import math
 import random
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from scratch_gpt.data import primer
-from scratch_gpt.data.bad_rows import BadRow, BadRows
+from scratch_gpt.data.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.messages import Message, best_and_worst, read_answer, read_messages, read_transcript
 from scratch_gpt.data.sources import PRIMER, Source, checked_text, pick, pick_text, read_rows
 from scratch_gpt.errors import UserError
 
 
-Message = dict[str, str]
 Row = dict[str, Any]
 Parsed = TypeVar("Parsed")
 
-ROLES = ("system", "user", "assistant")
-# Role -> usual column, in the order in which they are tried: TRL, Alpaca and Dolly, question sets.
-INSTRUCTION_LAYOUTS = (
-    {"messages": "messages"},
-    {"prompt": "prompt", "response": "completion"},
-    {"prompt": "instruction", "context": "input", "response": "output"},
-    {"prompt": "instruction", "context": "context", "response": "response"},
-    {"prompt": "question", "response": "answer"},
-)
-PREFERENCE_LAYOUTS = (
-    {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
-    {"prompt": "instruction", "context": "input", "chosen": "chosen", "rejected": "rejected"},
-    {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
-    {"chosen": "chosen", "rejected": "rejected"},
-)
-QUESTION_LAYOUTS = (
-    {"question": "question", "context": "context", "answers": "answers"},
-    {"question": "question", "context": "context", "answers": "answer"},
-)
-OPTIONAL_ROLES = ("context", "kind")
+# A role in braces, in the `template` of a source.
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Schema(Generic[Parsed]):
+    """What rows of a purpose look like.
+
+    Args:
+        layouts: role -> usual column, in the order in which they are tried.
+        parse: makes one row of the values by role.
+        optional: roles that a row may lack, unless the source names their column.
+    """
+
+    layouts: tuple[dict[str, str], ...]
+    parse: Callable[[dict[str, Any]], Parsed]
+    optional: tuple[str, ...] = ("context", "kind", "system")
+
+    @property
+    def roles(self) -> list[str]:
+        """All roles that a source may name in `columns`."""
+        return sorted({*self.optional, *(role for layout in self.layouts for role in layout)})
 
 
 def instruction_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: int) -> list[Row]:
@@ -54,10 +59,11 @@ def instruction_rows(sources: list[Source], split: str, bad_rows: BadRows, seed:
         seed: of the primer, and of the choice where a weight is not whole.
 
     Returns:
-        Rows {"messages": [{"role", "content"} ...], "source": name, "kind": group for reports}.
+        Rows {"messages": [{"role", "content"} ...], "source": name, "kind": group for reports, "place": "file:row"}.
 
     Raises:
-        UserError: a source that cannot be read or holds no rows, too many bad rows, an unknown role in `columns`.
+        UserError: a source that cannot be read or holds no rows, too many bad rows, an unknown role in `columns` or
+            `template`.
     """
 
     def from_primer() -> list[Row]:
@@ -65,39 +71,22 @@ def instruction_rows(sources: list[Source], split: str, bad_rows: BadRows, seed:
             {"messages": row["messages"], "kind": row["kind"]} for row in primer.instructions(split, seed)
         ]
 
-    return _all_rows(sources, from_primer, INSTRUCTION_LAYOUTS, _instruction, bad_rows, seed)
+    return _all_rows(sources, from_primer, INSTRUCTIONS, bad_rows, seed)
 
 
 def preference_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: int) -> list[Row]:
     """Pairs of answers to the same prompt, one preferred; arguments and errors as for `instruction_rows`.
 
     Returns:
-        Rows {"prompt": messages, "chosen": [answer], "rejected": [answer], "source": name, "kind": group}.
+        Rows {"prompt": messages, "chosen": [answer], "rejected": [answer], "margin": by how much the chosen one is
+        better (0 where nothing says so), "source": name, "kind": group, "place": "file:row"}.
     """
 
     def from_primer() -> list[Row]:
         keys = ("prompt", "chosen", "rejected", "kind")
-        return [{key: row[key] for key in keys} for row in primer.preferences(split, seed)]
+        return [{**{key: row[key] for key in keys}, "margin": 0.0} for row in primer.preferences(split, seed)]
 
-    return _all_rows(sources, from_primer, PREFERENCE_LAYOUTS, _preference, bad_rows, seed)
-
-
-def example_rows(source: Source, bad_rows: BadRows) -> list[Example]:
-    """Questions or translation pairs from a file or Hub dataset.
-
-    With the roles `source` and `target` in the source's `columns`, rows are translation pairs, and the prompt is the
-    bare source text. Otherwise they are questions with the roles question, context and answers; answers may be a text,
-    a list of texts, or SQuAD's {"text": [...]}. A context stands before its question, with a blank line between.
-
-    Raises:
-        UserError: as for `instruction_rows`.
-    """
-    if "source" in source.columns or "target" in source.columns:
-        layouts: tuple[dict[str, str], ...] = ({"source": "source", "target": "target"},)
-        parse = _translation
-    else:
-        layouts, parse = QUESTION_LAYOUTS, _question
-    return _file_rows(source, layouts, parse, bad_rows)
+    return _all_rows(sources, from_primer, PREFERENCES, bad_rows, seed)
 
 
 def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -117,8 +106,7 @@ def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], 
 def _all_rows(
     sources: list[Source],
     from_primer: Callable[[], list[Row]],
-    layouts: tuple[dict[str, str], ...],
-    parse: Callable[[dict[str, Any], str], Row],
+    schema: Schema[Row],
     bad_rows: BadRows,
     seed: int,
 ) -> list[Row]:
@@ -126,30 +114,46 @@ def _all_rows(
     for source in sources:
         if not source.weight:
             continue
-        own = from_primer() if source.path == PRIMER else _file_rows(source, layouts, parse, bad_rows)
+        if source.path == PRIMER:
+            placed = [(f"{PRIMER}:{number}", row) for number, row in enumerate(from_primer(), start=1)]
+        else:
+            placed = file_rows(source, schema, bad_rows)
+        own = [{**row, "source": source.name, "place": place} for place, row in placed]
         repeats, share = divmod(source.weight, 1)
-        extra = random.Random(f"{seed} {source.name}").sample(own, round(share * len(own)))
-        rows += [{**row, "source": source.name} for row in own * int(repeats) + extra]
+        rows += own * int(repeats)
+        rows += random.Random(f"{seed} {source.name}").sample(own, round(share * len(own)))
     return rows
 
 
-def _file_rows(
-    source: Source,
-    layouts: tuple[dict[str, str], ...],
-    parse: Callable[[dict[str, Any], str], Parsed],
-    bad_rows: BadRows,
-) -> list[Parsed]:
-    """All rows of a source: its columns are renamed to their roles, then `parse(values by role, kind)` is applied."""
-    known = sorted({*OPTIONAL_ROLES, *(role for layout in layouts for role in layout)})
-    for role in source.columns:
-        if role not in known:
-            raise UserError(
-                f"source {source.name!r}: unknown role {role!r} in columns; known: {', '.join(known)}"
-            )
+def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list[tuple[str, Parsed]]:
+    """Place and value of all rows of a source: columns are renamed to their roles, then parsed."""
+    written_by = {"columns": list(source.columns), "template": PLACEHOLDER.findall(source.template or "")}
+    for setting, roles in written_by.items():
+        for role in roles:
+            if role not in schema.roles:
+                raise UserError(
+                    f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}"
+                )
+    if source.template is not None and not written_by["template"]:
+        raise UserError(
+            f"source {source.name!r}: the template names no role in braces: all prompts would be the same"
+        )
+    # those that have every role that the source names a column for
+    named = source.columns.keys() - set(schema.optional)
+    layouts = [layout for layout in schema.layouts if named <= layout.keys()]
+    if not layouts:
+        raise UserError(
+            f"source {source.name!r}: the roles {' and '.join(sorted(named))} do not belong together"
+        )
 
     def by_role(row: dict[str, Any]) -> Parsed:
-        values = _roles(row, layouts, source.columns)
-        return parse(values, str(values.get("kind", source.name)))
+        values = _roles(row, layouts, source.columns, schema.optional)
+        values.setdefault("kind", source.name)
+        if source.system:
+            values["system"] = source.system
+        if source.template:
+            values["filled"] = checked_text(_filled(source.template, values), "template")
+        return schema.parse(values)
 
     rows = list(read_rows(source, bad_rows, by_role))
     if not rows:
@@ -158,14 +162,12 @@ def _file_rows(
 
 
 def _roles(
-    row: dict[str, Any], layouts: tuple[dict[str, str], ...], columns: dict[str, str]
+    row: dict[str, Any], layouts: list[dict[str, str]], columns: dict[str, str], optional: tuple[str, ...]
 ) -> dict[str, Any]:
     """Role -> value by the first layout whose columns the row has; `columns` of the source come before the layout's."""
     for layout in layouts:
-        names = {**layout, **columns}
-        required = {
-            role: name for role, name in names.items() if role not in OPTIONAL_ROLES or role in columns
-        }
+        names = {"system": "system", **layout, **columns}
+        required = {role: name for role, name in names.items() if role not in optional or role in columns}
         if all(row.get(name) is not None for name in required.values()):
             return {role: row[name] for role, name in names.items() if row.get(name) is not None}
     for name in columns.values():
@@ -174,42 +176,81 @@ def _roles(
     raise BadRow(f"no columns {wanted} (columns: {', '.join(map(str, row))}); name them in `columns`")
 
 
-def _instruction(values: dict[str, Any], kind: str) -> Row:
+def _filled(template: str, values: dict[str, Any]) -> str:
+    """The template with each role in braces replaced by its text; a role that the row lacks leaves nothing."""
+
+    def text(match: re.Match[str]) -> str:
+        value = values.get(match[1])
+        return checked_text(value, match[1]).strip() if value else ""
+
+    return PLACEHOLDER.sub(text, template).strip()
+
+
+def _instruction(values: dict[str, Any]) -> Row:
     if "messages" in values:
-        messages = _messages(values["messages"], "messages")
+        _refuse_template(values)
+        messages = read_messages(values["messages"], "messages")
+        # in ShareGPT many end with a question that nobody answered: nothing is learned from it
+        while messages and messages[-1]["role"] == "user":
+            messages.pop()
+    elif "response" in values:
+        messages = _prompt(values) + read_answer(values["response"], "response")
     else:
-        messages = _prompt(values) + _answer(values["response"], "response")
-    if messages[-1]["role"] != "assistant" or not any(message["role"] == "user" for message in messages):
+        example = _question(values) if "answers" in values else _translation(values)
+        messages = [
+            {"role": "user", "content": example.prompt},
+            {"role": "assistant", "content": example.references[0]},
+        ]
+    if (
+        not messages
+        or messages[-1]["role"] != "assistant"
+        or not any(message["role"] == "user" for message in messages)
+    ):
         raise BadRow("a conversation needs a message of the user and must end with one of the assistant")
-    return {"messages": messages, "kind": kind}
+    return {"messages": _system(values, messages) + messages, "kind": str(values["kind"])}
 
 
-def _preference(values: dict[str, Any], kind: str) -> Row:
+def _preference(values: dict[str, Any]) -> Row:
+    if "completions" in values:
+        pair = best_and_worst(values["completions"], "completions")
+        if pair is None:
+            raise UnusedRow("the best and the worst completion have the same score")
+        values = {**values, "chosen": pair[0], "rejected": pair[1]}
     sides = []
     for side in ("chosen", "rejected"):
         value = values[side]
         if isinstance(value, str) and value.lstrip().startswith("Human:"):
-            value = _transcript(value)
-        sides.append(
-            _messages(value, side) if isinstance(value, list) else _prompt(values) + _answer(value, side)
-        )
+            value = read_transcript(value)
+        sides.append(read_answer(value, side))
     chosen, rejected = sides
-    if len(chosen) == len(rejected) == 1 and "prompt" in values:
-        # TRL's explicit layout: the lists hold the answer alone.
+    if len(chosen) == len(rejected) == 1:
+        # The answers alone, as texts or as TRL's explicit layout has them.
         chosen, rejected = _prompt(values) + chosen, _prompt(values) + rejected
+    else:
+        _refuse_template(values)
     if chosen[:-1] != rejected[:-1] or not any(message["role"] == "user" for message in chosen[:-1]):
         raise BadRow("chosen and rejected do not answer the same prompt")
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         raise BadRow("chosen and rejected must end with a message of the assistant")
     if chosen[-1] == rejected[-1]:
         raise BadRow("chosen and rejected are equal")
-    return {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:], "kind": kind}
+    margin = values.get("margin", 0.0)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
+        raise BadRow(f"column 'margin' holds no finite number but {margin!r}")
+    return {
+        "prompt": _system(values, chosen) + chosen[:-1],
+        "chosen": chosen[-1:],
+        "rejected": rejected[-1:],
+        "margin": float(margin),
+        "kind": str(values["kind"]),
+    }
 
 
-def _question(values: dict[str, Any], kind: str) -> Example:
+def _question(values: dict[str, Any]) -> Example:
     question = pick_text(values, "question").strip()
     context = values.get("context") or ""
     prompt = f"{checked_text(context, 'context').strip()}\n\n{question}" if context else question
+    prompt = values.get("filled", prompt)
     answers = values["answers"]
     if isinstance(answers, dict):
         answers = answers.get("text")
@@ -218,19 +259,24 @@ def _question(values: dict[str, Any], kind: str) -> Example:
     references = tuple(dict.fromkeys(checked_text(answer, "answers").strip() for answer in answers))
     if not references:
         raise BadRow("column 'answers' is empty")
-    return Example(prompt=prompt, references=references, kind=kind, key=prompt)
+    return Example(prompt=prompt, references=references, kind=str(values["kind"]), key=prompt)
 
 
-def _translation(values: dict[str, Any], kind: str) -> Example:
+def _translation(values: dict[str, Any]) -> Example:
     text = pick_text(values, "source").strip()
-    return Example(prompt=text, references=(pick_text(values, "target").strip(),), kind=kind, key=text)
+    references = (pick_text(values, "target").strip(),)
+    return Example(
+        prompt=values.get("filled", text), references=references, kind=str(values["kind"]), key=text
+    )
 
 
 def _prompt(values: dict[str, Any]) -> list[Message]:
-    """The prompt as messages; a context follows it after a blank line."""
+    """The prompt as messages: as the template writes it, else with a context after it and a blank line between."""
+    if "filled" in values:
+        return [{"role": "user", "content": values["filled"]}]
     prompt = pick(values, "prompt")
     if isinstance(prompt, list):
-        return _messages(prompt, "prompt")
+        return read_messages(prompt, "prompt")
     text = checked_text(prompt, "prompt").strip()
     context = values.get("context") or ""
     if context:
@@ -238,31 +284,50 @@ def _prompt(values: dict[str, Any]) -> list[Message]:
     return [{"role": "user", "content": text}]
 
 
-def _answer(value: Any, column: str) -> list[Message]:
-    if isinstance(value, list):
-        return _messages(value, column)
-    return [{"role": "assistant", "content": checked_text(value, column).strip()}]
+def _refuse_template(values: dict[str, Any]) -> None:
+    """Whole conversations bring their prompts: a template would be passed over without a word."""
+    if "filled" in values:
+        raise BadRow("a template writes the prompt of an answer, and here are whole conversations")
 
 
-def _messages(value: Any, column: str) -> list[Message]:
-    if not isinstance(value, list) or not value:
-        raise BadRow(f"column {column!r} holds no list of messages")
-    messages = []
-    for message in value:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise BadRow(
-                f"column {column!r}: a message needs a role of {', '.join(ROLES)}, got {message!r:.60}"
-            )
-        content = checked_text(message.get("content"), f"{column}.content").strip()
-        messages.append({"role": message["role"], "content": content})
-    return messages
+def _system(values: dict[str, Any], messages: list[Message]) -> list[Message]:
+    """The system message that the source or the row brings, unless the conversation has one."""
+    if not values.get("system") or messages[0]["role"] == "system":
+        return []
+    return [{"role": "system", "content": checked_text(values["system"], "system").strip()}]
 
 
-def _transcript(text: str) -> list[Message]:
-    """Messages of an Anthropic HH transcript: turns that begin with "\\n\\nHuman:" or "\\n\\nAssistant:"."""
-    parts = re.split(r"(?:^|\n\n)(Human|Assistant):", text.lstrip())
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": roles[speaker], "content": said}
-        for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
+QUESTION_LAYOUTS = (
+    {"question": "question", "context": "context", "answers": "answers"},
+    {"question": "question", "context": "context", "answers": "answer"},
+)
+TRANSLATION_LAYOUTS = ({"source": "source", "target": "target"},)
+
+QUESTIONS = Schema(QUESTION_LAYOUTS, _question)
+TRANSLATIONS = Schema(TRANSLATION_LAYOUTS, _translation)
+# TRL, Alpaca and Dolly, ShareGPT, question and translation sets.
+INSTRUCTIONS = Schema(
+    (
+        {"messages": "messages"},
+        {"prompt": "prompt", "response": "completion"},
+        {"prompt": "instruction", "context": "input", "response": "output"},
+        {"prompt": "instruction", "context": "context", "response": "response"},
+        {"messages": "conversations"},
+        *QUESTION_LAYOUTS,
+        *TRANSLATION_LAYOUTS,
+    ),
+    _instruction,
+)
+# Texts, lists of messages and transcripts with or without a prompt; UltraFeedback's scored completions.
+PREFERENCES = Schema(
+    (
+        {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
+        {"prompt": "instruction", "context": "input", "chosen": "chosen", "rejected": "rejected"},
+        {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
+        {"prompt": "instruction", "completions": "completions"},
+        {"prompt": "prompt", "completions": "completions"},
+        {"chosen": "chosen", "rejected": "rejected"},
+    ),
+    _preference,
+    optional=("context", "kind", "system", "margin"),
+)

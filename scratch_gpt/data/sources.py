@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import datasets
 
 from scratch_gpt.data import formats, primer
-from scratch_gpt.data.bad_rows import BadRow, BadRows, FileCount
+from scratch_gpt.data.bad_rows import BadRow, BadRows, FileCount, UnusedRow
 from scratch_gpt.data.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
 from scratch_gpt.errors import UserError
@@ -43,6 +43,8 @@ class Source:
         split: split of a Hub dataset.
         text_column: column that holds the text of a document.
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
+        template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
+        system: a system message that opens the conversations of such rows.
         documents: a text file holds one document per blank-line `block` or is one document as a `file`.
         filters: rules that leave out documents from the shards, see `Filters`; true for the defaults, false for none.
             Default: true, and false for the primer.
@@ -60,6 +62,8 @@ class Source:
     split: str = "train"
     text_column: str = "text"
     columns: dict[str, str] = field(default_factory=dict)
+    template: str | None = None
+    system: str | None = None
     documents: str = "block"
     filters: Any = None
     deduplicate: bool | None = None
@@ -145,6 +149,9 @@ def _check(source: Source) -> None:
     name = f"source {source.name!r}"
     for key in ("name", "path", "split", "text_column", "documents"):
         if not isinstance(getattr(source, key), str):
+            raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
+    for key in ("template", "system"):
+        if not isinstance(getattr(source, key), str | None):
             raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
     weight = source.weight
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
@@ -237,8 +244,11 @@ def _hub_errors(source: Source) -> Iterator[None]:
 
 def read_rows(
     source: Source, bad_rows: BadRows, parse: Callable[[dict[str, Any]], Parsed]
-) -> Iterator[Parsed]:
+) -> Iterator[tuple[str, Parsed]]:
     """Apply `parse` to each row of .jsonl and .parquet files or of a Hub dataset; rows it raises BadRow on are counted.
+
+    Returns:
+        The place of each row, "file:row", and what `parse` made of it.
 
     Raises:
         UserError: a file that is no row file or that cannot be read, a dataset that cannot be reached, too many bad
@@ -250,9 +260,9 @@ def read_rows(
                 f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
             )
     for part in parts_of(source, seed=0):
-        for _, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):
+        for number, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):
             if parsed is not None:
-                yield parsed
+                yield f"{part.name}:{number}", parsed
 
 
 def _parsed(
@@ -266,6 +276,8 @@ def _parsed(
         parsed = None
         try:
             parsed = parse(_decoded(row) if isinstance(row, bytes) else row)
+        except UnusedRow as error:
+            file.leave_out(number, str(error))
         except BadRow as error:
             file.reject(number, str(error))
         yield number, parsed

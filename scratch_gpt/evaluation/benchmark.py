@@ -2,18 +2,33 @@
 """What all benchmarks share: their arguments, and the order of evaluating, writing and showing."""
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from scratch_gpt.data.example import Example
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import Metric, check_folder, load_model, print_table, write_result
+from scratch_gpt.evaluation.runner import (
+    Items,
+    Metric,
+    check_folder,
+    load_model,
+    print_table,
+    write_result,
+)
 from scratch_gpt.training.arguments import decode_json
+
+
+# In a model's path: the place of the seed, where each seed trained a model of its own.
+SEED = "{seed}"
 
 
 @dataclass
@@ -21,7 +36,10 @@ class EvalArguments:
     """What every benchmark is told."""
 
     model: list[str] = field(
-        default_factory=list, metadata={"help": "Model folders: one, or several to compare in one table."}
+        default_factory=list,
+        metadata={
+            "help": "Model folders: one, or several to compare in one table. With seeds, {seed} stands for each of them."
+        },
     )
     output: str | None = field(
         default=None, metadata={"help": "Result file, for one model. Default: MODEL/results/BENCHMARK.json."}
@@ -49,7 +67,14 @@ class EvalArguments:
     temperature: float = field(
         default=0.0, metadata={"help": "0: the most probable token (greedy); 1: as the model says."}
     )
+    num_beams: int = field(
+        default=1, metadata={"help": "Above 1: beam search with so many beams, at temperature 0."}
+    )
     seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
+    seeds: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Several seeds in place of one: each number is their mean, with their spread."},
+    )
 
     def __post_init__(self) -> None:
         self.sources = decode_json(self.sources, "sources")
@@ -63,43 +88,115 @@ class EvalArguments:
             raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
         if self.split not in ("train", "dev", "test"):
             raise UserError(f"split must be train, dev or test, got {self.split!r}")
-        for name in ("limit", "max_new_tokens", "batch_size"):
+        for name in ("limit", "max_new_tokens", "batch_size", "num_beams"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}")
-        for folder in self.model:
-            check_folder(folder)
+        if self.num_beams > 1 and self.temperature > 0:
+            raise UserError(f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds must differ, got {' '.join(map(str, self.seeds))}")
+        for model in self.model:
+            if SEED in model and not self.seeds:
+                raise UserError(f"model {model} asks for seeds: give --seeds 0 1 2")
+            for seed in self.seeds or [self.seed]:
+                check_folder(model.replace(SEED, str(seed)))
 
-    def generation_settings(self) -> dict[str, Any]:
-        """How answers are generated: arguments of `generate_answers`."""
-        names = ("max_new_tokens", "temperature", "seed", "batch_size")
-        return {name: getattr(self, name) for name in names}
+    def generation_settings(self, temperature: float | None = None) -> dict[str, Any]:
+        """How answers are generated: arguments of `generate_answers`; at another temperature, if one is given."""
+        names = ("max_new_tokens", "temperature", "seed", "batch_size", "num_beams")
+        settings = {name: getattr(self, name) for name in names}
+        if temperature is not None:
+            settings["temperature"] = temperature
+        if settings["temperature"] > 0:
+            settings["num_beams"] = 1  # beams search for the likeliest answer, they do not sample
+        return settings
+
+
+Evaluate = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any], dict[str, Metric]]
 
 
 def run_benchmark(
     name: str,
     arguments: EvalArguments,
-    sizes: dict[str, int],
-    evaluate: Callable[[PreTrainedModel, PreTrainedTokenizerBase], dict[str, Metric]],
+    examples: Mapping[str, Sequence[Example]],
+    evaluate: Evaluate,
     notes: dict[str, Any] | None = None,
 ) -> None:
-    """Evaluate each model, write its result file as soon as it is known, and print the table.
+    """Evaluate each model under each seed, write its result file as soon as it is known, and print the table.
+
+    Beside the result file stands `NAME.items.jsonl`: what each number is computed from, item by item.
+    Where the models' paths hold {seed}, each of the folders gets its own result, and `output` that of all seeds.
 
     Args:
         name: of the benchmark; `MODEL/results/NAME.json` is the default output.
-        sizes: number of examples of each task.
+        examples: of each task.
+        evaluate: a function of model, tokenizer and arguments, whose seed is the one to use.
         notes: what else belongs to the result's settings.
     """
+    sizes = {task: len(rows) for task, rows in examples.items()}
+    digests = {task: examples_digest(rows) for task, rows in examples.items()}
     settings = dataclasses.asdict(arguments)
     for key in ("model", "output", "seed"):
         del settings[key]
     settings |= {"examples": sizes, **(notes or {})}
     transformers.utils.logging.disable_progress_bar()
-    results = {}
-    for folder in arguments.model:
-        results[folder] = evaluate(*load_model(folder))
+
+    def write(path: str | Path, folder: str, metrics: dict[str, Metric], seed: int) -> None:
         if PartialState().is_main_process:
-            path = arguments.output or Path(folder) / "results" / f"{name}.json"
-            write_result(path, name, folder, sum(sizes.values()), results[folder], settings, arguments.seed)
+            write_items(Path(path).with_suffix(".items.jsonl"), metrics, digests)
+            write_result(path, name, folder, sum(sizes.values()), metrics, settings, seed)
+
+    results = {}
+    for model in arguments.model:
+        seeds = arguments.seeds or [arguments.seed]
+        found: dict[int, dict[str, Metric]] = {}
+        for seed in seeds:
+            folder = model.replace(SEED, str(seed))
+            if SEED in model or not found:
+                loaded = load_model(folder, allow_encoder_decoder=True)
+            found[seed] = evaluate(*loaded, dataclasses.replace(arguments, seed=seed))
+            if SEED in model:
+                write(Path(folder) / "results" / f"{name}.json", folder, found[seed], seed)
+        results[model] = mean_over_seeds(found) if len(seeds) > 1 else found[seeds[0]]
+        if arguments.output or SEED not in model:
+            default = Path(model) / "results" / f"{name}.json"
+            write(arguments.output or default, model, results[model], seeds[0])
     if PartialState().is_main_process:
         print_table(name, results)
+
+
+def mean_over_seeds(found: Mapping[int, Mapping[str, Metric]]) -> dict[str, Metric]:
+    """The mean of each number over the seeds; its interval is the mean of the seeds' intervals over items."""
+    metrics = {}
+    for name, first in next(iter(found.values())).items():
+        each = {seed: metrics_of_seed[name] for seed, metrics_of_seed in found.items()}
+        low, high = np.mean([metric.ci95 for metric in each.values()], axis=0).tolist()
+        seeds = {str(seed): metric.value for seed, metric in each.items()}
+        stored = [metric.items for metric in each.values() if metric.items is not None]
+        items = None
+        # blocks of text differ where models of different tokenizers have the seeds
+        if stored and len({len(of_seed.rows) for of_seed in stored}) == 1:
+            rows = np.mean([of_seed.rows for of_seed in stored], axis=0)
+            items = Items(stored[0].statistic, tuple(map(tuple, rows.tolist())))
+        mean = float(np.mean(list(seeds.values())))
+        metrics[name] = first._replace(value=mean, ci95=(low, high), seeds=seeds, items=items)
+    return metrics
+
+
+def examples_digest(examples: Sequence[Example]) -> str:
+    """A hash of what is asked and what is right: equal for equal examples in the same order."""
+    asked = [[example.prompt, example.references, example.choices] for example in examples]
+    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
+
+
+def write_items(path: Path, metrics: Mapping[str, Metric], digests: Mapping[str, str]) -> None:
+    """One line for each number that has items: its name, its statistic, the hash of its task's examples, the rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        for name, metric in metrics.items():
+            if metric.items is not None:
+                line = {"metric": name, "examples": digests.get(name.split("/")[0])}
+                file.write(json.dumps({**line, **metric.items._asdict()}) + "\n")
+    temporary.replace(path)

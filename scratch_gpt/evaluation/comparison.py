@@ -2,7 +2,7 @@
 """The results of several models side by side, read from their `results/*.json`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 BENCHMARKS = ("qa", "translation", "generation")
 
 # Measures that are not a share of something: they stay out of the bar chart.
-NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl")
+NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
@@ -58,10 +58,12 @@ def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
-def compare(results: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Score]:
-    """Line up the results of several models: model -> `read_results` of its folder; BENCHMARKS alone, in that order."""
+def compare(
+    results: Mapping[str, Mapping[str, dict[str, Any]]], benchmarks: Sequence[str] = BENCHMARKS
+) -> list[Score]:
+    """Line up the results of several models: model -> `read_results` of its folder; `benchmarks` alone, in that order."""
     scores = []
-    for benchmark in BENCHMARKS:
+    for benchmark in benchmarks:
         metrics = {model: read[benchmark]["metrics"] for model, read in results.items() if benchmark in read}
         for metric in dict.fromkeys(name for of_model in metrics.values() for name in of_model):
             values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}

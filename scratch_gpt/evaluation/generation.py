@@ -18,8 +18,10 @@ from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.data.sources import Source, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
+from scratch_gpt.evaluation.baselines import gzip_bits_per_byte
 from scratch_gpt.evaluation.benchmark import EvalArguments
 from scratch_gpt.evaluation.runner import (
+    Items,
     Metric,
     bootstrap_ci,
     generate_answers,
@@ -39,6 +41,9 @@ UNIFORM_BITS_PER_BYTE = 8.0
 # Tokens in one forward pass: bounds the memory of the logits.
 TOKENS_PER_BATCH = 4096
 
+# Each text is compared to all others: the cost grows with the square.
+SELF_BLEU_TEXTS = 200
+
 
 @dataclass
 class GenerationArguments(EvalArguments):
@@ -48,14 +53,28 @@ class GenerationArguments(EvalArguments):
         default=None, metadata={"help": "Held-out blocks of the shards stage, such as shards/validation."}
     )
     limit: int | None = field(
-        default=256, metadata={"help": "Use the first so many stories, blocks, and documents of each source."}
+        default=256,
+        metadata={
+            "help": "Use the first so many stories and documents of each source, and so many blocks, evenly spaced."
+        },
+    )
+    prompt_words: int | None = field(
+        default=None,
+        metadata={
+            "help": "Let the model continue the first so many words of each document of the sources too."
+        },
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompt_words is not None and self.prompt_words < 1:
+            raise UserError(f"prompt_words must be at least 1, got {self.prompt_words}")
 
-def bits_per_byte(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray], seed: int
-) -> Metric:
-    """Bits per byte of packed text, with an interval over blocks.
+
+def block_costs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Nats and bytes of each block, shape (blocks, 2).
 
     As in pretraining: end-of-document tokens cost bits and have no bytes, a document's first token is not counted.
 
@@ -63,8 +82,10 @@ def bits_per_byte(
         blocks: token ids, each of shape (T,), as `PackedBlocks` holds them.
 
     Raises:
-        UserError: the blocks are longer than the model has positions.
+        UserError: an encoder-decoder, blocks longer than the model has positions, a model that gives NaN.
     """
+    if model.config.is_encoder_decoder:
+        raise UserError("bits per byte of a text need a causal language model, this is an encoder-decoder")
     length, positions = len(blocks[0]), model.config.max_position_embeddings
     if length > positions:
         raise UserError(f"the blocks of text have {length} tokens, the model only {positions} positions")
@@ -77,10 +98,32 @@ def bits_per_byte(
         batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
         costs = packed_costs(model, {name: part.to(model.device) for name, part in batch.items()}, lengths)
         rows.append(costs[:, [0, 2]].cpu())
-    statistics = torch.cat(rows).numpy()  # (blocks, 2): nats, bytes
-    value = scores.bits_per_byte(*statistics.sum(axis=0))
-    interval = bootstrap_ci(statistics, seed, lambda sums: scores.bits_per_byte(*sums))
-    return Metric(value, interval, UNIFORM_BITS_PER_BYTE)
+    found = torch.cat(rows).numpy()
+    if not np.isfinite(found).all():
+        raise UserError(
+            f"the model gives NaN or infinity in {(~np.isfinite(found[:, 0])).sum()} of {len(found)} blocks of text: its "
+            "weights or its precision are broken"
+        )
+    return found
+
+
+def costs_metric(costs: np.ndarray, seed: int, baselines: dict[str, float] | None = None) -> Metric:
+    """Bits per byte of blocks from their nats and bytes, shape (blocks, 2), with an interval over blocks."""
+    return Metric(
+        scores.bits_per_byte(*costs.sum(axis=0)),
+        bootstrap_ci(costs, seed, lambda sums: scores.bits_per_byte(*sums)),
+        UNIFORM_BITS_PER_BYTE,
+        len(costs),
+        baselines,
+        items=Items("bits_per_byte", tuple(map(tuple, costs.tolist()))),
+    )
+
+
+def bits_per_byte(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray], seed: int
+) -> Metric:
+    """Bits per byte of packed text; arguments and errors as for `block_costs`."""
+    return costs_metric(block_costs(model, tokenizer, blocks), seed)
 
 
 def shard_blocks(tokenizer: PreTrainedTokenizerBase, folder: str, limit: int | None) -> list[np.ndarray]:
@@ -89,10 +132,44 @@ def shard_blocks(tokenizer: PreTrainedTokenizerBase, folder: str, limit: int | N
     Raises:
         UserError: no complete shards, or made with another tokenizer.
     """
+    blocks = _open_shards(tokenizer, folder)
+    return [blocks[index] for index in range(len(blocks))[:limit]]
+
+
+def _open_shards(tokenizer: PreTrainedTokenizerBase, folder: str) -> PackedBlocks:
     blocks = PackedBlocks(folder)
     if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
         raise UserError(f"shards {folder} were made with another tokenizer than the model's")
-    return [blocks[index] for index in range(len(blocks))[:limit]]
+    return blocks
+
+
+def shards_metrics(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str,
+    limit: int | None,
+    seed: int,
+) -> dict[str, Metric]:
+    """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
+
+    Args:
+        limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
+
+    Raises:
+        UserError: as for `shard_blocks` and `block_costs`.
+    """
+    blocks = _open_shards(tokenizer, folder)
+    count = min(len(blocks), limit or len(blocks))
+    chosen = [place * len(blocks) // count for place in range(count)]
+    costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
+    metrics = {"bits_per_byte": costs_metric(costs, seed)}
+    sources = blocks.manifest["sources"]
+    for source in sources if len(sources) > 1 else ():
+        first, stop = source.get("block_range", (0, 0))
+        own = [row for row, place in enumerate(chosen) if first <= place < stop]
+        if own:
+            metrics[f"{source['name']}/bits_per_byte"] = costs_metric(costs[own], seed)
+    return metrics
 
 
 def document_blocks(
@@ -116,23 +193,71 @@ def evaluate_text(
     sources: Sequence[Source],
     arguments: GenerationArguments,
 ) -> dict[str, Metric]:
-    """`bits_per_byte` on the shards' held-out blocks, and `SOURCE/bits_per_byte` on the documents of each source.
+    """`bits_per_byte` on the shards' held-out blocks, and `SOURCE/bits_per_byte` of their sources and of each source here.
+
+    What gzip needs is the baseline of the documents given here.
 
     Raises:
         UserError: shards or sources that cannot be used, a source without documents.
     """
-    metrics = {}
+    metrics: dict[str, Metric] = {}
     if arguments.shards:
-        blocks = shard_blocks(tokenizer, arguments.shards, arguments.limit)
-        metrics["bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, arguments.seed)
+        metrics |= shards_metrics(model, tokenizer, arguments.shards, arguments.limit, arguments.seed)
     for source in sources:
         bad_rows = BadRows(arguments.on_bad_row)
         documents = list(itertools.islice(read_documents(source, bad_rows, arguments.seed), arguments.limit))
         if not documents:
             raise UserError(f"source {source.name!r}: no text in {source.path}")
-        blocks = document_blocks(model, tokenizer, documents)
-        metrics[f"{source.name}/bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, arguments.seed)
+        costs = block_costs(model, tokenizer, document_blocks(model, tokenizer, documents))
+        gzip = gzip_bits_per_byte("\n".join(documents).encode())
+        metrics[f"{source.name}/bits_per_byte"] = costs_metric(costs, arguments.seed, {"gzip": gzip})
+        if arguments.prompt_words:
+            metrics |= evaluate_continuations(model, tokenizer, source.name, documents, arguments)
     return metrics
+
+
+def evaluate_continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    documents: Sequence[str],
+    arguments: GenerationArguments,
+) -> dict[str, Metric]:
+    """What the model makes of the beginnings of documents, sampled at temperature 1; the real texts are the baseline.
+
+    Returns:
+        `NAME/sampled_` repetition, distinct_1, distinct_2 and self_bleu. Of a real text so many words count as the
+        continuation of the same beginning has.
+
+    Raises:
+        UserError: no document is longer than its beginning.
+    """
+    count = arguments.prompt_words or 0
+    split = [document.split() for document in documents]
+    split = [words for words in split if len(words) > count]
+    if not split:
+        raise UserError(f"source {name!r}: no document has more than prompt_words {count} words")
+    prompts = [" ".join(words[:count]) for words in split]
+    settings = arguments.generation_settings(temperature=1.0)
+    answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)
+    texts = [answer.text for answer in answers]
+    real = [
+        " ".join(words[count : count + len(text.split())]) for words, text in zip(split, texts, strict=True)
+    ]
+    found, expected = diversity_metrics(texts, arguments.seed), diversity_metrics(real, arguments.seed)
+    return {
+        f"{name}/sampled_{measure}": metric._replace(baselines={"real_text": expected[measure].value})
+        for measure, metric in found.items()
+    }
+
+
+def diversity_metrics(texts: Sequence[str], seed: int) -> dict[str, Metric]:
+    """Repetition within a text; distinct-1, distinct-2 and self-BLEU over all texts (the latter over 200 at most)."""
+    return {
+        "repetition": mean_metric([scores.repetition(text) for text in texts], seed),
+        **{f"distinct_{order}": distinct_metric(texts, order) for order in (1, 2)},
+        "self_bleu": mean_metric(scores.self_bleu(texts[:SELF_BLEU_TEXTS]), seed),
+    }
 
 
 def evaluate_stories(
@@ -146,13 +271,13 @@ def evaluate_stories(
 
     Returns:
         For each of the two: the task's score with its interval and chance level, how often the ending is finished,
-        the repetition within an ending, and distinct-1 and -2 over all endings.
+        the repetition within an ending, and distinct-1, distinct-2 and self-BLEU over all endings.
     """
     chat = is_chat(tokenizer)
     chance = task.chance(task, examples)
     metrics = {}
     for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
-        settings = {**arguments.generation_settings(), "temperature": temperature}
+        settings = arguments.generation_settings(temperature)
         answers = generate_answers(model, tokenizer, task.prompts(examples, chat), chat=chat, **settings)
         endings = [answer.text for answer in answers]
         rows = [task.score(*pair) for pair in zip(endings, examples, strict=True)]
@@ -160,9 +285,8 @@ def evaluate_stories(
         for name in rows[0]:
             metrics[f"{prefix}{name}"] = mean_metric([row[name] for row in rows], seed, chance[name])
         metrics[f"{prefix}finished"] = mean_metric([float(answer.finished) for answer in answers], seed)
-        metrics[f"{prefix}repetition"] = mean_metric([scores.repetition(ending) for ending in endings], seed)
-        for order in (1, 2):
-            metrics[f"{prefix}distinct_{order}"] = distinct_metric(endings, order)
+        for name, metric in diversity_metrics(endings, seed).items():
+            metrics[f"{prefix}{name}"] = metric
     return metrics
 
 
@@ -179,4 +303,4 @@ def distinct_metric(texts: Sequence[str], order: int) -> Metric:
     size = np.array([own.total() for own in counts])
     without = (len(total) - lost) / np.maximum(total.total() - size, 1)
     half = 1.96 * float(np.sqrt((len(texts) - 1) / len(texts) * ((without - without.mean()) ** 2).sum()))
-    return Metric(value, (max(0.0, value - half), min(1.0, value + half)))
+    return Metric(value, (max(0.0, value - half), min(1.0, value + half)), n=len(texts))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run models: load a folder, generate answers, weigh given texts; write and show the numbers that come out.
+"""Run models: load a folder, generate answers; write and show the numbers that come out.
 
 Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
 """
@@ -24,6 +24,7 @@ from rich.table import Table
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
@@ -46,20 +47,48 @@ class Answer(NamedTuple):
     finished: bool
 
 
-class Likelihood(NamedTuple):
-    """Log-likelihood of a text in nats, and the text's length in tokens and in UTF-8 bytes."""
+class Items(NamedTuple):
+    """What a number is computed from, item by item, so that two models can be compared on the same items.
 
-    log_likelihood: float
-    tokens: int
-    length: int
+    Args:
+        statistic: how the rows' sum becomes the number, a name in `significance.STATISTICS`.
+        rows: additive statistics of each item, all of one length.
+    """
+
+    statistic: str
+    rows: tuple[tuple[float, ...], ...]
 
 
 class Metric(NamedTuple):
-    """One number of a result: its 95% interval, and what an ignorant baseline gets where one is defined."""
+    """One number of a result.
+
+    Args:
+        value: the number.
+        ci95: its 95% interval.
+        chance: what ignorance gets, where that is defined.
+        n: number of items.
+        baselines: what trivial strategies get, by their names.
+        seeds: the value under each seed, where there are several; `value` is their mean.
+        items: beside the result file, not in it.
+    """
 
     value: float
     ci95: tuple[float, float]
     chance: float | None = None
+    n: int | None = None
+    baselines: dict[str, float] | None = None
+    seeds: dict[str, float] | None = None
+    items: Items | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of a result file; what is optional stands in it only where it is known."""
+        entry: dict[str, Any] = {"value": self.value, "ci95": self.ci95, "chance": self.chance}
+        entry |= {
+            key: getattr(self, key) for key in ("n", "baselines", "seeds") if getattr(self, key) is not None
+        }
+        if self.seeds is not None:
+            entry["spread"] = float(np.std(list(self.seeds.values()), ddof=1))
+        return entry
 
 
 def check_folder(folder: str | Path) -> None:
@@ -70,8 +99,13 @@ def check_folder(folder: str | Path) -> None:
         )
 
 
-def load_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer, on this process's device, ready for inference.
+def load_model(
+    folder: str | Path, *, allow_encoder_decoder: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that writes text and its tokenizer, on this process's device, ready for inference.
+
+    Args:
+        allow_encoder_decoder: accept these beside causal language models.
 
     Raises:
         UserError: no model or no tokenizer in the folder, a model of another kind (such as a reward model), a
@@ -85,14 +119,23 @@ def load_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
         )
     try:
         kinds = AutoConfig.from_pretrained(folder).architectures or []
+        if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
+            auto_class = AutoModelForSeq2SeqLM
         # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
-        if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+            auto_class = AutoModelForCausalLM
+        else:
             raise UserError(
                 f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
             )
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        model = auto_class.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise error if isinstance(error, UserError) else UserError(f"cannot load {folder}: {error}") from None
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise UserError(
+                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
+            )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
@@ -130,8 +173,11 @@ def generate_answers(
     seed: int = 0,
     batch_size: int = 64,
     one_line: bool = False,
+    num_beams: int = 1,
 ) -> list[Answer]:
     """Let the model answer each prompt; batches are left-padded, and shared out if there are several processes.
+
+    An encoder-decoder reads the prompt with the end of text behind it, as in its training.
 
     Args:
         model: in evaluation mode.
@@ -139,11 +185,16 @@ def generate_answers(
         temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
             batch size give the same answers. The caller's random state is left as it was.
         one_line: end an answer at its first line break, for base models, which go on and on.
+        num_beams: above 1, beam search: of so many beginnings the one with the highest mean log-probability a token.
 
     Raises:
         UserError: the model has no positions left for a prompt.
     """
-    token_ids = _fit(model, encode_prompts(tokenizer, prompts, chat), max_new_tokens)
+    pairs = model.config.is_encoder_decoder
+    token_ids = encode_prompts(tokenizer, prompts, chat)
+    if pairs:
+        token_ids = [[*ids, tokenizer.eos_token_id] for ids in token_ids]
+    token_ids = fit(model, token_ids, 0 if pairs else max_new_tokens)
     stop_ids = _stop_ids(model, tokenizer, one_line)
     generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -155,51 +206,20 @@ def generate_answers(
             {"temperature": temperature, "top_k": 0} if temperature > 0 else {"temperature": 1.0, "top_k": 50}
         ),
         top_p=1.0,
+        num_beams=num_beams,
     )
     answers: dict[int, Answer] = {}
-    for number, batch in _own_batches([len(ids) for ids in token_ids], batch_size):
-        inputs = _padded([token_ids[index] for index in batch], tokenizer.pad_token_id, "left", model.device)
+    for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
+        side = "right" if pairs else "left"
+        inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
         with _seeded(seed + number, model.device), torch.inference_mode():
             output = model.generate(**inputs, generation_config=generation_config)
-        for index, row in zip(batch, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+        first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
+        for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
             answers[index] = Answer(text, end > 0)
-    return _gathered(answers)
-
-
-def loglikelihoods(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    continuations: Sequence[str],
-    *,
-    chat: bool,
-    batch_size: int = 64,
-) -> list[Likelihood]:
-    """How likely the model finds each continuation after its prompt.
-
-    Prompt and continuation are tokenized apart, so that all candidates of a prompt share its tokens. The end of the
-    answer is not weighed.
-    """
-    starts = encode_prompts(tokenizer, prompts, chat)
-    ends = encode_plain(tokenizer, list(continuations))
-    token_ids = _fit(model, [start + end for start, end in zip(starts, ends, strict=True)])
-    results: dict[int, Likelihood] = {}
-    for _, batch in _own_batches([len(ids) for ids in token_ids], batch_size):
-        inputs = _padded([token_ids[index] for index in batch], tokenizer.pad_token_id, "right", model.device)
-        with torch.inference_mode():
-            logits = model(**inputs, use_cache=False).logits  # (B, T, V)
-            targets = inputs["input_ids"][:, 1:]  # (B, T - 1)
-            nats = torch.nn.functional.cross_entropy(
-                logits[:, :-1].float().transpose(1, 2), targets, reduction="none"
-            )
-        for index, row in zip(batch, nats.double().cpu(), strict=True):
-            last = len(token_ids[index]) - 1
-            first = last - len(ends[index])
-            length = len(continuations[index].encode())
-            results[index] = Likelihood(-row[first:last].sum().item(), last - first, length)
-    return _gathered(results)
+    return gathered(answers)
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_line: bool) -> set[int]:
@@ -239,7 +259,7 @@ def packed_costs(
     return torch.stack([nats.double().sum(1), predicted.double().sum(1), num_bytes.double().sum(1)], dim=1)
 
 
-def _fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int = 0) -> list[list[int]]:
+def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:
     """Cut texts that exceed the model's positions at their beginning, as usual in evaluation, and say so."""
     room = model.config.max_position_embeddings - max_new_tokens
     if room < 1:
@@ -256,21 +276,24 @@ def _fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int
     return [ids[-room:] for ids in token_ids]
 
 
-def _own_batches(lengths: list[int], batch_size: int) -> list[tuple[int, list[int]]]:
-    """Numbered batches of indices for this process, longest texts first: little padding, and memory fails early."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+def own_batches(keys: Sequence[Any], batch_size: int) -> list[tuple[int, list[int]]]:
+    """Numbered batches of indices for this process, in the order of the keys.
+
+    With the longest texts first there is little padding, and memory fails early.
+    """
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     state = PartialState()
     return list(enumerate(batches))[state.process_index :: state.num_processes]
 
 
-def _gathered(own: dict[int, Any]) -> list[Any]:
+def gathered(own: dict[int, Any]) -> list[Any]:
     """The results of all processes, in the order of the examples."""
     merged = {index: result for part in gather_object([own]) for index, result in part.items()}
     return [merged[index] for index in range(len(merged))]
 
 
-def _padded(rows: list[list[int]], pad: int, side: str, device: torch.device) -> dict[str, torch.Tensor]:
+def padded(rows: list[list[int]], pad: int, side: str, device: torch.device) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, each (B, T)."""
     width = max(map(len, rows))
     input_ids = torch.full((len(rows), width), pad)
@@ -314,7 +337,8 @@ def bootstrap_ci(
 
 def mean_metric(values: Sequence[float], seed: int, chance: float | None = None) -> Metric:
     """The mean over items with its bootstrap interval."""
-    return Metric(float(np.mean(values)), bootstrap_ci(values, seed), chance)
+    items = Items("mean", tuple((float(value),) for value in values))
+    return Metric(float(np.mean(values)), bootstrap_ci(values, seed), chance, len(values), items=items)
 
 
 def write_result(
@@ -331,7 +355,7 @@ def write_result(
         "task": task,
         "model": model,
         "n": n,
-        "metrics": {name: metric._asdict() for name, metric in metrics.items()},
+        "metrics": {name: metric.as_json() for name, metric in metrics.items()},
         "settings": settings,
         "seed": seed,
         "versions": {
@@ -349,12 +373,17 @@ def write_result(
 
 
 def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
-    """Print one column per model and one row per metric, each number with its interval."""
-    table = Table("metric", *results, "chance", title=title)
+    """Print one column per model and one row per metric: each number with its interval, and its spread over seeds."""
+    table = Table("metric", "n", *results, "chance", "baselines", title=title)
     for name in next(iter(results.values())):
         row = [metrics[name] for metrics in results.values()]
         chances = dict.fromkeys("-" if metric.chance is None else f"{metric.chance:.3f}" for metric in row)
-        cells = [f"{metric.value:.3f} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" for metric in row]
-        table.add_row(name, *(escape(cell) for cell in cells), " / ".join(chances))
+        cells = []
+        for metric in row:
+            spread = f" ± {metric.as_json()['spread']:.3f}" if metric.seeds else ""
+            cells.append(f"{metric.value:.3f}{spread} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]")
+        baselines = ", ".join(f"{label} {value:.3f}" for label, value in (row[0].baselines or {}).items())
+        count = "-" if row[0].n is None else f"{row[0].n:,}"
+        table.add_row(name, count, *map(escape, cells), " / ".join(chances), baselines or "-")
     # a pipe has no width: as many columns as the table needs
-    Console(width=None if sys.stdout.isatty() else 60 + 30 * len(results)).print(table)
+    Console(width=None if sys.stdout.isatty() else 130 + 40 * len(results)).print(table)

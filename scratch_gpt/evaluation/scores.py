@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
+from sacrebleu.metrics import BLEU
+
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
+ROUGE_WORD = re.compile("[a-z0-9]+")
 # A sign counts only where it cannot be a minus between two numbers, as in "7-2".
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?|(?<=[\w.])\d[\d,]*(?:\.\d+)?")
 
@@ -35,8 +38,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
 def _word_f1(words: list[str], reference: list[str]) -> float:
     if not words or not reference:
         return float(words == reference)
-    common = sum((Counter(words) & Counter(reference)).values())
-    return 2 * common / (len(words) + len(reference))
+    return _overlap_f1(words, reference, 1)
 
 
 def last_number(text: str) -> Decimal | None:
@@ -51,6 +53,60 @@ def last_number_match(prediction: str, references: Sequence[str]) -> float:
     return float(answer is not None and any(answer == last_number(reference) for reference in references))
 
 
+def rouge(prediction: str, references: Sequence[str]) -> dict[str, float]:
+    """ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004): F1 over words, word pairs and the longest common subsequence.
+
+    Equal to the rouge_score package without stemming: words are runs of a-z and 0-9, the best reference counts.
+    """
+    words = ROUGE_WORD.findall(prediction.lower())
+    rows = []
+    for reference in references:
+        right = ROUGE_WORD.findall(reference.lower())
+        rows.append(
+            {
+                "rouge_1": _overlap_f1(words, right, 1),
+                "rouge_2": _overlap_f1(words, right, 2),
+                "rouge_l": _f1(_common_subsequence(words, right), len(words), len(right)),
+            }
+        )
+    return {name: max(row[name] for row in rows) for name in rows[0]}
+
+
+def _f1(common: int, predicted: int, right: int) -> float:
+    return 2 * common / (predicted + right) if common else 0.0
+
+
+def _overlap_f1(words: list[str], right: list[str], order: int) -> float:
+    grams, wanted = (Counter(_runs(side, order)) for side in (words, right))
+    return _f1((grams & wanted).total(), grams.total(), wanted.total())
+
+
+def _common_subsequence(one: list[str], other: list[str]) -> int:
+    """Length of the longest common subsequence."""
+    lengths = [0] * (len(other) + 1)
+    for word in one:
+        diagonal = 0
+        for place, against in enumerate(other, start=1):
+            longest = diagonal + 1 if word == against else max(lengths[place], lengths[place - 1])
+            diagonal, lengths[place] = lengths[place], longest
+    return lengths[-1]
+
+
+def self_bleu(texts: Sequence[str]) -> list[float]:
+    """BLEU of each text against all others, 0 to 100 (Zhu et al. 2018, "Texygen"): high where texts are alike.
+
+    Smoothed and up to the text's own length in words where that is below four, so that short texts count. A text alone
+    is like no other: 0.
+    """
+    if len(texts) < 2:
+        return [0.0] * len(texts)
+    bleu = BLEU(effective_order=True)
+    return [
+        float(bleu.sentence_score(text, [*texts[:place], *texts[place + 1 :]]).score)
+        for place, text in enumerate(texts)
+    ]
+
+
 def best_choice(log_likelihoods: Sequence[float], lengths: Sequence[int]) -> int:
     """Index of the candidate with the highest log-likelihood per byte, so that short ones are not favoured."""
     per_byte = [total / length for total, length in zip(log_likelihoods, lengths, strict=True)]
@@ -59,7 +115,10 @@ def best_choice(log_likelihoods: Sequence[float], lengths: Sequence[int]) -> int
 
 def ngrams(text: str, order: int) -> list[tuple[str, ...]]:
     """All runs of `order` words (split at blanks, lower-case), in order."""
-    words = text.lower().split()
+    return _runs(text.lower().split(), order)
+
+
+def _runs(words: list[str], order: int) -> list[tuple[str, ...]]:
     return list(zip(*(words[start:] for start in range(order)), strict=False))
 
 

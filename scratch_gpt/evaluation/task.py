@@ -1,30 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks: what is asked, how a base model is asked it, what an answer scores and what ignorance would score.
 
-The embedded corpus's tasks are in `TASKS`; `file_tasks` makes the same thing of a user's own rows.
+The embedded corpus's tasks are in `TASKS`; `file_tasks.py` makes the same thing of a user's own rows.
 """
 
-import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from scratch_gpt.data import primer
-from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import example_rows
 from scratch_gpt.data.example import Example
-from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 
 
-logger = logging.getLogger(__name__)
-
 Scores = dict[str, float]
+
+# How an answer comes about. The model writes it; or it finds one of the candidates the likeliest, in nats a byte
+# (CHOICE) or in nats (PAIR); or the one reference is weighed (CLOZE).
+WRITTEN, CHOICE, PAIR, CLOZE = "written", "choice", "pair", "cloze"
 
 # Stands for the subject in the form of a fact's answer.
 SUBJECT = "\0"
@@ -85,6 +83,22 @@ def random_choice(task: "Task", examples: Sequence[Example]) -> Scores:
     return {"accuracy": float(np.mean([1 / len(example.choices) for example in examples]))}
 
 
+def longest_choice(task: "Task", examples: Sequence[Example]) -> Scores:
+    """What the longest candidate gets, always."""
+    return task.mean_scores([max(example.choices, key=len) for example in examples], examples)
+
+
+def commonest_place(task: "Task", examples: Sequence[Example]) -> Scores:
+    """What the candidate at the place gets at which the right one stands most often."""
+    ((place, _),) = Counter(example.label for example in examples).most_common(1)
+    answers = [example.choices[min(place, len(example.choices) - 1)] for example in examples]
+    return task.mean_scores(answers, examples)
+
+
+MAJORITY = {"majority": majority_answer}
+CHOICE_BASELINES = {"longest": longest_choice, "commonest_place": commonest_place}
+
+
 @dataclass(frozen=True)
 class Task:
     """One benchmark.
@@ -97,8 +111,11 @@ class Task:
         continuation: the text that a base model, which knows no chat, is given to continue.
         cut: where in its continuation a base model's answer ends, since it knows no end of a turn.
         chance: what a baseline without knowledge gets.
+        baselines: what strategies get that are trivial and yet better than ignorance.
         source: the sentence to translate.
-        by_likelihood: the model chooses the candidate it finds most likely instead of writing an answer.
+        form: how an answer comes about: WRITTEN, CHOICE, PAIR or CLOZE.
+        as_text: a chat model too is given the text to continue, since nothing is asked.
+        delimiter: stands between the text to continue and a candidate.
     """
 
     name: str
@@ -108,8 +125,16 @@ class Task:
     chance: Callable[["Task", Sequence[Example]], Scores] = majority_answer
     message: Callable[[Example], str] = lambda example: example.prompt
     cut: Callable[[str], str] = first_line
+    baselines: Mapping[str, Callable[["Task", Sequence[Example]], Scores]] = field(default_factory=dict)
     source: Callable[[Example], str] = lambda example: example.prompt
-    by_likelihood: bool = False
+    form: str = WRITTEN
+    as_text: bool = False
+    delimiter: str = ""
+
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether the model writes nothing: candidates or a reference are weighed."""
+        return self.form != WRITTEN
 
     def prompts(self, examples: Sequence[Example], chat: bool) -> list[str]:
         """What the model is given: the user's message, or a text to continue."""
@@ -149,10 +174,10 @@ def score_story(prediction: str, example: Example) -> Scores:
     return {"coherence": primer.story_coherence(example, prediction)}
 
 
-def other_endings(task: Task, examples: Sequence[Example]) -> Scores:
-    """What a right ending gets that belongs to another story."""
-    endings = [example.references[0] for example in examples]
-    return task.mean_scores(endings[1:] + endings[:1], examples)
+def other_references(task: Task, examples: Sequence[Example]) -> Scores:
+    """What the right answer to another example gets, such as the ending of another story."""
+    answers = [example.references[0] for example in examples]
+    return task.mean_scores(answers[1:] + answers[:1], examples)
 
 
 def translation_source(example: Example) -> str:
@@ -178,10 +203,10 @@ def _primer_task(name: str, score: Callable[[str, Example], Scores], **settings:
 TASKS = {
     task.name: task
     for task in (
-        _primer_task("facts", score_answer, chance=guess_object),
-        _primer_task("choices", score_choice, chance=random_choice, by_likelihood=True),
+        _primer_task("facts", score_answer, chance=guess_object, baselines=MAJORITY),
+        _primer_task("choices", score_choice, chance=random_choice, baselines=CHOICE_BASELINES, form=CHOICE),
         _primer_task("sums", score_number, chance=majority_number),
-        _primer_task("reading", score_answer, chance=random_detail),
+        _primer_task("reading", score_answer, chance=random_detail, baselines=MAJORITY),
         _primer_task(
             "translation",
             score_translation,
@@ -190,7 +215,7 @@ TASKS = {
             source=translation_source,
         ),
         _primer_task(
-            "stories", score_story, continuation=lambda example: example.prompt, chance=other_endings
+            "stories", score_story, continuation=lambda example: example.prompt, chance=other_references
         ),
     )
 }
@@ -208,32 +233,23 @@ def choose_tasks(asked: list[str], known: Sequence[str], default: bool) -> list[
     return [TASKS[name] for name in asked or (known if default else ())]
 
 
-def file_tasks(
-    declared: list[dict[str, Any]], on_bad_row: str, score: Callable[[str, Example], Scores], **settings: Any
-) -> list[Task]:
-    """A task of each of the user's sources, named like it; bad rows are reported in the log.
-
-    Raises:
-        UserError: a source that cannot be read or holds no rows, too many bad rows.
-    """
-    tasks = []
-    bad_rows = BadRows(on_bad_row)
-    for source in parse_sources(declared):
-        rows = example_rows(source, bad_rows)
-        tasks.append(Task(source.name, lambda split, rows=rows: rows, score, **settings))  # type: ignore[misc]
-    for line in bad_rows.report():
-        logger.warning(line)
-    return tasks
-
-
 def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[str, list[Example]]:
     """The first `limit` examples of each task, by its name.
 
     Raises:
-        UserError: a task without examples in this split.
+        UserError: no task, a task without examples in this split, an example without a right answer.
     """
+    if not tasks:
+        raise UserError("nothing to evaluate: name tasks or sources")
     examples = {task.name: task.examples(split)[:limit] for task in tasks}
-    for name, rows in examples.items():
+    for task in tasks:
+        rows = examples[task.name]
         if not rows:
-            raise UserError(f"task {name!r} has no examples in split {split!r} (limit {limit})")
+            raise UserError(f"task {task.name!r} has no examples in split {split!r} (limit {limit})")
+        for number, example in enumerate(rows):
+            if not example.references or (task.form in (CHOICE, PAIR) and len(example.choices) < 2):
+                missing = "candidates" if example.references else "references"
+                raise UserError(
+                    f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}"
+                )
     return examples

@@ -127,6 +127,15 @@ class PretrainArguments:
         default=None,
         metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON."},
     )
+    objective: str = field(
+        default="causal",
+        metadata={
+            "help": "causal (next token), masked (hidden tokens, as BERT) or span (taken-out spans, as T5)."
+        },
+    )
+    whole_words: bool = field(
+        default=False, metadata={"help": "Objective masked: hide all tokens of a word or none."}
+    )
     attn_implementation: str = field(
         default="sdpa",
         metadata={
@@ -165,7 +174,8 @@ class PretrainArguments:
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
     warmup_steps: int | None = field(
-        default=None, metadata={"help": "Steps of linear warm-up. Default: by rule, at most 5%."}
+        default=None,
+        metadata={"help": "Steps of linear warm-up. Default: by rule, at most a twentieth of all."},
     )
     decay_ratio: float = field(
         default=0.4, metadata={"help": "Share of the steps in the final linear decay."}
@@ -247,6 +257,10 @@ class PretrainArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}")
+        if self.objective not in ("causal", "masked", "span"):
+            raise UserError(f"objective must be causal, masked or span, got {self.objective!r}")
+        if self.whole_words and self.objective != "masked":
+            raise UserError(f"whole_words is for objective masked, not for {self.objective}")
         if self.optim not in ("muon", "adamw"):
             raise UserError(f"optim must be muon or adamw, got {self.optim!r}")
         epochs = self.num_train_epochs

@@ -17,10 +17,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
+from scratch_gpt.training.objectives import auto_class_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def memory_of_a_step(
     ledger = MemoryLedger(shares)
     with FakeTensorMode(), ledger:
         attention = "eager" if attn_implementation == "eager" else "sdpa"
-        model = AutoModelForCausalLM.from_config(config, dtype=settings.dtype, attn_implementation=attention)
+        model = auto_class_of(config).from_config(config, dtype=settings.dtype, attn_implementation=attention)
         model.train()
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable()
@@ -161,8 +162,11 @@ def memory_of_a_step(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         components = {name: round(size * shares.get(name, 1.0)) for name, size in ledger.at_peak.items()}
-        layer = sum(p.numel() for p in model.base_model.layers[0].parameters())
-        outside = sum(p.numel() for p in model.parameters()) - layer * config.num_hidden_layers
+        layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        layer = max(sum(p.numel() for p in module.parameters()) for module in layers)
+        outside = sum(p.numel() for p in model.parameters()) - sum(
+            p.numel() for module in layers for p in module.parameters()
+        )
     if settings.num_processes > 1 and not settings.sharded:
         # DistributedDataParallel keeps the gradients a second time, in buckets that it sends.
         components["buckets of gradients"] = ledger.live["weights"]

@@ -18,7 +18,6 @@ from rich.table import Table
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments
 from scratch_gpt.training.memory import (
@@ -27,6 +26,7 @@ from scratch_gpt.training.memory import (
     largest_micro_batch,
     memory_of_a_step,
 )
+from scratch_gpt.training.objectives import auto_class_of
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, CPU_MICRO_BATCH_TOKENS, by_rule
 from scratch_gpt.training.telemetry import console
@@ -77,14 +77,14 @@ class PlanArguments(PretrainArguments):
 def count_parameters(config: ScratchGPTConfig) -> dict[str, int]:
     """Parameters by part; a tied output head counts as embeddings only."""
     with torch.device("meta"):
-        model = ScratchGPTForCausalLM(config)
+        model = auto_class_of(config).from_config(config)
     counts = dict.fromkeys(("embeddings", "attention", "mlp", "norms", "output head"), 0)
     for name, parameter in model.named_parameters():  # a shared matrix is named once
         if "embed_" in name:
             part = "embeddings"
         elif "norm" in name:
             part = "norms"
-        elif ".self_attn." in name:
+        elif "_attn." in name:
             part = "attention"
         elif ".mlp." in name:
             part = "mlp"
@@ -161,7 +161,7 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
     """One step's settings; what is open of the batch counts as 1 block, in more than one micro-batch."""
     precision = arguments.mixed_precision
     if precision == "auto":  # bfloat16 is what nearly all hardware of today is faster with
-        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"  # type: ignore[assignment]
+        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"
     return StepSettings(
         micro_batch=arguments.per_device_train_batch_size or 1,
         sequence_length=sequence_length,
@@ -250,6 +250,8 @@ def make_plan(arguments: PlanArguments) -> Plan:
     Raises:
         UserError: the vocabulary is not known yet, a file is missing, or the model cannot be.
     """
+    if arguments.objective != "causal":
+        raise UserError(f"plan knows objective causal alone, got {arguments.objective}")
     launcher = read_launcher(arguments.accelerate_config)
     shards = Path(str(arguments.shards)) / "train"
     manifest = PackedBlocks(shards).manifest if (shards / "manifest.json").is_file() else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretraining step by step: packed blocks in, weights that predict the next token out. `train/pretrain.py` has the loop."""
+"""Pretraining step by step: packed blocks in, weights that serve the objective out. `train/pretrain.py` has the loop."""
 
 import math
 import time
@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from rich.progress import Progress
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
-from scratch_gpt.data.collator import PackedCollator
+from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.publishing import upload
 from scratch_gpt.training.arguments import PretrainArguments, write_run_yaml
 from scratch_gpt.training.block_order import BlockOrder, block_hash
@@ -29,6 +28,7 @@ from scratch_gpt.training.checkpoints import (
 from scratch_gpt.training.distribution import check_distribution
 from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.loss import compile_layers
+from scratch_gpt.training.objectives import CausalObjective
 from scratch_gpt.training.optimization import warmup_stable_decay
 from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import check_settings, settings_of
@@ -63,27 +63,25 @@ class Pretraining:
         arguments: PretrainArguments,
         accelerator: Accelerator,
         hardware: Hardware,
-        model: ScratchGPTForCausalLM,
+        model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
-        tokenizer: PreTrainedTokenizerFast,
+        objective: CausalObjective,
         train_blocks: PackedBlocks,
         validation_blocks: PackedBlocks,
     ) -> None:
         self.arguments = arguments
         self.accelerator = accelerator
-        self.tokenizer = tokenizer
+        self.objective = objective
         self.train_blocks = train_blocks
         self.settings = settings_of(arguments, hardware, accelerator.num_processes)
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
-        self.collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
         self.order = BlockOrder(len(train_blocks), arguments.seed)
-        # None is left open: `by_rule` filled the arguments.
-        self.blocks_per_step: int = (
-            arguments.per_device_train_batch_size  # type: ignore[operator]
-            * arguments.gradient_accumulation_steps
-            * accelerator.num_processes
-        )
+        # Nothing is open any more: `by_rule` filled the arguments.
+        self.micro_batch_size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]
+        self.micro_batches: int = arguments.gradient_accumulation_steps  # type: ignore[assignment]
+        self.warmup_steps: int = arguments.warmup_steps  # type: ignore[assignment]
+        self.blocks_per_step = self.micro_batch_size * self.micro_batches * accelerator.num_processes
         if self.blocks_per_step > len(train_blocks):
             raise UserError(
                 f"one step takes {self.blocks_per_step} blocks and the shards hold {len(train_blocks)}: lower "
@@ -93,7 +91,7 @@ class Pretraining:
         self.decay_steps = round(arguments.decay_ratio * self.max_steps)
         self.validation = Validation(
             validation_blocks,
-            tokenizer,
+            objective,
             arguments.per_device_eval_batch_size,
             arguments.max_eval_blocks,
         )
@@ -144,12 +142,13 @@ class Pretraining:
         Raises:
             UserError: a token that the model does not have.
         """
-        size = self.arguments.per_device_train_batch_size
+        size = self.micro_batch_size
         batches = []
-        for index in range(self.arguments.gradient_accumulation_steps):
+        for index in range(self.micro_batches):
             turn = index * self.accelerator.num_processes + self.accelerator.process_index
             first = self.position + turn * size
-            numbers = [self.order[position] for position in range(first, first + size)]
+            positions = range(first, first + size)
+            numbers = [self.order[position] for position in positions]
             blocks = [self.train_blocks[number] for number in numbers]
             for number, block in zip(numbers, blocks, strict=True):
                 if block.max() >= self.vocab_size:
@@ -158,7 +157,7 @@ class Pretraining:
                         "not have: the file is damaged, run the shards stage again"
                     )
                 self.token_hash = (self.token_hash + block_hash(self.step, block)) % (1 << 64)
-            batch = self.collator(blocks)
+            batch = self.objective.collator(blocks, positions)
             batches.append({name: tensor.to(self.accelerator.device) for name, tensor in batch.items()})
         return batches
 
@@ -172,13 +171,13 @@ class Pretraining:
             UserError: too many steps in a row were left out.
         """
         started = time.perf_counter()
-        factor = warmup_stable_decay(self.step, self.max_steps, self.arguments.warmup_steps, self.decay_steps)
+        factor = warmup_stable_decay(self.step, self.max_steps, self.warmup_steps, self.decay_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_learning_rates, strict=True):
             group["lr"] = peak * factor
         micro_batches = self.read_step()
         # Every token of the step weighs the same, whatever micro-batch or process it is in; gradients are averaged
         # over the processes, hence the factor.
-        num_tokens = sum((batch["labels"][:, 1:] != -100).sum() for batch in micro_batches)
+        num_tokens = sum((batch["labels"] != IGNORED).sum() for batch in micro_batches)
         num_tokens = self.accelerator.reduce(num_tokens)
         loss = torch.zeros((), device=self.accelerator.device)
         for index, batch in enumerate(micro_batches):
@@ -266,18 +265,19 @@ class Pretraining:
         return f"{sum((high << 32) + low for high, low in gathered.tolist()) % (1 << 64):016x}"
 
     def evaluate(self) -> None:
-        """Record bits per byte on the validation blocks, and write samples."""
+        """Record the objective's figures on the validation blocks, and write samples."""
         metrics = self.validation.measure(self.accelerator, self.model)
         self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
         main = self.accelerator.is_main_process
         if main:
-            per_source = {name: metrics.get(f"eval_bits_per_byte_{name}") for name in self.validation.ranges}
-            parts = [f"{metrics['eval_bits_per_byte']:.3f} bits per byte on held-out text"]
-            parts += [f"{name} {bits:.3f}" for name, bits in per_source.items() if bits is not None]
+            figure = self.objective.figure
+            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
+            parts = [f"{metrics[figure]:.3f} {self.objective.unit} on held-out text"]
+            parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
             console.print(f"step {self.step}: {', '.join(parts)}")
         write_samples(
             self.accelerator.unwrap_model(self.model),
-            self.tokenizer,
+            self.objective,
             self.arguments.sample_prompts,
             self.step,
             self.output_dir / "samples.jsonl" if main else None,
@@ -302,7 +302,7 @@ class Pretraining:
         with writing_checkpoint(
             self.accelerator, self.output_dir, self.step, arguments.save_total_limit
         ) as folder:
-            save_checkpoint(self.accelerator, self.model, self.tokenizer, folder, progress)
+            save_checkpoint(self.accelerator, self.model, self.objective.tokenizer, folder, progress)
             if self.accelerator.is_main_process:
                 config = self.accelerator.unwrap_model(self.model).config
                 write_provenance(arguments, config, folder, self.log)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reinforcement learning is rewarded by: a reward model, and a rule on token ids."""
+"""The reward model: loading it, the scores it gives, how often it ranks pairs right."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -14,31 +13,10 @@ from transformers import (
 )
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import Metric, mean_metric
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 
 
 Message = dict[str, str]
-
-
-class FinishedReward:
-    """1 for an answer that ends with a stop token, else 0.
-
-    The reward model cannot see the difference: TRL writes the answer's *text* into the chat template again, which
-    puts the end of the turn behind an answer that was cut off too. So it is judged here, on the token ids.
-
-    Args:
-        stop_token_ids: the tokens that end an answer.
-    """
-
-    __name__ = "finished"  # how TRL calls it in the log
-
-    def __init__(self, stop_token_ids: Iterable[int]) -> None:
-        self.stop_token_ids = frozenset(stop_token_ids)
-
-    def __call__(self, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
-        """One number for each answer; `completion_ids` are its tokens up to and with the stop token."""
-        return [float(bool(ids) and ids[-1] in self.stop_token_ids) for ids in completion_ids]
 
 
 def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -85,22 +63,3 @@ def score_conversations(
         for index, score in zip(indices, logits.tolist(), strict=True):
             scores[index] = score
     return scores
-
-
-def pair_accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[dict[str, Any]], seed: int
-) -> dict[str, Metric]:
-    """Share of preference pairs whose chosen answer scores higher: `accuracy` over all, `accuracy/KIND` of each kind.
-
-    A tie counts half, so that a model that scores everything alike is at chance.
-    """
-    chosen = score_conversations(model, tokenizer, [pair["prompt"] + pair["chosen"] for pair in pairs])
-    rejected = score_conversations(model, tokenizer, [pair["prompt"] + pair["rejected"] for pair in pairs])
-    right = [
-        (better > worse) + 0.5 * (better == worse) for better, worse in zip(chosen, rejected, strict=True)
-    ]
-    metrics = {"accuracy": mean_metric(right, seed, chance=0.5)}
-    for kind in sorted({pair["kind"] for pair in pairs}):
-        of_kind = [value for value, pair in zip(right, pairs, strict=True) if pair["kind"] == kind]
-        metrics[f"accuracy/{kind}"] = mean_metric(of_kind, seed, chance=0.5)
-    return metrics

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows for the stages after pretraining: train, dev and test of all sources, as long as the model's context."""
 
+import random
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import instruction_rows, split_rows
-from scratch_gpt.data.example import Example
+from scratch_gpt.data.conversations import split_rows
+from scratch_gpt.data.row_checks import report_repeats
 from scratch_gpt.data.sources import PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import encode_prompts
-from scratch_gpt.training.posttraining import PosttrainingArguments, RLHFArguments
 from scratch_gpt.training.telemetry import console
 
 
-Message = dict[str, str]
 Row = dict[str, Any]
 # Such as `instruction_rows`: sources, split of the primer, counter of bad rows, seed -> rows.
 RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
@@ -25,15 +20,18 @@ RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
 SPLITS = ("train", "dev", "test")
 
 
-class Prompt(NamedTuple):
-    """A user's message; `example` says what a right answer is, where that is known."""
+class SplitArguments(Protocol):
+    """The settings by which rows are read and divided."""
 
-    text: str
-    example: Example | None
+    sources: list | str | None
+    on_bad_row: str
+    seed: int
+    held_out_fraction: float
+    max_train_samples: int | None
 
 
-def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, list[Row]]:
-    """Rows of all sources as train, dev and test, and a line on the terminal for each file with bad rows.
+def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Row]]:
+    """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
 
     The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
     one seed a question that is held out in one stage is held out in all.
@@ -46,7 +44,8 @@ def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, 
     files = [source for source in sources if source.path != PRIMER]
     rows = {split: read(embedded, split, bad_rows, arguments.seed) for split in SPLITS}
     fraction = arguments.held_out_fraction
-    rest, test = split_rows(read(files, "train", bad_rows, arguments.seed), fraction, arguments.seed)
+    of_files = read(files, "train", bad_rows, arguments.seed)
+    rest, test = split_rows(of_files, fraction, arguments.seed)
     # of what is left, so that dev and test are of the same size; another seed, for another hash
     train, dev = split_rows(rest, fraction / (1 - fraction), arguments.seed + 1)
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
@@ -55,88 +54,47 @@ def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, 
             raise UserError(
                 f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
             )
-    for line in bad_rows.report():
-        console.print(line, markup=False)
+    for line in bad_rows.report() + report_repeats(of_files):
+        console.print(line, markup=False, soft_wrap=True)
+    if arguments.max_train_samples is not None:
+        random.Random(arguments.seed).shuffle(rows["train"])
+        rows["train"] = rows["train"][: arguments.max_train_samples]
     return rows
 
 
 def drop_long_rows(
-    splits: dict[str, list[Row]],
-    conversations: Callable[[Row], list[list[Message]]],
-    tokenizer: PreTrainedTokenizerFast,
-    max_length: int,
+    splits: dict[str, list[Row]], measure: Callable[[Row], Row], max_length: int, on_bad_row: str = "skip"
 ) -> dict[str, list[Row]]:
-    """Leave out the rows of which a conversation has more than `max_length` tokens, and say how many.
+    """Leave out the rows that have more than `max_length` tokens, and say how many, and which was the first.
 
-    The others get the tokens of their longest conversation as `length`, by which Trainer can group them.
     Cut rows would teach answers without an end, and TRL drops over-long pairs without a word.
 
+    Args:
+        measure: adds the row's tokens as `length`, by which Trainer can group rows.
+        on_bad_row: `skip`, or `fail` at the first such row.
+
     Raises:
-        UserError: no row of a split is left.
+        UserError: no row of a split is left, or `on_bad_row` says so.
     """
     kept: dict[str, list[Row]] = {}
     for split, rows in splits.items():
-        kept[split] = []
-        for row in rows:
-            token_ids = tokenizer.apply_chat_template(conversations(row), return_dict=True)["input_ids"]
-            length = max(map(len, token_ids))
-            if length <= max_length:
-                kept[split].append({**row, "length": length})
+        measured = [measure(row) for row in rows]
+        kept[split] = [row for row in measured if row["length"] <= max_length]
+        long = [row for row in measured if row["length"] > max_length]
+        first = f"{long[0]['place']} has {long[0]['length']:,}" if long else ""
+        if long and on_bad_row == "fail":
+            raise UserError(
+                f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
+            )
         if not kept[split]:
             raise UserError(
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: raise max_length, or use a model "
                 "with a longer context"
             )
-        dropped = len(rows) - len(kept[split])
         console.print(
             f"{split}: {len(kept[split]):,} rows"
-            + (f" ({dropped:,} over {max_length} tokens left out)" if dropped else "")
+            + (f" ({len(long):,} over {max_length} tokens left out: {first})" if long else ""),
+            markup=False,
+            soft_wrap=True,
         )
     return kept
-
-
-def read_prompts(
-    arguments: RLHFArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> dict[str, list[Prompt]]:
-    """Questions of all sources as train, dev and test: the primer's prompts, and the first message of files' rows.
-
-    Prompts that leave no room for an answer are left out, and `max_eval_prompts` bounds dev and test.
-
-    Raises:
-        UserError: as for `read_splits`, or no prompt leaves room for an answer.
-    """
-
-    def read(sources: list[Source], split: str, bad_rows: BadRows, seed: int) -> list[Row]:
-        rows: list[Row] = []
-        for source in sources:
-            if source.path == PRIMER:
-                examples = primer.prompts(split, seed)
-                rows += [
-                    {"messages": [{"role": "user", "content": example.prompt}], "example": example}
-                    for example in examples
-                ]
-            else:
-                rows += instruction_rows([source], split, bad_rows, seed)
-        return rows
-
-    positions = model.config.max_position_embeddings - arguments.max_completion_length
-    prompts = {}
-    for split, rows in read_splits(read, arguments).items():
-        questions = [
-            next(message["content"] for message in row["messages"] if message["role"] == "user")
-            for row in rows
-        ]
-        fits = [len(ids) <= positions for ids in encode_prompts(tokenizer, questions, chat=True)]
-        if not any(fits):
-            raise UserError(
-                f"no {split} prompt leaves room for {arguments.max_completion_length} tokens of answer in the model's "
-                f"context of {model.config.max_position_embeddings}: lower max_completion_length"
-            )
-        found = [
-            Prompt(text, row.get("example"))
-            for text, row, fit in zip(questions, rows, fits, strict=True)
-            if fit
-        ]
-        prompts[split] = found if split == "train" else found[: arguments.max_eval_prompts]
-        console.print(f"{split}: {len(prompts[split]):,} prompts")
-    return prompts

@@ -5,17 +5,15 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.collator import PackedCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import PretrainArguments
 from scratch_gpt.training.hardware import Hardware, choose_hardware
 from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
+from scratch_gpt.training.objectives import CausalObjective, config_for, model_of
 
 
 def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
@@ -41,23 +39,14 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
 
 def build_config(
     arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
-) -> ScratchGPTConfig:
-    """The shape of a model that fits the tokenizer and the shards.
+) -> PreTrainedConfig:
+    """The shape of a model of the objective that fits the tokenizer and the shards.
 
     Raises:
-        UserError: `model_config` has fewer ids than the tokenizer, or fewer positions than a block.
+        UserError: `model_config` has fewer ids than the tokenizer, fewer positions than a block, or is not the
+            objective's.
     """
-    model_config = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": sequence_length,
-        **arguments.model_config,  # type: ignore[dict-item]  # a mapping once the arguments are parsed
-    }
-    config = ScratchGPTConfig(
-        **model_config,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    config = config_for(arguments, tokenizer, sequence_length)
     if config.vocab_size < len(tokenizer):
         raise UserError(
             f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
@@ -71,16 +60,20 @@ def build_config(
 
 
 def build_model(
-    arguments: PretrainArguments, config: ScratchGPTConfig, sequence_length: int
-) -> ScratchGPTForCausalLM:
-    """A fresh `ScratchGPTForCausalLM` as the complete arguments say."""
-    model = ScratchGPTForCausalLM(config)
-    model.set_attn_implementation(arguments.attn_implementation)
+    arguments: PretrainArguments, config: PreTrainedConfig, sequence_length: int
+) -> PreTrainedModel:
+    """A fresh model as the complete arguments say.
+
+    Raises:
+        UserError: the model type has no class for the objective.
+    """
+    model = model_of(config, arguments.objective, arguments.attn_implementation)
     chunk_tokens = chunk_tokens_for(
         arguments.per_device_train_batch_size * sequence_length,  # type: ignore[operator]
         config.vocab_size,
     )
-    if chunk_tokens is not None:
+    # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
+    if chunk_tokens is not None and config.model_type == CausalObjective.model_type:
         use_chunked_loss(model, chunk_tokens)
     if arguments.gradient_checkpointing:
         model.activation_checkpointing_enable()
@@ -88,8 +81,8 @@ def build_model(
 
 
 def choose_setting(
-    model: ScratchGPTForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    model: PreTrainedModel,
+    objective: CausalObjective,
     blocks: PackedBlocks,
     arguments: PretrainArguments,
 ) -> Hardware:
@@ -102,8 +95,9 @@ def choose_setting(
     """
     if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("mixed_precision fp16 needs a GPU: use bf16, no or auto")
-    collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
-    batch = collator([blocks[index % len(blocks)] for index in range(arguments.per_device_train_batch_size)])
+    size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]  # the arguments are complete
+    positions = range(size)
+    batch = objective.collator([blocks[position % len(blocks)] for position in positions], positions)
 
     def step() -> None:
         model(**batch, use_cache=False, num_items_in_batch=batch["labels"].numel()).loss.backward()

@@ -7,7 +7,8 @@ import pytest
 
 from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import example_rows, instruction_rows, preference_rows, split_rows
+from scratch_gpt.data.conversations import instruction_rows, preference_rows, split_rows
+from scratch_gpt.data.examples import example_rows
 from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 
@@ -30,7 +31,7 @@ def read(tmp_path):
         sources = parse_sources([{"name": "s", "path": str(path), **settings}])
         run.bad_rows = BadRows()
         if reader is example_rows:
-            return example_rows(sources[0], run.bad_rows)
+            return example_rows(sources[0], run.bad_rows)[1]
         return reader(sources, "train", run.bad_rows, 0)
 
     return run
@@ -45,13 +46,19 @@ INSTRUCTIONS = [
     ({"instruction": "Q", "context": None, "response": "A"}, {}),
     ({"question": "Q", "answer": "A"}, {}),
     ({"ask": "Q", "say": "A", "prompt": "no", "completion": "no"}, {"prompt": "ask", "response": "say"}),
+    ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {}),
+    ({"messages": [*CHAT, user("and nobody answered this")]}, {}),
+    ({"question": "Q", "answers": {"text": ["A", "a"], "answer_start": [0, 9]}}, {}),
+    ({"en": "Q", "de": "A", "prompt": "no", "completion": "no"}, {"source": "en", "target": "de"}),
 ]
 
 
 @pytest.mark.parametrize(("row", "columns"), INSTRUCTIONS)
 def test_instruction_layouts_become_one(read, row, columns):
     """The usual layouts, and columns that the source names, give the same conversation."""
-    assert read(instruction_rows, [row], columns=columns) == [{"messages": CHAT, "source": "s", "kind": "s"}]
+    (found,) = read(instruction_rows, [row], columns=columns)
+    assert found.pop("place").endswith("rows.jsonl:1")
+    assert found == {"messages": CHAT, "source": "s", "kind": "s"}
 
 
 def test_context_follows_the_instruction_after_a_blank_line(read):
@@ -70,10 +77,66 @@ def test_kind_is_a_column_where_the_source_says_so(read):
     assert row["kind"] == "open_qa"
 
 
+def test_template_writes_the_prompt_for_tuning_and_for_measuring(read):
+    """One source with a template gives a conversation, and a benchmark example with the same prompt."""
+    row = {"en": "a {dog}", "de": "ein Hund"}
+    settings = {
+        "columns": {"source": "en", "target": "de"},
+        "template": "Translate into German: {source}",
+    }
+    (conversation,) = read(instruction_rows, [row], **settings)
+    assert conversation["messages"] == [user("Translate into German: a {dog}"), assistant("ein Hund")]
+    (example,) = read(example_rows, [row], **settings)
+    assert (example.prompt, example.references) == ("Translate into German: a {dog}", ("ein Hund",))
+    row = {"question": "Who?", "context": "Ann came.", "answers": ["Ann"]}
+    settings = {"template": "Answer {question} from: {context}"}
+    assert read(instruction_rows, [row], **settings)[0]["messages"][0] == user("Answer Who? from: Ann came.")
+    assert read(example_rows, [row], **settings)[0].prompt == "Answer Who? from: Ann came."
+
+
+def test_a_role_that_a_row_lacks_leaves_nothing_in_the_template(read):
+    """An optional context may be missing."""
+    rows = [{"instruction": "Sum up.", "input": "", "output": "Short."}]
+    (row,) = read(instruction_rows, rows, template="{prompt}\n{context}")
+    assert row["messages"][0] == user("Sum up.")
+
+
+def test_system_prompts(read):
+    """A conversation is opened by its own system message, else by the source's, else by the row's column."""
+    own = [{"role": "system", "content": "Be brief."}, *CHAT]
+    assert read(instruction_rows, [{"messages": own}], system="Be kind.")[0]["messages"] == own
+    of_source = [{"role": "system", "content": "Be kind."}, *CHAT]
+    row = {"instruction": "Q", "output": "A", "system": "Be odd.", "input": ""}
+    assert read(instruction_rows, [row], system="Be kind.")[0]["messages"] == of_source
+    assert read(instruction_rows, [row])[0]["messages"][0] == {"role": "system", "content": "Be odd."}
+    pair = {"question": "Q", "chosen": "yes", "rejected": "no", "system": "Be kind."}
+    assert read(preference_rows, [pair])[0]["prompt"] == of_source[:-1]
+
+
+def test_roles_that_do_not_belong_together_are_refused(read):
+    """Columns of two layouts, and a placeholder that is no role, are mistakes of the YAML."""
+    rows = [{"a": "Q", "b": "A"}]
+    with pytest.raises(UserError, match="the roles prompt and target do not belong together"):
+        read(instruction_rows, rows, columns={"prompt": "a", "target": "b"})
+    with pytest.raises(UserError, match=r"unknown role 'sourse' in template; known: .*source"):
+        read(instruction_rows, rows, columns={"source": "a", "target": "b"}, template="To German: {sourse}")
+
+
+def test_templates_that_would_do_nothing_are_refused(read):
+    """One that is the same for every row, and one for rows that are whole conversations."""
+    with pytest.raises(UserError, match="the template names no role in braces"):
+        read(instruction_rows, [{"prompt": "Q", "completion": "A"}], template="Answer this.")
+    with pytest.raises(UserError, match="here are whole conversations"):
+        read(instruction_rows, [{"messages": CHAT}], template="Answer: {prompt}")
+    with pytest.raises(UserError, match="here are whole conversations"):
+        read(preference_rows, [PREFERENCES[3]], template="Answer: {prompt}")
+
+
 POLITE = {
     "prompt": [user("Q")],
     "chosen": [assistant("yes")],
     "rejected": [assistant("no")],
+    "margin": 0.0,
     "source": "s",
     "kind": "s",
 }
@@ -85,13 +148,47 @@ PREFERENCES = [
     {"prompt": "Q", "chosen": [user("Q"), assistant("yes")], "rejected": [user("Q"), assistant("no")]},
     {"prompt": [user("Q")], "chosen": [assistant("yes")], "rejected": [assistant("no")]},
     {"chosen": "\n\nHuman: Q\n\nAssistant: yes", "rejected": "\n\nHuman: Q\n\nAssistant: no"},
+    {
+        "instruction": "Q",
+        "completions": [
+            {"response": "so so", "overall_score": 5.0},
+            {"response": "no", "overall_score": 1.0},
+            {"response": "yes", "overall_score": 9.0},
+        ],
+    },
 ]
 
 
 @pytest.mark.parametrize("row", PREFERENCES)
 def test_preference_layouts_become_one(read, row):
-    """Texts, lists of messages and HH transcripts give the same pair."""
-    assert read(preference_rows, [row]) == [POLITE]
+    """Texts, lists of messages, HH transcripts and UltraFeedback's scored completions give the same pair."""
+    (found,) = read(preference_rows, [row])
+    assert found.pop("place").endswith("rows.jsonl:1")
+    assert found == POLITE
+
+
+def test_completions_of_equal_score_hold_no_pair(read):
+    """They are left out and told, however many they are; a file of nothing else is an error."""
+    tie = {"instruction": "Q", "completions": [{"response": "a", "score": 3}, {"response": "b", "score": 3}]}
+    assert len(read(preference_rows, [tie, PREFERENCES[0], tie])) == 1
+    assert read.bad_rows.count("s") == 0
+    (line,) = read.bad_rows.report()
+    assert (
+        "left out 2 of 3 rows, the first at line 1: the best and the worst completion have the same" in line
+    )
+    with pytest.raises(UserError, match="no rows in"):
+        read(preference_rows, [tie])
+
+
+def test_margin_is_a_column_where_the_source_says_so(read):
+    """By how much an answer is better may be given; what is no finite number is a bad row."""
+    columns = {"margin": "difference"}
+    good = {**PREFERENCES[0], "difference": 2}
+    assert read(preference_rows, [good], columns=columns)[0]["margin"] == 2.0
+    assert read(preference_rows, [good])[0]["margin"] == 0.0
+    for value in (float("nan"), "much", True):
+        assert len(read(preference_rows, [good, {**good, "difference": value}], columns=columns)) == 1
+        assert "column 'margin' holds no finite number" in read.bad_rows.report()[0]
 
 
 def test_long_transcript_keeps_all_turns(read):
@@ -114,6 +211,11 @@ BAD_INSTRUCTIONS = {
 }
 BAD_PREFERENCES = {
     "chosen and rejected are equal": {"prompt": "Q", "chosen": "same", "rejected": "same "},
+    "holds no list of two completions": {"prompt": "Q", "completions": [{"response": "a", "score": 1}]},
+    "a completion needs a number as overall_score or score, got None": {
+        "prompt": "Q",
+        "completions": [{"response": "a", "score": 1}, {"response": "b"}],
+    },
     "do not answer the same prompt": {
         "chosen": [user("Q"), assistant("a")],
         "rejected": [user("P"), assistant("b")],
@@ -181,10 +283,10 @@ def test_primer_rows_come_from_the_asked_split():
     sources = parse_sources([{"name": "p", "path": "primer"}])
     rows = instruction_rows(sources, "dev", BadRows(), 1)
     assert [row["messages"] for row in rows] == [row["messages"] for row in primer.instructions("dev", 1)]
-    assert set(rows[0]) == {"messages", "kind", "source"}
+    assert set(rows[0]) == {"messages", "kind", "source", "place"}
     pairs = preference_rows(sources, "dev", BadRows(), 1)
     assert [row["chosen"] for row in pairs] == [row["chosen"] for row in primer.preferences("dev", 1)]
-    assert set(pairs[0]) == {"prompt", "chosen", "rejected", "kind", "source"}
+    assert set(pairs[0]) == {"prompt", "chosen", "rejected", "margin", "kind", "source", "place"}
 
 
 def test_split_is_by_the_opening_question(read):
@@ -208,41 +310,3 @@ def test_split_keeps_instructions_and_preferences_apart_alike():
         conversation = {"messages": [{"role": "system", "content": "Be kind."}, question, assistant("A")]}
         pair = {"prompt": [question], "chosen": [assistant("A")], "rejected": [assistant("B")]}
         assert len(split_rows([conversation], 0.5, 0)[1]) == len(split_rows([pair], 0.5, 0)[1])
-
-
-QUESTIONS = [
-    ({"question": "Who?", "answers": ["Ann", "Ann B.", "Ann"]}, "Who?", ("Ann", "Ann B.")),
-    ({"question": "Who?", "answer": "Ann"}, "Who?", ("Ann",)),
-    (
-        {"question": "Who?", "context": "Ann came.", "answers": {"text": ["Ann"]}},
-        "Ann came.\n\nWho?",
-        ("Ann",),
-    ),
-]
-
-
-@pytest.mark.parametrize(("row", "prompt", "references"), QUESTIONS)
-def test_questions_become_examples(read, row, prompt, references):
-    """Answers may be a list, a text or SQuAD's mapping; a context stands before its question."""
-    (example,) = read(example_rows, [row])
-    assert (example.prompt, example.references, example.key, example.kind) == (
-        prompt,
-        references,
-        prompt,
-        "s",
-    )
-
-
-def test_translation_pairs_become_examples(read):
-    """The roles `source` and `target` name the languages' columns."""
-    (example,) = read(
-        example_rows, [{"en": "a dog", "de": "ein Hund"}], columns={"source": "en", "target": "de"}
-    )
-    assert (example.prompt, example.references) == ("a dog", ("ein Hund",))
-
-
-def test_question_without_an_answer_is_a_bad_row(read):
-    """An empty list of answers cannot be scored."""
-    rows = [{"question": "Who?", "answers": ["Ann"]}, {"question": "Why?", "answers": []}]
-    assert len(read(example_rows, rows)) == 1
-    assert "column 'answers' is empty" in read.bad_rows.report()[0]

@@ -3,20 +3,36 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import scratch_gpt
+from scratch_gpt.data.shards import write_shards
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import qa
-from scratch_gpt.training.arguments import parse, run_stage
+from scratch_gpt.tokenization import train_tokenizer
+from scratch_gpt.training.arguments import ShardsArguments, parse, run_stage
 
 
 ROOT = Path(scratch_gpt.__file__).parents[1]
-ARGUMENTS = {"qa": "QAArguments", "translation": "TranslationArguments", "generation": "GenerationArguments"}
+ARGUMENTS = {
+    "qa": "QAArguments",
+    "translation": "TranslationArguments",
+    "generation": "GenerationArguments",
+    "contamination": "ContaminationArguments",
+    "batching_speed": "BatchingSpeedArguments",
+    "alignment": "AlignmentArguments",
+}
 
 
 def load_script(name: str) -> ModuleType:
@@ -48,7 +64,9 @@ def test_qa_answers_all_tasks(chat_folder: Path, capsys: pytest.CaptureFixture[s
     names = {"facts/exact_match", "facts/asks_on", "choices/accuracy", "sums/last_number", "reading/f1"}
     assert names <= set(result["metrics"])
     for metric in result["metrics"].values():
-        assert set(metric) == {"value", "ci95", "chance"}
+        assert (
+            {"value", "ci95", "chance", "n"} <= set(metric) <= {"value", "ci95", "chance", "n", "baselines"}
+        )
         assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1]
     output = capsys.readouterr().out
     assert all(name in output for name in names)
@@ -84,7 +102,20 @@ def test_translation_of_the_corpus_and_of_a_users_file(
 ) -> None:
     """A user's sentences are put in the instruction, and copying them is the baseline."""
     file = tmp_path / "pairs.jsonl"
-    file.write_text('{"en": "the hat", "de": "the hat"}\n{"en": "a dog", "de": "ein Hund"}\n')
+    file.write_text(
+        '{"en": "the small hat", "de": "the small hat"}\n{"en": "a dog sleeps here", "de": "ein Hund schläft hier"}\n'
+    )
+    words = {
+        "the": "the",
+        "small": "small",
+        "hat": "hat",
+        "a": "ein",
+        "dog": "Hund",
+        "sleeps": "schläft",
+        "here": "hier",
+    }
+    rows = [json.dumps({"en": english, "de": german}) for english, german in words.items()]
+    (tmp_path / "words.jsonl").write_text("\n".join(rows))
     sources = json.dumps([{"name": "mine", "path": str(file), "columns": {"source": "en", "target": "de"}}])
     asked: list[str] = []
     real = qa.generate_answers
@@ -98,7 +129,9 @@ def test_translation_of_the_corpus_and_of_a_users_file(
         "--sources",
         sources,
         "--instruction",
-        "In German: {source}",
+        "In {target_language}: {source}",
+        "--training_pairs",
+        sources.replace("pairs.jsonl", "words.jsonl"),
         "--tasks",
         "translation",
         "--limit",
@@ -106,8 +139,9 @@ def test_translation_of_the_corpus_and_of_a_users_file(
     ]
     run("translation", "--model", str(chat_folder), "--max_new_tokens", "4", *settings)
     result = read(chat_folder, "translation")
-    assert asked[2:] == ["In German: the hat", "In German: a dog"]
+    assert asked[2:] == ["In German: the small hat", "In German: a dog sleeps here"]
     assert result["metrics"]["mine/exact_match"]["chance"] == 0.5
+    assert result["metrics"]["mine/bleu"]["baselines"]["word_by_word"] == pytest.approx(100)
     assert {"translation/bleu", "translation/chrf", "mine/bleu"} <= set(result["metrics"])
     assert result["settings"]["signatures"]["mine/bleu"].startswith("nrefs:1|")
 
@@ -134,12 +168,86 @@ def test_generation_measures_text_and_stories(base_folder: Path, tmp_path: Path)
     )
 
 
-@pytest.mark.parametrize("name", sorted(ARGUMENTS))
-def test_the_shipped_configs_are_understood(name: str, base_folder: Path) -> None:
-    """Every key of a benchmark's two configs is known, and every task in them exists."""
+HAND_WRITTEN = {
+    "pairs": [{"sentence_good": "The dog sleeps.", "sentence_bad": "The dog sleep.", "UID": "number"}],
+    "last": [{"text": "Tom has a red ball"}, {"text": "Lily has a hat"}],
+    "choice": [{"question": "Hot?", "choices": ["ice", "fire"], "answer": 1}],
+    "summary": [{"document": "A dog slept. It rained.", "summary": "A dog slept."}],
+}
+
+
+def test_qa_takes_files_of_every_layout(chat_folder: Path, tmp_path: Path) -> None:
+    """Four files in one run: each is scored as its columns say."""
+    sources = []
+    for name, rows in HAND_WRITTEN.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sources.append({"name": name, "path": str(tmp_path / f"{name}.jsonl")})
+    run("qa", "--model", str(chat_folder), "--sources", json.dumps(sources), "--max_new_tokens", "4")
+    metrics = read(chat_folder, "qa")["metrics"]
+    names = {"pairs/accuracy", "last/accuracy", "last/perplexity", "choice/accuracy", "summary/rouge_l"}
+    assert names <= set(metrics)
+    assert metrics["pairs/accuracy"]["chance"] == metrics["choice/accuracy"]["chance"] == 0.5
+    assert metrics["summary/rouge_l"]["baselines"]["lead"] > 0.5
+    items = [
+        json.loads(line) for line in (chat_folder / "results" / "qa.items.jsonl").read_text().splitlines()
+    ]
+    assert names <= {item["metric"] for item in items}
+
+
+def test_contamination_finds_what_the_training_text_holds(
+    base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards of a text that holds one of two questions: half of the items, the worst one shown."""
+    seen = "where does the small old dog of Lily sleep when it rains on the hill? in the house"
+    others = "".join(f"Other text number {number} here.\n\n" for number in range(40))
+    (tmp_path / "text.txt").write_text(f"A cat. She asked {seen} of Tom.\n\n{others}")
+    sources = json.dumps([{"name": "t", "path": str(tmp_path / "text.txt"), "filters": False}])
+    shards = ["--tokenizer", str(base_folder), "--output_dir", str(tmp_path / "shards"), "--sources", sources]
+    shards += ["--sequence_length", "64", "--validation_fraction", "0.3"]
+    write_shards(parse(ShardsArguments, shards))
+    question, answer = seen.split("? ")
+    rows = [
+        {"question": question + "?", "answer": answer},
+        {"question": question[::-1] + "?", "answer": answer},
+    ]
+    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = json.dumps([{"name": "mine", "path": str(tmp_path / "qa.jsonl")}])
+    place = ["--shards", str(tmp_path / "shards" / "train"), "--tokenizer", str(base_folder)]
+    capsys.readouterr()
+    run("contamination", *place, "--sources", sources, "--output", str(tmp_path / "c.json"))
+    result = json.loads((tmp_path / "c.json").read_text())
+    assert result["metrics"]["mine/contaminated"]["value"] == 0.5
+    assert result["metrics"]["mine/overlap"]["value"] == 0.5
+    assert [item["item"] for item in result["settings"]["worst"]] == [f"{question}? {answer}"]
+    assert "100% of mine" in capsys.readouterr().out
+
+
+def test_batching_is_timed(chat_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both ways give the same results on all examples."""
+    settings = ["--limit", "4", "--batch_size", "4", "--max_new_tokens", "4", "--repeats", "1"]
+    run("batching_speed", "--model", str(chat_folder), *settings)
+    output = capsys.readouterr().out
+    assert "4/4" in output
+    assert "16/16" in output
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "qa",
+        "qa_file",
+        "qa_public",
+        "translation",
+        "translation_file",
+        "generation",
+        "generation_file",
+    ],
+)
+def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> None:
+    """Every key of a benchmark's configs is known, and every task in them exists."""
+    name = config.removesuffix("_file").removesuffix("_public")
     script = load_script(name)
-    for config in (f"{name}.yaml", f"{name}_file.yaml"):
-        path = ROOT / "eval" / "configs" / config
+    for path in [ROOT / "eval" / "configs" / f"{config}.yaml"]:
         arguments = parse(
             getattr(script, ARGUMENTS[name]), ["--config", str(path), "--model", str(base_folder)]
         )
@@ -156,6 +264,8 @@ def test_the_shipped_configs_are_understood(name: str, base_folder: Path) -> Non
         ("qa", ["--sources", '[{"name": "x", "path": "gone.jsonl"}]'], "file gone.jsonl not found"),
         ("translation", ["--instruction", "Translate:"], "instruction must hold {source}"),
         ("generation", ["--shards", "gone"], "no complete shards in gone"),
+        ("generation", ["--prompt_words", "0"], "prompt_words must be at least 1, got 0"),
+        ("alignment", ["--seeds", "0", "1"], "alignment is measured under one seed at a time"),
     ],
 )
 def test_a_users_mistake_is_one_line(
@@ -178,3 +288,42 @@ def test_a_users_mistake_is_one_line(
     assert message in lines[-1]
     assert lines[-1].startswith("error: ")
     assert not (base_folder / "results").exists()
+
+
+def test_alignment_compares_models_and_best_of_n(
+    chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each folder gets its result, the first is compared with itself, and best of n stands beside it."""
+    reward, other = tmp_path / "reward", tmp_path / "other"
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=1)
+    torch.nn.init.normal_(model.score.weight, std=1.0)
+    model.save_pretrained(reward)
+    AutoTokenizer.from_pretrained(chat_folder).save_pretrained(reward)
+    shutil.copytree(chat_folder, other)
+    args = ["--model", str(chat_folder), str(other), "--reward_model", str(reward), "--best_of_n", "4"]
+    run("alignment", *args, "--limit", "8", "--max_new_tokens", "6")
+    first, second = read(chat_folder, "alignment"), read(other, "alignment")
+    best = read(chat_folder, "alignment_best_of_4")
+    assert first["n"] == second["n"] == best["n"] == 8
+    for name, metric in first["metrics"].items():
+        assert second["metrics"][name] == metric  # the same weights
+    assert first["metrics"]["temperature_1/kl"]["value"] == 0.0
+    assert first["metrics"]["greedy/reward_win_rate"]["value"] == 0.5
+    assert {"greedy/gold", "temperature_1/distinct_2", "temperature_1/loops"} <= set(first["metrics"])
+    of_best = best["metrics"]
+    assert of_best["temperature_1/reward"]["value"] > first["metrics"]["temperature_1/reward"]["value"]
+    assert of_best["temperature_1/reward_win_rate"]["value"] > 0.5
+    assert not any(name.startswith("greedy/") for name in of_best)
+    assert "best of 4" in capsys.readouterr().out
+
+
+def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path) -> None:
+    """A model with another tokenizer answers in other tokens: no KL, no reward could be told."""
+    other = tmp_path / "other"
+    shutil.copytree(chat_folder, other)
+    tokenizer = train_tokenizer(["some other text " * 5], vocab_size=320)
+    tokenizer.eos_token = "<|im_end|>"
+    tokenizer.save_pretrained(other)
+    with pytest.raises(UserError, match=r"other has another tokenizer than .*: compare models of one road"):
+        run("alignment", "--model", str(chat_folder), str(other), "--limit", "2", "--max_new_tokens", "2")

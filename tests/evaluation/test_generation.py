@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bits per byte against a plain loop over documents, variety against counting by hand."""
 
+import gzip
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,9 @@ def test_long_documents_are_cut_to_the_models_positions(tiny_model, tiny_tokeniz
     assert len(tokens) == len(encode_plain(tiny_tokenizer, [text])[0]) + 1
 
 
-def write_shards(folder: Path, blocks: np.ndarray, tokenizer_id: str) -> str:
+def write_shards(
+    folder: Path, blocks: np.ndarray, tokenizer_id: str, sources: Sequence[dict] = ({"name": "all"},)
+) -> str:
     folder.mkdir()
     blocks.astype(np.uint16).tofile(folder / "tokens.bin")
     manifest = {
@@ -70,6 +74,7 @@ def write_shards(folder: Path, blocks: np.ndarray, tokenizer_id: str) -> str:
         "blocks": len(blocks),
         "sequence_length": blocks.shape[1],
         "tokenizer_hash": tokenizer_id,
+        "sources": list(sources),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return str(folder)
@@ -88,9 +93,70 @@ def test_shards_and_sources_are_measured_apart(
     assert metrics["bits_per_byte"].value == pytest.approx(
         plain_bits_per_byte(tiny_model, tiny_tokenizer, DOCUMENTS), rel=1e-5
     )
+    text = "\n".join(text.strip() for text in DOCUMENTS).encode()
+    assert metrics["book/bits_per_byte"].baselines == {"gzip": 8 * len(gzip.compress(text, 9)) / len(text)}
     assert metrics["book/bits_per_byte"].value == pytest.approx(
         plain_bits_per_byte(tiny_model, tiny_tokenizer, [text.strip() for text in DOCUMENTS]), rel=1e-5
     )
+
+
+def test_each_source_of_the_shards_is_measured(tiny_model, tiny_tokenizer, tmp_path: Path) -> None:
+    """Sources with blocks of their own: each costs what its documents cost, and all together the sum."""
+    parts = [DOCUMENTS[:2], DOCUMENTS[2:]]
+    rows = [
+        np.concatenate(
+            [np.array([*ids, tiny_tokenizer.eos_token_id]) for ids in encode_plain(tiny_tokenizer, texts)]
+        )
+        for texts in parts
+    ]
+    blocks = np.full((2, max(map(len, rows))), tiny_tokenizer.pad_token_id)
+    for block, row in zip(blocks, rows, strict=True):
+        block[: len(row)] = row
+    sources = [{"name": "a", "block_range": [0, 1]}, {"name": "b", "block_range": [1, 2]}, {"name": "c"}]
+    shards = write_shards(tmp_path / "shards", blocks, tokenizer_hash(tiny_tokenizer), sources)
+    metrics = generation.shards_metrics(tiny_model, tiny_tokenizer, shards, None, seed=0)
+    expected = {
+        f"{prefix}bits_per_byte": plain_bits_per_byte(tiny_model, tiny_tokenizer, texts)
+        for prefix, texts in (("", DOCUMENTS), ("a/", parts[0]), ("b/", parts[1]))
+    }
+    assert {name: metric.value for name, metric in metrics.items()} == pytest.approx(expected, rel=1e-5)
+    assert [metric.n for metric in metrics.values()] == [2, 1, 1]
+    only = generation.shards_metrics(tiny_model, tiny_tokenizer, shards, 1, seed=0)
+    assert only["bits_per_byte"].value == metrics["a/bits_per_byte"].value
+
+
+def test_a_broken_model_has_no_bits_per_byte(tiny_model, tiny_tokenizer) -> None:
+    """NaN in one block of text: how many, in one line."""
+    with torch.no_grad():
+        tiny_model.model.norm.weight[0] = math.nan
+    blocks = generation.document_blocks(tiny_model, tiny_tokenizer, DOCUMENTS)
+    with pytest.raises(UserError, match=f"gives NaN or infinity in {len(blocks)} of {len(blocks)} blocks"):
+        generation.bits_per_byte(tiny_model, tiny_tokenizer, blocks, seed=0)
+
+
+def test_continuations_are_compared_to_the_real_text(
+    monkeypatch, tiny_model, tiny_tokenizer, base_folder
+) -> None:
+    """The first words are given, as many real words as the model wrote are the baseline."""
+    documents = ["one two three four five six", "one two seven eight nine ten", "too short"]
+    asked = []
+
+    def generate(model, tokenizer, prompts, **settings) -> list[Answer]:
+        asked.extend(prompts)
+        return [Answer("go go", True), Answer("go", True)]
+
+    monkeypatch.setattr(generation, "generate_answers", generate)
+    arguments = GenerationArguments(model=[str(base_folder)], prompt_words=2)
+    metrics = generation.evaluate_continuations(tiny_model, tiny_tokenizer, "book", documents, arguments)
+    assert asked == ["one two", "one two"]
+    assert metrics["book/sampled_distinct_1"].value == 1 / 3
+    assert metrics["book/sampled_distinct_1"].baselines == {"real_text": 1.0}
+    assert set(metrics) == {
+        f"book/sampled_{name}" for name in ("repetition", "distinct_1", "distinct_2", "self_bleu")
+    }
+    arguments = GenerationArguments(model=[str(base_folder)], prompt_words=6)
+    with pytest.raises(UserError, match="source 'book': no document has more than prompt_words 6 words"):
+        generation.evaluate_continuations(tiny_model, tiny_tokenizer, "book", documents, arguments)
 
 
 def test_text_that_does_not_fit_the_model_is_refused(tiny_model, tiny_tokenizer, tmp_path: Path) -> None:
@@ -126,6 +192,8 @@ def test_stories_are_ended_greedily_and_sampled(monkeypatch, tiny_model, tiny_to
     assert values["sampled_finished"] == 0.0
     assert values["sampled_repetition"] == 0.5
     assert values["sampled_distinct_1"] == 1 / 100
+    assert values["sampled_self_bleu"] == pytest.approx(100)
+    assert values["greedy_self_bleu"] < 100
     assert values["greedy_distinct_1"] > values["sampled_distinct_1"]
 
 

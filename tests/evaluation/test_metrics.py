@@ -61,7 +61,25 @@ def test_translation_quality_is_that_of_sacrebleu(load: Load) -> None:
 def test_text_diversity(load: Load) -> None:
     """Counted by hand: one of two four-word runs is a repetition in the first text, there is none in the second."""
     result = load("text_diversity").compute(predictions=["a a a a a", "b c"])
-    assert result == {"repetition": 0.25, "distinct_1": 3 / 7, "distinct_2": 2 / 5}
+    assert result == {"repetition": 0.25, "distinct_1": 3 / 7, "distinct_2": 2 / 5, "self_bleu": 0.0}
+
+
+def test_summary_overlap(load: Load) -> None:
+    """Three of four words agree, in order; the better of two references counts."""
+    result = load("summary_overlap").compute(
+        predictions=["the dog sleeps here", "x"], references=[["no", "the dog sleeps now"], ["y"]]
+    )
+    assert result == {"rouge_1": 0.375, "rouge_2": pytest.approx(1 / 3), "rouge_l": 0.375}
+
+
+def test_metrics_of_the_same_columns_combine(load: Load) -> None:
+    """One call computes all that take strings and lists of references."""
+    names = ("answer_match", "last_number", "summary_overlap", "translation_quality")
+    combined = evaluate.combine([load(name) for name in names])
+    predictions, references = ["the red dog sleeps 3", "two"], [["the red dog sleeps 3"], ["one", "two"]]
+    result = combined.compute(predictions=predictions, references=references)
+    alone = [load(name).compute(predictions=predictions, references=references) for name in names]
+    assert result == {key: value for values in alone for key, value in values.items()}
 
 
 def test_bits_per_byte(load: Load) -> None:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions: whose answers are scored how, shown with models whose answers are known."""
 
+import math
+
 import pytest
 import torch
 
 from scratch_gpt.data.example import Example
 from scratch_gpt.evaluation import qa
 from scratch_gpt.evaluation.benchmark import EvalArguments
+from scratch_gpt.evaluation.file_tasks import SETTINGS
 from scratch_gpt.evaluation.runner import Answer, encode_prompts
-from scratch_gpt.evaluation.task import TASKS, Task, random_choice, score_answer, score_choice
+from scratch_gpt.evaluation.task import CHOICE, TASKS, Task, random_choice, score_answer, score_choice
 from scratch_gpt.tokenization import IM_END, encode_plain
 
 
@@ -73,7 +76,7 @@ def test_base_models_answer_in_one_line(monkeypatch, tiny_model, tiny_tokenizer,
 def test_choices_are_made_by_likelihood_per_byte(tiny_model, tiny_tokenizer, arguments) -> None:
     """The chosen candidate has the smallest loss a byte in a plain loop over all of them."""
     examples = TASKS["choices"].examples("test")[:6]
-    task = Task("choices", lambda split: examples, score_choice, chance=random_choice, by_likelihood=True)
+    task = Task("choices", lambda split: examples, score_choice, chance=random_choice, form=CHOICE)
     chosen = qa.predict(tiny_model, tiny_tokenizer, task, examples, arguments)
     for example, choice in zip(examples, chosen, strict=True):
         (start,) = encode_prompts(tiny_tokenizer, [example.prompt + "\n"], False)
@@ -91,3 +94,70 @@ def test_choices_are_made_by_likelihood_per_byte(tiny_model, tiny_tokenizer, arg
     assert metrics["choices/accuracy"].value == pytest.approx(sum(right) / 6)
     assert metrics["choices/accuracy"].chance == 0.25
     assert "choices/asks_on" not in metrics
+
+
+@torch.inference_mode()
+def sum_of_logs(model, tokenizer, start: list[int], text: str) -> tuple[float, bool]:
+    """Log-likelihood of a text in nats, one token after the other, and whether greed writes it."""
+    (end,) = encode_plain(tokenizer, [text])
+    total, greedy = 0.0, True
+    for count, token in enumerate(end):
+        logits = model(torch.tensor([start + end[:count]]), use_cache=False).logits[0, -1]
+        total += logits.log_softmax(-1)[token].item()
+        greedy = greedy and int(logits.argmax()) == token
+    return total, greedy
+
+
+def test_minimal_pairs_are_whole_sentences(tiny_model, tiny_tokenizer, arguments) -> None:
+    """The likelier sentence from the beginning of a document, in a chat model too, whatever its length."""
+    tiny_tokenizer.eos_token = IM_END
+    pairs = [
+        ("The dog sleep.", "The dogs that I have sleep."),
+        ("A hat is red.", "A hat are red."),
+        ("x", "xy"),
+    ]
+    examples = [Example("", pair[:1], "pair", pair[0], pair, 0) for pair in pairs]
+    task = Task("pairs", lambda split: examples, **SETTINGS["pair"])
+    chosen = qa.predict(tiny_model, tiny_tokenizer, task, examples, arguments)
+    begin = [tiny_tokenizer.bos_token_id]
+    for pair, choice in zip(pairs, chosen, strict=True):
+        likelihoods = [sum_of_logs(tiny_model, tiny_tokenizer, begin, " " + text)[0] for text in pair]
+        assert choice == pair[likelihoods.index(max(likelihoods))]
+    # by the byte another sentence would be chosen
+    assert chosen[0] == "The dog sleep."
+
+
+def test_last_words_count_where_greed_writes_them(tiny_model, tiny_tokenizer, arguments) -> None:
+    """Accuracy of the greedy word, perplexity of the given one, the commonest word as chance."""
+    (start,) = encode_plain(tiny_tokenizer, ["The dog"])
+    with torch.inference_mode():
+        ranked = (
+            tiny_model(torch.tensor([start]), use_cache=False).logits[0, -1].argsort(descending=True).tolist()
+        )
+    words = [tiny_tokenizer.decode([token]) for token in ranked]
+    # the likeliest word, made so for this test, and one that is not
+    written = next(
+        place for place, word in enumerate(words) if word.startswith(" ") and word.strip().isalpha()
+    )
+    with torch.no_grad():
+        tiny_model.get_output_embeddings().weight[ranked[:written]] *= 0
+    examples = [Example("The dog", (word,), "cloze", word) for word in (words[written].strip(), "xylophone")]
+    task = Task("last", lambda split: examples, **SETTINGS["cloze"])
+    metrics = qa.evaluate_questions(tiny_model, tiny_tokenizer, task, examples, arguments)
+    found = [sum_of_logs(tiny_model, tiny_tokenizer, start, " " + row.references[0]) for row in examples]
+    assert metrics["last/accuracy"].value == sum(greedy for _, greedy in found) / 2
+    assert metrics["last/accuracy"].chance == 0.5
+    perplexity = metrics["last/perplexity"]
+    assert perplexity.value == pytest.approx(math.exp(-sum(total for total, _ in found) / 2), rel=1e-4)
+    assert perplexity.ci95[0] <= perplexity.value <= perplexity.ci95[1]
+
+
+def test_baselines_stand_beside_chance(tiny_model, tiny_tokenizer, arguments) -> None:
+    """The longest candidate is right once, the commonest place twice, a guess in a third of three cases."""
+    rows = [(("a", "bb", "c"), 1), (("a", "bb", "cc"), 0), (("aaa", "b", "c"), 1)]
+    examples = [Example("Q", (row[at],), "q", "Q", row, at) for row, at in rows]
+    task = Task("choices", lambda split: examples, **SETTINGS["choice"])
+    metric = qa.evaluate_questions(tiny_model, tiny_tokenizer, task, examples, arguments)["choices/accuracy"]
+    assert metric.chance == pytest.approx(1 / 3)
+    assert metric.baselines == {"longest": pytest.approx(1 / 3), "commonest_place": pytest.approx(2 / 3)}
+    assert metric.n == 3

@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import (
+    Items,
     Metric,
     bootstrap_ci,
     encode_prompts,
     generate_answers,
     is_chat,
     load_model,
-    loglikelihoods,
     mean_metric,
     print_table,
     write_result,
@@ -86,6 +86,27 @@ def test_one_line_ends_at_the_first_line_break(tiny_model, tiny_tokenizer) -> No
     assert not any("\n" in answer.text[:-1] for answer in lines)
 
 
+@torch.inference_mode()
+def test_beams_find_likelier_answers_than_greed(tiny_model, tiny_tokenizer) -> None:
+    """The beam's answers are at least as likely a token, and with one beam they are the greedy ones."""
+    settings = {"chat": False, "max_new_tokens": 6}
+    greedy = generate_answers(tiny_model, tiny_tokenizer, PROMPTS, **settings)
+    beams = generate_answers(tiny_model, tiny_tokenizer, PROMPTS, num_beams=8, **settings)
+    assert generate_answers(tiny_model, tiny_tokenizer, PROMPTS, num_beams=1, **settings) == greedy
+
+    def log_likelihood(prompt: str, answer: str) -> float:
+        ids = [encode_plain(tiny_tokenizer, [text])[0] for text in (prompt, answer)]
+        logits = tiny_model(torch.tensor([ids[0] + ids[1]]), use_cache=False).logits[0].log_softmax(-1)
+        targets = torch.tensor(ids[1])
+        return logits[len(ids[0]) - 1 : -1].gather(1, targets[:, None]).mean().item()
+
+    gains = [
+        log_likelihood(prompt, beam.text) - log_likelihood(prompt, one.text)
+        for prompt, beam, one in zip(PROMPTS, beams, greedy, strict=True)
+    ]
+    assert sum(gains) > 0
+
+
 def test_a_prompt_cannot_spell_a_special_token(tiny_tokenizer) -> None:
     """A message that spells the end of a turn is plain text in chat and out of it."""
     end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -106,22 +127,6 @@ def test_long_prompts_lose_their_beginning(tiny_model, tiny_tokenizer, caplog) -
     assert "1 of 1 prompts are longer than 124 tokens" in caplog.text
     with pytest.raises(UserError, match="max_new_tokens 128"):
         generate_answers(tiny_model, tiny_tokenizer, ["Hi"], chat=False, max_new_tokens=128)
-
-
-@torch.inference_mode()
-def test_loglikelihoods_are_those_of_a_plain_loop(tiny_model, tiny_tokenizer) -> None:
-    """The sum over the continuation's tokens of log p(token | all before it), one text at a time."""
-    continuations = ["A dog.", "The ball is in the garden, I think.", "schön", "Hund"]
-    found = loglikelihoods(tiny_model, tiny_tokenizer, PROMPTS, continuations, chat=True, batch_size=3)
-    starts = encode_prompts(tiny_tokenizer, PROMPTS, True)
-    for start, text, result in zip(starts, continuations, found, strict=True):
-        (end,) = encode_plain(tiny_tokenizer, [text])
-        total = 0.0
-        for count, token in enumerate(end):
-            logits = tiny_model(torch.tensor([start + end[:count]]), use_cache=False).logits[0, -1]
-            total += logits.log_softmax(-1)[token].item()
-        assert result.log_likelihood == pytest.approx(total, abs=1e-4)
-        assert (result.tokens, result.length) == (len(end), len(text.encode()))
 
 
 def test_a_chat_model_is_told_by_its_tokenizer(chat_folder: Path) -> None:
@@ -151,6 +156,13 @@ def test_folders_that_cannot_be_evaluated_are_refused(base_folder: Path, tmp_pat
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "small")
     with pytest.raises(UserError, match="the tokenizer has 512 tokens, the model only 256"):
         load_model(tmp_path / "small")
+    shutil.copytree(base_folder, tmp_path / "broken")
+    broken = AutoModelForCausalLM.from_pretrained(base_folder)
+    with torch.no_grad():
+        broken.model.norm.weight[3] = math.nan
+    broken.save_pretrained(tmp_path / "broken")
+    with pytest.raises(UserError, match=r"broken: the weight model\.norm\.weight holds NaN or infinity"):
+        load_model(tmp_path / "broken")
     (base_folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
         load_model(base_folder)
@@ -177,7 +189,8 @@ def test_the_bootstrap_takes_a_score_of_sums() -> None:
 
 def test_a_constant_has_no_interval() -> None:
     """All right: the mean and both ends are one."""
-    assert mean_metric([1.0, 1.0], seed=0, chance=0.5) == Metric(1.0, (1.0, 1.0), 0.5)
+    items = Items("mean", ((1.0,), (1.0,)))
+    assert mean_metric([1.0, 1.0], seed=0, chance=0.5) == Metric(1.0, (1.0, 1.0), 0.5, n=2, items=items)
 
 
 def test_the_result_file_keeps_its_form(tmp_path: Path) -> None:
@@ -197,6 +210,22 @@ def test_the_result_file_keeps_its_form(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["qa.json"]
 
 
+def test_what_is_known_besides_stands_in_the_result_too() -> None:
+    """Number of items, baselines and the seeds' values with their spread; the items themselves do not."""
+    metric = Metric(
+        2.0, (1.0, 3.0), 0.5, 7, {"longest": 0.3}, {"0": 1.0, "1": 3.0}, Items("mean", ((1.0,), (3.0,)))
+    )
+    assert metric.as_json() == {
+        "value": 2.0,
+        "ci95": (1.0, 3.0),
+        "chance": 0.5,
+        "n": 7,
+        "baselines": {"longest": 0.3},
+        "seeds": {"0": 1.0, "1": 3.0},
+        "spread": pytest.approx(math.sqrt(2)),
+    }
+
+
 def test_the_table_shows_models_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     """One column a model, one row a metric, the interval as it is."""
     one, two = Metric(0.5, (0.25, 0.75), 0.1), Metric(0.9, (0.8, 1.0), 0.1)
@@ -206,3 +235,24 @@ def test_the_table_shows_models_side_by_side(capsys: pytest.CaptureFixture[str])
     assert "0.500 [0.250, 0.750]" in row
     assert "0.900 [0.800, 1.000]" in row
     assert row.count("0.100") == 1
+
+
+def test_an_encoder_decoder_answers_as_by_itself(encoder_decoder_folder):
+    """Padded together and cut at the end of text: what `generate` writes for each prompt alone; the source ends with it."""
+    model, tokenizer = load_model(encoder_decoder_folder, allow_encoder_decoder=True)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3.0)
+    prompts = ["Anna", "The old farmer's dog sleeps in the barn.", "Hm <|pad|>"]
+    answers = generate_answers(model, tokenizer, prompts, chat=False, max_new_tokens=8, batch_size=3)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = [*encode_plain(tokenizer, [prompt])[0], tokenizer.eos_token_id]
+        written = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)
+        assert answer.text == tokenizer.decode(written[0, 1:], skip_special_tokens=True)
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_an_encoder_decoder_is_opened_where_it_is_wanted(encoder_decoder_folder):
+    """A stage for decoders names the kind it was given."""
+    with pytest.raises(UserError, match="is no causal language model but ScratchGPTForConditionalGeneration"):
+        load_model(encoder_decoder_folder)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores against values worked out by hand."""
 
+import importlib.util
 import math
+import random
 from decimal import Decimal
 
 import pytest
@@ -72,3 +74,43 @@ def test_distinct_counts_ngrams_over_all_texts() -> None:
 def test_uniform_bytes_cost_eight_bits() -> None:
     """Ten bytes, each with probability 1/256."""
     assert scores.bits_per_byte(10 * math.log(256), 10) == pytest.approx(8.0)
+
+
+def test_rouge_by_hand() -> None:
+    """Four of five words agree, two of four pairs, the longest common subsequence has three words."""
+    found = scores.rouge("The cat sat. On mats!", ["on mats the cat slept"])
+    assert found == {
+        "rouge_1": pytest.approx(2 * 4 / 10),
+        "rouge_2": pytest.approx(2 * 2 / 8),
+        "rouge_l": pytest.approx(2 * 2 / 10),
+    }
+    assert scores.rouge("", ["on mats"]) == {"rouge_1": 0.0, "rouge_2": 0.0, "rouge_l": 0.0}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rouge_score") is None, reason="needs rouge_score")
+def test_rouge_is_that_of_the_package() -> None:
+    """Random word salads with punctuation and umlauts, several references, against rouge_score without stemming."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    draw = random.Random(0)
+    words = ["the", "Dog,", "sleeps", "schön", "3.5", "a-b", "on", "mats!", ""]
+
+    def salad() -> str:
+        return " ".join(draw.choices(words, k=draw.randint(0, 12)))
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    for _ in range(200):
+        prediction, references = salad(), [salad() for _ in range(draw.randint(1, 3))]
+        theirs = scorer.score_multi(references, prediction)
+        ours = scores.rouge(prediction, references)
+        assert list(ours.values()) == pytest.approx([theirs[name].fmeasure for name in theirs])
+
+
+def test_self_bleu_tells_texts_alike() -> None:
+    """Equal texts score 100, texts without a common word nearly nothing, and each is compared to the others alone."""
+    same = "one two three four five"
+    assert scores.self_bleu([same, same]) == [pytest.approx(100), pytest.approx(100)]
+    found = scores.self_bleu([same, same, "six seven eight nine ten"])
+    assert found[0] == pytest.approx(100)
+    assert found[2] < 5
+    assert scores.self_bleu([same]) == [0.0]

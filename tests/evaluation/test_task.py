@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks: what models are asked, what is counted as right, what ignorance scores."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from scratch_gpt.data.example import Example
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.task import (
+    CHOICE,
     TASKS,
     Task,
     choose_tasks,
-    file_tasks,
     first_pair,
     load_examples,
     majority_answer,
@@ -33,8 +30,7 @@ def test_the_first_reference_of_every_example_is_right(name: str) -> None:
     task = TASKS[name]
     examples = task.examples("test")
     answers = [
-        example.choices[example.label] if task.by_likelihood else example.references[0]
-        for example in examples
+        example.choices[example.label] if example.choices else example.references[0] for example in examples
     ]
     main, value = next(iter(task.mean_scores(answers, examples).items()))
     assert value == 1.0
@@ -118,19 +114,19 @@ def test_tasks_are_chosen_by_name() -> None:
         choose_tasks(["sum"], ("facts", "sums"), default=True)
 
 
-def test_a_users_file_becomes_a_task(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """SQuAD's columns are understood, a bad row is reported with file and line."""
-    rows = [{"question": f"Q{index}?", "answers": {"text": [f"a{index}", "b"]}} for index in range(200)]
-    path = tmp_path / "squad.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
-    (task,) = file_tasks([{"name": "squad", "path": str(path)}], "skip", score_answer)
-    examples = load_examples([task], "test", limit=3)["squad"]
-    assert [example.prompt for example in examples] == ["Q0?", "Q1?", "Q2?"]
-    assert task.score("B.", examples[0]) == {"exact_match": 1.0, "f1": 1.0}
-    assert "left out 1 of 201 rows, the first at line 201" in caplog.text
-
-
 def test_an_empty_benchmark_is_refused() -> None:
     """A task without examples cannot be evaluated."""
     with pytest.raises(UserError, match="task 'empty' has no examples in split 'dev'"):
         load_examples([Task("empty", lambda split: [], score_answer)], "dev", None)
+    with pytest.raises(UserError, match="nothing to evaluate: name tasks or sources"):
+        load_examples([], "dev", None)
+
+
+def test_an_example_without_a_right_answer_is_refused() -> None:
+    """A task that somebody wrote with missing references or candidates is named, and the example with it."""
+    examples = [question("Who is it?", "Ann"), question("Where?")]
+    with pytest.raises(UserError, match=r"task 'who': example 1 has no references: 'Where\?'"):
+        load_examples([Task("who", lambda split: examples, score_answer)], "dev", None)
+    task = Task("which", lambda split: examples[:1], score_choice, form=CHOICE)
+    with pytest.raises(UserError, match=r"task 'which': example 0 has no candidates: 'Who is it\?'"):
+        load_examples([task], "dev", None)

@@ -2,12 +2,16 @@
 """Translation scores against sacreBLEU's own functions."""
 
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import sacrebleu
 
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import translation
 from scratch_gpt.evaluation.benchmark import EvalArguments
 from scratch_gpt.evaluation.runner import bootstrap_ci
@@ -45,6 +49,7 @@ def test_summed_statistics_give_the_corpus_score(name: str) -> None:
 def test_models_are_compared_to_copying(monkeypatch, tiny_model, tiny_tokenizer, base_folder) -> None:
     """Each score with its interval; the chance level is what the source sentences score."""
     sources = ["the small dog", "an old cat", "das rote Haus steht dort"]
+    words = ["der kleine hund", "eine alte katze", "das rote Haus steht dort"]
     examples = [
         Example(source, references, "test", source)
         for source, references in zip(sources, REFERENCES, strict=True)
@@ -56,12 +61,18 @@ def test_models_are_compared_to_copying(monkeypatch, tiny_model, tiny_tokenizer,
         Task("pairs", lambda split: examples, score_translation),
         examples,
         EvalArguments(model=[str(base_folder)]),
+        SimpleNamespace(translate=dict(zip(sources, words, strict=True)).get),
     )
     for name, expected in EXPECTED.items():
         metric = metrics[f"pairs/{name}"]
         assert metric.value == pytest.approx(expected)
         assert metric.ci95[0] < expected < metric.ci95[1] + 1e-9
+        assert metric.n == 3
     assert metrics["pairs/bleu"].chance == pytest.approx(sacrebleu.corpus_bleu(sources, STREAMS).score)
+    assert metrics["pairs/bleu"].baselines == {
+        "copied_source": metrics["pairs/bleu"].chance,
+        "word_by_word": pytest.approx(sacrebleu.corpus_bleu(words, STREAMS).score),
+    }
     assert metrics["pairs/exact_match"].value == pytest.approx(2 / 3)
     assert metrics["pairs/exact_match"].chance == pytest.approx(1 / 3)
 
@@ -89,3 +100,50 @@ def test_signatures_tell_how_scores_were_made() -> None:
     assert set(signatures) == {"pairs/bleu", "pairs/chrf"}
     assert signatures["pairs/bleu"].startswith("nrefs:2|case:mixed|")
     assert sacrebleu.__version__ in signatures["pairs/chrf"]
+
+
+def test_the_columns_give_the_direction() -> None:
+    """The languages of an instruction are those of the columns' codes; a column that is none is named."""
+    forth, back, other = parse_sources(
+        [
+            {"name": "forth", "path": "primer", "columns": {"source": "en", "target": "de"}},
+            {"name": "back", "path": "primer", "columns": {"source": "de", "target": "en"}},
+            {"name": "other", "path": "primer", "columns": {"source": "english", "target": "de"}},
+        ]
+    )
+    template = "{source_language}: {source}. {target_language}:"
+    assert translation.with_languages(template, forth) == "English: {source}. German:"
+    assert translation.with_languages(template, back) == "German: {source}. English:"
+    assert translation.with_languages("Into {target_language}: {source}", other) == "Into German: {source}"
+    with pytest.raises(UserError, match="source 'other': the column 'english' names no language"):
+        translation.with_languages(template, other)
+
+
+def test_a_file_is_asked_in_its_direction(tmp_path: Path) -> None:
+    """Two sources of one file, and one with a template of its own; the copied source is the bare sentence."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"en": "a dog", "de": "ein Hund"}\n')
+    declared = [
+        {"name": "forth", "path": str(path), "columns": {"source": "en", "target": "de"}},
+        {"name": "back", "path": str(path), "columns": {"source": "de", "target": "en"}},
+        {
+            "name": "own",
+            "path": str(path),
+            "columns": {"source": "en", "target": "de"},
+            "template": "German, please: {source}",
+        },
+    ]
+    tasks = translation.file_translations(
+        declared,
+        "skip",
+        "Into {target_language}: {source}",
+        "{source_language}: {source}\n{target_language}:",
+    )
+    asked = [task.prompts(task.examples("test"), chat=True)[0] for task in tasks]
+    assert asked == ["Into German: a dog", "Into English: ein Hund", "German, please: a dog"]
+    continued = [task.prompts(task.examples("test"), chat=False)[0] for task in tasks]
+    assert continued[1:] == ["German: ein Hund\nEnglish:", "English: a dog\nGerman:"]
+    assert [task.source(task.examples("test")[0]) for task in tasks] == ["a dog", "ein Hund", "a dog"]
+    words = translation.word_translations(declared[:1], "skip")["forth"]
+    assert words.translate("zebra") == "zebra"
+    assert translation.word_translations([], "skip") == {}

@@ -1,100 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings, loading, resuming of the stages on top of TRL, and what TRL computes from our models."""
+"""Loading, checks and saving of the stages on top of TRL, and what TRL computes from our models."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOConfig, RLOOConfig
+from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.arguments import parse, write_run_yaml
-from scratch_gpt.training.posttraining import (
-    RewardArguments,
-    RLHFArguments,
-    SFTArguments,
-    check_chat_format,
-    context_length,
-    load_chat_model,
-    make_chat_model,
-)
-
-
-CONFIGS = Path(__file__).parents[2] / "train" / "configs"
-CONFIG_FILES = {
-    "demo/sft.yaml": SFTArguments,
-    "demo/reward.yaml": RewardArguments,
-    "demo/rlhf.yaml": RLHFArguments,
-    "real/sft_dolly.yaml": SFTArguments,
-    "real/reward_polite.yaml": RewardArguments,
-}
-
-
-def sft_arguments(folder: Path, **settings: Any) -> SFTArguments:
-    sources = [{"name": "primer", "path": "primer"}]
-    return SFTArguments(model_name_or_path="base", sources=sources, output_dir=str(folder), **settings)
-
-
-@pytest.mark.parametrize("name", CONFIG_FILES)
-def test_shipped_configs_parse_and_run_yaml_repeats_them(name: str, tmp_path: Path) -> None:
-    """Every shipped YAML is understood, and the run.yaml that a run leaves is a config with the same settings."""
-    arguments = parse(CONFIG_FILES[name], ["--config", str(CONFIGS / name)])
-    for key, value in yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8")).items():
-        assert getattr(arguments, key) == value
-    write_run_yaml(arguments, tmp_path)
-    again = parse(CONFIG_FILES[name], ["--config", str(tmp_path / "run.yaml")])
-    assert again.to_dict() == arguments.to_dict()
-
-
-def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
-    """A misspelt setting in the YAML is named, not ignored."""
-    config = {"model_name_or_path": "b", "output_dir": "o", "sources": [{"name": "p", "path": "primer"}]}
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**config, "lerning_rate": 1.0}), encoding="utf-8")
-    with pytest.raises(UserError, match="lerning_rate"):
-        parse(SFTArguments, ["--config", str(tmp_path / "c.yaml")])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"model_name_or_path": None}, "model_name_or_path is missing"),
-        ({"reward_model": None}, "reward_model is missing"),
-        ({"algorithm": "ppo"}, "must be rloo or grpo, got 'ppo'"),
-        ({"sources": None}, "sources: name at least one"),
-        ({"push_to_hub": True}, "push_to_hub needs hub_model_id"),
-    ],
-)
-def test_missing_settings_are_named(settings: dict[str, Any], message: str) -> None:
-    """What a stage cannot do without is asked for in one line."""
-    complete = {
-        "model_name_or_path": "chat",
-        "reward_model": "reward",
-        "sources": [{"name": "primer", "path": "primer"}],
-        "output_dir": "out",
-    }
-    with pytest.raises(UserError, match=message):
-        RLHFArguments(**{**complete, **settings})
-
-
-def test_grpo_gets_the_same_settings(tmp_path: Path) -> None:
-    """One flag chooses the algorithm; all settings that both have go along."""
-    settings = {"beta": 0.25, "num_generations": 4, "max_steps": 7, "temperature": 0.9, "learning_rate": 3e-4}
-    common = {
-        "model_name_or_path": "chat",
-        "reward_model": "reward",
-        "sources": [{"name": "primer", "path": "primer"}],
-        "output_dir": str(tmp_path),
-    }
-    assert isinstance(RLHFArguments(**common, **settings).for_trainer(), RLOOConfig)
-    chosen = RLHFArguments(**common, **settings, algorithm="grpo").for_trainer()
-    assert isinstance(chosen, GRPOConfig)
-    assert {name: getattr(chosen, name) for name in settings} == settings
-    assert chosen.mask_truncated_completions
-    assert chosen.output_dir == str(tmp_path)
+from scratch_gpt.training.chat_format import encode_conversation
+from scratch_gpt.training.posttraining import context_length, load_chat_model, make_chat_model
+from scratch_gpt.training.posttraining_arguments import SFTArguments
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -118,6 +38,58 @@ def test_trl_computes_the_log_probabilities_of_our_logits(tiny_model: Any, tempe
     torch.testing.assert_close(again, logits)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_rows_have_the_loss_of_rows_alone(
+    attention: str, tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    """Packed by TRL, rows cannot see each other, and the answers alone are learned: the loss is that of each alone."""
+    make_chat_model(tiny_model, tiny_tokenizer)
+    tiny_model.set_attn_implementation(attention)
+    texts = [
+        ("Who?", "Me."),
+        ("What is it?", "A tree, and a tall one. " * 3),
+        ("Why?", "So."),
+        ("Hm.", "Ha!"),
+    ]
+    rows = [
+        encode_conversation(
+            tiny_tokenizer,
+            {
+                "messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}],
+                "place": "f:1",
+            },
+        )
+        for q, a in texts
+    ]
+    nats = learned = 0.0
+    for row in rows:
+        logits = tiny_model(input_ids=torch.tensor([row["input_ids"]])).logits
+        labels = torch.tensor(row["labels"])[1:]
+        nats += torch.nn.functional.cross_entropy(logits[0, :-1], labels, reduction="sum").item()
+        learned += (labels != -100).sum().item()
+    arguments = SFTArguments(
+        model_name_or_path="base",
+        sources=[{"name": "p", "path": "primer"}],
+        output_dir=str(tmp_path),
+        packing=True,
+        max_length=sum(row["length"] for row in rows) - rows[0]["length"],
+        per_device_train_batch_size=2,
+    )
+    trainer = SFTTrainer(
+        model=tiny_model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tiny_tokenizer,
+    )
+    (batch,) = trainer.get_train_dataloader()
+    assert batch["input_ids"].numel() == sum(row["length"] for row in rows)
+    assert (batch["position_ids"] == 0).sum() == len(rows) and len(trainer.train_dataset) == 2
+    trainer.model.eval()
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+    assert loss.item() == pytest.approx(nats / learned, abs=1e-5)
+
+
 def test_a_chat_model_stops_at_the_end_of_its_turn(
     tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -134,20 +106,6 @@ def test_a_chat_model_stops_at_the_end_of_its_turn(
     torch.nn.init.ones_(model.lm_head.weight[im_end])
     generated = model.generate(torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2, dtype=torch.long))
     assert generated.tolist() == [[5, 6, im_end]]
-
-
-def test_tokenizers_that_cannot_write_conversations_are_refused(tiny_tokenizer: Any) -> None:
-    """No chat template, no mark of the assistant's part, no end-of-turn token: each is said."""
-    check_chat_format(tiny_tokenizer, "folder")
-    template = tiny_tokenizer.chat_template
-    tiny_tokenizer.chat_template = template.replace("generation %}", "if true %}", 1).replace(
-        "endgeneration", "endif"
-    )
-    with pytest.raises(UserError, match="does not mark the assistant's part"):
-        check_chat_format(tiny_tokenizer, "folder")
-    tiny_tokenizer.chat_template = None
-    with pytest.raises(UserError, match="no chat template"):
-        check_chat_format(tiny_tokenizer, "folder")
 
 
 def test_a_base_model_is_no_chat_model(base_folder: Path) -> None:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reward model's scores and checks, and the rule on token ids."""
+"""The reward model's scores and checks."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import train_tokenizer
-from scratch_gpt.training import rewards
-from scratch_gpt.training.rewards import FinishedReward, load_reward_model, pair_accuracy, score_conversations
+from scratch_gpt.training.rewards import load_reward_model, score_conversations
 
 
 def turns(question: str, answer: str) -> list[dict[str, str]]:
@@ -27,19 +25,6 @@ def reward_folder(chat_folder: Path, tmp_path: Path) -> Path:
     model.save_pretrained(tmp_path / "reward")
     AutoTokenizer.from_pretrained(chat_folder).save_pretrained(tmp_path / "reward")
     return tmp_path / "reward"
-
-
-def test_finished_is_judged_on_token_ids() -> None:
-    """Either stop token at the end counts; a cut-off answer, an empty one and a stop token inside do not."""
-    reward = FinishedReward([3, 0])
-    assert reward(completion_ids=[[7, 3], [7, 0], [7, 8], [], [3, 8]], prompts=None) == [
-        1.0,
-        1.0,
-        0.0,
-        0.0,
-        0.0,
-    ]
-    assert reward.__name__ == "finished"
 
 
 def test_scores_do_not_depend_on_the_batch(reward_folder: Path) -> None:
@@ -62,36 +47,6 @@ def test_scores_do_not_depend_on_the_batch(reward_folder: Path) -> None:
     assert score_conversations(model, tokenizer, conversations, batch_size=1) == pytest.approx(
         alone, abs=1e-4
     )
-
-
-def test_accuracy_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right, wrong and equal pairs count 1, 0 and 1/2, over all pairs and within each kind."""
-    value = {"good": 1.0, "bad": 0.0}
-    monkeypatch.setattr(
-        rewards,
-        "score_conversations",
-        lambda model, tokenizer, rows: [value[row[-1]["content"]] for row in rows],
-    )
-    prompt = [{"role": "user", "content": "?"}]
-
-    def pair(kind: str, chosen: str, rejected: str) -> dict[str, Any]:
-        answers = {"chosen": chosen, "rejected": rejected}
-        sides = {side: [{"role": "assistant", "content": text}] for side, text in answers.items()}
-        return {"prompt": prompt, **sides, "kind": kind}
-
-    pairs = [
-        pair("rude", "good", "bad"),
-        pair("rude", "good", "bad"),
-        pair("wrong", "bad", "good"),
-        pair("wrong", "bad", "bad"),
-    ]
-    metrics = pair_accuracy(None, None, pairs, seed=0)
-    assert {name: metric.value for name, metric in metrics.items()} == {
-        "accuracy": 0.625,
-        "accuracy/rude": 1.0,
-        "accuracy/wrong": 0.25,
-    }
-    assert all(metric.chance == 0.5 for metric in metrics.values())
 
 
 def test_other_models_are_no_reward_model(reward_folder: Path, chat_folder: Path, tmp_path: Path) -> None:

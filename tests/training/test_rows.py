@@ -10,8 +10,8 @@ import pytest
 from scratch_gpt.data import primer
 from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.posttraining import RLHFArguments, SFTArguments
-from scratch_gpt.training.rows import drop_long_rows, read_prompts, read_splits
+from scratch_gpt.training.posttraining_arguments import SFTArguments
+from scratch_gpt.training.rows import drop_long_rows, read_splits
 
 
 def arguments(sources: list[dict[str, Any]], **settings: Any) -> SFTArguments:
@@ -65,54 +65,38 @@ def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
         read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
 
 
-def test_long_rows_are_left_out_and_counted(tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row of exactly the allowed length stays and is told its length; a longer one goes, and that is said."""
-    rows = [{"messages": [{"role": "user", "content": "a" * n}]} for n in (1, 40, 80)]
-    lengths = [
-        len(tiny_tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"])
-        for row in rows
-    ]
-    assert lengths == sorted(set(lengths))
-    kept = drop_long_rows({"train": rows}, lambda row: [row["messages"]], tiny_tokenizer, lengths[1])
-    assert kept == {
-        "train": [{**row, "length": length} for row, length in zip(rows[:2], lengths[:2], strict=True)]
+def test_long_rows_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of exactly the allowed length stays; a longer one goes, and the first is named; `fail` stops there."""
+    rows = [{"text": "a" * length, "place": f"f:{length}"} for length in (1, 40, 80, 90)]
+
+    def measure(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "length": len(row["text"])}
+
+    kept = drop_long_rows({"train": rows}, measure, 40)
+    assert kept == {"train": [measure(row) for row in rows[:2]]}
+    assert "train: 2 rows (2 over 40 tokens left out: f:80 has 80)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of the 4 dev rows fits into 0 tokens"):
+        drop_long_rows({"dev": rows}, measure, 0)
+    with pytest.raises(UserError, match=r"^f:80 has 80 tokens, 40 are the longest"):
+        drop_long_rows({"train": rows}, measure, 40, "fail")
+
+
+def test_fewer_rows_to_train_on_are_among_more(tmp_path: Path) -> None:
+    """A learning curve adds rows and takes none away; what is held out stays as it is."""
+    source = questions(tmp_path / "a.jsonl", 300)
+    splits = {
+        count: read_splits(instruction_rows, arguments([source], max_train_samples=count))
+        for count in (20, 50, None)
     }
-    assert f"train: 2 rows (1 over {lengths[1]} tokens left out)" in capsys.readouterr().out
-    with pytest.raises(UserError, match="none of the 3 dev rows fits into 2 tokens"):
-        drop_long_rows({"dev": rows}, lambda row: [row["messages"]], tiny_tokenizer, 2)
+    assert len(splits[20]["train"]) == 20 and len(splits[50]["train"]) == 50
+    assert asked(splits[20]["train"]) < asked(splits[50]["train"]) < asked(splits[None]["train"])
+    assert splits[20]["test"] == splits[None]["test"] and splits[20]["dev"] == splits[None]["dev"]
 
 
-def test_a_pair_is_as_long_as_its_longer_side(tiny_tokenizer: Any) -> None:
-    """Where a row has several conversations, the longest one decides."""
-    short, long = [{"role": "user", "content": "a"}], [{"role": "user", "content": "a" * 90}]
-    limit = len(tiny_tokenizer.apply_chat_template(short, return_dict=True)["input_ids"])
-    rows = [{"sides": [short, long]}, {"sides": [short, short]}]
-    kept = drop_long_rows({"train": rows}, lambda row: row["sides"], tiny_tokenizer, limit)
-    assert kept == {"train": [{**rows[1], "length": limit}]}
-
-
-def test_prompts_leave_room_for_the_answer(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
-    """The primer's prompts come with their examples, files' questions without; none is too long to be answered."""
-    settings = {"model_name_or_path": "c", "reward_model": "r", "output_dir": "o", "held_out_fraction": 0.2}
-    sources = [{"name": "primer", "path": "primer"}, questions(tmp_path / "a.jsonl", 50)]
-    answer = 80
-    prompts = read_prompts(
-        RLHFArguments(sources=sources, max_completion_length=answer, max_eval_prompts=250, **settings),
-        tiny_model,
-        tiny_tokenizer,
-    )
-    of_primer = {example.prompt for example in primer.prompts("train")}
-    known = [prompt for prompt in prompts["train"] if prompt.example is not None]
-    assert 0 < len(known) < len(of_primer)  # the longest ones are gone
-    assert all(prompt.text == prompt.example.prompt and prompt.text in of_primer for prompt in known)
-    assert any(prompt.example is None and "plus one" in prompt.text for prompt in prompts["train"])
-    for prompt in prompts["train"]:
-        ids = tiny_tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt.text}], add_generation_prompt=True, return_dict=True
-        )["input_ids"]
-        assert len(ids) + answer <= 128
-    assert len(prompts["test"]) == 250
-    with pytest.raises(UserError, match="no train prompt leaves room for 127 tokens"):
-        read_prompts(
-            RLHFArguments(sources=sources, max_completion_length=127, **settings), tiny_model, tiny_tokenizer
-        )
+def test_repeated_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file with the same rows twice is used, and that is said."""
+    source = questions(tmp_path / "a.jsonl", 200)
+    path = Path(source["path"])
+    path.write_text(path.read_text() * 2)
+    read_splits(instruction_rows, arguments([source]))
+    assert "sums: duplicate rows: 200, such as" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.tokenization import token_byte_lengths
+from scratch_gpt.training.objectives import CausalObjective
 from scratch_gpt.training.validation import Validation
 
 
@@ -38,9 +39,9 @@ def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -
     """Of four blocks, evenly spaced, in batches that do not divide them."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
     some = [blocks[index * len(blocks) // 4] for index in range(4)]
-    metrics = Validation(blocks, trained_tokenizer, batch_size=3, max_blocks=4).measure(
-        Accelerator(cpu=True), tiny_model
-    )
+    metrics = Validation(
+        blocks, CausalObjective(trained_tokenizer, None, 64), batch_size=3, max_blocks=4
+    ).measure(Accelerator(cpu=True), tiny_model)
     assert set(metrics) == {"eval_loss", "eval_bits_per_byte"}
     assert metrics["eval_bits_per_byte"] == pytest.approx(
         plain_bits_per_byte(tiny_model, trained_tokenizer, some), rel=1e-4
@@ -60,7 +61,9 @@ def test_sources_with_blocks_of_their_own_are_measured_each(
     manifest["sources"] = [{"name": name, "block_range": blocks} for name, blocks in ranges.items()]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     blocks = PackedBlocks(folder)
-    metrics = Validation(blocks, trained_tokenizer, 4, 1000).measure(Accelerator(cpu=True), tiny_model)
+    metrics = Validation(blocks, CausalObjective(trained_tokenizer, None, 64), 4, 1000).measure(
+        Accelerator(cpu=True), tiny_model
+    )
     for name, chosen in (("web", range(3)), ("book", range(3, count))):
         assert metrics[f"eval_bits_per_byte_{name}"] == pytest.approx(
             plain_bits_per_byte(tiny_model, trained_tokenizer, [blocks[index] for index in chosen]), rel=1e-4
@@ -72,4 +75,4 @@ def test_large_logits_shrink_the_batch(data, trained_tokenizer, monkeypatch) -> 
     """One block's logits are 64 x 512 float32, 128 KiB."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
     monkeypatch.setattr("scratch_gpt.training.validation.PLAIN_LOGITS_BYTES", 300 << 10)
-    assert Validation(blocks, trained_tokenizer, 16, 100).batch_size == 2
+    assert Validation(blocks, CausalObjective(trained_tokenizer, None, 64), 16, 100).batch_size == 2

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoder against encoder-decoder: equal parameters, data and training time, translation in BLEU and chrF, several seeds.
+
+    accelerate launch eval/architectures.py --config eval/configs/architectures.yaml
+    accelerate launch eval/architectures.py --config eval/configs/architectures.yaml --seconds 60 --seeds 0
+
+Prints a Markdown table with copying and word-by-word translation beside the two, and writes all figures to `output`.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.architectures import (
+    KINDS,
+    Corpus,
+    RaceSettings,
+    Result,
+    build_models,
+    file_corpus,
+    primer_corpus,
+    race,
+    translation_scores,
+)
+from scratch_gpt.evaluation.word_translation import WordTranslation
+from scratch_gpt.tokenization import train_tokenizer
+from scratch_gpt.training.arguments import decode_json, run_stage
+from scratch_gpt.training.hardware import Hardware, available_cpus
+from scratch_gpt.training.telemetry import console
+
+
+@dataclass
+class ArchitecturesArguments:
+    """Settings of `eval/architectures.py`."""
+
+    decoder: dict | str | None = field(default=None, metadata={"help": "Its shape, as for ScratchGPTConfig."})
+    encoder_decoder: dict | str | None = field(
+        default=None, metadata={"help": "Its shape, as for ScratchGPTEncoderDecoderConfig."}
+    )
+    primer: bool = field(default=True, metadata={"help": "Race on the embedded corpus's translations."})
+    sources: list | str | None = field(
+        default=None,
+        metadata={"help": "Race on your own pairs too: {name, path, columns: {source, target}}."},
+    )
+    test_sources: list | str | None = field(
+        default=None, metadata={"help": "For each of the sources, one of the same name with the test pairs."}
+    )
+    on_bad_row: str = field(default="skip", metadata={"help": "skip, or fail at the first bad row."})
+    vocab_size: int = field(
+        default=4096, metadata={"help": "Of the tokenizer, learned from the training pairs."}
+    )
+    seconds: float = field(default=600.0, metadata={"help": "Training time of each model."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One race each."})
+    batch_size: int = field(default=64, metadata={"help": "Pairs in one step."})
+    learning_rate: float = field(default=5e-3, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
+    max_new_tokens: int = field(default=64, metadata={"help": "Longest translation, in tokens."})
+    mixed_precision: str = field(default="bf16", metadata={"help": "bf16 or no."})
+    num_threads: int | None = field(default=None, metadata={"help": "CPU threads. Default: all processors."})
+    output: str = field(default="results/architectures.json", metadata={"help": "All figures, as JSON."})
+
+    def __post_init__(self) -> None:
+        for name in ("decoder", "encoder_decoder", "sources", "test_sources"):
+            setattr(self, name, decode_json(getattr(self, name), name))
+        for name in ("decoder", "encoder_decoder"):
+            if not isinstance(getattr(self, name), dict):
+                raise UserError(
+                    f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}"
+                )
+        if not self.primer and not self.sources:
+            raise UserError("nothing to race on: give sources, or --primer true")
+        if not self.seconds > 0 or not self.seeds:
+            raise UserError(
+                f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
+            )
+        if self.mixed_precision not in ("no", "bf16"):
+            raise UserError(f"mixed_precision must be no or bf16, got {self.mixed_precision!r}")
+
+
+def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
+    """What is raced on, by name."""
+    found = {"primer": primer_corpus()} if arguments.primer else {}
+    bad_rows = BadRows(arguments.on_bad_row)
+    tests = {source.name: source for source in parse_sources(arguments.test_sources or [])}
+    for source in parse_sources(arguments.sources or []):
+        if source.name not in tests:
+            raise UserError(f"test_sources: none is named {source.name!r}, like the source")
+        found[source.name] = file_corpus(source, tests[source.name], bad_rows)
+    return found
+
+
+def table(name: str, corpus: Corpus, results: dict[str, list[Result]]) -> list[str]:
+    """Markdown rows: the two trivial translators, then the models, mean and spread over the seeds."""
+    words = WordTranslation([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
+    trivial = {
+        "copy the source": [pair.source for pair in corpus.test],
+        "word by word": [words.translate(pair.source) for pair in corpus.test],
+    }
+    lines = []
+    for what, predictions in trivial.items():
+        scores = translation_scores(predictions, corpus.test)
+        lines.append(f"| {name} | {what} | - | - | {scores['bleu']:.1f} | {scores['chrf']:.1f} |")
+    for kind, rows in results.items():
+        cells = [spread([row.scores[metric] for row in rows]) for metric in ("bleu", "chrf")]
+        steps = f"{mean(row.steps for row in rows):,.0f} ({mean(row.epochs for row in rows):.1f} passes)"
+        lines.append(f"| {name} | {kind} | {rows[0].parameters:,} | {steps} | {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def main(arguments: ArchitecturesArguments) -> None:
+    """Race each kind of model with each seed on each corpus; print the table, write the figures."""
+    configs = {"decoder": arguments.decoder, "encoder-decoder": arguments.encoder_decoder}
+    hardware = Hardware(arguments.num_threads or available_cpus(), arguments.mixed_precision)
+    lines = ["| pairs | model | parameters | steps | BLEU | chrF |", "|---|---|---|---|---|---|"]
+    verdicts, figures = [], {}
+    for name, corpus in corpora(arguments).items():
+        tokenizer = train_tokenizer((text for pair in corpus.train for text in pair), arguments.vocab_size)
+        results: dict[str, list[Result]] = {kind: [] for kind in KINDS}
+        for seed in arguments.seeds:
+            models = build_models(configs, tokenizer, seed)  # type: ignore[arg-type]  # mappings once parsed
+            settings = RaceSettings(
+                arguments.seconds,
+                seed,
+                arguments.batch_size,
+                arguments.learning_rate,
+                arguments.weight_decay,
+                arguments.max_new_tokens,
+                hardware,
+            )
+            for kind in KINDS:
+                result = race(kind, models.pop(kind), corpus, tokenizer, settings)
+                results[kind].append(result)
+                console.print(
+                    f"{name}, seed {seed}, {kind}: {result.scores}, {result.steps} steps", markup=False
+                )
+        lines += table(name, corpus, results)
+        differences = [
+            pair.scores["bleu"] - decoder.scores["bleu"]
+            for decoder, pair in zip(results["decoder"], results["encoder-decoder"], strict=True)
+        ]
+        winner = KINDS[mean(differences) > 0]
+        each = ", ".join(f"{difference:+.1f}" for difference in differences)
+        verdicts.append(
+            f"{name}: the {winner} wins by {abs(mean(differences)):.1f} BLEU (encoder-decoder minus decoder: {each})"
+        )
+        figures[name] = {kind: [row._asdict() for row in rows] for kind, rows in results.items()}
+    print("\n".join(["", *lines, "", *verdicts]))
+    write_figures(arguments, figures)
+
+
+def write_figures(arguments: ArchitecturesArguments, figures: dict[str, Any]) -> None:
+    """All figures with the settings they were made with."""
+    path = Path(arguments.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(
+        json.dumps({"settings": asdict(arguments), "results": figures}, indent=2) + "\n", "utf-8"
+    )
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    run_stage(main, ArchitecturesArguments)

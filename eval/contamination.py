@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of a benchmark stands in the training text: runs of 13 words of each item that the shards hold too.
+
+    accelerate launch eval/contamination.py --shards runs/demo/shards/train --tokenizer runs/demo/tokenizer \
+        --tasks facts reading --output results/contamination.json
+    scratch-gpt contamination --shards runs/real/shards/train --tokenizer runs/real/tokenizer \
+        --sources '[{"name": "squad", "path": "data/squad.jsonl"}]'
+
+One pass over the text; the memory is that of the benchmark. Documents longer than a block lie in it in pieces, so a run
+that crosses two pieces is not found.
+"""
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.contamination import item_text, overlap_metrics, overlaps, shard_documents
+from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
+from scratch_gpt.evaluation.runner import print_table, write_result
+from scratch_gpt.evaluation.task import TASKS, choose_tasks, load_examples
+from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
+from scratch_gpt.training.arguments import decode_json, run_stage
+
+
+@dataclass
+class ContaminationArguments:
+    """Settings of `eval/contamination.py`."""
+
+    shards: str = field(metadata={"help": "Training blocks of the shards stage, such as shards/train."})
+    tokenizer: str = field(metadata={"help": "Folder of the tokenizer stage, or a model's."})
+    tasks: list[str] = field(default_factory=list, metadata={"help": "Tasks of the embedded corpus."})
+    split: str = field(default="test", metadata={"help": "Split of the embedded corpus: train, dev or test."})
+    sources: list | str | None = field(
+        default=None,
+        metadata={"help": "Your own benchmarks, as eval/qa.py and eval/translation.py take them."},
+    )
+    on_bad_row: str = field(default="skip", metadata={"help": "skip or fail, as in the benchmarks."})
+    limit: int | None = field(default=None, metadata={"help": "Use the first so many examples of each task."})
+    worst: int = field(default=5, metadata={"help": "Show so many of the items that overlap most."})
+    seed: int = field(default=0, metadata={"help": "Seed of the intervals."})
+    output: str | None = field(default=None, metadata={"help": "A result file to write."})
+
+    def __post_init__(self) -> None:
+        self.sources = decode_json(self.sources, "sources")
+
+
+def main(arguments: ContaminationArguments) -> None:
+    """Look for all items at once in one pass, then print shares and the worst items."""
+    tasks = choose_tasks(arguments.tasks, list(TASKS), default=not arguments.sources)
+    if arguments.sources:
+        tasks += file_tasks(arguments.sources, arguments.on_bad_row, {form: {} for form in SETTINGS})
+    examples = load_examples(tasks, arguments.split, arguments.limit)
+    blocks, tokenizer = PackedBlocks(arguments.shards), load_tokenizer(arguments.tokenizer)
+    if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
+        raise UserError(
+            f"shards {arguments.shards} were made with another tokenizer than {arguments.tokenizer}"
+        )
+    places = [(name, item_text(example)) for name, rows in examples.items() for example in rows]
+    found = overlaps([text for _, text in places], shard_documents(blocks, tokenizer))
+    metrics = {}
+    for name in examples:
+        own = [overlap for overlap, (task, _) in zip(found, places, strict=True) if task == name]
+        metrics |= overlap_metrics(name, own, arguments.seed)
+    order = sorted(range(len(found)), key=lambda place: -found[place].share)[: arguments.worst]
+    worst = [
+        {"task": places[place][0], "share": found[place].share, "item": places[place][1]}
+        for place in order
+        if found[place].found
+    ]
+    print_table("contamination", {arguments.shards: metrics})
+    for item in worst:
+        Console().print(f"{item['share']:.0%} of {item['task']}: {item['item']!r:.300}", markup=False)
+    if arguments.output:
+        sizes = {name: len(rows) for name, rows in examples.items()}
+        settings = {"tasks": list(examples), "examples": sizes, "split": arguments.split, "worst": worst}
+        n = sum(overlap.total > 0 for overlap in found)
+        write_result(
+            arguments.output, "contamination", arguments.shards, n, metrics, settings, arguments.seed
+        )
+
+
+if __name__ == "__main__":
+    run_stage(main, ContaminationArguments)

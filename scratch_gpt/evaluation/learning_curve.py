@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What more rows would bring: held-out accuracy over the number of rows trained on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import Metric
+
+
+def read_curve(results: Mapping[int, Sequence[Path]], metric: str = "accuracy") -> dict[int, Metric]:
+    """Rows -> the metric's mean over the result files of as many seeds.
+
+    The interval is the mean of the seeds' own intervals (the held-out rows are few), widened to hold each seed's value
+    (training is random too).
+
+    Raises:
+        UserError: a result file without the metric.
+    """
+    curve = {}
+    for rows, files in results.items():
+        found = []
+        for file in files:
+            metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
+            if metric not in metrics:
+                raise UserError(f"{file} has no metric {metric!r}; it has {', '.join(metrics)}")
+            found.append(metrics[metric])
+        values = [entry["value"] for entry in found]
+        low, high = np.mean([entry["ci95"] for entry in found], axis=0).tolist()
+        interval = (min(low, *values), max(high, *values))
+        curve[rows] = Metric(float(np.mean(values)), interval, found[0]["chance"])
+    return curve
+
+
+def plot_curve(curve: Mapping[int, Metric], title: str, path: str | Path) -> None:
+    """Draw the curve with its intervals over a logarithmic axis, and chance where it is known, as PNG."""
+    rows, metrics = list(curve), list(curve.values())
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    values = np.array([metric.value for metric in metrics])
+    low, high = np.array([metric.ci95 for metric in metrics]).T
+    axes.errorbar(rows, values, [values - low, high - values], color="#0072B2", marker="o", capsize=3)
+    if metrics[0].chance is not None:
+        axes.axhline(metrics[0].chance, color="#777777", linestyle=":", label="chance")
+        axes.legend(frameon=False)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(rows, [f"{count:,}" for count in rows])
+    axes.minorticks_off()
+    axes.set(xlabel="rows trained on", ylabel="held-out accuracy")
+    axes.set_title(title, loc="left", fontsize=11)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether one model scores better than another on the same items: the paired bootstrap.
+
+Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; the p-value is the two-sided one of Efron
+and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch_gpt.evaluation import scores
+from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score
+
+
+RESAMPLES = 1000
+ROUNDING = 1e-9
+BLEU, CHRF = corpus_metrics().values()
+
+# What a number is computed by, from the sum of its items' rows, shape (k,), and the number of items.
+STATISTICS: dict[str, Callable[[np.ndarray, int], float]] = {
+    "mean": lambda sums, count: float(sums[0] / count),
+    "perplexity": lambda sums, count: math.exp(sums[0] / count),
+    "bits_per_byte": lambda sums, count: scores.bits_per_byte(*sums),
+    "bleu": lambda sums, count: corpus_score(BLEU, sums),
+    "chrf": lambda sums, count: corpus_score(CHRF, sums),
+}
+
+
+class Difference(NamedTuple):
+    """How much more one model scores than another: the difference, its 95% interval, the p-value of no difference."""
+
+    value: float
+    ci95: tuple[float, float]
+    p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """At the 5% level."""
+        return self.p_value < 0.05
+
+
+def paired_difference(
+    rows: np.ndarray, others: np.ndarray, statistic: str, seed: int = 0, resamples: int = RESAMPLES
+) -> Difference:
+    """Score of `rows` less that of `others`, both of shape (items, k), the same items in the same order."""
+    random = np.random.default_rng(seed)
+    compute, count = STATISTICS[statistic], len(rows)
+
+    def difference(chosen: np.ndarray) -> float:
+        return compute(rows[chosen].sum(axis=0), count) - compute(others[chosen].sum(axis=0), count)
+
+    value = difference(np.arange(count))
+    drawn = np.array([difference(random.integers(count, size=count)) for _ in range(resamples)])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    # at least as far from the difference as that is from nothing, but for rounding
+    extreme = int((np.abs(drawn - value) >= abs(value) - ROUNDING).sum())
+    return Difference(value, (float(low), float(high)), (extreme + 1) / (resamples + 1))
+
+
+def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """(benchmark, metric) -> its line of `folder/results/BENCHMARK.items.jsonl`."""
+    items = {}
+    for file in sorted((Path(folder) / "results").glob("*.items.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            items[file.name.removesuffix(".items.jsonl"), entry["metric"]] = entry
+    return items
+
+
+def item_difference(
+    entry: Mapping[str, Any] | None, other: Mapping[str, Any] | None, seed: int = 0
+) -> Difference | None:
+    """The difference of two lines of items; None where they are missing or not of the same items.
+
+    Where no examples were asked (bits per byte), blocks of the same numbers of bytes are taken for the same.
+    """
+    if entry is None or other is None:
+        return None
+    rows, others = np.array(entry["rows"]), np.array(other["rows"])
+    same = entry["statistic"] == other["statistic"] and rows.shape == others.shape
+    if entry["examples"] is None:
+        same = same and np.array_equal(rows[:, 1:], others[:, 1:])
+    if not same or entry["examples"] != other["examples"]:
+        return None
+    return paired_difference(rows, others, entry["statistic"], seed)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A curve is read from result files and drawn."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.learning_curve import plot_curve, read_curve
+
+
+def result(path: Path, value: float) -> Path:
+    metric = {"value": value, "ci95": [value - 0.1, value + 0.1], "chance": 0.5}
+    path.write_text(json.dumps({"metrics": {"accuracy": metric}}))
+    return path
+
+
+def test_curve_is_the_mean_over_seeds(tmp_path: Path) -> None:
+    """The interval holds every seed's value and is no narrower than the seeds' own."""
+    files = {
+        50: [result(tmp_path / "a.json", 0.5), result(tmp_path / "b.json", 0.9)],
+        200: [result(tmp_path / "c.json", 0.8)],
+    }
+    curve = read_curve(files)
+    assert curve[50].value == pytest.approx(0.7) and curve[50].ci95 == pytest.approx((0.5, 0.9))
+    assert curve[200].value == 0.8 and curve[200].ci95 == pytest.approx((0.7, 0.9))
+    plot_curve(curve, "title", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match=r"a.json has no metric 'bleu'; it has accuracy"):
+        read_curve(files, "bleu")

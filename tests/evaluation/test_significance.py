@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paired bootstrap against theory and sacreBLEU's own test."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sacrebleu.metrics import BLEU
+from sacrebleu.significance import PairedTest
+
+from scratch_gpt.evaluation.significance import item_difference, paired_difference, read_items
+from scratch_gpt.evaluation.translation import sentence_statistics
+
+
+def column(values) -> np.ndarray:
+    return np.array(values, dtype=float)[:, None]
+
+
+def test_a_paired_difference_is_that_of_a_paired_t_test() -> None:
+    """The interval is mean +- 1.96 standard errors of the differences, far narrower than of two samples."""
+    random = np.random.default_rng(0)
+    easy = random.normal(0, 10, size=400)  # what both models find hard or easy
+    one, other = easy + random.normal(0.2, 1, size=400), easy + random.normal(0, 1, size=400)
+    found = paired_difference(column(one), column(other), "mean")
+    half = 1.96 * (one - other).std() / 20
+    assert found.value == pytest.approx((one - other).mean())
+    assert found.ci95 == pytest.approx((found.value - half, found.value + half), abs=0.15 * half)
+    z = (one - other).mean() / ((one - other).std() / 20)
+    assert found.p_value == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), abs=0.02)
+    assert paired_difference(column(easy + 10), column(easy), "mean").is_significant
+
+
+def test_one_item_more_proves_nothing() -> None:
+    """Where one of 100 items differs, it is left out or drawn twice in 63% of all draws."""
+    found = paired_difference(column([1.0] + [0.0] * 99), column([0.0] * 100), "mean")
+    assert found.p_value == pytest.approx(1 - math.exp(-1), abs=0.05)
+    assert paired_difference(column([1.0, 0.0]), column([1.0, 0.0]), "mean").p_value == 1.0
+
+
+def test_no_difference_is_rarely_significant() -> None:
+    """Of 100 pairs without a true difference about five have p < 0.05."""
+    random = np.random.default_rng(1)
+    significant = sum(
+        paired_difference(
+            column(random.random(80)), column(random.random(80)), "mean", seed, resamples=200
+        ).is_significant
+        for seed in range(100)
+    )
+    assert 1 <= significant <= 11
+
+
+def test_bleu_differs_as_sacrebleu_says() -> None:
+    """The same difference as its paired bootstrap; that one's p-value is one-sided, so half of ours."""
+    random = np.random.default_rng(2)
+    words = list("abcdefgh")
+    references = [" ".join(random.choice(words, 12)) for _ in range(60)]
+
+    def spoil(share: float) -> list[str]:
+        return [
+            " ".join(word if random.random() > share else "x" for word in text.split()) for text in references
+        ]
+
+    good, bad = spoil(0.25), spoil(0.32)
+    bleu = BLEU()
+    theirs = PairedTest(
+        [("bad", bad), ("good", good)], {"BLEU": BLEU()}, [references], test_type="bs", n_samples=1000
+    )()[1]["BLEU"]
+    rows = [sentence_statistics(bleu, texts, [[text] for text in references]) for texts in (good, bad)]
+    found = paired_difference(*rows, "bleu")
+    assert found.value == pytest.approx(theirs[1].score - theirs[0].score)
+    assert found.p_value == pytest.approx(2 * theirs[1].p_value, abs=0.05)
+
+
+def test_a_ratio_of_sums_and_a_perplexity() -> None:
+    """Bits per byte divide sums; perplexity is the exponential of the mean."""
+    bits = paired_difference(
+        np.array([[2 * math.log(2), 1], [math.log(2), 1]]), np.array([[math.log(2), 1]] * 2), "bits_per_byte"
+    )
+    assert bits.value == pytest.approx(0.5)
+    nats = paired_difference(column([0.0, 2.0]), column([0.0, 0.0]), "perplexity")
+    assert nats.value == pytest.approx(math.e - 1)
+
+
+def test_only_the_same_items_are_paired(tmp_path: Path) -> None:
+    """Other examples, another number of them, another statistic, nothing stored: no difference is claimed."""
+    (tmp_path / "results").mkdir()
+    line = {"metric": "facts/f1", "examples": "x", "statistic": "mean", "rows": [[0.0], [1.0]]}
+    (tmp_path / "results" / "qa.items.jsonl").write_text(json.dumps(line) + "\n")
+    entry = read_items(tmp_path)["qa", "facts/f1"]
+    assert item_difference(entry, entry) is not None
+    assert item_difference(entry, None) is None
+    for change in ({"examples": "y"}, {"rows": [[0.0]]}, {"statistic": "perplexity"}):
+        assert item_difference(entry, {**entry, **change}) is None
+    blocks = {**entry, "examples": None, "statistic": "bits_per_byte", "rows": [[3.0, 8.0], [4.0, 9.0]]}
+    assert item_difference(blocks, {**blocks, "rows": [[2.0, 8.0], [4.0, 9.0]]}) is not None
+    assert item_difference(blocks, {**blocks, "rows": [[2.0, 7.0], [4.0, 9.0]]}) is None

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Align a chat model on preference pairs directly, without a reward model: DPO, with TRL.
+
+    accelerate launch train/dpo.py --config train/configs/demo/dpo.yaml
+    scratch-gpt dpo --config train/configs/demo/dpo.yaml --beta 0.3 --output_dir runs/try
+
+Reads the folder of the sft stage; writes one folder: the aligned chat model with run.yaml, log.jsonl and
+results/dpo.json (held-out pairs ranked right, and how likely their answers have become) beside the weights.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import datasets
+from trl import DPOTrainer
+
+from scratch_gpt.data.conversations import preference_rows
+from scratch_gpt.evaluation.preferences import answer_log_probabilities, pair_accuracy
+from scratch_gpt.evaluation.runner import mean_metric, print_table, write_result
+from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.chat_format import measure_pair
+from scratch_gpt.training.posttraining import begin, context_length, load_chat_model, save_stage, train
+from scratch_gpt.training.posttraining_arguments import DPOArguments
+from scratch_gpt.training.rows import drop_long_rows, read_splits
+from scratch_gpt.training.telemetry import console
+
+
+def main(arguments: DPOArguments) -> None:
+    """The order of steps: model, pairs, trainer, (resume,) training, held-out pairs before and after, save."""
+    begin(arguments)
+    chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
+    arguments.max_length = context_length(chat_model, arguments.max_length)
+    pairs = drop_long_rows(
+        read_splits(preference_rows, arguments),
+        partial(measure_pair, tokenizer),
+        arguments.max_length,
+        arguments.on_bad_row,
+    )
+
+    trainer = DPOTrainer(
+        model=arguments.model_name_or_path,  # given as a path: TRL loads the reference from the same
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(pairs["train"]),
+        eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
+        processing_class=tokenizer,
+        peft_config=arguments.peft_config("CAUSAL_LM"),
+    )
+    train(trainer, arguments, "dpo")
+
+    aligned = trainer.model.eval()
+    # log(policy / reference) of each answer: their difference is the reward that DPO has learned, over beta
+    chosen, rejected = (
+        answer_log_probabilities(aligned, tokenizer, pairs["test"], side)
+        - answer_log_probabilities(chat_model, tokenizer, pairs["test"], side)
+        for side in ("chosen", "rejected")
+    )
+    metrics = {
+        **pair_accuracy(chosen - rejected, pairs["test"], arguments.seed),
+        "chosen_log_ratio": mean_metric(chosen.tolist(), arguments.seed),
+        "rejected_log_ratio": mean_metric(rejected.tolist(), arguments.seed),
+    }
+    if trainer.is_world_process_zero():
+        write_result(
+            Path(arguments.output_dir) / "results" / "dpo.json",
+            task="dpo",
+            model=str(arguments.output_dir),
+            n=len(pairs["test"]),
+            metrics=metrics,
+            settings={
+                "sources": arguments.sources,
+                "beta": arguments.beta,
+                "max_length": arguments.max_length,
+                "training_pairs": len(pairs["train"]),
+            },
+            seed=arguments.seed,
+        )
+        print_table("held-out pairs ranked right", {"dpo": metrics})
+    save_stage(trainer, tokenizer, arguments)
+    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
+
+
+if __name__ == "__main__":
+    run_stage(main, DPOArguments)

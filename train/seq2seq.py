@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teach an encoder-decoder to answer: fine-tuning on pairs of a source and a target, with transformers' Seq2SeqTrainer.
+
+    accelerate launch train/seq2seq.py --config train/configs/demo/seq2seq.yaml
+    scratch-gpt seq2seq --config train/configs/demo/seq2seq.yaml --max_steps 20 --output_dir runs/try
+
+Reads a folder that the pretraining stage wrote with objective span; writes one folder: an encoder-decoder with run.yaml
+and log.jsonl beside the weights.
+"""
+
+import datasets
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
+
+from scratch_gpt.data.conversations import instruction_rows
+from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.posttraining import begin, save_stage, train
+from scratch_gpt.training.rows import read_splits
+from scratch_gpt.training.seq2seq import Seq2SeqArguments, encode_pairs, load_encoder_decoder
+from scratch_gpt.training.telemetry import console
+
+
+def main(arguments: Seq2SeqArguments) -> None:
+    """The order of steps: model, pairs, trainer, (resume,) training, save."""
+    begin(arguments)
+    model, tokenizer = load_encoder_decoder(str(arguments.model_name_or_path))
+    pairs = encode_pairs(
+        read_splits(instruction_rows, arguments), tokenizer, model.config.max_position_embeddings
+    )
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(pairs["train"]),
+        eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        processing_class=tokenizer,
+    )
+    train(trainer, arguments, "seq2seq")
+    save_stage(trainer, tokenizer, arguments)
+    console.print(f"wrote {arguments.output_dir}: AutoModelForSeq2SeqLM.from_pretrained opens it")
+
+
+if __name__ == "__main__":
+    run_stage(main, Seq2SeqArguments)
