@@ -166,16 +166,32 @@ def publish(
     private: Annotated[
         bool, typer.Option("--private", help="Create the repository as a private one.")
     ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", help="Upload to this branch, such as step-2000. Default: main."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="Say what would go up and why it is safe; send nothing.")
+    ] = False,
     license_: Annotated[
         str, typer.Option("--license", help="License of the weights, as the Hub spells it.")
     ] = "unknown",
 ) -> None:
-    """Fill the model card from the run; with --repo, upload the folder to the Hub."""
-    from scratch_gpt.publishing import upload, write_card
+    """Fill the model card from the run; with --repo, upload the folder to the Hub and load it from there."""
+    from scratch_gpt.publishing import PublishArguments, run_publish
 
-    print(f"wrote {write_card(model, license_, repo)}")
-    if repo is not None:
-        print(f"uploaded to {upload(model, repo, private=private)}")
+    run_publish(PublishArguments(model, license_, repo, private, revision, dry_run))
+
+
+@app.command(rich_help_panel="Use a model")
+def report(
+    run_dir: Annotated[str, typer.Argument(help="Folder of a run: base/, chat/, ... or one model's folder.")],
+) -> None:
+    """Write report.html and pictures: losses, rewards, benchmarks, samples, data and cost of a run."""
+    from scratch_gpt.report import write_report
+
+    for path in write_report(run_dir):
+        print(f"wrote {path}")
 
 
 def _report(output_dir: str, notes: list[str]) -> None:

@@ -242,11 +242,11 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     if exit_code != 0:
         return exit_code
     # Imported late: drawing and models take seconds that the first command line should not wait for.
-    from scratch_gpt.report import draw_report
+    from scratch_gpt.report import write_report
 
-    picture = draw_report(run_dir)
-    shutil.copyfile(picture, run_dir / "aligned" / picture.name)
     samples = sample_answers(run_dir)
+    page, picture, _ = write_report(run_dir)
+    shutil.copyfile(picture, run_dir / "aligned" / picture.name)
     exit_code = run_steps([CARD], run_dir, console)
     if exit_code != 0:
         return exit_code
@@ -254,7 +254,7 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     console.print(scores_table(compare({model: read_results(run_dir / model) for model in MODELS})))
     _print_samples(samples, console)
     console.print(
-        f"\npicture  {escape(str(picture))}\ncard     {escape(str(run_dir / 'aligned' / 'README.md'))}",
+        f"\nreport   {escape(str(page))}\npicture  {escape(str(picture))}\ncard     {escape(str(run_dir / 'aligned' / 'README.md'))}",
         soft_wrap=True,
     )
     minutes, seconds = divmod(round(time.monotonic() - started), 60)

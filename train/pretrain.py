@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from scratch_gpt.publishing import upload
+from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
 from scratch_gpt.training.checkpoints import (
@@ -31,6 +31,7 @@ from scratch_gpt.training.objectives import OBJECTIVES
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment
 from scratch_gpt.training.pretraining import Pretraining
+from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import hardware_again, is_finished
 from scratch_gpt.training.scaling import as_before
 from scratch_gpt.training.setup import build_config, build_model, choose_setting, open_shards
@@ -120,11 +121,12 @@ def main(arguments: PretrainArguments) -> None:
     weights, progress = accelerator.get_state_dict(run.model), run.progress()
     if state.is_main_process:
         save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir, weights)
+        write_provenance(arguments, model.config, output_dir, run.log)
         write_progress(progress, output_dir)
         write_run_yaml(arguments, output_dir)
         console.print(f"wrote {output_dir}: {objective.auto_class.__name__}.from_pretrained opens it")
         if arguments.push_to_hub:
-            upload(output_dir, arguments.hub_model_id)
+            push_to_hub(arguments)
     accelerator.end_training()
 
 

@@ -293,6 +293,7 @@ class _Run:
                 {
                     "name": source.name,
                     "path": source.path,
+                    "license": source.license,
                     "weight_asked": 0.0 if source.held_out else source.weight / total_weight,
                     "epochs": 1.0 if source.held_out else epochs,
                     "bad_rows": left_out.pop(BAD_ROW, 0),

@@ -228,6 +228,9 @@ class PretrainArguments:
     seed: int = field(default=0, metadata={"help": "Seed of the weights and of the order of the blocks."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
+    hub_private_repo: bool = field(
+        default=False, metadata={"help": "Create the repository as a private one."}
+    )
     hub_strategy: str = field(
         default="end",
         metadata={"help": "end, or every_save: each checkpoint too, as the revision step-N."},

@@ -22,13 +22,14 @@ from transformers import (
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
-from scratch_gpt.publishing import upload
+from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import write_run_yaml
 from scratch_gpt.training.chat_format import check_chat_format
 from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
 from scratch_gpt.training.hardware import choose_hardware
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
+from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.stage_log import StageLog
 from scratch_gpt.training.telemetry import RunLog, console, progress_bar
 
@@ -137,7 +138,11 @@ def save_stage(
         output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
+        previous = (arguments.model_name_or_path, getattr(arguments, "reward_model", None))
+        write_provenance(
+            arguments, trainer.model.config, output_dir, RunLog(output_dir / "log.jsonl"), previous
+        )
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
-            upload(output_dir, arguments.hub_model_id)  # type: ignore[arg-type]
+            push_to_hub(arguments)
     trainer.end()

@@ -30,6 +30,7 @@ from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.loss import compile_layers
 from scratch_gpt.training.objectives import CausalObjective
 from scratch_gpt.training.optimization import warmup_stable_decay
+from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import check_settings, settings_of
 from scratch_gpt.training.safeguard import Safeguard
 from scratch_gpt.training.telemetry import RunLog, console
@@ -303,6 +304,8 @@ class Pretraining:
         ) as folder:
             save_checkpoint(self.accelerator, self.model, self.objective.tokenizer, folder, progress)
             if self.accelerator.is_main_process:
+                config = self.accelerator.unwrap_model(self.model).config
+                write_provenance(arguments, config, folder, self.log)
                 write_run_yaml(arguments, folder)
         final = self.output_dir / f"checkpoint-{self.step}"
         if (
@@ -311,7 +314,12 @@ class Pretraining:
             and self.accelerator.is_main_process
         ):
             try:
-                upload(final, arguments.hub_model_id, revision=f"step-{self.step}")  # type: ignore[arg-type]
+                upload(
+                    final,
+                    str(arguments.hub_model_id),
+                    private=arguments.hub_private_repo,
+                    revision=f"step-{self.step}",
+                )
             except UserError as error:  # a network that is gone for an hour must not end a run of a week
                 console.print(f"warning: {error}", soft_wrap=True)
         return final

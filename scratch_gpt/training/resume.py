@@ -19,7 +19,7 @@ HARMLESS = frozenset(
         *("output_dir", "resume_from_checkpoint", "allow_changed_settings"),
         *("logging_steps", "eval_steps", "save_steps", "save_total_limit"),
         *("max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
-        *("report_to", "push_to_hub", "hub_model_id", "hub_strategy"),
+        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
         *("shards", "tokenizer"),  # folders may move: their content is compared by its hash
         *("mixed_precision", "num_threads"),  # as chosen, not as asked for: see `settings_of`
     }

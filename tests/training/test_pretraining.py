@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,14 +337,16 @@ def test_each_checkpoint_can_be_a_revision_of_the_hub(
     """step-N for each; a failing upload is told and does not end the run."""
     uploads = []
 
-    def upload(folder, repository, revision=None):
+    def upload(folder, repository, private=False, revision=None):
         assert (folder / "config.json").is_file()
         uploads.append((folder.name, repository, revision))
         if revision == "step-2":
             raise UserError("not uploaded to me/it: no network")
 
     monkeypatch.setattr("scratch_gpt.training.pretraining.upload", upload)
-    monkeypatch.setattr(stage, "upload", upload)
+    monkeypatch.setattr(
+        stage, "push_to_hub", lambda arguments: upload(Path(arguments.output_dir), arguments.hub_model_id)
+    )
     hub = {"push_to_hub": True, "hub_model_id": "me/it", "hub_strategy": "every_save"}
     stage.main(arguments_for(tmp_path / "base", **hub))
     assert uploads == [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card: what the run's files say, nothing else; and what of a folder is uploaded."""
+"""The model card: what the run's files say, nothing else."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,11 @@ from typing import Any
 import jinja2.meta
 import pytest
 import yaml
-from huggingface_hub import HfApi, ModelCard
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub import ModelCard
 
-from scratch_gpt import publishing
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import scripts_folder
+from scratch_gpt.publishing import card as publishing
 
 
 RESULT = {
@@ -76,7 +75,7 @@ def test_card_holds_the_numbers_of_the_files(chat: Path) -> None:
     assert "1. **base**: 77 steps, 9,999 tokens, last training loss 1.25, 1.5 minutes" in text
     assert "2. **chat**: from `base`" in text
     assert "learning_rate: 0.5" in text
-    assert "| primer | 1 | 1 | 1,234 | 56,789 | 1 | 3 | 4 |" in text
+    assert "| primer | primer | apache-2.0 | 1 | 1 | 1,234 | 56,789 | 1 | 3 | 4 |" in text
     assert "- seed: 42" in text
     assert "- software: torch 2.13.0" in text
 
@@ -151,40 +150,94 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         publishing.write_card(tmp_path)
 
 
-def test_upload_leaves_the_runs_own_files_at_home(chat: Path, monkeypatch) -> None:
-    """Checkpoints, training state and temporary files stay; weights, code, card, results go."""
-    for name in ("checkpoint-5/model.safetensors", "checkpoint-5/training_state/a.bin", "log.jsonl.tmp"):
-        (chat / name).parent.mkdir(parents=True, exist_ok=True)
-        (chat / name).write_text("x")
-    uploaded: list[str] = []
-    branches: list[str] = []
+def record(folder: str, **changes: Any) -> dict[str, Any]:
+    """A stage's record of provenance."""
+    hardware = {"device": "AMD EPYC", "gpu": False, "processes": 1, "cpus": 4, "threads": 2}
+    data = {"sources": [{"name": "own", "path": "own.jsonl", "license": "cc0-1.0"}]}
+    known = {"stage": folder, "folder": folder, "seed": 5, "steps": 10, "tokens": 2000, "flops": 3_000_000}
+    known |= {
+        "seconds": 900.0,
+        "hardware": hardware,
+        "data": data,
+        "git_commit": "abc123",
+        "finished": "2026-01-01",
+    }
+    return known | {"versions": {"torch": "2"}} | changes
 
-    def upload_folder(
-        self, *, repo_id: str, folder_path: Path, ignore_patterns: list[str], revision: str | None
-    ) -> str:
-        assert revision in (None, *branches)
-        files = [
-            path.relative_to(folder_path).as_posix() for path in folder_path.rglob("*") if path.is_file()
-        ]
-        uploaded.extend(filter_repo_objects(files, ignore_patterns=ignore_patterns))
-        return f"hub/{repo_id}"
 
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, repository, **settings: None)
-    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    monkeypatch.setattr(
-        HfApi, "create_branch", lambda self, repository, *, branch, exist_ok: branches.append(branch)
+def test_a_folder_alone_knows_its_road(chat_folder: Path) -> None:
+    """From provenance.json: stages, licenses, hashes, cost with the sum, code; nothing of the folders before is needed."""
+    source = {
+        "name": "wiki",
+        "path": "w.txt",
+        "license": "cc-by-sa-4.0",
+        "weight_asked": 1.0,
+        "weight_consumed": 0.9,
+    }
+    source |= {"documents": 7, "tokens": 4000, "epochs": 1.5, "bad_rows": 0, "left_out": {}}
+    data = {
+        "sources": [source],
+        "tokens": 4000,
+        "bytes": 16000,
+        "sequence_length": 64,
+        "content_hash": "c" * 64,
+    }
+    stages = [record("base", data=data), record("chat")]
+    (chat_folder / "provenance.json").write_text(json.dumps({"stages": stages}))
+    text = publishing.write_card(chat_folder).read_text()
+    assert "in 2 stages of training: base -> chat." in text
+    assert "| wiki | w.txt | cc-by-sa-4.0 | 1 | 0.9 | 7 | 4,000 | 1.5 | 0 | 0 |" in text
+    assert f"hash of the content `{'c' * 64}`" in text
+    assert "| chat | own | own.jsonl | cc0-1.0 |" in text
+    assert "| base | 10 | 2,000 | 3.00e+06 | 15.0 minutes | 1 x AMD EPYC, 2 of 4 cores | 4 Wh |" in text
+    assert "| together |  | 4,000 | 6.00e+06 | 30.0 minutes |  | 8 Wh |" in text
+    assert "8 W a busy core" in text
+    assert "- code: git commit abc123" in text
+    assert "- seed: 5" in text
+
+
+def test_model_index_has_interval_and_chance(chat: Path) -> None:
+    """As arguments of the metric, for programs, and in its name, for the Hub's page."""
+    publishing.write_card(chat)
+    (result,) = ModelCard.load(chat / "README.md").data.eval_results
+    assert result.metric_args == {"ci95": [0.93, 0.99], "chance": 0.02}
+    assert result.metric_name == "facts/exact_match (95% interval 0.93 to 0.99, chance 0.02)"
+    assert result.dataset_split == "test"
+
+
+def test_known_failures_are_named(chat: Path) -> None:
+    """No better than guessing; worse than the model before; the weakest kinds."""
+
+    def metric(value: float, chance: float | None = None) -> dict[str, Any]:
+        return {"value": value, "ci95": [value - 0.05, value + 0.05], "chance": chance}
+
+    own = {"a/accuracy": metric(0.27, 0.25), "b/exact_match": metric(0.6), "b/hard/exact_match": metric(0.1)}
+    before = {"b/exact_match": metric(0.9)}
+    for folder, metrics in ((chat, own), (chat.with_name("base"), before)):
+        (folder / "results").mkdir(exist_ok=True)
+        (folder / "results" / "qa.json").write_text(json.dumps({**RESULT, "metrics": metrics}))
+    text = publishing.write_card(chat).read_text()
+    failures = text[text.index("Known failures") : text.index("## Provenance")].splitlines()[2:-1]
+    assert [line for line in failures if line] == [
+        "- b/exact_match: 0.6 [0.55, 0.65], less than `base` had: 0.9 [0.85, 0.95]",
+        "- a/accuracy: 0.27 [0.22, 0.32], no better than guessing (0.25)",
+        "- b/hard/exact_match: 0.1 [0.05, 0.15]",
+    ]
+
+
+def test_samples_are_shown_as_text(chat: Path) -> None:
+    """Markup that a model wrote does not become markup of the card."""
+    answer = "<script>x</script> | **bold** [a](b)\n\n# head `code`"
+    (chat / "samples.json").write_text(json.dumps([{"prompt": "Why?", "answers": {"chat": answer}}]))
+    text = publishing.write_card(chat).read_text()
+    assert (
+        r"> chat: &lt;script&gt;x&lt;/script&gt; \| \*\*bold\*\* \[a\](b) / \# head \`code\`"
+        in text.splitlines()
     )
-    assert publishing.upload(chat, "user/name", revision="step-5") == "hub/user/name"
-    assert branches == ["step-5"]
-    uploaded.clear()
-    assert publishing.upload(chat, "user/name") == "hub/user/name"
-    assert {"README.md", "config.json", "model.safetensors", "run.yaml", "results/qa.json"} <= set(uploaded)
-    assert {"modeling_scratch_gpt.py", "configuration_scratch_gpt.py"} <= set(uploaded)
-    assert not [name for name in uploaded if "checkpoint" in name or name.endswith(".tmp")]
 
 
-def test_refused_upload_is_one_line(chat: Path) -> None:
-    """Without a network the upload fails in one line that names the repository."""
-    with pytest.raises(UserError, match=r"not uploaded to user/name: .*offline") as error:
-        publishing.upload(chat, "user/name")
-    assert "\n" not in str(error.value)
+def test_damaged_weights_are_one_line(chat: Path) -> None:
+    """A file that is no safetensors is named."""
+    (chat / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"model.safetensors is damaged"):
+        publishing.write_card(chat)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from scratch_gpt import report
 from scratch_gpt.evaluation.comparison import compare, read_results
+from scratch_gpt.report import overview as report
 
 
 def write_log(path: Path, rows: list[dict]) -> None:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a trained folder to the Hub: a model card filled from the run's files, checks, one commit, and a look at the result.
+
+The command, `eval/publish.py` and the stages' `push_to_hub` all go through `publish`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.publishing.card import make_card, write_card
+from scratch_gpt.publishing.checks import Package, pack
+from scratch_gpt.publishing.upload import Upload, upload, verify
+from scratch_gpt.training.telemetry import console
+
+
+__all__ = [
+    "Package",
+    "PublishArguments",
+    "Upload",
+    "make_card",
+    "pack",
+    "publish",
+    "push_to_hub",
+    "run_publish",
+    "upload",
+    "verify",
+    "write_card",
+]
+
+
+@dataclass
+class PublishArguments:
+    """Settings of `eval/publish.py` and of `scratch-gpt publish`."""
+
+    model: str | None = field(default=None, metadata={"help": "Folder of a trained model."})
+    license: str = field(
+        default="unknown", metadata={"help": "License of the weights, as the Hub spells it."}
+    )
+    hub_model_id: str | None = field(default=None, metadata={"help": "Upload to this repository: user/name."})
+    hub_private_repo: bool = field(
+        default=False, metadata={"help": "Create the repository as a private one."}
+    )
+    hub_revision: str | None = field(
+        default=None, metadata={"help": "Upload to this branch, such as step-2000. Default: main."}
+    )
+    dry_run: bool = field(
+        default=False, metadata={"help": "Say what would go up and why it is safe; send nothing."}
+    )
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
+        if self.hub_revision and not self.hub_model_id:
+            raise UserError("hub_revision needs hub_model_id: user/name")
+
+
+def publish(
+    folder: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    license_name: str = "unknown",
+) -> Upload:
+    """Write the card, upload the folder, load it from the Hub in a fresh process; each step tells a line.
+
+    Raises:
+        UserError: see `checks.pack`, `upload.upload` and `upload.verify`.
+    """
+    _tell(f"wrote {write_card(folder, license_name, repository)}")
+    sent = upload(folder, repository, private=private, revision=revision)
+    _tell(f"uploaded to {sent.url} ({revision or 'main'}) at commit {sent.commit}")
+    _tell(f"loaded it from there in a fresh process: {verify(sent)}")
+    return sent
+
+
+def push_to_hub(arguments: Any) -> None:
+    """The end of a training stage that has `push_to_hub`: publish its complete folder.
+
+    Args:
+        arguments: with `output_dir`, `hub_model_id`, `hub_private_repo`.
+
+    Raises:
+        UserError: see `publish`; the line names the command for the upload alone, since running the stage again would train
+            again.
+    """
+    folder, repository = str(arguments.output_dir), str(arguments.hub_model_id)
+    private = bool(arguments.hub_private_repo)
+    try:
+        publish(folder, repository, private=private)
+    except UserError as error:
+        command = f"scratch-gpt publish {folder} --repo {repository}" + " --private" * private
+        raise UserError(f"{error} (the model in {folder} is complete: {command})") from error
+
+
+def run_publish(arguments: PublishArguments) -> None:
+    """What the command and the script do: the card alone, a dry run, or all of `publish`."""
+    folder = str(arguments.model)
+    if arguments.hub_model_id and not arguments.dry_run:
+        publish(
+            folder,
+            arguments.hub_model_id,
+            private=arguments.hub_private_repo,
+            revision=arguments.hub_revision,
+            license_name=arguments.license,
+        )
+        return
+    _tell(f"wrote {write_card(folder, arguments.license, arguments.hub_model_id)}")
+    if arguments.dry_run:
+        for line in describe(pack(folder)):
+            _tell(line)
+
+
+def describe(package: Package) -> list[str]:
+    """What would go up, and why that is safe, for a terminal."""
+    lines = ["would go up:"]
+    lines += [f"  {file.size:>13,}  {file.path}" for file in package.files]
+    lines += [f"  {package.size:>13,}  bytes in {len(package.files)} files, in one commit"]
+    lines += ["stays here: " + (", ".join(package.left_out) or "nothing")]
+    code = "this package's own, byte for byte" if package.own_code else "not this package's as installed"
+    lines += [
+        "safe, since",
+        "  only named kinds of files go: no checkpoint, no optimizer state, no data, no pickle",
+        "  no file holds what looks like a token, a key or a password",
+        "  absolute paths: "
+        + (
+            ", ".join(
+                f"{count} in {name} go up as their last part" for name, count in package.shortened.items()
+            )
+            or "none in the run's records"
+        ),
+        f"  the model's code is {code}",
+        "nothing was sent (dry run)",
+    ]
+    return lines
+
+
+def _tell(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

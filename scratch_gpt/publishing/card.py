@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card, filled from the files of the run alone."""
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.comparison import BENCHMARKS, compare, read_results
+from scratch_gpt.launching import scripts_folder
+from scratch_gpt.publishing.facts import (
+    UNKNOWN,
+    alignment_table,
+    architecture_facts,
+    cost_table,
+    count_parameters,
+    find_folder,
+    interval,
+    known_failures,
+    lineage,
+    number,
+    read_yaml,
+    stage_facts,
+    training_text,
+    tuning_data,
+)
+from scratch_gpt.tokenization import IM_END
+from scratch_gpt.training.provenance import read_provenance
+
+
+# How the name of the model's class ends -> task of the Hub, what such a model is called.
+HEADS = {
+    "ForCausalLM": ("text-generation", "base model"),
+    "ForSequenceClassification": ("text-classification", "reward model"),
+    "ForTokenClassification": ("token-classification", "tagging model"),
+    "ForQuestionAnswering": ("question-answering", "reading model"),
+    "ForMaskedLM": ("fill-mask", "encoder"),
+    "ForConditionalGeneration": ("text-generation", "encoder-decoder"),
+    "": ("feature-extraction", "model without a head"),
+}
+
+
+def _eval_results(results: dict[str, dict[str, Any]]) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=benchmark,
+            dataset_name=f"scratch-gpt {benchmark}",
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=f"{metric} (95% interval {number(value['ci95'][0])} to {number(value['ci95'][1])}, chance "
+            f"{number(value['chance'])})",
+            metric_value=round(value["value"], 6),
+            metric_args={"ci95": [round(bound, 6) for bound in value["ci95"]], "chance": value["chance"]},
+            task_name=result["task"],
+        )
+        for benchmark, result in results.items()
+        for metric, value in result["metrics"].items()
+        if benchmark in BENCHMARKS and metric.count("/") <= 1  # not each kind of example
+    ]
+
+
+def _ends_turns(folder: Path) -> bool:
+    """Whether the model's answers end with the end of a turn: from instruction tuning on."""
+    path = folder / "tokenizer_config.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("eos_token") == IM_END
+
+
+def _plain(text: str) -> str:
+    """Text of a model, to be shown in Markdown as it is: on one line, without markup."""
+    line = " / ".join(filter(str.strip, text.splitlines()))
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(line, quote=False))
+
+
+def _provenance(
+    folder: Path, license_name: str, records: list[dict[str, Any]], results: dict[str, dict[str, Any]]
+) -> dict[str, str]:
+    """License, seeds, commits of the code, versions and dates, as far as known."""
+    seeds = {record["folder"]: record["seed"] for record in records}
+    seeds = seeds or {folder.name: read_yaml(folder / "run.yaml").get("seed", UNKNOWN)}
+    commits = dict.fromkeys(record["git_commit"] or UNKNOWN for record in records)
+    versions = [record["versions"] for record in records] or [
+        result["versions"] for result in results.values()
+    ]
+    software = dict.fromkeys(
+        ", ".join(f"{name} {version}" for name, version in of_stage.items()) for of_stage in versions
+    )
+    return {
+        "license": license_name if license_name != "unknown" else UNKNOWN,
+        "seed": ", ".join(f"{seed} ({stage})" for stage, seed in seeds.items())
+        if len(set(seeds.values())) > 1
+        else str(next(iter(seeds.values()))),
+        "code": ", ".join(f"git commit {commit}" for commit in commits) or f"git commit {UNKNOWN}",
+        "software": "; ".join(software) or UNKNOWN,
+        "finished": records[-1]["finished"] if records else UNKNOWN,
+    }
+
+
+def make_card(folder: str | Path, license_name: str = "unknown", repository: str | None = None) -> ModelCard:
+    """Fill `model_card.md` for the model in `folder` from its own files and those of the stages before it.
+
+    Args:
+        folder: a model folder.
+        license_name: of the weights, as the Hub spells licenses.
+        repository: what the example of use loads; default: the folder itself.
+
+    Raises:
+        UserError: no model in the folder.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    architecture = config["architectures"][0]
+    head = next(name for name in HEADS if architecture.endswith(name))
+    task, kind = HEADS[head]
+    doors = config.get("auto_map", {}).items()
+    auto_class = next(
+        (name for name, place in doors if place.endswith(f".{architecture}")), f"AutoModel{head}"
+    )
+    is_chat = kind == "base model" and _ends_turns(folder)
+    name = repository.split("/")[-1] if repository else folder.resolve().name
+    folders, records = lineage(folder), read_provenance(folder)
+    results = {path.name: read_results(path) for path in folders}
+    own = results[folder.name]
+    reward_model = find_folder(read_yaml(folder / "run.yaml").get("reward_model"), folder)
+    stages = [
+        stage_facts(path) for path in [*folders[:-1], *([reward_model] if reward_model else []), folder]
+    ]
+    road = [record["folder"] for record in records] or [path.name for path in folders]
+    sources, text_size = training_text(folders[0], records)
+    costs, energy_assumption = cost_table(records)
+    samples_path = folder / "samples.json"
+    samples = json.loads(samples_path.read_text(encoding="utf-8")) if samples_path.is_file() else []
+    data = ModelCardData(
+        library_name="transformers",
+        license=license_name,
+        pipeline_tag=task,
+        tags=["scratch-gpt", *["conversational"] * is_chat, *["reward-model"] * (kind == "reward model")],
+        model_name=name,
+        eval_results=_eval_results(own) or None,
+    )
+    compared = compare(results)
+    scores = [
+        {
+            "benchmark": score.benchmark,
+            "metric": score.metric,
+            "chance": "-" if score.chance is None else number(score.chance),
+            "cells": {
+                model: interval(score.values[model]) if model in score.values else "-" for model in results
+            },
+        }
+        for score in compared
+        if score.is_headline
+    ]
+    return ModelCard.from_template(
+        data,
+        template_path=str(scripts_folder() / "model_card.md"),
+        name=name,
+        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, trained from "
+        f"nothing with scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
+        picture="report.png" if (folder / "report.png").is_file() else None,
+        auto_class=auto_class,
+        repository=repository or folder.as_posix(),
+        is_chat=is_chat,
+        architecture=architecture_facts(folder, config),
+        stages=stages,
+        sources=sources,
+        text_size=text_size,
+        tuning_data=tuning_data(records),
+        costs=costs,
+        energy_assumption=energy_assumption,
+        models=list(results),
+        scores=scores,
+        alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
+        samples=[
+            {
+                "prompt": _plain(sample["prompt"]),
+                "answers": {model: _plain(answer) for model, answer in sample["answers"].items()},
+            }
+            for sample in samples
+        ],
+        failures=known_failures(compared, folder.name, folders[-2].name if len(folders) > 1 else None),
+        provenance=_provenance(folder, license_name, records, own),
+    )
+
+
+def write_card(folder: str | Path, license_name: str = "unknown", repository: str | None = None) -> Path:
+    """Write the card as `folder/README.md`, which appears complete or not at all; return its path.
+
+    Raises:
+        UserError: no model in the folder.
+    """
+    path = Path(folder) / "README.md"
+    text = str(make_card(folder, license_name, repository))
+    temporary = path.with_suffix(".md.tmp")
+    temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the files of a run say, as a person reads it; the card and the report show it.
+
+What the files do not say is called "not known", never guessed.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from scratch_gpt.data.sources import license_of
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.comparison import Score
+from scratch_gpt.training.provenance import energy
+from scratch_gpt.training.telemetry import RunLog
+
+
+UNKNOWN = "not known"
+
+# What a reader of the card wants to know of a stage's arguments; run.yaml has them all.
+SETTINGS = (
+    *("sources", "shards", "model_config", "seed"),
+    *("max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "decay_ratio", "weight_decay", "optim"),
+    *("max_length", "assistant_only_loss", "center_rewards_coefficient"),
+    *("algorithm", "reward_model", "beta", "num_generations", "max_completion_length", "temperature"),
+)
+
+# What the manifest counts for each source.
+CONSUMED = ("weight_asked", "weight_consumed", "documents", "tokens", "epochs", "bad_rows")
+
+# A kind of question is a known failure below this share of the maximum; the card names so many, the worst ones.
+WEAK, WEAKEST = 0.5, 8
+
+# The key of run.yaml that names the stage's first input model.
+PREVIOUS_MODEL = "model_name_or_path"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def find_folder(named: str | None, folder: Path) -> Path | None:
+    """The folder that a run.yaml names: as written (relative to the working directory), or beside `folder`."""
+    if not named:
+        return None
+    return next((path for path in (Path(named), folder.parent / Path(named).name) if path.is_dir()), None)
+
+
+def lineage(folder: Path) -> list[Path]:
+    """The model folders that led to `folder`, the first one pretrained, `folder` last."""
+    folders = [folder]
+    while previous := find_folder(read_yaml(folders[0] / "run.yaml").get(PREVIOUS_MODEL), folders[0]):
+        folders.insert(0, previous)
+    return folders
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of stored weights, tied ones counted once; UserError if a file of theirs is damaged."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="np") as weights:
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118  # not a dict
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged ({error}): save or copy it again") from None
+    return total
+
+
+def number(value: Any) -> str:
+    """A number as a person reads it; `not known` for None."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def interval(metric: Mapping[str, Any]) -> str:
+    low, high = metric["ci95"]
+    return f"{number(metric['value'])} [{number(low)}, {number(high)}]"
+
+
+def architecture_facts(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+    return {
+        "parameters": number(count_parameters(folder)),
+        "layers": number(config.get("num_hidden_layers")),
+        "width": number(config.get("hidden_size")),
+        "attention heads (key-value heads)": f"{number(config.get('num_attention_heads'))} "
+        f"({number(config.get('num_key_value_heads'))})",
+        "context": f"{number(config.get('max_position_embeddings'))} tokens",
+        "vocabulary": f"{number(config.get('vocab_size'))} tokens",
+        "weights stored as": str(config.get("dtype", UNKNOWN)),
+    }
+
+
+def stage_facts(folder: Path) -> dict[str, str]:
+    """Name, one-line summary and settings of the stage that wrote `folder`."""
+    run = read_yaml(folder / "run.yaml")
+    rows = RunLog(folder / "log.jsonl").rows()
+    training = [row for row in rows if "loss" in row]
+    held_out = [row for row in rows if any(key.startswith("eval_") for key in row)]
+    facts = []
+    if run.get(PREVIOUS_MODEL):
+        facts.append(f"from `{Path(run[PREVIOUS_MODEL]).name}`")
+    if training:
+        facts.append(f"{number(training[-1]['step'])} steps")
+        facts += [f"{number(training[-1]['tokens'])} tokens"] if "tokens" in training[-1] else []
+        facts.append(f"last training loss {number(training[-1]['loss'])}")
+        if "elapsed_seconds" in training[-1]:
+            facts.append(f"{training[-1]['elapsed_seconds'] / 60:.1f} minutes")
+    if held_out:
+        measures = {key: value for key, value in held_out[-1].items() if key.startswith("eval_")}
+        facts += [
+            f"{key.replace('_', ' ')} {number(value)}"
+            for key, value in measures.items()
+            if isinstance(value, float)
+        ]
+    settings = {key: run[key] for key in SETTINGS if run.get(key) is not None}
+    return {
+        "name": folder.name,
+        "summary": ", ".join(facts) or UNKNOWN,
+        "settings": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip()
+        if settings
+        else f"# {UNKNOWN}",
+    }
+
+
+def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[str, str]], str]:
+    """The rows of the table of sources, and one sentence on the size; empty where nothing is known of them."""
+    data = next((record["data"] for record in records if "content_hash" in record["data"]), None)
+    if data is None:  # a folder from before there were records: the manifest, if the shards are still there
+        shards = find_folder(read_yaml(base / "run.yaml").get("shards"), base)
+        manifest_path = shards / "train" / "manifest.json" if shards else None
+        if manifest_path is None or not manifest_path.is_file():
+            return [], ""
+        data = json.loads(manifest_path.read_text(encoding="utf-8"))
+    rows = [
+        {
+            "name": source["name"],
+            "path": source["path"],
+            "license": license_of(source) or UNKNOWN,
+            "left_out": number(sum(source["left_out"].values())),
+        }
+        | {key: number(source.get(key)) for key in CONSUMED}
+        # a source without an end, such as the primer, has no number of passes
+        | ({"epochs": "-"} if source.get("epochs") is None else {})
+        for source in data["sources"]
+    ]
+    size = (
+        f"{number(data['tokens'])} tokens, {number(data['bytes'])} bytes, in blocks of "
+        f"{number(data['sequence_length'])} tokens; hash of the content `{data['content_hash']}`, of the tokenizer "
+        f"`{data.get('tokenizer_hash', UNKNOWN)}`."
+    )
+    return rows, size
+
+
+def tuning_data(records: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The rows of the table of what the later stages read."""
+    return [
+        {"stage": record["folder"], "license": source.get("license") or UNKNOWN}
+        | {key: source[key] for key in ("name", "path")}
+        for record in records
+        if "content_hash" not in record["data"]
+        for source in record["data"]["sources"]
+    ]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them."""
+    if seconds is None:
+        return UNKNOWN
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def cost_table(records: list[dict[str, Any]]) -> tuple[list[dict[str, str]], str]:
+    """What each stage took, and all together where more than one is known; and the assumption behind the energy."""
+    rows = []
+    for record in records:
+        hardware = record["hardware"]
+        rows.append(
+            {
+                "stage": record["folder"],
+                "steps": number(record["steps"]),
+                "tokens": number(record["tokens"]),
+                "flops": UNKNOWN if record["flops"] is None else f"{record['flops']:.2e}",
+                "time": duration(record["seconds"]),
+                "hardware": f"{hardware['processes']} x {hardware['device']}"
+                + ("" if hardware["gpu"] else f", {hardware['threads']} of {hardware['cpus']} cores"),
+                "energy": _energy(energy(record)[0]),
+            }
+        )
+    if len(rows) > 1:
+        together: dict[str, list[Any]] = {
+            "tokens": [record["tokens"] for record in records],
+            "flops": [record["flops"] for record in records],
+            "seconds": [record["seconds"] for record in records],
+            "energy": [energy(record)[0] for record in records],
+        }
+        sums = {name: None if None in values else sum(values) for name, values in together.items()}
+        rows.append(
+            {
+                "stage": "together",
+                "steps": "",
+                "tokens": number(sums["tokens"]),
+                "flops": UNKNOWN if sums["flops"] is None else f"{sums['flops']:.2e}",
+                "time": duration(sums["seconds"]),
+                "hardware": "",
+                "energy": _energy(sums["energy"]),
+            }
+        )
+    return rows, "; ".join(dict.fromkeys(energy(record)[1] for record in records))
+
+
+def _energy(kwh: float | None) -> str:
+    if kwh is None:
+        return UNKNOWN
+    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.2g} Wh"
+
+
+def known_failures(scores: list[Score], model: str, previous: str | None) -> list[str]:
+    """What the benchmarks found the model unable to do: sentences, the worst kinds of questions last."""
+    found = []
+    for score in scores:
+        if not (score.is_share and score.is_headline) or (own := score.values.get(model)) is None:
+            continue
+        if score.chance is not None and own["ci95"][0] <= score.chance:
+            found.append(f"{score.metric}: {interval(own)}, no better than guessing ({number(score.chance)})")
+        before = score.values.get(previous) if previous else None
+        if before is not None and own["ci95"][1] < before["ci95"][0] and "repetition" not in score.metric:
+            found.append(f"{score.metric}: {interval(own)}, less than `{previous}` had: {interval(before)}")
+    kinds = [
+        (score.values[model]["value"] / score.full, score)
+        for score in scores
+        if not score.is_headline and score.is_share and model in score.values
+    ]
+    weakest = sorted((kind for kind in kinds if kind[0] < WEAK), key=lambda kind: kind[0])[:WEAKEST]
+    found += [f"{score.metric}: {interval(score.values[model])}" for _, score in weakest]
+    return found
+
+
+def alignment_table(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Measure -> model -> value with its interval, from metrics called MODEL/MEASURE."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, metric in metrics.items():
+        model, _, measure = name.partition("/")
+        rows.setdefault(measure, {})[model] = interval(metric)
+    return rows

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a report: one small figure each, so that a phone shows them as well as a desk does."""
+
+import base64
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter
+
+from scratch_gpt.evaluation.comparison import Score
+
+
+# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+GREY = "#999999"
+WIDTH, HEIGHT = 4.2, 2.5  # inches: a phone shows an inch on 85 pixels, where letters of 8 points can be read
+MOST_POINTS = 800  # of a curve; more cannot be seen
+STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e8e8e8",
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "svg.fonttype": "none",  # text stays text: the browser has the fonts of all scripts
+    "svg.hashsalt": "scratch-gpt",  # the same run gives the same file
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: `name` for its file, what it shows, and its two forms."""
+
+    name: str
+    title: str
+    svg: str
+    png: bytes
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as an address that needs no file; inside an image no script runs."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one measure; a held-out one is taken seldom, so its points are marked."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    held_out: bool = False
+
+
+def label_of(text: str) -> str:
+    """Any text as a label: short, on one line, and not read as a formula or as "hidden" by matplotlib."""
+    line = " ".join(str(text).split())
+    return (line if len(line) <= 40 else line[:39] + "\u2026").replace("$", r"\$").lstrip("_")
+
+
+def _finish(figure: Figure, name: str, title: str) -> Picture:
+    with warnings.catch_warnings():
+        # the browser has the letters that matplotlib's font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not", UserWarning)
+        svg, png = io.StringIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=150)
+    return Picture(name, title, svg.getvalue(), png.getvalue())
+
+
+def _thin(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    return array[np.unique(np.linspace(0, len(array) - 1, min(len(array), MOST_POINTS)).astype(int))]
+
+
+def draw_curves(
+    name: str, title: str, curves: Sequence[Curve], x_label: str, y_label: str = ""
+) -> Picture | None:
+    """A line chart; None where no curve has a point."""
+    curves = [curve for curve in curves if len(curve.y)]
+    if not curves:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+        held_out = 0
+        for curve in curves:
+            color = COLORS[held_out % len(COLORS)] if curve.held_out or len(curves) == 1 else GREY
+            held_out += curve.held_out
+            axes.plot(
+                _thin(curve.x),
+                _thin(curve.y),
+                color=color,
+                linewidth=1.6 if curve.held_out or len(curves) == 1 else 1,
+                label=label_of(curve.label),
+                marker="o" if len(curve.y) < 30 and (curve.held_out or len(curve.y) == 1) else None,
+                markersize=3,
+            )
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2.5M
+        if len(curves) > 1:
+            axes.legend(frameon=False, fontsize=7, ncols=2 if len(curves) > 4 else 1)
+        return _finish(figure, name, title)
+
+
+def draw_scores(
+    name: str, title: str, scores: Sequence[Score], models: Sequence[str], share: bool
+) -> Picture | None:
+    """Bars from left to right, one group a measure, with 95% intervals; dotted: what guessing gets."""
+    if not scores:
+        return None
+    colors = {
+        model: COLORS[(number - 1) % len(COLORS)] if number else GREY for number, model in enumerate(models)
+    }
+    bar = 0.8 / len(models)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.7 + 0.15 * len(scores) * (len(models) + 1)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, score in enumerate(scores):
+            full = score.full if share else 1.0
+            for number, model in enumerate(models):
+                if model in score.values:
+                    _draw_bar(
+                        axes,
+                        place + (number - (len(models) - 1) / 2) * bar,
+                        bar,
+                        score.values[model],
+                        full,
+                        colors[model],
+                    )
+            if score.chance is not None:
+                axes.vlines(
+                    score.chance / full, place - 0.45, place + 0.45, color="black", linestyles="dotted"
+                )
+        axes.set_yticks(range(len(scores)), [label_of(score.metric) for score in scores])
+        axes.set_ylim(len(scores) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        if share:
+            axes.set_xlim(0, 1.02)
+            axes.set_xlabel("share of the maximum")
+        handles = [Patch(color=color, label=label_of(model)) for model, color in colors.items()]
+        figure.legend(
+            handles=handles, frameon=False, ncols=len(models), loc="outside upper right", fontsize=7
+        )
+        return _finish(figure, name, title)
+
+
+def _draw_bar(
+    axes: Axes, place: float, height: float, metric: Mapping[str, Any], full: float, color: str
+) -> None:
+    low, high = (bound / full for bound in metric["ci95"])
+    axes.barh(place, metric["value"] / full, height * 0.9, color=color)
+    axes.hlines(place, low, high, color="black", linewidth=0.9)
+
+
+def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
+    """Write each picture as a PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        temporary = folder / f"{picture.name}.png.tmp"
+        temporary.write_bytes(picture.png)
+        temporary.replace(folder / f"{picture.name}.png")

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML page of a whole run, from the log and result files of its stages; nothing is loaded, nothing is run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
+from scratch_gpt.publishing.facts import (
+    alignment_table,
+    cost_table,
+    interval,
+    lineage,
+    number,
+    stage_facts,
+    training_text,
+)
+from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
+from scratch_gpt.report.overview import draw_report
+from scratch_gpt.training.provenance import read_provenance
+from scratch_gpt.training.telemetry import RunLog
+
+
+BITS_PER_BYTE = "eval_bits_per_byte"
+# A measure of the log -> its title and unit, beside loss, learning rate, gradient norm and throughput, which all have.
+MEASURES = {
+    "accuracy": ("pairs ranked right", "share"),
+    "rewards/accuracies": ("pairs ranked right", "share"),
+    "margin": ("margin between the sides", "reward"),
+    "rewards/margins": ("margin between the sides", "reward"),
+    "mean_token_accuracy": ("tokens predicted right", "share"),
+    "reward": ("reward, which is optimised", "reward"),
+    "kl": ("KL divergence from the model before", "nats"),
+    "completions/mean_length": ("length of the answers", "tokens"),
+    "entropy": ("entropy of the next token", "nats"),
+}
+SETTINGS_OF_ALL = {
+    "learning_rate": ("learning rate", ""),
+    "grad_norm": ("gradient norm, before clipping", ""),
+    "tokens_per_second": ("throughput", "tokens a second"),
+}
+DATA_COLUMNS = {
+    "name": "source",
+    "path": "from",
+    "license": "license",
+    "weight_asked": "weight asked",
+    "weight_consumed": "weight consumed",
+    "documents": "documents",
+    "tokens": "tokens",
+    "epochs": "times read",
+    "bad_rows": "bad rows",
+    "left_out": "left out by rules",
+}
+COST_COLUMNS = {
+    "stage": "stage",
+    "steps": "steps",
+    "tokens": "tokens",
+    "flops": "FLOPs",
+    "time": "time in training steps",
+    "energy": "energy",
+    "hardware": "hardware",
+}
+SAMPLES_SHOWN = 60  # rows of samples.jsonl, the last ones
+MOST_CHARACTERS = 600  # of one sample
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A model folder of the run and what its log says."""
+
+    folder: Path
+    rows: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def curve(self, key: str, label: str = "training", over_tokens: bool = True) -> Curve:
+        """The rows that have `key`, over tokens where they are known, else over steps."""
+        found = [row for row in self.rows if isinstance(row.get(key), int | float)]
+        steps = np.array([row["step"] for row in found], dtype=float)
+        known = [(0, 0), *((row["step"], row["tokens"]) for row in self.rows if "tokens" in row)]
+        if len(known) > 1 and over_tokens:
+            steps = np.interp(steps, [step for step, _ in known], [tokens for _, tokens in known])
+        return Curve(label, steps.tolist(), [row[key] for row in found], key.startswith("eval_"))
+
+
+def find_stages(run_dir: Path) -> list[Stage]:
+    """The model folders with a log in the run's folder (or that folder itself), in the order in which they were made."""
+    logs = [run_dir / "log.jsonl"] if (run_dir / "log.jsonl").is_file() else run_dir.glob("*/log.jsonl")
+    stages = [Stage(log.parent, RunLog(log).rows()) for log in logs]
+    return sorted(
+        stages, key=lambda s: (len(lineage(s.folder)), (s.folder / "log.jsonl").stat().st_mtime, s.name)
+    )
+
+
+def _stage_pictures(stage: Stage) -> list[Picture]:
+    """All curves of a stage; pretraining is drawn over tokens, reinforcement over steps."""
+    reinforced = any("kl" in row for row in stage.rows)
+    x_label = "step" if reinforced or not any("tokens" in row for row in stage.rows) else "tokens"
+
+    def draw(name: str, title: str, keys: dict[str, str], unit: str) -> Picture | None:
+        curves = [stage.curve(key, label, over_tokens=x_label == "tokens") for key, label in keys.items()]
+        return draw_curves(f"{stage.name}-{name}", title, curves, x_label, unit)
+
+    def keys_with(part: str) -> dict[str, str]:
+        names = dict.fromkeys(
+            key for row in stage.rows for key in row if key.startswith("eval_") and part in key
+        )
+        return {key: key.removeprefix("eval_").replace("_", " ") for key in names}
+
+    sources = {
+        key: key.removeprefix(BITS_PER_BYTE).lstrip("_") or "all held-out text"
+        for key in keys_with("bits_per_byte")
+    }
+    pictures = [
+        draw("loss", "loss", {"loss": "training", "eval_loss": "held out"}, "nats a token"),
+        draw("bits-per-byte", "bits per byte on held-out text, by source", sources, "bits per byte"),
+        draw("gold", "gold score, which no stage sees", keys_with("gold"), "score") if reinforced else None,
+        *(
+            draw(key.replace("/", "-"), title, {key: "training", f"eval_{key}": "held out"}, unit)
+            for key, (title, unit) in MEASURES.items()
+        ),
+        *(draw(key, title, {key: "training"}, unit) for key, (title, unit) in SETTINGS_OF_ALL.items()),
+    ]
+    return [picture for picture in pictures if picture is not None]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " \u2026"
+
+
+def _samples_over_time(stage: Stage) -> list[dict[str, Any]]:
+    """Step -> texts, as the stage wrote them on its way."""
+    steps: dict[int, list[str]] = {}
+    for row in RunLog(stage.folder / "samples.jsonl").rows()[-SAMPLES_SHOWN:]:
+        steps.setdefault(row["step"], []).append(_cut(str(row["text"])))
+    return [{"step": step, "texts": texts} for step, texts in steps.items()]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a head."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+def _columns(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> Table | None:
+    """The columns (key of a row -> head) of some rows; None without rows."""
+    return Table(list(columns.values()), [[row[key] for key in columns] for row in rows]) if rows else None
+
+
+def _score_table(scores: Sequence[Score], models: Sequence[str]) -> Table | None:
+    rows = [
+        [
+            score.metric,
+            *(interval(score.values[model]) if model in score.values else "-" for model in models),
+            "-" if score.chance is None else number(score.chance),
+        ]
+        for score in scores
+        if score.is_headline
+    ]
+    return Table(["measure", *models, "chance"], rows) if rows else None
+
+
+def _alignment_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+    measures = alignment_table(metrics)
+    models = list(dict.fromkeys(model for values in measures.values() for model in values))
+    return Table(
+        ["measure", *models],
+        [[measure, *(values.get(model, "-") for model in models)] for measure, values in measures.items()],
+    )
+
+
+def _score_pictures(scores: Sequence[Score], models: Sequence[str]) -> list[Picture]:
+    headlines = [score for score in scores if score.is_headline]
+    pictures = [
+        draw_scores(
+            f"benchmark-{benchmark}",
+            f"{benchmark}, 95% intervals; dotted: guessing",
+            [score for score in headlines if score.benchmark == benchmark and score.is_share],
+            models,
+            share=True,
+        )
+        for benchmark in BENCHMARKS
+    ]
+    pictures.append(
+        draw_scores(
+            "benchmark-bits-per-byte",
+            "bits per byte of held-out text, less is better",
+            [score for score in headlines if "bits_per_byte" in score.metric],
+            models,
+            share=False,
+        )
+    )
+    return [picture for picture in pictures if picture is not None]
+
+
+def _read_samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The last `samples.json`: the same questions to several models."""
+    found = [folder / "samples.json" for folder in folders if (folder / "samples.json").is_file()]
+    samples = json.loads(found[-1].read_text(encoding="utf-8")) if found else []
+    return [
+        {
+            "prompt": _cut(sample["prompt"]),
+            "answers": {name: _cut(text) for name, text in sample["answers"].items()},
+        }
+        for sample in samples
+    ]
+
+
+def write_report(run_dir: str | Path) -> list[Path]:
+    """Write `report.html`, `report.png` and `report/*.png` into the folder of a run; return the first two and the folder.
+
+    Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
+
+    Raises:
+        UserError: no such folder, or no stage with a log in it.
+    """
+    run_dir = Path(run_dir)
+    stages = find_stages(run_dir)
+    if not stages:
+        raise UserError(
+            f"no run in {run_dir} (no log.jsonl there or one folder below): give what a training stage wrote"
+        )
+    models = [stage.folder for stage in stages if (stage.folder / "results").is_dir()]
+    results = {folder.name: read_results(folder) for folder in models}
+    scores = compare(results)
+    compared = [name for name in results if any(name in score.values for score in scores)]
+    records = []
+    for stage in stages:
+        records += [record for record in read_provenance(stage.folder) if record not in records]
+    costs, energy_assumption = cost_table(records)
+    sources, text_size = training_text(stages[0].folder, records)
+    alignments = {
+        name: _alignment_table(of_model["rlhf"]["metrics"])
+        for name, of_model in results.items()
+        if "rlhf" in of_model
+    }
+    pictures = {stage.name: _stage_pictures(stage) for stage in stages}
+    score_pictures = _score_pictures(scores, compared)
+    over_time = {stage.name: rows for stage in stages if (rows := _samples_over_time(stage))}
+    samples = _read_samples([stage.folder for stage in stages])
+    missing = {
+        "benchmarks (no results/*.json of qa, translation or generation)": not scores,
+        "a comparison before and after reinforcement (no results/rlhf.json)": not alignments,
+        "samples over time (no samples.jsonl)": not over_time,
+        "the same questions to several models (no samples.json)": not samples,
+        "the data (neither provenance.json nor the shards' manifest)": not sources,
+        "the cost (no provenance.json)": not costs,
+    }
+    template = jinja2.Environment(
+        loader=jinja2.PackageLoader("scratch_gpt", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template("page.html.jinja")
+    page = template.render(
+        title=run_dir.resolve().name,
+        road=[stage.name for stage in stages],
+        stages=[stage_facts(stage.folder) | {"pictures": pictures[stage.name]} for stage in stages],
+        score_pictures=score_pictures,
+        score_table=_score_table(scores, compared),
+        alignments=alignments,
+        samples=samples,
+        over_time=over_time,
+        data_table=_columns(sources, DATA_COLUMNS),
+        text_size=text_size,
+        cost_table=_columns(costs, COST_COLUMNS),
+        energy_assumption=energy_assumption,
+        missing=[what for what, absent in missing.items() if absent],
+    )
+    write_pictures(
+        [*(each for of_stage in pictures.values() for each in of_stage), *score_pictures], run_dir / "report"
+    )
+    path = run_dir / "report.html"
+    temporary = path.with_suffix(".html.tmp")
+    temporary.write_text(page, encoding="utf-8", errors="replace")
+    temporary.replace(path)
+    return [path, draw_report(run_dir), run_dir / "report"]

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may leave the machine: named files, without secrets and without this machine's paths."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scratch_gpt import cli
+from scratch_gpt.errors import UserError
+from scratch_gpt.publishing.checks import find_secret, pack, shorten_paths
+
+
+def test_only_named_kinds_of_files_go(chat_folder: Path) -> None:
+    """Checkpoints, optimizer state, data, pickles and hidden files stay; weights, tokenizer, code and records go."""
+    stays = (
+        "checkpoint-5/model.safetensors",
+        "checkpoint-5/optimizer.pt",
+        "training_args.bin",
+        "data.jsonl",
+        ".env",
+    )
+    goes = ("run.yaml", "log.jsonl", "provenance.json", "results/qa.json", "report.png", "README.md")
+    for name in (*stays, *goes):
+        (chat_folder / name).parent.mkdir(exist_ok=True)
+        (chat_folder / name).write_text("x")
+    package = pack(chat_folder)
+    packed = {file.path for file in package.files}
+    assert {*goes, "model.safetensors", "config.json", "tokenizer.json", "modeling_scratch_gpt.py"} <= packed
+    assert not packed & set(stays)
+    assert package.left_out == (".env", "checkpoint-5", "data.jsonl", "training_args.bin")
+    assert package.own_code
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("hub_token: hf_" + "a1B2" * 9, "a Hugging Face token"),
+        ('{"k": "sk-proj-' + "x1" * 12 + '"}', "an API key"),
+        ("ghp_" + "a" * 36, "a GitHub token"),
+        ("AKIA" + "ABCD1234" * 2, "an AWS key"),
+        ("AIza" + "a" * 35, "a Google key"),
+        ("xoxb-" + "1" * 12, "a Slack token"),
+        ("-----BEGIN RSA PRIVATE KEY-----", "a private key"),
+        ("path: https://me:pass@host/data", "a password in an address"),
+        ("WANDB_API_KEY=" + "0123456789abcdef" * 2, "a secret"),
+        ("password: 'correct-horse-battery'", "a secret"),
+    ],
+)
+def test_secrets_are_found_and_refused(chat_folder: Path, text: str, kind: str) -> None:
+    """Each kind, with its line; nothing is packed."""
+    assert find_secret(f"a\nb\n{text}") == f"{kind} in line 3"
+    (chat_folder / "run.yaml").write_text(f"seed: 1\n{text}\n")
+    with pytest.raises(UserError, match=f"run.yaml seems to hold {kind} in line 2; remove it") as error:
+        pack(chat_folder)
+    assert text not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tokenizer_hash: 6f82bcd679d453fd094fe3e541e1c7ab12de40f1ae7ed3a66e9c4be673c69536",
+        '"eos_token": "<|im_end|>", "pad_token": "<|pad|>"',
+        "secrets: none",
+        "https://huggingface.co/user/name",
+        '<img src="data:image/png;base64,' + "AIza" + "a" * 40 + '">',
+    ],
+)
+def test_what_is_no_secret(text: str) -> None:
+    """Hashes, special tokens, addresses and pictures pass."""
+    assert find_secret(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("output_dir: /home/me/runs/base\n", "output_dir: base\n"),
+        ('{"model": "/mnt/disk-1/a.b/chat/", "n": 3}', '{"model": "chat", "n": 3}'),
+        (r'{"model": "C:\\Users\\me\\chat"}', '{"model": "chat"}'),
+        ("from `/data/x/base` and file:///tmp/a/b", "from `base` and b"),
+    ],
+)
+def test_absolute_paths_lose_their_head(text: str, short: str) -> None:
+    """The last part stays: it is what the next stage looks for beside the folder."""
+    assert shorten_paths(text) == (
+        short,
+        text.count("/chat/") + text.count("base") + text.count("\\chat") + text.count("tmp"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "runs/demo/base",
+        "https://huggingface.co/user/name",
+        "50 km/h and/or 3/4",
+        "a / b / c",
+        "rewards/reward/mean",
+    ],
+)
+def test_what_is_no_absolute_path(text: str) -> None:
+    """Relative paths, addresses, fractions and names of measures stay as they are."""
+    assert shorten_paths(text) == (text, 0)
+
+
+def test_samples_and_tokens_are_not_rewritten(chat_folder: Path) -> None:
+    """What a model wrote or learned may look like a path; it goes up as it is."""
+    (chat_folder / "samples.jsonl").write_text('{"text": "/usr/bin/python"}\n')
+    (file,) = (file for file in pack(chat_folder).files if file.path == "samples.jsonl")
+    assert file.content is None
+
+
+def test_a_folder_without_weights_is_refused(chat_folder: Path) -> None:
+    """A config alone is no model."""
+    (chat_folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no model in .* \(its weights, \*.safetensors, are missing\)"):
+        pack(chat_folder)
+
+
+def test_dry_run_tells_and_sends_nothing(chat_folder: Path) -> None:
+    """Offline, as all tests: files with sizes, what stays, and why it is safe."""
+    (chat_folder / "checkpoint-5").mkdir()
+    (chat_folder / "run.yaml").write_text("output_dir: /home/me/chat\n")
+    result = CliRunner().invoke(cli.app, ["publish", str(chat_folder), "--repo", "user/name", "--dry_run"])
+    assert result.exit_code == 0, result.output
+    size = (chat_folder / "model.safetensors").stat().st_size
+    assert f"{size:,}  model.safetensors" in result.output
+    assert "stays here: checkpoint-5\n" in result.output
+    assert "1 in run.yaml go up as their last part" in result.output
+    assert "the model's code is this package's own" in result.output
+    assert result.output.endswith("nothing was sent (dry run)\n")

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers as a person reads them."""
+
+import pytest
+
+from scratch_gpt.publishing.facts import cost_table, duration, number
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "not known"),
+        (3.4, "3 seconds"),
+        (119, "119 seconds"),
+        (150, "2.5 minutes"),
+        (9000, "2.5 hours"),
+        (216000, "2.5 days"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    """The largest unit of which there are two."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "not known"), (1234567, "1,234,567"), (0.123456, "0.123"), (1234.56, "1,234.6"), (0.0, "0")],
+)
+def test_numbers(value: float | None, text: str) -> None:
+    """Integers whole, fractions to three digits."""
+    assert number(value) == text
+
+
+def test_a_sum_with_an_unknown_part_is_unknown() -> None:
+    """One stage whose tokens nobody counted: the sum of the others would be wrong."""
+    hardware = {"device": "H100", "gpu": True, "processes": 8, "cpus": 64, "threads": 1}
+    known = {
+        "folder": "base",
+        "steps": 1,
+        "tokens": 10,
+        "flops": 100,
+        "seconds": 3600.0,
+        "hardware": hardware,
+    }
+    unknown = {**known, "folder": "chat", "tokens": None, "flops": None, "seconds": None}
+    rows, assumption = cost_table([known, unknown])
+    assert [row["tokens"] for row in rows] == ["10", "not known", "not known"]
+    assert [row["energy"] for row in rows] == ["5.6 kWh", "not known", "not known"]
+    assert rows[0]["hardware"] == "8 x H100"
+    assert assumption == "700 W a GPU"
+    assert cost_table([known])[0] == [rows[0]]

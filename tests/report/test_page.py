@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a run: complete in itself, true to the files, harmless whatever a model wrote."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.report.page import Stage, find_stages, write_report
+
+
+HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(2)> {{ 7*7 }} $\\frac{1}$ \u0645\u0631\u062d\u0628\u0627 \u4f60\u597d \U0001f600"
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """A .jsonl file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """Pretraining and reinforcement, with everything that a report can show, in hostile words."""
+    training = {"learning_rate": 0.01, "grad_norm": 0.5, "tokens_per_second": 100.0}
+    write_lines(
+        tmp_path / "base/log.jsonl",
+        [
+            *(
+                {"step": n, "tokens": 64 * n, "loss": 4 / n, "elapsed_seconds": n, **training}
+                for n in range(1, 9)
+            ),
+            {"step": 8, "eval_loss": 1.0, "eval_bits_per_byte": 1.5, f"eval_bits_per_byte_{HOSTILE}": 1.25},
+        ],
+    )
+    write_lines(
+        tmp_path / "base/samples.jsonl", [{"step": 4, "text": HOSTILE}, {"step": 8, "text": "The end"}]
+    )
+    (tmp_path / "base/run.yaml").write_text("seed: 3\n")
+    write_lines(
+        tmp_path / "aligned/log.jsonl",
+        [
+            {"step": n, "tokens": n, "loss": 0.0, "reward": n, "kl": 0.1 * n, "elapsed_seconds": n}
+            for n in range(3)
+        ]
+        + [{"step": 2, "eval_gold": 0.75}],
+    )
+    (tmp_path / "aligned/run.yaml").write_text("model_name_or_path: elsewhere/base\n")
+    metric = {"value": 0.5, "ci95": [0.4, 0.6], "chance": 0.25}
+    for name, values in (("qa", ("facts/exact_match",)), ("rlhf", ("sft/gold", "aligned/gold"))):
+        result = {
+            "task": name,
+            "n": 4,
+            "metrics": dict.fromkeys(values, metric),
+            "settings": {},
+            "versions": {},
+        }
+        (tmp_path / "aligned/results").mkdir(exist_ok=True)
+        (tmp_path / f"aligned/results/{name}.json").write_text(json.dumps(result))
+    samples = [{"prompt": HOSTILE, "answers": {"aligned": HOSTILE}}]
+    (tmp_path / "aligned/samples.json").write_text(json.dumps(samples))
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Tags and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_page_and_pictures_are_written(run_dir: Path) -> None:
+    """One page, the overview, and a PNG for each figure; nothing half-written stays."""
+    page, overview, pictures = write_report(run_dir)
+    assert (page.name, overview.name) == ("report.html", "report.png")
+    names = {path.name for path in pictures.iterdir()}
+    assert {
+        "base-loss.png",
+        "base-bits-per-byte.png",
+        "aligned-kl.png",
+        "aligned-gold.png",
+        "benchmark-qa.png",
+    } <= names
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.iterdir())
+    assert not list(run_dir.rglob("*.tmp"))
+    assert page.stat().st_size < 3_000_000
+
+
+def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
+    """Scores with intervals and chance, before and after, steps and tokens; what is absent is said."""
+    text = write_report(run_dir)[0].read_text(encoding="utf-8")
+    assert "<td>facts/exact_match</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
+    assert "<td>gold</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
+    assert "8 steps, 512 tokens" in text
+    missing = text[text.index("Not in this run") :]
+    assert "the cost (no provenance.json)" in missing
+    assert "the data (neither" in missing
+    assert "samples over time" not in missing
+
+
+def test_page_needs_no_network_and_runs_no_script(run_dir: Path) -> None:
+    """Every address is inside the page; hostile text is text; a policy forbids the rest."""
+    text = write_report(run_dir)[0].read_text(encoding="utf-8")
+    tags = Page(text).tags
+    assert {tag for tag, _ in tags}.isdisjoint({"script", "iframe", "object", "embed", "form"})
+    addresses = [
+        value for _, attributes in tags for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert all(value.startswith(("data:", "#")) for value in addresses)
+    assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
+    assert "default-src 'none'" in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "{{ 7*7 }}" in text
+
+
+def test_held_out_points_stand_at_their_tokens() -> None:
+    """A row without tokens is placed by its step: step 8 of 64 tokens a step is at 512."""
+    rows = [
+        {"step": 4, "tokens": 256, "loss": 1.0},
+        {"step": 8, "tokens": 512, "loss": 0.5},
+        {"step": 6, "eval_loss": 2.0},
+    ]
+    assert Stage(Path("base"), rows).curve("eval_loss").x == [384.0]
+    assert Stage(Path("base"), rows).curve("eval_loss", over_tokens=False).x == [6.0]
+
+
+def test_one_models_folder_is_a_run_of_one_stage(run_dir: Path) -> None:
+    """Stages come in the order in which they were made."""
+    assert [stage.name for stage in find_stages(run_dir)] == ["base", "aligned"]
+    assert [stage.name for stage in find_stages(run_dir / "base")] == ["base"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    """One line, nothing written."""
+    with pytest.raises(UserError, match=r"no run in .*log.jsonl"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_shows_it_without_an_error(run_dir: Path, tmp_path: Path) -> None:
+    """Opened from disk at a phone's width: no message on the console, no script run, nothing wider than the screen.
+
+    The probe, a copy with a script of our own and without the policy, tells what the browser made of the page.
+    """
+    page = write_report(run_dir)[0]
+    probe = page.with_name("probe.html")
+    text = re.sub(r"<meta http-equiv=.*?>", "", page.read_text(encoding="utf-8"))
+    script = (
+        "<script>onload=()=>document.title='probe '+[document.documentElement.scrollWidth<=innerWidth,"
+        "[...document.images].every(i=>i.complete&&i.naturalWidth>0),document.images.length>9].join()</script>"
+    )
+    probe.write_text(text.replace("</body>", script + "</body>"), encoding="utf-8")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=500,900", "--enable-logging=stderr"]
+    found = {}
+    for file in (page, probe):
+        command = [str(CHROMIUM), *options, "--dump-dom", file.as_uri()]
+        found[file] = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert "CONSOLE" not in found[file].stderr
+    assert "<title>probe true,true,true</title>" in found[probe].stdout
