@@ -106,18 +106,39 @@ def sizes(
 
 @app.command(rich_help_panel="Use a model")
 def chat(
-    model: Annotated[str, typer.Argument(help="Folder of a chat model.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model.")],
     system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Continue texts: what a base model can.")
+    ] = False,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0: always the likeliest token.")
-    ] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1, help="Longest answer.")] = 200,
+        float | None,
+        typer.Option("--temperature", help="0: always the likeliest token. Default: the model's."),
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top_p", help="Sample from this share of the probability.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top_k", help="Sample from so many tokens; 0: from all.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option("--max_new_tokens", help="Longest answer.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,
 ) -> None:
-    """Talk to a model. /reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."""
-    from scratch_gpt.chat import ChatSession, converse
+    """Talk to a model, one message a line; /help lists what else can be typed, Ctrl-C stops an answer."""
+    from scratch_gpt.terminal import talk
 
-    converse(ChatSession.load(model, system, temperature, max_new_tokens, seed))
+    raise typer.Exit(
+        talk(
+            model,
+            complete=complete,
+            system=system,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
+        )
+    )
 
 
 @app.command(rich_help_panel="Use a model")

@@ -195,7 +195,7 @@ def sample_answers(run_dir: Path) -> list[Sample]:
     """
     from transformers.utils import logging
 
-    from scratch_gpt.chat import printable
+    from scratch_gpt.terminal import printable
     from scratch_gpt.data import primer
     from scratch_gpt.evaluation.runner import generate_answers, is_chat, load_model
     from scratch_gpt.evaluation.task import TASKS
