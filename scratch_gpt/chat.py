@@ -182,7 +182,9 @@ class StreamingModel:
                 said.append(token)
                 self.num_said += 1
                 text = self.tokenizer.decode(said, skip_special_tokens=True)
-                if text != shown and not text.endswith(REPLACEMENT):  # else half a character: the rest may follow
+                if text != shown and not text.endswith(
+                    REPLACEMENT
+                ):  # else half a character: the rest may follow
                     yield text[len(shown) :]
                     shown = text
             if text != shown:

@@ -142,6 +142,33 @@ def chat(
 
 
 @app.command(rich_help_panel="Use a model")
+def web(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL [MODEL2]", help="Folder of a model, or of two to compare.")
+    ],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "localhost",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 7860,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Write a Hub Space into this new folder instead.")
+    ] = None,
+) -> None:
+    """A page to talk to a model, compare two and look inside, until Ctrl-C. There is no password: keep it on localhost."""
+    if len(models) > 2:
+        raise UserError(f"{len(models)} models: the page shows one or two")
+    from scratch_gpt.web import serve_page
+
+    if space is None:
+        serve_page(models, host, port)
+    else:
+        from scratch_gpt.space import write_space
+
+        write_space(models, space)
+        print(f"wrote {space}: hf upload USER/NAME {space} --repo-type space")
+
+
+@app.command(rich_help_panel="Use a model")
 def serve(
     model: Annotated[str, typer.Argument(help="Folder of a model.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "localhost",

@@ -123,7 +123,9 @@ class Terminal:
             self.settings[name] = number
         for speaker in self.speakers:
             sampling = self._sampling(speaker)
-            print(f"{speaker.name}: " + ", ".join(f"{key} {value}" for key, value in asdict(sampling).items()))
+            print(
+                f"{speaker.name}: " + ", ".join(f"{key} {value}" for key, value in asdict(sampling).items())
+            )
         for session in self.sessions:
             session.sampling = self._sampling(session.speaker)
 
@@ -142,7 +144,9 @@ class Terminal:
             if named or len(self.speakers) > 1:
                 print(f"{speaker.name}> ", end="", flush=True)
             if self.complete:
-                self._print(speaker, lambda speaker=speaker: speaker.complete(message, self._sampling(speaker)))
+                self._print(
+                    speaker, lambda speaker=speaker: speaker.complete(message, self._sampling(speaker))
+                )
                 continue
             session = self.sessions[number]
             before = session.forgotten
@@ -216,7 +220,12 @@ def _named(file: str, example: str) -> str:
 
 
 def talk(
-    folder: str, *, complete: bool = False, system: str | None = None, seed: int | None = None, **settings: Any
+    folder: str,
+    *,
+    complete: bool = False,
+    system: str | None = None,
+    seed: int | None = None,
+    **settings: Any,
 ) -> int:
     """Talk to the model in `folder`; the exit status.
 

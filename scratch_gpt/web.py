@@ -7,18 +7,15 @@ and reach nothing but its own server (its content security policy says so to the
 
 import contextlib
 import functools
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import requires
+from html import escape
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
 from scratch_gpt.chat import ChatSession, Message, Sampling, StreamingModel
-from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
 from scratch_gpt.inspection import attention_table, attention_weights, next_tokens, token_label
 from scratch_gpt.listening import listen, run_server
@@ -42,6 +39,7 @@ MEAN_OF_HEADS = "mean of all"
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 CSS = """
 .attention { overflow-x: auto; }
+.attention table, .attention tbody { border: 0; }
 .attention table { width: auto; border-collapse: collapse; font: 0.8rem ui-monospace, monospace; }
 .attention tr, .attention th, .attention td { border: 0; padding: 0; }
 .attention th { font-weight: normal; white-space: pre; padding: 0 0.3em; unicode-bidi: isolate; }
@@ -90,9 +88,7 @@ def _telling(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[An
 
 def _checked(text: str) -> str:
     if len(text) > MAX_CHARACTERS:
-        raise UserError(
-            f"that text has {len(text)} characters, the page takes {MAX_CHARACTERS}: shorten it"
-        )
+        raise UserError(f"that text has {len(text)} characters, the page takes {MAX_CHARACTERS}: shorten it")
     return text
 
 
@@ -190,9 +186,12 @@ def _sampling(temperature: float, top_p: float, max_new_tokens: float) -> Sampli
 
 def _shown(session: ChatSession) -> list[Message]:
     """The messages for the chat window; where some no longer fit the context, a line says so."""
-    shown = list(session.messages)
+    # Without markdown the window still takes HTML: escaped, it shows what was written.
+    shown = [{**message, "content": escape(message["content"])} for message in session.messages]
     if session.forgotten:
-        note = f"(The messages above no longer fit the context of {session.speaker.context} tokens: forgotten.)"
+        note = (
+            f"(The messages above no longer fit the context of {session.speaker.context} tokens: forgotten.)"
+        )
         shown.insert(session.forgotten, {"role": "assistant", "content": note})
     return shown
 
@@ -236,20 +235,34 @@ def make_page(models: list[StreamingModel]) -> gr.Blocks:
 
 def _model_choice(names: list[str], prefix: str) -> gr.Dropdown:
     return gr.Dropdown(
-        names, value=names[0], label="Model", visible=len(names) > 1, elem_id=f"{prefix}-model", filterable=False
+        names,
+        value=names[0],
+        label="Model",
+        visible=len(names) > 1,
+        elem_id=f"{prefix}-model",
+        filterable=False,
     )
 
 
 def _chat_tab(page: Page, names: list[str], settings: list, queued: dict[str, Any]) -> None:
     name = _model_choice(names, "chat")
     messages = gr.State([])
-    # Nothing in a message is markup.
     window = gr.Chatbot(
-        render_markdown=False, allow_tags=True, label="Conversation", height=400, elem_id="chat", buttons=["copy"]
+        render_markdown=False,
+        latex_delimiters=[],
+        buttons=[],
+        label="Conversation",
+        height=400,
+        elem_id="chat",
     )
     message = gr.Textbox(
         "",
-        label="Message", placeholder="Enter sends", lines=1, max_lines=6, elem_id="chat-message", autofocus=True
+        label="Message",
+        placeholder="Enter sends",
+        lines=1,
+        max_lines=6,
+        elem_id="chat-message",
+        autofocus=True,
     )
     with gr.Row():
         send = gr.Button("Send", variant="primary", elem_id="chat-send")
@@ -308,9 +321,13 @@ def _attention_tab(page: Page, models: list[StreamingModel], queued: dict[str, A
     with gr.Row():
         layer = gr.Slider(1, layers, 1, step=1, label="Layer", visible=layers > 1, elem_id="attention-layer")
         choices = [MEAN_OF_HEADS, *map(str, range(1, heads + 1))]
-        head = gr.Dropdown(choices, value=MEAN_OF_HEADS, label="Head", elem_id="attention-head", filterable=False)
+        head = gr.Dropdown(
+            choices, value=MEAN_OF_HEADS, label="Head", elem_id="attention-head", filterable=False
+        )
     look = gr.Button("Look", variant="primary", elem_id="attention-look")
-    gr.Markdown("Each row is a token, and the darker a cell, the more it takes from that token. No token sees later ones.")
+    gr.Markdown(
+        "Each row is a token, and the darker a cell, the more it takes from that token. No token sees later ones."
+    )
     table = gr.HTML(elem_id="attention-table")
     look.click(page.attention, [text, name, layer, head], table, **queued)
 
@@ -320,7 +337,15 @@ def make_web_app(models: list[StreamingModel]) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     blocks = make_page(models)
     gr.mount_gradio_app(
-        app, blocks, path="/", theme=THEME, css=CSS, footer_links=[], run_history=False, max_file_size=1, ssr_mode=False
+        app,
+        blocks,
+        path="/",
+        theme=THEME,
+        css=CSS,
+        footer_links=[],
+        run_history=False,
+        max_file_size=1,
+        ssr_mode=False,
     )
     app.add_middleware(_Policy)
     return app

@@ -129,7 +129,9 @@ def some_ids() -> Callable[..., torch.Tensor]:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory) -> Iterator[Any]:
     """Headless Chromium, driven by selenium, that reaches this machine only; skipped where one is not installed."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'scratch-gpt[test]'")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium: pip install 'scratch-gpt[test]'"
+    )
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")

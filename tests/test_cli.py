@@ -51,7 +51,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "translation",
         "generation",
     ]
-    assert listed == [*road, "plan", "sizes", "chat", "serve", "publish", "import", "export"]
+    assert listed == [*road, "plan", "sizes", "chat", "web", "serve", "publish", "import", "export"]
 
 
 def test_stage_arguments_pass_untouched(launched) -> None:
