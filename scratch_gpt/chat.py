@@ -263,8 +263,10 @@ class ChatSession:
         """Answer `message`, in pieces; an iterator that is closed early leaves the part that was said.
 
         Raises:
-            UserError: the message does not fit the context; the conversation is as it was before.
+            UserError: there is no message, or it does not fit the context; the conversation is as it was before.
         """
+        if not message.strip():
+            raise UserError("type a message first")
         self.messages.append({"role": "user", "content": message})
         try:
             token_ids = self.prompt()

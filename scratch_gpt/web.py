@@ -115,14 +115,11 @@ class Page:
         self, message: str, messages: list[Message], name: str, system: str, *settings: float
     ) -> Iterator[tuple]:
         """Yield the input line (emptied once), what is shown and the messages, while the answer forms."""
-        message = message.strip()
-        if not message:
-            raise UserError("type a message first")
         session = ChatSession(
             self.models[name], _sampling(*settings), _checked(system.strip()) or None, list(messages)
         )
         line: Any = ""
-        with contextlib.closing(_paced(session.ask(_checked(message)))) as answer:
+        with contextlib.closing(_paced(session.ask(_checked(message.strip())))) as answer:
             for _ in answer:
                 yield line, _shown(session), list(session.messages)
                 line = gr.skip()  # what is being typed by now stays

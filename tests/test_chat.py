@@ -146,6 +146,8 @@ def test_message_longer_than_the_context_is_refused(session: ChatSession) -> Non
     before = list(session.messages)
     with pytest.raises(UserError, match="the model reads 120"):
         ask(session, "word " * 500)
+    with pytest.raises(UserError, match="type a message first"):
+        ask(session, " \n")
     assert (session.messages, session.forgotten) == (before, 0)
 
 

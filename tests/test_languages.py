@@ -12,7 +12,7 @@ from scratch_gpt.tokenization import IM_END, encode_plain, train_tokenizer
 
 CONVERSATIONS = {
     "Où est la clé ?": "Elle est là-bas, près du café.",
-    "Где ключ?": "Ключ лежит на столе, рядом с книгой.",
+    "Где ключ?": "Ключ лежит на столе, рядом с книгой.",  # noqa: RUF001
     "أين المفتاح؟": "المفتاح على الطاولة بجانب الكتاب.",
     "钥匙在哪里？": "钥匙在桌子上，书的旁边。",  # noqa: RUF001
     "🔑?": "🗝️👩‍🚀 here",

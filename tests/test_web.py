@@ -156,6 +156,7 @@ def test_type_stream_stop_and_go_on(browser, page_at, models) -> None:
 def test_hostile_text_is_shown_as_text(browser, page_at, models, monkeypatch) -> None:
     """Markup, scripts, templates and special tokens, the user's and the model's, stand as text; nothing is fetched."""
     monkeypatch.setattr(StreamingModel, "stream", lambda *_: (piece for piece in HOSTILE))
+    models[0].context = 4096  # never run so far, but it lets the text through
     window = Window(browser, page_at(models))
     window.asked(HOSTILE)
     same = [" ".join(HOSTILE.split())] * 2
