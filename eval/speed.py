@@ -47,6 +47,9 @@ class SpeedArguments:
     batch_sizes: list[int] = field(
         default_factory=lambda: [16], metadata={"help": "Blocks in a micro-batch."}
     )
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Micro-batches in one optimizer step, of all contenders."}
+    )
     new_tokens: int = field(
         default=64, metadata={"help": "Tokens decoded after a prompt of 8; 0: no decoding."}
     )
@@ -63,7 +66,7 @@ class SpeedArguments:
             raise UserError(f"stock must be of {', '.join(STOCK_CLASSES)}, got {unknown[0]!r}")
         if self.mixed_precision not in ("auto", "no", "bf16"):
             raise UserError(f"mixed_precision must be auto, no or bf16, got {self.mixed_precision!r}")
-        for name in ("sequence_lengths", "batch_sizes", "repeats"):
+        for name in ("sequence_lengths", "batch_sizes", "gradient_accumulation_steps", "repeats"):
             values = getattr(self, name)
             if min(values if isinstance(values, list) else [values], default=0) < 1:
                 raise UserError(f"{name} must be at least 1, got {values}")
@@ -93,6 +96,7 @@ def main(arguments: SpeedArguments) -> None:
                 compiled=arguments.torch_compile,
                 repeats=arguments.repeats,
                 matmul_size=8192 if device.type == "cuda" else 2048,
+                micro_batches=arguments.gradient_accumulation_steps,
             )
             metrics |= {f"{batch_size}x{length}/{name}": metric for name, metric in figures.items()}
     if arguments.new_tokens:

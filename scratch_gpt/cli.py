@@ -86,7 +86,7 @@ def plan(context: typer.Context) -> None:
     from scratch_gpt.training.arguments import run_stage
     from scratch_gpt.training.planning import PlanArguments, make_plan, print_plan
 
-    run_stage(lambda arguments: print_plan(make_plan(arguments), arguments), PlanArguments, context.args)
+    run_stage(lambda arguments: print_plan(make_plan(arguments)), PlanArguments, context.args)
 
 
 @app.command(rich_help_panel="Before training")

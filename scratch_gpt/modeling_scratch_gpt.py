@@ -244,7 +244,8 @@ class ScratchGPTMLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.down_proj.is_residual_projection = True
-        self.act_fn = ACT2FN[config.hidden_act]
+        # gelu_new is the tanh approximation spelled out in eight operations; torch has it as one.
+        self.act_fn = ACT2FN["gelu_pytorch_tanh" if config.hidden_act == "gelu_new" else config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.gated:

@@ -23,30 +23,42 @@ from scratch_gpt.training.checkpoints import (
     prepare_folder,
     read_progress,
     save_model_folder,
+    write_progress,
 )
-from scratch_gpt.training.distribution import refuse_lost_processes
+from scratch_gpt.training.distribution import check_launch
 from scratch_gpt.training.interruption import Interruption
 from scratch_gpt.training.optimization import build_optimizer
+from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment
 from scratch_gpt.training.pretraining import Pretraining
-from scratch_gpt.training.resume import hardware_again
-from scratch_gpt.training.setup import build_model, choose_setting, open_shards
+from scratch_gpt.training.resume import hardware_again, is_finished
+from scratch_gpt.training.scaling import as_before
+from scratch_gpt.training.setup import build_config, build_model, choose_setting, open_shards
 from scratch_gpt.training.telemetry import check_trackers, console, progress_bar
 
 
 def main(arguments: PretrainArguments) -> None:
     """Data, model, setting, optimizer, (resume,) loop, save."""
-    refuse_lost_processes()
+    check_launch()
     check_trackers(arguments.report_to)
     use_cpu = not torch.cuda.is_available()
     state = PartialState(cpu=use_cpu)
     tokenizer = load_tokenizer(arguments.tokenizer)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
     output_dir = Path(arguments.output_dir)
+    if is_finished(output_dir, arguments, train_blocks.manifest["content_hash"]):
+        return
     checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
     progress = read_progress(checkpoint) if checkpoint else None
 
+    sequence_length = train_blocks.manifest["sequence_length"]
+    config = build_config(arguments, tokenizer, sequence_length)
+    if progress:
+        arguments = as_before(arguments, progress["settings"])
+    launcher = launcher_of_environment(state.num_processes)
+    tokens = len(train_blocks) * sequence_length
+    arguments, rules = complete(arguments, config, launcher, sequence_length, tokens, gpu_memory())
     set_seed(arguments.seed)
-    model = build_model(arguments, tokenizer, train_blocks.manifest["sequence_length"])
+    model = build_model(arguments, config, sequence_length)
     tokenizer.model_max_length = model.config.max_position_embeddings
     if progress:
         hardware = hardware_again(progress, arguments)
@@ -74,6 +86,8 @@ def main(arguments: PretrainArguments) -> None:
     if checkpoint:
         run.resume(checkpoint, progress)
     if state.is_main_process:
+        for line in rules:
+            console.print(f"by rule: {line}", markup=False, highlight=False)
         console.print(
             f"{model.num_parameters():,} parameters, {run.max_steps} steps, "
             f"{train_blocks.manifest['tokens']:,} tokens in the shards; {hardware.mixed_precision} precision, "
@@ -101,9 +115,10 @@ def main(arguments: PretrainArguments) -> None:
                 accelerator.end_training()
                 interruption.leave()
 
-    weights = accelerator.get_state_dict(run.model)
+    weights, progress = accelerator.get_state_dict(run.model), run.progress()
     if state.is_main_process:
         save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir, weights)
+        write_progress(progress, output_dir)
         write_run_yaml(arguments, output_dir)
         console.print(f"wrote {output_dir}: AutoModelForCausalLM.from_pretrained opens it")
         if arguments.push_to_hub:

@@ -5,18 +5,21 @@
     accelerate launch train/tokenizer.py --output_dir runs/tokenizer --vocab_size 8192 \
         --sources '[{"name": "book", "path": "data/book.txt"}]'
 
-Text is drawn in the proportions of the weights until `max_characters`, or until every source was read once. Writes
+Text is drawn in the proportions of the weights until `max_characters`, or until every source was read once; filters and
+duplicates leave out what they leave out of the shards. Writes
 tokenizer.json, tokenizer_config.json, chat_template.jinja and, last, run.yaml.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.corpus import open_corpus
 from scratch_gpt.data.folders import written_whole
-from scratch_gpt.data.mixture import Mixture
-from scratch_gpt.data.sources import parse_sources, read_documents
+from scratch_gpt.data.sources import parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 from scratch_gpt.training.arguments import TokenizerArguments, run_stage, write_run_yaml
@@ -29,11 +32,11 @@ SAMPLE_TOKENS = 40
 CONTENTS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "run.yaml")
 
 
-def draw(mixture: Mixture, arguments: TokenizerArguments, measured: list[str]) -> Iterator[str]:
-    """Texts of the mixture, each cut to its cap, until the budget is spent; the first ones are kept in `measured`."""
+def draw(texts: Iterable[str], arguments: TokenizerArguments, measured: list[str]) -> Iterator[str]:
+    """The texts, each cut to its cap, until the budget is spent; the first ones are kept in `measured`."""
     drawn = 0
-    for _, document in mixture:
-        text = document[: min(arguments.max_document_characters, arguments.max_characters - drawn)]
+    for whole in texts:
+        text = whole[: min(arguments.max_document_characters, arguments.max_characters - drawn)]
         drawn += len(text)
         if drawn <= MEASURED_CHARACTERS or not measured:
             measured.append(text)
@@ -50,13 +53,12 @@ def main(arguments: TokenizerArguments) -> None:
     sources = parse_sources(arguments.sources)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)
-    mixture = Mixture(
-        sources, lambda source: read_documents(source, bad_rows, arguments.seed), stop="all_used_up"
-    )
     measured: list[str] = []
-    with written_whole(str(arguments.output_dir), CONTENTS) as folder:
+    with TemporaryDirectory() as memory, written_whole(str(arguments.output_dir), CONTENTS) as folder:
+        corpus = open_corpus(sources, bad_rows, arguments.seed, "all_used_up", Path(memory))
+        texts = (document.text for _, document in corpus.mixture)
         with console.status("training the tokenizer"):
-            tokenizer = train_tokenizer(draw(mixture, arguments, measured), arguments.vocab_size)
+            tokenizer = train_tokenizer(draw(texts, arguments, measured), arguments.vocab_size)
         bad_rows.check()
         tokenizer.save_pretrained(folder)
         write_run_yaml(arguments, folder)
@@ -68,7 +70,7 @@ def main(arguments: TokenizerArguments) -> None:
         f"{len(tokenizer):,} tokens, {bytes_per_token:.2f} bytes of text per token, in {arguments.output_dir}"
     )
     console.print(f"a sample, cut in tokens: {sample!r}", markup=False)
-    for line in bad_rows.report():
+    for line in corpus.left_out() + bad_rows.report():
         console.print(line, markup=False)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training text: documents of all sources, filtered, without duplicates, mixed, and again from any point on."""
 
+import itertools
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.deduplication import HashSet, text_hash
 from scratch_gpt.data.mixture import Mixture
-from scratch_gpt.data.sources import PRIMER, Part, Source, placed_documents
+from scratch_gpt.data.sources import PRIMER, Part, Source, parts_of, placed_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
 
@@ -169,8 +170,9 @@ class Corpus:
     def __init__(self, streams: list[SourceStream], stop: Any, bad_rows: BadRows) -> None:
         self.streams = {stream.source.name: stream for stream in streams}
         self.bad_rows = bad_rows
+        self.held_out = [stream for stream in streams if stream.source.held_out]
         self.mixture: Mixture[Document] = Mixture(
-            [stream.source for stream in streams],
+            [stream.source for stream in streams if not stream.source.held_out],
             lambda source: iter(self.streams[source.name]),
             stop,
             lambda document: document.size,
@@ -191,9 +193,30 @@ class Corpus:
             stream.restore(state["streams"][name])
         self.bad_rows.restore(state["bad_rows"])
 
+    def left_out(self) -> list[str]:
+        """A line for the terminal for each source: which rule left how many documents out. Bad rows are not named."""
+        lines = []
+        for name, stream in self.streams.items():
+            counts = [item for item in sorted(stream.left_out.items()) if item[0] != BAD_ROW]
+            if counts:
+                rules = ", ".join(f"{rule} {count:,}" for rule, count in counts)
+                lines.append(f"source {name!r}: left out of {stream.documents:,} documents: {rules}")
+        return lines
+
     def batches(self) -> Iterator[tuple[list[tuple[Source, Document]], dict[str, Any]]]:
-        """Documents in lists of about BATCH_BYTES, each list with the state after it."""
-        documents = iter(self.mixture)
+        """Documents in lists of about BATCH_BYTES, each list with the state after it.
+
+        The held-out sources come first: where their texts come again, they are duplicates, and not trained on.
+        """
+        documents = itertools.chain(
+            (
+                (stream.source, document)
+                for stream in self.held_out
+                if not stream.passes
+                for document in stream
+            ),
+            self.mixture,
+        )
         size = 1
         while size:
             batch, size = [], 0
@@ -203,6 +226,30 @@ class Corpus:
                 if size >= BATCH_BYTES:
                     break
             yield batch, self.state()
+
+
+def open_corpus(
+    sources: list[Source],
+    bad_rows: BadRows,
+    seed: int,
+    stop: Any,
+    folder: Path,
+    other_reader: Callable[[int, Source], Reader | None] = lambda number, source: None,
+) -> Corpus:
+    """The sources with a weight above 0 as one corpus.
+
+    Args:
+        stop: as for `Mixture`.
+        folder: where the streams keep their hashes of kept documents.
+        other_reader: reads the source of that number, if not its text is to be read.
+    """
+    seen = HashSet()
+    streams = []
+    for number, source in enumerate(sources):
+        if source.weight:
+            reader = other_reader(number, source) or text_reader(source, bad_rows, parts_of(source, seed))
+            streams.append(SourceStream(source, reader, seen, folder / f"{number}.kept"))
+    return Corpus(streams, stop, bad_rows)
 
 
 def token_dtype(tokenizer: PreTrainedTokenizerFast) -> str:

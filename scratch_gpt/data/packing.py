@@ -47,6 +47,21 @@ def pack(pieces: list[np.ndarray], sequence_length: int) -> list[list[np.ndarray
     return rows
 
 
+def join(files: list[Path], target: Path) -> str:
+    """Write the files one after the other to `target`; return the SHA-256 of the whole."""
+    target.parent.mkdir(exist_ok=True)
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for path in files:
+            with path.open("rb") as part:
+                while chunk := part.read(1 << 24):
+                    digest.update(chunk)
+                    file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())  # only now is it sure that there was room
+    return digest.hexdigest()
+
+
 @dataclass
 class SourceCounts:
     """What one source gave to one split."""

@@ -9,7 +9,9 @@ written depend on the arguments and the text alone: not on the number of cores, 
 """
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,15 @@ from scratch_gpt.data.corpus import (
     Corpus,
     Document,
     Reader,
-    SourceStream,
-    text_reader,
+    open_corpus,
     token_dtype,
     tokenize,
     work_ahead,
 )
-from scratch_gpt.data.deduplication import HashSet
 from scratch_gpt.data.folders import PROGRESS, load_progress, save_progress, written_whole
-from scratch_gpt.data.packing import Packer, SourceCounts
+from scratch_gpt.data.packing import Packer, SourceCounts, join
 from scratch_gpt.data.slices import check_slices, record_reader, slice_folder, write_slice
-from scratch_gpt.data.sources import PRIMER, Source, parse_sources, parts_of
+from scratch_gpt.data.sources import PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import ShardsArguments, write_run_yaml
@@ -117,7 +117,12 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         "tokenizer_hash": tokenizer_hash(tokenizer),
         # The weights, and what is a duplicate, are asked by the merge alone.
         "sources": [
-            {**dataclasses.asdict(source), "weight": bool(source.weight), "deduplicate": None}
+            {
+                **dataclasses.asdict(source),
+                "weight": bool(source.weight),
+                "deduplicate": None,
+                "held_out": None,
+            }
             for source in sources
         ],
         "files": [[str(file), file.stat().st_size] for source in sources for file in source.files],
@@ -132,22 +137,17 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         return [line, *bad_rows.report()]
     slices = check_slices(output_dir, arguments.num_slices, settings) if arguments.num_slices else []
 
-    def reader_of(number: int, source: Source) -> Reader:
+    def reader_of(number: int, source: Source) -> Reader | None:
         if slices and source.path != PRIMER:
             return record_reader(slices, number, token_dtype(tokenizer))
-        return text_reader(source, bad_rows, parts_of(source, arguments.seed))
+        return None
 
     names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
     settings |= {name: getattr(arguments, name) for name in names}
-    settings["mixture"] = [[source.weight, source.deduplicate] for source in sources]
+    settings["mixture"] = [[source.weight, source.deduplicate, source.held_out] for source in sources]
     with written_whole(output_dir, ("train", "validation", "run.yaml"), settings) as folder:
-        seen = HashSet()
-        streams = [
-            SourceStream(source, reader_of(number, source), seen, folder / PROGRESS / f"{number}.kept")
-            for number, source in enumerate(sources)
-            if source.weight
-        ]
-        corpus = Corpus(streams, "never" if arguments.max_tokens else "first_used_up", bad_rows)
+        stop = "never" if arguments.max_tokens else "first_used_up"
+        corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
         run = _Run(folder, corpus, tokenizer, arguments)
         lines = run.go_on()
         run.fill()
@@ -177,18 +177,29 @@ class _Run:
         self, folder: Path, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, arguments: ShardsArguments
     ) -> None:
         self.folder, self.corpus, self.tokenizer, self.arguments = folder, corpus, tokenizer, arguments
-        self.train, self.validation = (
-            Packer(
-                file=folder / split / "tokens.bin",
+
+        def packer(file: Path, sources: Iterable[str]) -> Packer:
+            return Packer(
+                file=file,
                 sequence_length=arguments.sequence_length,
                 dtype=token_dtype(tokenizer),
                 pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
                 random=np.random.default_rng(arguments.seed),
-                counts={name: SourceCounts() for name in corpus.streams},
+                counts={name: SourceCounts() for name in sources},
             )
-            for split in ("train", "validation")
-        )
+
+        self.train = packer(folder / "train" / "tokens.bin", corpus.streams)
+        # Held-out documents share no block with those of another source, so that each source can be measured.
+        self.validation = {
+            name: packer(folder / PROGRESS / f"validation-{number}.bin", [name])
+            for number, name in enumerate(corpus.streams)
+        }
         self.used_bytes = dict.fromkeys(corpus.streams, 0)
+
+    @property
+    def packers(self) -> dict[str, Packer]:
+        """All of both splits, by a name of their own."""
+        return {"train": self.train} | {f"validation/{name}": each for name, each in self.validation.items()}
 
     @property
     def done(self) -> bool:
@@ -205,7 +216,7 @@ class _Run:
         self.corpus.restore(values["corpus"])
         for stream in self.corpus.streams.values():
             stream.remember()
-        for name, packer in (("train", self.train), ("validation", self.validation)):
+        for name, packer in self.packers.items():
             own = {key.removeprefix(name + "."): array for key, array in arrays.items()}
             packer.restore(values[name], own)
         return [f"went on after {sum(self.used_bytes.values()) / 1e6:,.1f} MB of an interrupted run"]
@@ -214,7 +225,7 @@ class _Run:
         """Record the progress."""
         values: dict[str, Any] = {"used_bytes": self.used_bytes, "corpus": corpus_state}
         arrays: dict[str, np.ndarray] = {}
-        for name, packer in (("train", self.train), ("validation", self.validation)):
+        for name, packer in self.packers.items():
             packer.sync()
             values[name], own = packer.state()
             arrays |= {f"{name}.{key}": array for key, array in own.items()}
@@ -256,14 +267,17 @@ class _Run:
         """Give a document to its side; a held-out one is taken the first time only."""
         assert document.ids is not None
         self.used_bytes[name] += document.size
-        if not held_out(document.hash, self.arguments.validation_fraction):
+        stream = self.corpus.streams[name]
+        # A whole source that is held out leaves the others to training.
+        fraction = 0.0 if self.corpus.held_out else self.arguments.validation_fraction
+        if not (stream.source.held_out or held_out(document.hash, fraction)):
             self.train.add(name, document.size, document.ids)
         elif document.first_pass:
-            self.validation.add(name, document.size, document.ids)
+            self.validation[name].add(name, document.size, document.ids)
 
     def finish(self) -> list[dict[str, Any]]:
         """Write what is left, and then the manifests; return what they say of the sources."""
-        if not self.train.tokens or not self.validation.tokens:
+        if not self.train.tokens or not any(packer.tokens for packer in self.validation.values()):
             side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
             fraction = self.arguments.validation_fraction
             raise UserError(
@@ -271,62 +285,77 @@ class _Run:
             )
         total_weight = sum(source.weight for source in self.corpus.mixture.sources)
         described = []
-        for source in self.corpus.mixture.sources:
-            left_out = dict(sorted(self.corpus.streams[source.name].left_out.items()))
+        for stream in self.corpus.streams.values():
+            source = stream.source
+            left_out = dict(sorted(stream.left_out.items()))
+            epochs = self.corpus.mixture.epochs(source, self.used_bytes[source.name])
             described.append(
                 {
                     "name": source.name,
                     "path": source.path,
-                    "weight_asked": source.weight / total_weight,
-                    "epochs": self.corpus.mixture.epochs(source, self.used_bytes[source.name]),
+                    "weight_asked": 0.0 if source.held_out else source.weight / total_weight,
+                    "epochs": 1.0 if source.held_out else epochs,
                     "bad_rows": left_out.pop(BAD_ROW, 0),
                     "left_out": left_out,
                 }
             )
-        for packer in (self.train, self.validation):
+        for packer in self.packers.values():
             packer.flush()
             packer.sync()
-        for packer in (self.train, self.validation):
-            manifest = json.dumps(self.manifest(packer, described), indent=2, ensure_ascii=False)
-            (packer.file.parent / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+        validation = list(self.validation.values())
+        content_hash = join([packer.file for packer in validation], self.folder / "validation" / "tokens.bin")
+        manifests = {
+            "train": self.manifest([self.train], self.train.hash.hexdigest(), described),
+            "validation": self.manifest(validation, content_hash, self._with_ranges(described)),
+        }
+        for split, manifest in manifests.items():
+            text = json.dumps(manifest, indent=2, ensure_ascii=False)
+            (self.folder / split / "manifest.json").write_text(text + "\n", encoding="utf-8")
         return described
 
-    def manifest(self, packer: Packer, described: list[dict[str, Any]]) -> dict[str, Any]:
-        """What one split holds."""
-        all_bytes = sum(counts.bytes for counts in packer.counts.values())
+    def _with_ranges(self, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Each source with its blocks of the validation side: the first, and one past the last."""
+        stops = list(itertools.accumulate(packer.blocks for packer in self.validation.values()))
+        ranges = zip([0, *stops], stops)
+        return [{**source, "block_range": list(each)} for source, each in zip(described, ranges, strict=True)]
+
+    def manifest(
+        self, packers: list[Packer], content_hash: str, described: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What one split holds, which these packers wrote one after the other."""
+        counts = {name: counts for packer in packers for name, counts in packer.counts.items()}
+        all_bytes = sum(each.bytes for each in counts.values())
         return {
             "sources": [
                 {
                     **source,
-                    "weight_consumed": packer.counts[source["name"]].bytes / all_bytes,
-                    **vars(packer.counts[source["name"]]),
+                    "weight_consumed": counts[source["name"]].bytes / all_bytes,
+                    **vars(counts[source["name"]]),
                 }
                 for source in described
             ],
-            "documents": sum(counts.documents for counts in packer.counts.values()),
-            "tokens": packer.tokens,
+            "documents": sum(each.documents for each in counts.values()),
+            "tokens": sum(packer.tokens for packer in packers),
             "bytes": all_bytes,
-            "blocks": packer.blocks,
-            "padding_tokens": packer.padding,
-            "sequence_length": packer.sequence_length,
+            "blocks": sum(packer.blocks for packer in packers),
+            "padding_tokens": sum(packer.padding for packer in packers),
+            "sequence_length": self.arguments.sequence_length,
             "tokenizer_hash": tokenizer_hash(self.tokenizer),
             "vocab_size": len(self.tokenizer),
             "seed": self.arguments.seed,
-            "dtype": packer.dtype,
-            "content_hash": packer.hash.hexdigest(),
+            "dtype": token_dtype(self.tokenizer),
+            "content_hash": content_hash,
         }
 
 
 def _summary(run: _Run, described: list[dict[str, Any]]) -> list[str]:
     lines = []
-    for name, packer in (("train", run.train), ("validation", run.validation)):
-        padding = packer.padding / (packer.blocks * packer.sequence_length)
-        lines.append(f"{name}: {packer.tokens:,} tokens in {packer.blocks:,} blocks, {padding:.1%} padding")
+    for name, packers in (("train", [run.train]), ("validation", list(run.validation.values()))):
+        tokens, blocks = sum(each.tokens for each in packers), sum(each.blocks for each in packers)
+        padding = sum(each.padding for each in packers) / (blocks * run.arguments.sequence_length)
+        lines.append(f"{name}: {tokens:,} tokens in {blocks:,} blocks, {padding:.1%} padding")
+    lines += run.corpus.left_out()
     for source in described:
-        if source["left_out"]:
-            rules = ", ".join(f"{rule} {count:,}" for rule, count in source["left_out"].items())
-            documents = run.corpus.streams[source["name"]].documents
-            lines.append(f"source {source['name']!r}: left out of {documents:,} documents: {rules}")
         if source["epochs"] and source["epochs"] > GOOD_EPOCHS:
             lines.append(
                 f"warning: source {source['name']!r} is repeated {source['epochs']:.1f} times; beyond {GOOD_EPOCHS} "

@@ -126,8 +126,9 @@ def our_step(
     mixed_precision: str,
     attn_implementation: str,
     compiled: bool,
+    micro_batches: int = 1,
 ) -> Step:
-    """One optimizer step as `train/pretrain.py` takes it, which returns its loss.
+    """One optimizer step as `train/pretrain.py` takes it, over `micro_batches` times the batch; returns its loss.
 
     Packed documents, autocast, the loss in chunks where the vocabulary is large, clipping, our optimizer.
 
@@ -143,28 +144,30 @@ def our_step(
         use_chunked_loss(model, chunk_tokens)
     if compiled and (reason := compile_layers(model)):
         raise UserError(f"torch_compile: nothing can be compiled here: {reason}")
-    num_tokens = (batch["labels"][:, 1:] != IGNORED).sum()
+    num_tokens = micro_batches * (batch["labels"][:, 1:] != IGNORED).sum()
 
     def step() -> torch.Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16"):
-            loss = model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
-        loss.backward()
+        for _ in range(micro_batches):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16"):
+                loss = model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.detach()
+        return micro_batches * loss.detach()
 
     return step
 
 
-def plain_step(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> Step:
+def plain_step(model: PreTrainedModel, batch: dict[str, torch.Tensor], micro_batches: int = 1) -> Step:
     """One step of the loop that a tutorial would write: float32, one causal document a row, torch's AdamW."""
     model = model.to(batch["input_ids"].device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     input_ids = batch["input_ids"]
 
     def step() -> None:
-        model(input_ids=input_ids, labels=input_ids, use_cache=False).loss.backward()
+        for _ in range(micro_batches):
+            (model(input_ids=input_ids, labels=input_ids, use_cache=False).loss / micro_batches).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -194,19 +197,21 @@ def compare_training(
     compiled: bool,
     repeats: int,
     matmul_size: int,
+    micro_batches: int = 1,
 ) -> dict[str, Metric]:
     """Tokens a second, peak memory in MiB and share of the matmul peak of our step, beside the stock classes'.
 
     Every figure carries the smallest and largest of its repeats as its interval: of five, they hold the median with
     94% confidence. Ratios are taken within each turn, that to the faster of a float32 and a bfloat16 matmul too.
+    Every contender's step is over `micro_batches` times the batch.
     """
     device = batch["input_ids"].device
-    tokens = batch["input_ids"].numel()
+    tokens = micro_batches * batch["input_ids"].numel()
     builders: dict[str, Callable[[], Step]] = {
-        "ours": lambda: our_step(config, batch, mixed_precision, attn_implementation, compiled)
+        "ours": lambda: our_step(config, batch, mixed_precision, attn_implementation, compiled, micro_batches)
     }
     for name in stock:
-        builders[name] = lambda name=name: plain_step(stock_twin(config, name), batch)  # type: ignore[misc]
+        builders[name] = lambda name=name: plain_step(stock_twin(config, name), batch, micro_batches)  # type: ignore[misc]
     steps = {name: build() for name, build in builders.items()}
     matmuls = {name: matmul_step(dtype, device, matmul_size) for name, dtype in MATMUL_DTYPES.items()}
     seconds = interleaved_seconds(steps | matmuls, repeats, device)

@@ -89,7 +89,10 @@ class ShardsArguments(SourcesArguments):
         metadata={"help": "Tokens of training text to write. Default: until the first source is used up."},
     )
     validation_fraction: float = field(
-        default=0.01, metadata={"help": "Share of documents held out, chosen by the hash of their text."}
+        default=0.01,
+        metadata={
+            "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out."
+        },
     )
     num_slices: int | None = field(
         default=None,
@@ -130,30 +133,40 @@ class PretrainArguments:
             "help": "sdpa, eager (faster on a CPU with short blocks), flex_attention or flash_attention_2."
         },
     )
-    max_steps: int = field(
-        default=-1, metadata={"help": "Optimizer steps; -1: num_train_epochs over the shards."}
+    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps; -1: as many as `tokens` take."})
+    tokens: int | None = field(
+        default=None,
+        metadata={"help": "Tokens to train on. Default: num_train_epochs over the shards, or by rule."},
     )
-    num_train_epochs: float = field(
-        default=1.0, metadata={"help": "Passes over the shards if max_steps is -1."}
+    num_train_epochs: float | None = field(
+        default=None,
+        metadata={
+            "help": "Passes over the shards. Default: 20 tokens a parameter, and at most one pass (by rule)."
+        },
     )
-    per_device_train_batch_size: int = field(
-        default=16, metadata={"help": "Packed blocks in one micro-batch."}
+    per_device_train_batch_size: int | None = field(
+        default=None, metadata={"help": "Packed blocks in one micro-batch. Default: what fits (by rule)."}
     )
     per_device_eval_batch_size: int = field(
         default=16, metadata={"help": "Packed blocks in one evaluation batch."}
     )
-    gradient_accumulation_steps: int = field(
-        default=1, metadata={"help": "Micro-batches in one optimizer step."}
+    gradient_accumulation_steps: int | None = field(
+        default=None,
+        metadata={"help": "Micro-batches in one optimizer step. Default: by rule, see scaling.py."},
     )
     optim: str = field(
         default="muon", metadata={"help": "muon (AdamW for embeddings and norms) or adamw alone."}
     )
-    learning_rate: float = field(default=7e-3, metadata={"help": "Peak learning rate."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by rule, of parameters and tokens."}
+    )
     weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW's first moment decay."})
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
-    warmup_steps: int = field(default=100, metadata={"help": "Steps of linear warm-up."})
+    warmup_steps: int | None = field(
+        default=None, metadata={"help": "Steps of linear warm-up. Default: by rule, at most 5%."}
+    )
     decay_ratio: float = field(
         default=0.4, metadata={"help": "Share of the steps in the final linear decay."}
     )
@@ -225,17 +238,21 @@ class PretrainArguments:
             "save_steps",
             "save_total_limit",
             "max_skipped_steps",
+            "tokens",
+            "num_threads",
         ):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
         if self.optim not in ("muon", "adamw"):
             raise UserError(f"optim must be muon or adamw, got {self.optim!r}")
-        if self.max_steps == 0 or (self.max_steps < 0 and not self.num_train_epochs > 0):
-            raise UserError(
-                f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {self.num_train_epochs}"
-            )
-        if self.num_threads is not None and self.num_threads < 1:
-            raise UserError(f"num_threads must be at least 1, got {self.num_threads}")
+        epochs = self.num_train_epochs
+        if self.max_steps == 0 or (self.max_steps < 0 and epochs is not None and not epochs > 0):
+            raise UserError(f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise UserError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
         if self.hub_strategy not in ("end", "every_save"):
             raise UserError(f"hub_strategy must be end or every_save, got {self.hub_strategy!r}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):

@@ -123,7 +123,7 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     """The checkpoint that a run goes on from, None to start afresh.
 
     A finished folder (it holds run.yaml) has nothing to resume: "latest" starts afresh, since the data or the model
-    before it may be new.
+    before it may be new. (Pretraining knows whether they are, and does not come here if not: `resume.is_finished`.)
 
     Args:
         resume_from_checkpoint: None, a checkpoint folder, or "latest": the newest one whose files are as they were
@@ -262,10 +262,17 @@ def save_checkpoint(
     state_dict = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
         save_model_folder(accelerator.unwrap_model(model), tokenizer, folder, state_dict)
-        (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+        write_progress(progress, folder)
+
+
+def write_progress(progress: dict[str, Any], folder: Path) -> None:
+    """Leave in a folder what `read_progress` gives back."""
+    path = folder / PROGRESS_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(progress), encoding="utf-8")
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
-    """The `progress` that `save_checkpoint` was given."""
+    """The `progress` of a checkpoint or of a finished run."""
     progress: dict[str, Any] = json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
     return progress

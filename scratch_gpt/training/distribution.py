@@ -11,11 +11,12 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.training.optimization import MuonAndAdamW
 
 
-def refuse_lost_processes() -> None:
-    """Refuse to run as one process where `accelerate launch` was asked for more.
+def check_launch() -> None:
+    """Refuse, before anything is built, launches that would not train what they ask for.
 
     Accelerate 1.15 starts one process for `--cpu --num_processes 2` (and for a YAML that says so), without a word. The
-    trace that it leaves is the address of a main process that nobody will call.
+    trace that it leaves is the address of a main process that nobody will call. For tensor and context parallelism
+    its own constructor fails: it imports a class that transformers 5.23 no longer has.
 
     Raises:
         UserError: such a launch.
@@ -26,22 +27,22 @@ def refuse_lost_processes() -> None:
             "accelerate launch was asked for several processes and started one, as it does on a CPU: "
             "use torchrun --nproc_per_node N train/pretrain.py ..."
         )
+    for kind in ("tp", "cp", "sp"):
+        size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")
+        if size != "1":
+            raise UserError(
+                f"parallelism_config: {kind}_size {size} is not supported, only data-parallel dimensions "
+                "(dp_replicate_size, dp_shard_size): leave it out, and use train/accelerate/fsdp2.yaml to shard a model"
+            )
 
 
 def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> None:
     """Refuse the combinations of launcher settings and optimizer that would train something else than one process does.
 
     Raises:
-        UserError: FSDP in its first version; Muon on sharded weights; DeepSpeed; Megatron; tensor or context parallelism (Accelerate 1.15 imports
-            a class for it that transformers 5.23 no longer has).
+        UserError: FSDP in its first version; Muon on sharded weights; DeepSpeed; Megatron.
     """
     kind = accelerator.distributed_type
-    parallelism = accelerator.parallelism_config
-    if parallelism is not None and parallelism.non_data_parallel_size > 1:
-        raise UserError(
-            "parallelism_config: only data-parallel dimensions are supported (dp_replicate_size, dp_shard_size): "
-            "leave out tp_size, cp_size and sp_size"
-        )
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise UserError(f"{kind.value} is not supported: use train/accelerate/fsdp2.yaml to shard a model")
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:

@@ -4,15 +4,16 @@
 Nothing here allocates a weight: parameters are counted on the meta device, memory on fake tensors (memory.py).
 """
 
+import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from rich.table import Table
-from torch import nn
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.shards import PackedBlocks
@@ -20,16 +21,22 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments
-from scratch_gpt.training.memory import StepSettings, largest_micro_batch, memory_of_a_step
+from scratch_gpt.training.memory import (
+    OptimizerBuilder,
+    StepSettings,
+    largest_micro_batch,
+    memory_of_a_step,
+)
 from scratch_gpt.training.optimization import build_optimizer
+from scratch_gpt.training.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, CPU_MICRO_BATCH_TOKENS, by_rule
 from scratch_gpt.training.telemetry import console
 
 
-# Hoffmann et al. 2022 (hf.co/papers/2203.15556), table 3: compute is best spent at about 20 tokens a parameter.
-CHINCHILLA_TOKENS_PER_PARAMETER = 20
 # The rest of a device goes to its driver's context and to holes between blocks of the allocator.
 USABLE_SHARE = 0.9
 GIB = 2**30
+
+Arguments = TypeVar("Arguments", bound=PretrainArguments)
 
 
 @dataclass
@@ -46,12 +53,11 @@ class PlanArguments(PretrainArguments):
         default=None,
         metadata={"help": "Tokens in a block. Default: as in the shards if they exist, else all positions."},
     )
-    tokens: int | None = field(
-        default=None,
-        metadata={"help": "Token budget. Default: that of max_steps, else the shards times the epochs."},
-    )
     device_memory: float | None = field(
-        default=None, metadata={"help": "GiB of one device: the plan says which micro-batch fits."}
+        default=None,
+        metadata={
+            "help": "GiB of one GPU: the plan says which micro-batch fits. Default: planned for a CPU."
+        },
     )
     tokens_per_second: float | None = field(
         default=None, metadata={"help": "Throughput of all processes together, as eval/speed.py measures it."}
@@ -62,7 +68,7 @@ class PlanArguments(PretrainArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("sequence_length", "tokens", "device_memory", "tokens_per_second"):
+        for name in ("sequence_length", "device_memory", "tokens_per_second"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"{name} must be above 0, got {value}")
@@ -137,17 +143,92 @@ def read_launcher(path: str | None) -> Launcher:
     )
 
 
+def launcher_of_environment(num_processes: int) -> Launcher:
+    """What `accelerate launch` told this process."""
+    return Launcher(
+        num_processes=num_processes,
+        sharded=os.environ.get("ACCELERATE_USE_FSDP", "") == "true",
+        gradient_checkpointing=os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "") == "true",
+    )
+
+
+def gpu_memory() -> int | None:
+    """Bytes of this machine's first GPU, None without one."""
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_length: int) -> StepSettings:
+    """One step's settings; what is open of the batch counts as 1 block, in more than one micro-batch."""
+    precision = arguments.mixed_precision
+    if precision == "auto":  # bfloat16 is what nearly all hardware of today is faster with
+        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"  # type: ignore[assignment]
+    return StepSettings(
+        micro_batch=arguments.per_device_train_batch_size or 1,
+        sequence_length=sequence_length,
+        accumulation=arguments.gradient_accumulation_steps or 2,
+        mixed_precision=precision,
+        gradient_checkpointing=arguments.gradient_checkpointing or launcher.gradient_checkpointing,
+        num_processes=launcher.num_processes,
+        sharded=launcher.sharded,
+    )
+
+
+def optimizer_builder(arguments: PretrainArguments) -> OptimizerBuilder:
+    """The run's optimizer for its memory alone: the learning rate does not matter."""
+    betas = (arguments.adam_beta1, arguments.adam_beta2)
+    return lambda model: build_optimizer(model, arguments.optim, 1e-3, arguments.weight_decay, betas)
+
+
+def complete(
+    arguments: Arguments,
+    config: ScratchGPTConfig,
+    launcher: Launcher,
+    sequence_length: int,
+    available_tokens: int | None,
+    device_memory: float | None,
+) -> tuple[Arguments, list[str]]:
+    """`arguments` with nothing open, and lines that say where the new values are from: see `by_rule`.
+
+    Args:
+        device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
+    """
+    settings = step_settings(arguments, launcher, sequence_length)
+
+    def fits(micro_batch: int) -> bool:
+        if device_memory is None:
+            return micro_batch * sequence_length <= CPU_MICRO_BATCH_TOKENS
+        trial = dataclasses.replace(settings, micro_batch=micro_batch)
+        needed = memory_of_a_step(config, trial, optimizer_builder(arguments), arguments.attn_implementation)
+        return sum(needed.values()) <= USABLE_SHARE * device_memory
+
+    return by_rule(
+        arguments,
+        count_parameters(config),
+        sequence_length=sequence_length,
+        available_tokens=available_tokens,
+        num_processes=launcher.num_processes,
+        fits=fits,
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The figures of a run; memory in bytes, time in seconds, unknown ones None."""
+    """The figures of a run; memory in bytes, time in seconds, unknown ones None.
 
+    Attributes:
+        arguments: with nothing open.
+        rules: a line for each value that was found by a rule.
+    """
+
+    arguments: PlanArguments
+    rules: list[str]
     config: ScratchGPTConfig
     settings: StepSettings
     parameters: dict[str, int]
     flops_per_token: dict[str, int]
     memory: dict[str, int]
     tokens_per_step: int
-    tokens: int | None
+    tokens: int
     largest_micro_batch: int | None
     seconds: float | None
     cost: float | None
@@ -191,32 +272,18 @@ def make_plan(arguments: PlanArguments) -> Plan:
     except (ValueError, StrictDataclassError) as error:
         raise UserError(f"model_config: {error}") from None
 
-    precision = arguments.mixed_precision
-    if precision == "auto":  # bfloat16 is what nearly all hardware of today is faster with
-        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"
-    settings = StepSettings(
-        micro_batch=arguments.per_device_train_batch_size,
-        sequence_length=sequence_length,
-        accumulation=arguments.gradient_accumulation_steps,
-        mixed_precision=precision,
-        gradient_checkpointing=arguments.gradient_checkpointing or launcher.gradient_checkpointing,
-        num_processes=launcher.num_processes,
-        sharded=launcher.sharded,
-    )
-
-    def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-        betas = (arguments.adam_beta1, arguments.adam_beta2)
-        return build_optimizer(model, arguments.optim, arguments.learning_rate, arguments.weight_decay, betas)
-
+    memory = arguments.device_memory * GIB if arguments.device_memory else None
+    available = manifest["blocks"] * sequence_length if manifest else None
+    arguments, rules = complete(arguments, config, launcher, sequence_length, available, memory)
+    settings = step_settings(arguments, launcher, sequence_length)
+    optimizer_of = optimizer_builder(arguments)
     tokens_per_step = settings.micro_batch * settings.accumulation * settings.num_processes * sequence_length
-    tokens = arguments.tokens
-    if tokens is None and arguments.max_steps > 0:
-        tokens = arguments.max_steps * tokens_per_step
-    elif tokens is None and manifest:
-        tokens = int(arguments.num_train_epochs * manifest["tokens"])
-    seconds = tokens / arguments.tokens_per_second if tokens and arguments.tokens_per_second else None
+    tokens = arguments.max_steps * tokens_per_step
+    seconds = tokens / arguments.tokens_per_second if arguments.tokens_per_second else None
     attention = arguments.attn_implementation
     return Plan(
+        arguments=arguments,
+        rules=rules,
         config=config,
         settings=settings,
         parameters=count_parameters(config),
@@ -225,18 +292,18 @@ def make_plan(arguments: PlanArguments) -> Plan:
         tokens_per_step=tokens_per_step,
         tokens=tokens,
         largest_micro_batch=largest_micro_batch(
-            config, settings, optimizer_of, USABLE_SHARE * arguments.device_memory * GIB, attention
+            config, settings, optimizer_of, USABLE_SHARE * memory, attention
         )
-        if arguments.device_memory
+        if memory
         else None,
         seconds=seconds,
         cost=seconds / 3600 * arguments.cost_per_hour if seconds and arguments.cost_per_hour else None,
     )
 
 
-def print_plan(plan: Plan, arguments: PlanArguments) -> None:
+def print_plan(plan: Plan) -> None:
     """The plan as tables for a terminal."""
-    settings = plan.settings
+    arguments, settings = plan.arguments, plan.settings
     tables = [
         _table("parameters", {name: f"{count:,}" for name, count in plan.parameters.items() if count}),
         _table(
@@ -263,7 +330,9 @@ def print_plan(plan: Plan, arguments: PlanArguments) -> None:
     facts = {
         "micro-batch": f"{settings.micro_batch} x {settings.sequence_length} tokens",
         "how": ", ".join(how),
-        "tokens a step": f"{plan.tokens_per_step:,}",
+        "tokens a step": f"{plan.tokens_per_step:,}, in {settings.accumulation} micro-batch(es)",
+        "steps": f"{arguments.max_steps:,}, {arguments.warmup_steps:,} of them warm-up",
+        "learning rate": f"{arguments.learning_rate:g}",
     }
     if plan.largest_micro_batch is not None:
         facts[f"largest micro-batch in {USABLE_SHARE:.0%} of {arguments.device_memory:g} GiB"] = (
@@ -274,18 +343,19 @@ def print_plan(plan: Plan, arguments: PlanArguments) -> None:
     facts["Chinchilla's budget"] = (
         f"{plan.chinchilla_tokens:,} tokens, {CHINCHILLA_TOKENS_PER_PARAMETER} a parameter"
     )
-    if plan.tokens:
-        flops = plan.tokens * sum(plan.flops_per_token.values())
-        share = plan.tokens / plan.chinchilla_tokens
-        facts["token budget"] = f"{plan.tokens:,}, {plan.tokens / plan.num_parameters:.1f} a parameter"
-        facts["budget against Chinchilla's"] = f"{share:.2f} times"
-        facts["training FLOPs"] = f"{flops:.3g}"
+    flops = plan.tokens * sum(plan.flops_per_token.values())
+    share = plan.tokens / plan.chinchilla_tokens
+    facts["token budget"] = f"{plan.tokens:,}, {plan.tokens / plan.num_parameters:.1f} a parameter"
+    facts["budget against Chinchilla's"] = f"{share:.2f} times"
+    facts["training FLOPs"] = f"{flops:.3g}"
     if plan.seconds:
         facts["time"] = f"{plan.seconds / 3600:,.2f} hours"
         facts["FLOP/s needed for that"] = f"{flops / plan.seconds:.3g}"
     if plan.cost:
         facts["cost"] = f"{plan.cost:,.2f}"
     console.print(_table("the run", facts))
+    for line in plan.rules:
+        console.print(f"by rule: {line}", markup=False, highlight=False)
 
 
 def _table(title: str, rows: dict[str, str]) -> Table:

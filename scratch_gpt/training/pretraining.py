@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -76,8 +77,9 @@ class Pretraining:
         self.log = RunLog(self.output_dir / "log.jsonl")
         self.collator = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
         self.order = BlockOrder(len(train_blocks), arguments.seed)
-        self.blocks_per_step = (
-            arguments.per_device_train_batch_size
+        # None is left open: `by_rule` filled the arguments.
+        self.blocks_per_step: int = (
+            arguments.per_device_train_batch_size  # type: ignore[operator]
             * arguments.gradient_accumulation_steps
             * accelerator.num_processes
         )
@@ -87,10 +89,6 @@ class Pretraining:
                 "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
             )
         self.max_steps = arguments.max_steps
-        if self.max_steps < 0:
-            self.max_steps = max(
-                1, int(arguments.num_train_epochs * len(train_blocks) / self.blocks_per_step)
-            )
         self.decay_steps = round(arguments.decay_ratio * self.max_steps)
         self.validation = Validation(
             validation_blocks,
@@ -272,10 +270,9 @@ class Pretraining:
         self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
         main = self.accelerator.is_main_process
         if main:
+            per_source = {name: metrics.get(f"eval_bits_per_byte_{name}") for name in self.validation.ranges}
             parts = [f"{metrics['eval_bits_per_byte']:.3f} bits per byte on held-out text"]
-            parts += [
-                f"{name} {metrics[f'eval_bits_per_byte_{name}']:.3f}" for name in self.validation.ranges
-            ]
+            parts += [f"{name} {bits:.3f}" for name, bits in per_source.items() if bits is not None]
             console.print(f"step {self.step}: {', '.join(parts)}")
         write_samples(
             self.accelerator.unwrap_model(self.model),
@@ -285,10 +282,9 @@ class Pretraining:
             self.output_dir / "samples.jsonl" if main else None,
         )
 
-    def save(self) -> Path:
-        """Write `checkpoint-N`, and upload it as the revision step-N where asked; return its folder."""
-        arguments = self.arguments
-        progress = {
+    def progress(self) -> dict[str, Any]:
+        """How far the run is and by which settings, as plain values; all processes call it."""
+        return {
             "step": self.step,
             "position": self.position,
             "token_hash": self.token_hash_of_all(),
@@ -297,6 +293,11 @@ class Pretraining:
             "settings": self.settings,
             "safeguard": self.safeguard.state_dict(),
         }
+
+    def save(self) -> Path:
+        """Write `checkpoint-N`, and upload it as the revision step-N where asked; return its folder."""
+        arguments = self.arguments
+        progress = self.progress()
         with writing_checkpoint(
             self.accelerator, self.output_dir, self.step, arguments.save_total_limit
         ) as folder:

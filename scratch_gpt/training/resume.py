@@ -7,7 +7,9 @@ from typing import Any
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import PretrainArguments
+from scratch_gpt.training.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.training.hardware import Hardware
+from scratch_gpt.training.scaling import as_before
 from scratch_gpt.training.telemetry import console
 
 
@@ -40,6 +42,35 @@ def hardware_again(progress: dict[str, Any], arguments: PretrainArguments) -> Ha
     )
 
 
+def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
+    """Whether `latest` finds a run that ended, with these settings and on these shards: there is nothing to do.
+
+    A finished run of other settings or shards is told; what comes next starts afresh.
+    """
+    if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
+        return False
+    if not (output_dir / PROGRESS_FILE).is_file():  # nobody knows what it was trained on
+        return False
+    progress = read_progress(output_dir)
+    before = progress["settings"]
+    again = as_before(arguments, before)
+    now = settings_of(again, hardware_again(progress, again), before["num_processes"])
+    changed = _changed(before, now)
+    if progress["content_hash"] != content_hash:
+        changed.append("the shards are others")
+    if changed:
+        console.print(
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed)}): starting afresh",
+            soft_wrap=True,
+        )
+        return False
+    console.print(
+        f"complete already: {output_dir}, {progress['step']} steps; for a new run name a new output_dir",
+        soft_wrap=True,
+    )
+    return True
+
+
 def check_settings(
     progress: dict[str, Any], settings: dict[str, Any], checkpoint: Path, allow_changed_settings: bool
 ) -> None:
@@ -49,11 +80,7 @@ def check_settings(
         UserError: something is not, and that is not allowed; or the model itself is another.
     """
     before = progress["settings"]
-    changed = [
-        f"{name} was {before.get(name)}, is {settings.get(name)}"
-        for name in sorted(before.keys() | settings.keys())
-        if before.get(name) != settings.get(name)
-    ]
+    changed = _changed(before, settings)
     if not changed:
         return
     if before["model_config"] != settings["model_config"]:
@@ -64,3 +91,11 @@ def check_settings(
             "--allow_changed_settings true"
         )
     console.print(f"going on with changed settings: {'; '.join(changed)}", soft_wrap=True)
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]

@@ -39,10 +39,10 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
     return train, validation
 
 
-def build_model(
+def build_config(
     arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
-) -> ScratchGPTForCausalLM:
-    """A fresh `ScratchGPTForCausalLM` that fits the tokenizer and the shards.
+) -> ScratchGPTConfig:
+    """The shape of a model that fits the tokenizer and the shards.
 
     Raises:
         UserError: `model_config` has fewer ids than the tokenizer, or fewer positions than a block.
@@ -67,10 +67,18 @@ def build_model(
             f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
             f"sequence_length {sequence_length}"
         )
+    return config
+
+
+def build_model(
+    arguments: PretrainArguments, config: ScratchGPTConfig, sequence_length: int
+) -> ScratchGPTForCausalLM:
+    """A fresh `ScratchGPTForCausalLM` as the complete arguments say."""
     model = ScratchGPTForCausalLM(config)
     model.set_attn_implementation(arguments.attn_implementation)
     chunk_tokens = chunk_tokens_for(
-        arguments.per_device_train_batch_size * sequence_length, config.vocab_size
+        arguments.per_device_train_batch_size * sequence_length,  # type: ignore[operator]
+        config.vocab_size,
     )
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)

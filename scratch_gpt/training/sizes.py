@@ -23,7 +23,7 @@ def sizes_table() -> str:
     for size in SIZES:
         path = scripts_folder() / "train" / "configs" / size / "pretrain.yaml"
         arguments = parse(PlanArguments, ["--config", str(path), "--mixed_precision", "bf16"])
-        rows.append(_row(size, make_plan(arguments), arguments.learning_rate))
+        rows.append(_row(size, make_plan(arguments)))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -35,8 +35,8 @@ def write_sizes(path: str | Path) -> None:
     path.write_text(f"{before}{BEGIN}\n{sizes_table()}{END}{after}", encoding="utf-8")
 
 
-def _row(size: str, plan: Plan, learning_rate: float) -> tuple[str, ...]:
-    config, tokens = plan.config, plan.tokens or 0
+def _row(size: str, plan: Plan) -> tuple[str, ...]:
+    config, tokens = plan.config, plan.tokens
     flops = tokens * sum(plan.flops_per_token.values())
     return (
         f"`{size}`",
@@ -47,7 +47,7 @@ def _row(size: str, plan: Plan, learning_rate: float) -> tuple[str, ...]:
         f"{config.intermediate_size}",
         f"{config.max_position_embeddings}",
         f"{config.vocab_size:,}",
-        f"{learning_rate:g}",
+        f"{plan.arguments.learning_rate:g}",
         f"{plan.tokens_per_step:,}",
         f"{tokens / 1e9:.3g} B",
         f"{tokens / plan.num_parameters:.0f}",

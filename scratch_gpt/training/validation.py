@@ -36,11 +36,12 @@ class Validation:
         self.batch_size = max(1, min(batch_size, PLAIN_LOGITS_BYTES // logits_bytes))
         count = min(len(blocks), max_blocks)
         self.chosen = [index * len(blocks) // count for index in range(count)]
-        # Sources whose documents stand in blocks of their own: name -> [first block, one past the last].
+        # Sources, where there are several: name -> [first block, one past the last].
+        sources = blocks.manifest["sources"]
         self.ranges: dict[str, list[int]] = {
             source["name"]: source["block_range"]
-            for source in blocks.manifest["sources"]
-            if "block_range" in source
+            for source in sources
+            if len(sources) > 1 and "block_range" in source  # shards of older versions mix the sources
         }
 
     def measure(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, float]:

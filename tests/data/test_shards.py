@@ -34,15 +34,16 @@ def held_out(text, fraction):
 
 @pytest.fixture
 def stage(trained_tokenizer, tmp_path):
-    """Runs the stage on sources with given texts; returns the output folder."""
+    """Runs the stage on sources with given texts, those named in `whole` held out; returns the output folder."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
 
-    def run(texts_by_source, *, weights=None, **settings):
+    def run(texts_by_source, *, weights=None, whole=(), **settings):
         sources = []
         for name, texts in texts_by_source.items():
             path = tmp_path / f"{name}.jsonl"
             path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-            sources.append({"name": name, "path": str(path), "weight": (weights or {}).get(name, 1)})
+            source = {"name": name, "path": str(path), "weight": (weights or {}).get(name, 1)}
+            sources.append(source | {"held_out": name in whole})
         arguments = ShardsArguments(
             sources=sources,
             tokenizer=str(tmp_path / "tokenizer"),
@@ -118,6 +119,43 @@ def test_manifest_tells_what_is_in_the_file(stage, trained_tokenizer):
     assert a["tokens"] + b["tokens"] == manifest["tokens"]
     size = sum(len(text.encode()) for text in texts["a"])
     assert a["epochs"] == pytest.approx(a["bytes"] / 0.8 / size, rel=0.2)
+
+
+def test_held_out_documents_of_a_source_have_blocks_of_their_own(stage, trained_tokenizer, monkeypatch):
+    """Each range of blocks holds the held-out texts of its source and no other; the hash is that of the whole file."""
+    monkeypatch.setattr(packing, "BUFFER_TOKENS", 400)
+    monkeypatch.setattr(packing, "BUFFER_ROWS", 2)
+    texts = {"a": some_texts(200, seed=1), "b": [f"b {text}" for text in some_texts(200, seed=2)]}
+    folder = stage(texts, weights={"a": 3, "b": 1}) / "validation"
+    manifest = PackedBlocks(folder).manifest
+    data = (folder / "tokens.bin").read_bytes()
+    assert manifest["content_hash"] == hashlib.sha256(data).hexdigest()
+    blocks = [source["block_range"] for source in manifest["sources"]]
+    assert [blocks[0][0], blocks[1][1]] == [0, manifest["blocks"]]
+    assert 0 < blocks[0][1] == blocks[1][0]
+    size = 2 * LENGTH  # bytes of a block
+    for (first, stop), source in zip(blocks, manifest["sources"], strict=True):
+        (folder / "tokens.bin").write_bytes(data[first * size : stop * size])
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "blocks": stop - first}))
+        read = [text for text in texts[source["name"]] if held_out(text, 0.2)]
+        found = sorted(documents_of(folder, trained_tokenizer))
+        assert len(found) > 20
+        # a source's stream ends with the first that is used up: what was read of it is there, whole
+        assert [piece for piece in found if piece not in pieces_of(read, trained_tokenizer)] == []
+
+
+def test_source_held_out_whole_is_the_validation_side(stage, trained_tokenizer):
+    """All of it and nothing else is held out, its texts are left out of the training text, however long that is."""
+    own, other = some_texts(60, seed=1), some_texts(40, seed=2)
+    folder = stage({"own": own + other[:7], "test": other}, whole=["test"], max_tokens=20_000)
+    held, left = pieces_of(other, trained_tokenizer), pieces_of(own, trained_tokenizer)
+    assert sorted(documents_of(folder / "validation", trained_tokenizer)) == sorted(held)
+    assert {tuple(piece) for piece in documents_of(folder / "train", trained_tokenizer)} == set(
+        map(tuple, left)
+    )
+    train, test = PackedBlocks(folder / "validation").manifest["sources"]
+    assert (train["documents"], test["documents"], test["weight_asked"], test["epochs"]) == (0, 40, 0.0, 1.0)
+    assert train["left_out"] == {"duplicate": 7}
 
 
 def test_budget_repeats_sources_and_holds_out_once(stage, trained_tokenizer):

@@ -115,9 +115,27 @@ def test_tokenizer_stage_bounds_its_text(tmp_path):
     options |= {"max_characters": "25", "max_document_characters": "10"}
     arguments = parse(module.TokenizerArguments, [f"--{name}={value}" for name, value in options.items()])
     measured = []
-    texts = module.draw([(None, "a" * 30)] * 9, arguments, measured)
+    texts = module.draw(["a" * 30] * 9, arguments, measured)
     assert list(texts) == ["a" * 10, "a" * 10, "a" * 5]
     assert measured == ["a" * 10, "a" * 10, "a" * 5]
+
+
+def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(tmp_path, capsys):
+    """What the filters or the hash leave out of the shards shapes no merge, and is told."""
+    kept = "\n\n".join(f"bdfh {number} jlbd" for number in range(50))
+    (tmp_path / "kept.txt").write_text(f"{kept}\n\n{'zxvt ' * 60}\n\nqqww", encoding="utf-8")
+    (tmp_path / "twice.txt").write_text(f"{kept}\n\nnmnm 1", encoding="utf-8")
+    sources = [
+        {"name": "kept", "path": str(tmp_path / "kept.txt"), "filters": {"min_characters": 6}},
+        {"name": "twice", "path": str(tmp_path / "twice.txt")},
+    ]
+    run("tokenizer", {"sources": sources, "vocab_size": 320, "output_dir": str(tmp_path / "out")}, tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "left out of 52 documents: duplicate 25, max_repeated_ngrams 1, min_characters 1" in shown
+    assert "source 'twice': left out of 51 documents: duplicate 25" in shown
+    tokens = load_tokenizer(tmp_path / "out").get_vocab()
+    assert any("bd" in token for token in tokens)
+    assert not any("zx" in token or "qq" in token for token in tokens)
 
 
 def test_weights_decide_the_vocabulary(tmp_path):

@@ -24,6 +24,8 @@ SETTINGS = {
     },
     "max_steps": 6,
     "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 7e-3,
     "warmup_steps": 2,
     "logging_steps": 1,
     "eval_steps": 3,

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.checkpoints import damage, list_checkpoints
-from scratch_gpt.training.distribution import check_distribution, refuse_lost_processes
+from scratch_gpt.training.distribution import check_distribution, check_launch
 from scratch_gpt.training.telemetry import RunLog
 
 
@@ -37,12 +37,12 @@ def test_a_launch_that_lost_its_processes_is_refused(monkeypatch) -> None:
     for name in ("MASTER_ADDR", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    refuse_lost_processes()
+    check_launch()
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(UserError, match="torchrun --nproc_per_node"):
-        refuse_lost_processes()
+        check_launch()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refuse_lost_processes()
+    check_launch()
 
 
 @pytest.mark.slow
@@ -65,21 +65,32 @@ def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path
     assert not (tmp_path / "o").exists()
 
 
-def launched(kind: DistributedType, fsdp_version: int = 2, tp_size: int = 1) -> SimpleNamespace:
-    """As much of an Accelerator as is looked at."""
-    return SimpleNamespace(
-        distributed_type=kind,
-        is_fsdp2=fsdp_version == 2,
-        parallelism_config=SimpleNamespace(non_data_parallel_size=tp_size),
+def test_a_launch_with_tensor_parallelism_is_refused(tmp_path) -> None:
+    """By the launcher's environment, before anything is built: one line, no traceback, no folder."""
+    names = ("shards", "tokenizer", "output_dir")
+    done = subprocess.run(
+        [sys.executable, str(STAGE), *(f"--{name}={tmp_path / name}" for name in names)],
+        env=os.environ | {"PARALLELISM_CONFIG_TP_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: parallelism_config: tp_size 2 is not supported")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "output_dir").exists()
+
+
+def launched(kind: DistributedType, fsdp_version: int = 2) -> SimpleNamespace:
+    """As much of an Accelerator as is looked at."""
+    return SimpleNamespace(distributed_type=kind, is_fsdp2=fsdp_version == 2)
 
 
 def test_unsupported_sharding_is_refused() -> None:
-    """DeepSpeed, FSDP in its first version, tensor parallelism."""
+    """DeepSpeed, FSDP in its first version."""
     for accelerator, message in (
         (launched(DistributedType.DEEPSPEED), "DEEPSPEED"),
         (launched(DistributedType.FSDP, fsdp_version=1), "fsdp_version: 2"),
-        (launched(DistributedType.FSDP, tp_size=2), "leave out tp_size"),
     ):
         with pytest.raises(UserError, match=message):
             check_distribution(accelerator, None)

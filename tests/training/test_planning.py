@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a run: counts against the model itself and against torch's own counter of operations."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_flops_are_those_that_torch_counts(tied) -> None:
 
 def test_a_plan_follows_the_arguments(arguments) -> None:
     """Tokens a step, budget, Chinchilla's budget, time and cost are the products that they say they are."""
-    extra = ["--max_steps", "100", "--gradient_accumulation_steps", "3"]
+    extra = ["--max_steps", "100", "--gradient_accumulation_steps", "3", "--learning_rate", "0.5"]
     extra += ["--tokens_per_second", "96", "--cost_per_hour", "7.2"]
     plan = make_plan(parse(PlanArguments, arguments + extra))
     assert plan.tokens_per_step == 2 * 32 * 3
@@ -77,13 +78,28 @@ def test_a_plan_follows_the_arguments(arguments) -> None:
     assert plan.cost == pytest.approx(0.4)
     assert plan.chinchilla_tokens == 20 * plan.num_parameters
     assert plan.largest_micro_batch is None
+    assert (plan.arguments.learning_rate, plan.arguments.warmup_steps) == (0.5, 5)
 
 
-def test_the_budget_comes_from_what_is_known(arguments) -> None:
-    """Tokens as given; without a budget, a time cannot be told."""
-    assert make_plan(parse(PlanArguments, [*arguments, "--tokens", "5000"])).tokens == 5000
-    plan = make_plan(parse(PlanArguments, [*arguments, "--tokens_per_second", "10"]))
-    assert plan.tokens is plan.seconds is plan.cost is None
+def test_what_is_open_is_planned_by_the_rules(arguments) -> None:
+    """A budget is whole steps; without one it is Chinchilla's; on a GPU the micro-batch is the whole step."""
+    tokens = ["--tokens", "100_000"]
+    plan = make_plan(parse(PlanArguments, [*arguments, *tokens]))
+    assert plan.settings.micro_batch * plan.settings.accumulation == 2 * 6  # 415 tokens, 13 blocks of 32
+    assert plan.tokens == 100_000 // 384 * 384
+    plan = make_plan(parse(PlanArguments, arguments))
+    assert plan.chinchilla_tokens - plan.tokens_per_step < plan.tokens <= plan.chinchilla_tokens
+    assert len(plan.rules) == 4
+    arguments = dataclasses.replace(plan.arguments, device_memory=1.0, tokens=100_000, max_steps=-1)
+    open_again = {"per_device_train_batch_size": None, "gradient_accumulation_steps": None}
+    settings = make_plan(dataclasses.replace(arguments, **open_again)).settings
+    assert (settings.micro_batch, settings.accumulation) == (13, 1)
+    small = dataclasses.replace(
+        arguments, **open_again, device_memory=sum(plan.memory.values()) * 1.3 / 2**30
+    )
+    settings = make_plan(small).settings
+    assert settings.micro_batch in (2, 3)
+    assert settings.micro_batch * settings.accumulation in (12, 14)
 
 
 def test_the_command_prints_the_plan(arguments, capsys) -> None:
@@ -103,7 +119,7 @@ def test_the_command_prints_the_plan(arguments, capsys) -> None:
     [
         (["--accelerate_config", "gone.yaml"], "no file gone.yaml"),
         (["--model_config", "{}"], "the vocabulary is not known"),
-        (["--tokens", "0"], "tokens must be above 0, got 0"),
+        (["--tokens", "0"], "tokens must be at least 1, got 0"),
         (["--colour", "red"], "--colour"),
         (["--model_config", '{"vocab_size": 64, "hidden_size": 63}'], "hidden_size 63 is not a multiple"),
     ],
@@ -142,7 +158,8 @@ def test_the_shipped_sizes_are_consistent(size) -> None:
     config = ScratchGPTConfig(**pretrain["model_config"])
     assert config.vocab_size == tokenizer["vocab_size"]
     assert config.max_position_embeddings == shards["sequence_length"]
-    step = pretrain["per_device_train_batch_size"] * pretrain["gradient_accumulation_steps"]
-    tokens = pretrain["max_steps"] * step * shards["sequence_length"]
-    assert tokens == pytest.approx(shards["max_tokens"], rel=0.01)
-    assert tokens >= 19 * sum(count_parameters(config).values())
+    assert pretrain.get("tokens", shards["max_tokens"]) == shards["max_tokens"]
+    chinchilla = 20 * sum(count_parameters(config).values())
+    assert shards["max_tokens"] == pytest.approx(chinchilla, rel=0.01) or (
+        pretrain["tokens"] > chinchilla  # by rule it would be fewer
+    )

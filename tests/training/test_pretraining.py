@@ -15,9 +15,10 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from transformers import AutoModelForCausalLM
 
-from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.data.shards import PackedBlocks, write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.training import pretraining
+from scratch_gpt.training.arguments import ShardsArguments
 from scratch_gpt.training.checkpoints import damage, list_checkpoints
 from scratch_gpt.training.telemetry import RunLog
 
@@ -77,6 +78,22 @@ def test_a_run_killed_twice_equals_the_one_left_alone(stage, arguments_for, tmp_
     stage.main(arguments_for(tmp_path / "killed", **settings))
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
     assert [row["step"] for row in rows(tmp_path / "killed") if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_open_is_resolved_once(stage, arguments_for, tmp_path, monkeypatch, capsys) -> None:
+    """Batch, rate, warm-up and steps by rule, told and written; a resumed run on another machine keeps them."""
+    names = ["per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps"]
+    settings = {**dict.fromkeys(names), "max_steps": -1, "tokens": 2000, "resume_from_checkpoint": "latest"}
+    stage.main(arguments_for(tmp_path / "straight", **settings))
+    assert capsys.readouterr().out.count("by rule: ") == 3
+    resolved = yaml.safe_load((tmp_path / "straight" / "run.yaml").read_text())
+    assert [resolved[name] for name in [*names, "max_steps"]] == [1, 1, 0.01, 2, 31]  # 44 tokens: 1 block
+    interrupt_at(monkeypatch, 20, kill)
+    with pytest.raises(Killed):
+        stage.main(arguments_for(tmp_path / "killed", **settings))
+    monkeypatch.setattr("scratch_gpt.training.scaling.step_law_batch", lambda tokens: 10 * tokens)
+    stage.main(arguments_for(tmp_path / "killed", **settings))
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -171,6 +188,47 @@ def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) 
     samples = [json.loads(line) for line in (tmp_path / "base" / "samples.jsonl").read_text().splitlines()]
     assert samples[0]["step"] == 3
     assert samples[0]["text"].startswith("The")
+
+
+def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, capsys) -> None:
+    """Shards of two sources, as the shards stage writes them: the log and the terminal have both."""
+    (tmp_path / "digits.txt").write_text("\n\n".join(f"{number} {number * 7919}" for number in range(2000)))
+    sources = [{"name": "p", "path": "primer"}, {"name": "d", "path": str(tmp_path / "digits.txt")}]
+    write_shards(
+        ShardsArguments(
+            sources=sources,
+            tokenizer=data["tokenizer"],
+            output_dir=str(tmp_path / "shards"),
+            sequence_length=64,
+            validation_fraction=0.1,
+        )
+    )
+    stage.main(arguments_for(tmp_path / "base", shards=str(tmp_path / "shards"), max_steps=3))
+    evaluation = rows(tmp_path / "base")[-1]
+    d, p, together = (evaluation[f"eval_bits_per_byte{name}"] for name in ("_d", "_p", ""))
+    assert p < together < d  # text in whole words, digits one by one
+    assert f"p {p:.3f}, d {d:.3f}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tmp_path, capsys) -> None:
+    """Complete already, also where a dial is open; other settings or shards start afresh, and are told."""
+    settings = {"learning_rate": None, "max_steps": -1, "num_train_epochs": 0.1}
+    settings |= {"resume_from_checkpoint": "latest"}
+    stage.main(arguments_for(tmp_path / "base", **settings))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")}
+    capsys.readouterr()
+    stage.main(arguments_for(tmp_path / "base", **settings))
+    assert " ".join(capsys.readouterr().out.split()).startswith("complete already: ")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
+    stage.main(arguments_for(tmp_path / "base", **settings, seed=1))
+    assert "(seed was 0, is 1): starting afresh" in " ".join(capsys.readouterr().out.split())
+    shards = tmp_path / "shards"
+    shutil.copytree(data["shards"], shards)
+    manifest = (shards / "train" / "manifest.json").read_text()
+    other = {**json.loads(manifest), "content_hash": "other"}
+    (shards / "train" / "manifest.json").write_text(json.dumps(other))
+    stage.main(arguments_for(tmp_path / "base", **settings, seed=1, shards=str(shards)))
+    assert "(the shards are others): starting afresh" in " ".join(capsys.readouterr().out.split())
 
 
 def poison(monkeypatch, steps) -> None:

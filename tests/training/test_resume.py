@@ -15,7 +15,8 @@ HARDWARE = Hardware(2, "bf16")
 
 
 def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -> dict:
-    arguments = PretrainArguments(shards="s", tokenizer="t", output_dir="o", **changes)
+    given = {"learning_rate": 7e-3, "gradient_accumulation_steps": 1, **changes}
+    arguments = PretrainArguments(shards="s", tokenizer="t", output_dir="o", **given)
     return settings_of(arguments, hardware, num_processes)
 
 

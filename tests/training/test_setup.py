@@ -8,7 +8,7 @@ import pytest
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.setup import build_model, choose_setting, open_shards
+from scratch_gpt.training.setup import build_config, choose_setting, open_shards
 
 
 MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -26,7 +26,7 @@ def test_a_model_that_does_not_fit_is_refused(
 ) -> None:
     """Fewer ids than the tokenizer has, or fewer positions than a block."""
     with pytest.raises(UserError, match=message):
-        build_model(arguments_for(tmp_path, model_config={**MODEL, **changes}), trained_tokenizer, 64)
+        build_config(arguments_for(tmp_path, model_config={**MODEL, **changes}), trained_tokenizer, 64)
 
 
 def test_shards_of_another_tokenizer_are_refused(data, trained_tokenizer, tmp_path) -> None:
