@@ -49,11 +49,13 @@ def web():
 
 @pytest.fixture
 def models(chat_folder: Path) -> list[StreamingModel]:
-    """Two chat models of the same weights that say 60 tokens, the likeliest ones."""
+    """Two chat models of the same weights that always say 60 tokens."""
     both = [StreamingModel.load(str(chat_folder)) for _ in range(2)]
     both[1].name = "other"
     for streaming in both:
-        streaming.model.generation_config.update(do_sample=False, max_new_tokens=60, eos_token_id=None)
+        streaming.model.generation_config.update(
+            do_sample=True, temperature=1.0, max_new_tokens=60, eos_token_id=None
+        )
     return both
 
 
@@ -118,7 +120,7 @@ class Window:
         """The texts of the conversation."""
         return [
             self.browser.execute_script("return arguments[0].textContent", message).strip()
-            for message in self.all("#chat .message")
+            for message in self.all("#chat .message.user, #chat .message.bot")
         ]
 
     def asked(self, message: str) -> None:
@@ -200,7 +202,7 @@ def test_switch_the_model_and_compare(browser, page_at, models) -> None:
     window.until(lambda: models[0].num_said == 60)
     assert models[1].num_said == 0
     window.click("#chat-model input")
-    window.until(lambda: window.all("#chat-model [role=option]"))
+    window.until(lambda: window.all("[role=option]"))
     next(option for option in window.all("[role=option]") if option.text.strip().endswith("other")).click()
     window.asked("Hello")
     window.until(lambda: models[1].num_said == 60)
