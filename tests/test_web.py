@@ -4,6 +4,7 @@
 Slow models of two layers make it possible to see an answer while it forms.
 """
 
+import gc
 import os
 import re
 import signal
@@ -37,6 +38,11 @@ arguments[0].dispatchEvent(new Event('input', {bubbles: true}));
 """
 WAIT_SECONDS = 20
 
+# Gradio leaves event loops of its threads unclosed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @pytest.fixture
 def web():
@@ -68,7 +74,9 @@ def page_at(web) -> Iterator:
 
     def start(models: list[StreamingModel]) -> str:
         listener = listen("localhost", 0)
-        server = uvicorn.Server(uvicorn.Config(web.make_web_app(models), log_level="error"))
+        server = uvicorn.Server(
+            uvicorn.Config(web.make_web_app(models), log_level="error", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         running.append((server, thread, listener))
@@ -79,6 +87,7 @@ def page_at(web) -> Iterator:
         server.should_exit = True
         thread.join()
         listener.close()
+    gc.collect()  # so that they are found here, and not in a test that takes warnings for errors
 
 
 class Window:
