@@ -167,8 +167,7 @@ class Terminal:
                     print(printable(piece), end="", flush=True)
         except KeyboardInterrupt:
             print(" ...", end="")
-        finally:
-            print(flush=True)
+        print(flush=True)
         seconds = time.perf_counter() - started
         self.speeds.append(
             f"{speaker.name}: first text after {1000 * ((first or started) - started):.0f} ms, {speaker.num_said} tokens "
