@@ -1,175 +1,331 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A conversation in the terminal: streaming, as many turns as the context holds, Ctrl-C stops an answer only.
+"""A model that one talks to: what of a conversation it reads, and its text as it forms.
 
-Nobody's text is trusted: the chat template keeps the user's from becoming special tokens, and control characters
-of the model's are shown, never sent to the terminal.
+Nobody's text is trusted: the chat template and the plain encoding keep it from becoming special tokens.
 """
 
-import sys
-import unicodedata
-from collections.abc import Callable
+import contextlib
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import StoppingCriteria
+from transformers.generation.streamers import BaseStreamer
+from transformers.utils import logging
+
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import is_chat, load_model
+from scratch_gpt.tokenization import encode_plain
 
 
-def printable(text: str) -> str:
-    """`text` with control characters spelled out (escape becomes `\\x1b`), newline and tab aside."""
-    return "".join(
-        f"\\x{ord(character):02x}"
-        if unicodedata.category(character) == "Cc" and character not in "\n\t"
-        else character
-        for character in text
-    )
+Message = dict[str, str]
+
+# What a decoder puts for bytes that are no character (yet).
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Args:
+        temperature: 0 takes the likeliest token, more samples.
+        top_p: sample from the likeliest tokens that together have this probability; 1: from all.
+        top_k: sample from so many likeliest tokens; 0: from all.
+        max_new_tokens: longest answer; more than half of the context is cut to that.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 50
+    max_new_tokens: int = 200
+
+    def __post_init__(self) -> None:
+        for name, fits, wanted in (
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", self.top_k >= 0, "at least 0"),
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+        ):
+            if not fits:
+                raise UserError(f"{name} must be {wanted}, got {getattr(self, name)}")
+
+    @classmethod
+    def of(cls, generation_config: Any) -> "Sampling":
+        """What a folder's `generation_config` says; where it is silent, the defaults here, which sample."""
+        said = {name: getattr(generation_config, name) for name in asdict(cls())}
+        if generation_config.do_sample:
+            said["temperature"] = 1.0 if said["temperature"] is None else said["temperature"]
+        else:
+            said["temperature"] = None if generation_config.do_sample is None else 0.0
+        return cls(**{name: value for name, value in said.items() if value is not None})
+
+    def changed(self, **values: Any) -> "Sampling":
+        """These settings with the `values` that are not None."""
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+    def arguments(self) -> dict[str, Any]:
+        """The same for `generate`. Greedy, what shapes sampling is at its neutral value, else `generate` warns."""
+        if self.temperature > 0:
+            return {"do_sample": True, **asdict(self)}
+        return {**asdict(Sampling(1.0)), "do_sample": False, "max_new_tokens": self.max_new_tokens}
+
+
+class _TokenQueue(BaseStreamer):
+    """Hands on each new token, not the prompt."""
+
+    def __init__(self, tokens: queue.Queue) -> None:
+        self.tokens = tokens
+        self.is_prompt = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if not self.is_prompt:
+            self.tokens.put(value.item())
+        self.is_prompt = False
+
+    def end(self) -> None:
+        """`stream` says itself when it is over, also after an error."""
+
+
+class _Stopped(StoppingCriteria):
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
+
+
+class StreamingModel:
+    """A causal language model in evaluation mode, its tokenizer and the name that people see."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.is_chat = is_chat(tokenizer)
+        self.context: int = model.config.max_position_embeddings
+        self.num_said = 0  # tokens of the latest text
+
+    @classmethod
+    def load(cls, folder: str) -> "StreamingModel":
+        """Open the model in `folder`, named after it.
+
+        Raises:
+            UserError: no causal language model in the folder.
+        """
+        logging.disable_progress_bar()
+        return cls(*load_model(folder), Path(folder).resolve().name)
+
+    def longest(self, sampling: Sampling) -> int:
+        """Tokens of the longest answer: never more than half of the context."""
+        return min(sampling.max_new_tokens, self.context // 2)
+
+    def fits(self, token_ids: list[int], sampling: Sampling) -> bool:
+        """Whether the context has room for the longest answer behind these tokens."""
+        return len(token_ids) + self.longest(sampling) <= self.context
+
+    def refuse_long(self, what: str, token_ids: list[int], sampling: Sampling) -> None:
+        """Raise UserError if the tokens of `what` leave no room for an answer."""
+        if not self.fits(token_ids, sampling):
+            room = self.context - self.longest(sampling)
+            raise UserError(f"that {what} is {len(token_ids)} tokens, the model reads {room}: shorten it")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text.
+
+        Raises:
+            UserError: the text is empty.
+        """
+        if not text:
+            raise UserError("there is no text to continue: type its beginning")
+        return encode_plain(self.tokenizer, [text])[0]
+
+    def stream(self, token_ids: list[int], sampling: Sampling) -> Iterator[str]:
+        """What follows `token_ids`, in pieces of whole characters; generation stops when the iterator is closed.
+
+        Generation runs in a thread, so that whoever reads can stop it between two tokens.
+        """
+        tokens: queue.Queue[int | BaseException | None] = queue.Queue()
+        stopped = threading.Event()
+        inputs = torch.tensor([token_ids], device=self.model.device)
+        settings = sampling.arguments() | {"max_new_tokens": self.longest(sampling)}
+
+        def generate() -> None:
+            try:
+                self.model.generate(
+                    inputs,
+                    attention_mask=torch.ones_like(inputs),
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    streamer=_TokenQueue(tokens),
+                    stopping_criteria=[_Stopped(stopped)],
+                    **settings,
+                )
+                tokens.put(None)
+            except BaseException as error:  # raised again where the text is read
+                tokens.put(error)
+
+        thread = threading.Thread(target=generate, daemon=True)
+        thread.start()
+        said: list[int] = []
+        text = shown = ""
+        self.num_said = 0
+        try:
+            while (token := tokens.get()) is not None:
+                if isinstance(token, BaseException):
+                    raise token
+                said.append(token)
+                self.num_said += 1
+                text = self.tokenizer.decode(said, skip_special_tokens=True)
+                if text != shown and not text.endswith(
+                    REPLACEMENT
+                ):  # else half a character: the rest may follow
+                    yield text[len(shown) :]
+                    shown = text
+            if text != shown:
+                yield text[len(shown) :]
+        finally:
+            stopped.set()
+            thread.join()
+
+    def complete(self, text: str, sampling: Sampling) -> Iterator[str]:
+        """Continue `text`, in pieces; see `stream`.
+
+        Raises:
+            UserError: the text is empty, or too long for the context.
+        """
+        token_ids = self.encode(text)
+        self.refuse_long("text", token_ids, sampling)
+        return self.stream(token_ids, sampling)
 
 
 class ChatSession:
-    """One model and the conversation with it.
+    """One conversation with a chat model.
 
     Args:
-        model: a causal language model in evaluation mode.
-        tokenizer: its tokenizer, with a chat template.
-        system: a system message, kept when older turns are dropped.
-        temperature: 0 takes the likeliest token, more samples.
-        max_new_tokens: longest answer; at most half of the context.
+        speaker: the model that answers.
+        sampling: how; by default as its generation config says.
+        system: a system message, never forgotten.
+        messages: users' and assistant's in turn, so far; answers are appended while they form.
+
+    Raises:
+        UserError: the model was not trained to chat.
     """
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        speaker: StreamingModel,
+        sampling: Sampling | None = None,
         system: str | None = None,
-        temperature: float = 0.7,
-        max_new_tokens: int = 200,
+        messages: list[Message] | None = None,
     ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.system = [] if system is None else [{"role": "system", "content": system}]
-        self.temperature = temperature
-        context = model.config.max_position_embeddings
-        self.max_new_tokens = min(max_new_tokens, context // 2)
-        self.max_prompt_tokens = context - self.max_new_tokens
-        self.turns: list[dict[str, str]] = []
-
-    @classmethod
-    def load(
-        cls,
-        folder: str,
-        system: str | None = None,
-        temperature: float = 0.7,
-        max_new_tokens: int = 200,
-        seed: int | None = None,
-    ) -> "ChatSession":
-        """Open the chat model in `folder`.
-
-        Raises:
-            UserError: no model in the folder, or one that was not trained to chat.
-        """
-        from transformers import set_seed
-        from transformers.utils import logging
-
-        from scratch_gpt.evaluation.runner import is_chat, load_model
-
-        logging.disable_progress_bar()
-        model, tokenizer = load_model(folder)
-        if not is_chat(tokenizer):
+        if not speaker.is_chat:
             raise UserError(
-                f"{folder} is a base model, it only continues text: train it to chat first (scratch-gpt sft)"
+                f"{speaker.name} is a base model, it only continues text: add --complete to continue yours, "
+                "or train it to chat first (scratch-gpt sft)"
             )
-        if seed is not None:
-            set_seed(seed)
-        return cls(model, tokenizer, system, temperature, max_new_tokens)
+        self.speaker = speaker
+        self.sampling = sampling or Sampling.of(speaker.model.generation_config)
+        self.system = system
+        self.messages = messages or []
+        self.forgotten = 0  # of the oldest messages, which no longer fit the context
 
     def reset(self) -> None:
-        """Forget the conversation."""
-        self.turns = []
+        """Forget the conversation, the system message aside."""
+        self.messages, self.forgotten = [], 0
 
-    def _prompt(self) -> Any:
-        """The conversation as model inputs, after dropping the oldest turns until it fits the context.
+    def prompt(self) -> list[int]:
+        """Token ids of the conversation, after forgetting the oldest turns until it fits the context.
 
         Raises:
             UserError: the last message alone does not fit.
         """
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        forgotten = self.forgotten
         while True:
-            inputs = self.tokenizer.apply_chat_template(
-                [*self.system, *self.turns], add_generation_prompt=True, return_dict=True, return_tensors="pt"
-            )
-            num_tokens = inputs["input_ids"].shape[1]
-            if num_tokens <= self.max_prompt_tokens:
-                return inputs.to(self.model.device)
-            if len(self.turns) == 1:
-                raise UserError(
-                    f"that message is {num_tokens} tokens, the model reads {self.max_prompt_tokens}: shorten it"
-                )
-            del self.turns[:2]
+            kept = self.messages[forgotten:]
+            token_ids = self.speaker.tokenizer.apply_chat_template(
+                [*system, *kept], add_generation_prompt=True, return_dict=True
+            )["input_ids"]
+            if self.speaker.fits(token_ids, self.sampling):
+                self.forgotten = forgotten
+                return token_ids
+            if len(kept) == 1:
+                self.speaker.refuse_long("message", token_ids, self.sampling)
+            forgotten += 2
 
-    def ask(self, message: str, write: Callable[[str], Any]) -> str:
-        """Answer `message`, handing pieces of the answer to `write` as they form; Ctrl-C ends the answer early.
-
-        Returns:
-            What was said, which the conversation remembers.
+    def ask(self, message: str) -> Iterator[str]:
+        """Answer `message`, in pieces; an iterator that is closed early leaves the part that was said.
 
         Raises:
-            UserError: the message does not fit the context; the conversation is as it was before.
+            UserError: there is no message, or it does not fit the context; the conversation is as it was before.
         """
-        from transformers import TextStreamer
-
-        pieces: list[str] = []
-
-        class Streamer(TextStreamer):
-            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-                pieces.append(text)
-                write(printable(text))
-
-        before = list(self.turns)
-        self.turns.append({"role": "user", "content": message})
+        if not message.strip():
+            raise UserError("type a message first")
+        self.messages.append({"role": "user", "content": message})
         try:
-            inputs = self._prompt()
+            token_ids = self.prompt()
         except UserError:
-            self.turns = before
+            self.messages.pop()
             raise
-        sampling = (
-            {"do_sample": True, "temperature": self.temperature}
-            if self.temperature > 0
-            else {"do_sample": False}
-        )
+        answer = {"role": "assistant", "content": ""}
+        self.messages.append(answer)
+        with contextlib.closing(self.speaker.stream(token_ids, self.sampling)) as pieces:
+            for piece in pieces:
+                answer["content"] += piece
+                yield piece
+
+    def save(self, file: str) -> None:
+        """Write the conversation as a line of JSON, the format of instruction data: {"messages": [...]}.
+
+        Raises:
+            UserError: the file cannot be written, or is there and holds no conversation.
+        """
+        path = Path(file)
+        if path.exists():
+            _read(path)  # an older conversation may be replaced, nothing else
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        row = json.dumps({"messages": [*system, *self.messages]}, ensure_ascii=False)
+        temporary = path.with_name(path.name + ".tmp")
         try:
-            self.model.generate(
-                **inputs,
-                **sampling,
-                max_new_tokens=self.max_new_tokens,
-                pad_token_id=self.tokenizer.pad_token_id,
-                streamer=Streamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True),
-            )
-        except KeyboardInterrupt:
-            write(" ...")
-        answer = "".join(pieces)
-        self.turns.append({"role": "assistant", "content": answer})
-        return answer
+            temporary.write_text(row + "\n", encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}") from None
+
+    def load(self, file: str) -> None:
+        """Go on with a conversation that `save` wrote, its system message included.
+
+        Raises:
+            UserError: no such file, or no conversation in it; this conversation stays.
+        """
+        messages = _read(Path(file))
+        self.reset()
+        self.system = messages.pop(0)["content"] if messages[:1] and messages[0]["role"] == "system" else None
+        self.messages = messages
 
 
-def converse(session: ChatSession) -> None:
-    """Read messages from standard input, one a line, and print the answers, until the end of input or `/exit`."""
-    interactive = sys.stdin.isatty()
-    if interactive:
-        print("Talk to the model. /reset forgets the conversation, /exit leaves, Ctrl-C stops an answer.")
-    while True:
-        try:
-            message = input("\nyou> " if interactive else "").strip()
-        except EOFError:
-            return
-        except KeyboardInterrupt:
-            print("\n(/exit leaves)")
-            continue
-        if message == "/exit":
-            return
-        if message == "/reset":
-            session.reset()
-        elif message:
-            if interactive:
-                print("model> ", end="", flush=True)
-            try:
-                session.ask(message, lambda text: print(text, end="", flush=True))
-            except UserError as error:
-                print(f"error: {error}", end="", file=sys.stderr, flush=True)
-            print()
+def _read(path: Path) -> list[Message]:
+    """The messages in a file that `ChatSession.save` wrote: perhaps a system message, then questions and answers."""
+    try:
+        messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
+        start = int(bool(messages) and messages[0]["role"] == "system")
+        for number, message in enumerate(messages):
+            role = "system" if number < start else ("user", "assistant")[(number - start) % 2]
+            if message.keys() != {"role", "content"} or message["role"] != role:
+                raise ValueError(f"message {number + 1} must be of the {role}")
+            if not isinstance(message["content"], str):
+                raise ValueError(f"message {number + 1} is no text")
+        if (len(messages) - start) % 2:
+            raise ValueError("the last question has no answer")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) if type(error) is ValueError else "it is not what /save writes"
+        raise UserError(f"{path} holds no conversation: {reason}") from None
+    return list(messages)

@@ -129,18 +129,66 @@ def sizes(
 
 @app.command(rich_help_panel="Use a model")
 def chat(
-    model: Annotated[str, typer.Argument(help="Folder of a chat model.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model.")],
     system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Continue texts: what a base model can.")
+    ] = False,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0: always the likeliest token.")
-    ] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1, help="Longest answer.")] = 200,
+        float | None,
+        typer.Option("--temperature", help="0: always the likeliest token. Default: the model's."),
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top_p", help="Sample from this share of the probability.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top_k", help="Sample from so many tokens; 0: from all.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option("--max_new_tokens", help="Longest answer.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,
 ) -> None:
-    """Talk to a model. /reset forgets the conversation, /exit leaves, Ctrl-C stops an answer."""
-    from scratch_gpt.chat import ChatSession, converse
+    """Talk to a model, one message a line; /help lists what else can be typed, Ctrl-C stops an answer."""
+    from scratch_gpt.terminal import talk
 
-    converse(ChatSession.load(model, system, temperature, max_new_tokens, seed))
+    raise typer.Exit(
+        talk(
+            model,
+            complete=complete,
+            system=system,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            max_new_tokens=max_new_tokens,
+        )
+    )
+
+
+@app.command(rich_help_panel="Use a model")
+def web(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL [MODEL2]", help="Folder of a model, or of two to compare.")
+    ],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "localhost",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 7860,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Write a Hub Space into this new folder instead.")
+    ] = None,
+) -> None:
+    """A page to talk to a model, compare two and look inside, until Ctrl-C. There is no password: keep it on localhost."""
+    if len(models) > 2:
+        raise UserError(f"{len(models)} models: the page shows one or two")
+    from scratch_gpt.web import serve_page
+
+    if space is None:
+        serve_page(models, host, port)
+    else:
+        from scratch_gpt.space import write_space
+
+        write_space(models, space)
+        print(f"wrote {space}: hf upload USER/NAME {space} --repo-type space")
 
 
 @app.command(rich_help_panel="Use a model")

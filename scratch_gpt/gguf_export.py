@@ -16,6 +16,7 @@ from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import is_chat
 from scratch_gpt.interop import OUR_CLASSES, load_folder, load_tokenizer_beside, to_stock
 from scratch_gpt.tokenization import IM_END, IM_START, SPLIT_PATTERN
 
@@ -80,7 +81,7 @@ def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = N
         if tokenizer is None:
             raise UserError(f"no tokenizer in {model}: a GGUF file carries one, copy it beside the model")
         notes = write_gguf(ours, tokenizer, folder / MODEL_FILE, dtype, name=Path(model).resolve().name)
-        (folder / "Modelfile").write_text(make_modelfile(tokenizer), encoding="utf-8")
+        (folder / "Modelfile").write_text(make_modelfile(tokenizer, ours), encoding="utf-8")
     return notes
 
 
@@ -279,17 +280,32 @@ def portable_template(template: str) -> str:
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), template)
 
 
-def make_modelfile(tokenizer: PreTrainedTokenizerFast) -> str:
-    """An Ollama Modelfile; with a ChatML template if the tokenizer speaks it."""
+def make_modelfile(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> str:
+    """An Ollama Modelfile: the tokens that end an answer, context and sampling; of a chat model also the template.
+
+    A base model gets the text as it is: Ollama would otherwise guess a template from the file.
+    """
     lines = [f"FROM ./{MODEL_FILE}"]
-    if tokenizer.chat_template and {IM_START, IM_END} <= set(tokenizer.get_vocab()):
+    if is_chat(tokenizer):
         lines += [
             f'TEMPLATE """{{{{- range .Messages }}}}{IM_START}{{{{ .Role }}}}\n{{{{ .Content }}}}{IM_END}\n'
-            f'{{{{ end }}}}{IM_START}assistant\n"""',
-            f'PARAMETER stop "{IM_END}"',
+            f'{{{{ end }}}}{IM_START}assistant\n"""'
         ]
-    if tokenizer.eos_token and tokenizer.eos_token != IM_END:
-        lines.append(f'PARAMETER stop "{tokenizer.eos_token}"')
+    else:
+        lines.append('TEMPLATE """{{ .Prompt }}"""')
+    config = model.generation_config
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    tokens = [
+        tokenizer.eos_token,
+        *tokenizer.convert_ids_to_tokens([stop for stop in stops if stop is not None]),
+    ]
+    lines += [f'PARAMETER stop "{token}"' for token in dict.fromkeys(filter(None, tokens))]
+    lines.append(f"PARAMETER num_ctx {model.config.max_position_embeddings}")
+    lines += [
+        f"PARAMETER {name} {getattr(config, name)}"
+        for name in ("temperature", "top_p", "top_k")
+        if config.do_sample and getattr(config, name) is not None
+    ]
     return "\n".join(lines) + "\n"
 
 

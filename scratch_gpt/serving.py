@@ -5,8 +5,6 @@ The stock command refuses classes from outside transformers, and opens whatever 
 too. Here it gets one model that is loaded already, which requests know by the name of its folder.
 """
 
-import contextlib
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +15,12 @@ from transformers.utils.import_utils import is_serve_available
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
+from scratch_gpt.listening import listen, run_server
 
 
 if not is_serve_available():
     raise UserError("serving needs more packages: pip install 'scratch-gpt[serve]'")
 
-import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
@@ -33,10 +31,6 @@ from transformers.cli.serving.server import build_server
 from transformers.cli.serving.systemone import SystemOneHandler
 from transformers.cli.serving.transcription import TranscriptionHandler
 from transformers.cli.serving.utils import GenerateManager, GenerationState
-
-
-# How long an answer that is being written may go on after Ctrl-C.
-GRACE_SECONDS = 3
 
 
 class OneModel(ModelManager):
@@ -177,22 +171,6 @@ def make_app(folder: str | Path) -> FastAPI:
     return app
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections at `host` and `port`; 0 is a free port.
-
-    Raises:
-        UserError: the port is in use, or the address is not this machine's.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (")[0]  # without the address once more
-        raise UserError(
-            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
-        ) from None
-
-
 def serve_model(folder: str, host: str, port: int) -> None:
     """Answer requests for the model in `folder` until Ctrl-C.
 
@@ -205,7 +183,6 @@ def serve_model(folder: str, host: str, port: int) -> None:
     with listener:
         app = make_app(folder)
         name, port = Path(folder).resolve().name, listener.getsockname()[1]
-        print(f"{folder} answers to the name {name!r} at http://{host}:{port}/v1 (Ctrl-C ends)", flush=True)
-        server = uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=GRACE_SECONDS))
-        with contextlib.suppress(KeyboardInterrupt):  # passed on by uvicorn, which has ended in order
-            server.run(sockets=[listener])
+        run_server(
+            app, listener, f"{folder} answers to the name {name!r} at http://{host}:{port}/v1 (Ctrl-C ends)"
+        )

@@ -56,7 +56,8 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "alignment",
         "compare",
     ]
-    assert listed == [*road, "plan", "sizes", "chat", "serve", "publish", "report", "import", "export"]
+    uses = ["chat", "web", "serve", "publish", "report", "import", "export"]
+    assert listed == [*road, "plan", "sizes", *uses]
 
 
 def test_stage_arguments_pass_untouched(launched) -> None:

@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -157,10 +158,30 @@ def test_examples_of_use_run_as_printed(chat_folder: Path, tmp_path: Path, monke
     assert ran[:6] == ["python", "python", "export", "export", "python", "import"]
 
 
+@pytest.mark.slow
+def test_conversations_over_a_pipe_run_as_printed(
+    base_folder: Path, chat_folder: Path, tmp_path: Path
+) -> None:
+    """The lines of the chat page that read from a pipe, and the Space, with the tiny models in the demo's folders."""
+    for folder, names in ((base_folder, ["base"]), (chat_folder, ["chat", "aligned"])):
+        for name in names:
+            shutil.copytree(folder, tmp_path / "runs" / "demo" / name)
+    lines = "\n".join(FENCED.findall(read(ROOT / "docs" / "chat.md"))).splitlines()
+    commands = [line for line in lines if "| scratch-gpt chat" in line or "--space" in line]
+    assert len(commands) == 4
+    if importlib.util.find_spec("gradio") is None:
+        commands = [line for line in commands if "--space" not in line]
+    for command in commands:
+        script = f'scratch-gpt() {{ "{sys.executable}" -m scratch_gpt.cli "$@"; }}; {command}'
+        ran = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        assert (ran.returncode, ran.stderr) == (0, ""), command
+        assert ran.stdout.strip()
+
+
 def test_commands_are_found() -> None:
     """The patterns above see the commands that the pages show."""
     texts = "\n".join(map(read, PAGES))
     assert {name for _, name, _ in LAUNCHED.findall(texts)} == {*STAGES, *EVALUATIONS}
-    assert {"pretrain", "chat", "serve", "export", "import", "publish"} <= {
+    assert {"pretrain", "chat", "web", "serve", "export", "import", "publish"} <= {
         command for command, _ in COMMAND.findall(texts)
     }

@@ -3,6 +3,7 @@
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
@@ -300,10 +301,39 @@ def test_export_writes_a_folder(chat_folder: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "out" / "model.gguf")[0]["general.name"] == "chat"
 
 
-def test_modelfile_of_a_base_model_has_no_conversation(tiny_tokenizer) -> None:
-    """Without a chat template there is none to translate."""
-    tiny_tokenizer.chat_template = None
-    assert make_modelfile(tiny_tokenizer) == 'FROM ./model.gguf\nPARAMETER stop "<|endoftext|>"\n'
+def test_modelfile_writes_a_conversation_as_the_chat_template_does(chat_folder: Path) -> None:
+    """Ollama's template, filled in by hand, is the text that the tokenizer's template makes; all stops are named."""
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(chat_folder),
+        ScratchGPTForCausalLM.from_pretrained(chat_folder),
+    )
+    model.generation_config.update(do_sample=True, temperature=0.3, top_p=0.9)
+    modelfile = make_modelfile(tokenizer, model)
+    template = re.search(r'TEMPLATE """(.*?)"""', modelfile, re.DOTALL)[1]
+    before, turn, after = re.fullmatch(
+        r"(.*?)\{\{- range \.Messages \}\}(.*?)\{\{ end \}\}(.*)", template, re.DOTALL
+    ).groups()
+    conversation = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi\nyou"}]
+    filled = before.rstrip() + "".join(
+        turn.replace("{{ .Role }}", message["role"]).replace("{{ .Content }}", message["content"])
+        for message in conversation
+    )
+    expected = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    assert filled + after == expected
+    assert [line for line in modelfile.splitlines() if line.startswith("PARAMETER")] == [
+        'PARAMETER stop "<|im_end|>"',
+        'PARAMETER stop "<|endoftext|>"',
+        "PARAMETER num_ctx 128",
+        "PARAMETER temperature 0.3",
+        "PARAMETER top_p 0.9",
+    ]
+
+
+def test_modelfile_of_a_base_model_has_no_conversation(tiny_tokenizer, tiny_model) -> None:
+    """What was not trained to chat gets the text as it is, though its tokenizer has a chat template."""
+    assert make_modelfile(tiny_tokenizer, tiny_model) == (
+        'FROM ./model.gguf\nTEMPLATE """{{ .Prompt }}"""\nPARAMETER stop "<|endoftext|>"\nPARAMETER num_ctx 128\n'
+    )
 
 
 @pytest.mark.parametrize(

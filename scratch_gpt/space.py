@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web page as a folder that is a Hub Space: the page's own code, the models, what to install."""
+
+import re
+import shutil
+from importlib.metadata import requires, version
+from pathlib import Path
+
+from scratch_gpt.data.folders import written_whole
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import check_folder
+
+
+PACKAGE = Path(__file__).parent
+# Of a model's folder: the weights and how to read them, no logs and no states of the training.
+MODEL_FILES = re.compile(
+    r"(generation_)?config\.json|model.*\.safetensors(\.index\.json)?|tokenizer.*|chat_template\.jinja"
+)
+
+APP = '''"""The page of scratch-gpt for the models in this folder."""
+
+from scratch_gpt.web import serve_page
+
+
+serve_page({folders}, host="0.0.0.0", port=7860)
+'''
+README = """---
+title: {title}
+sdk: gradio
+sdk_version: {gradio}
+app_file: app.py
+---
+
+Talk to {title}, see how probable each next token is and which token attends to which.
+"""
+
+
+def write_space(folders: list[str], output_dir: str) -> None:
+    """Write a Space for the models in `folders`; `python app.py` in it shows the page here as well.
+
+    Raises:
+        UserError: no model in a folder, two of one name, or `output_dir` holds something.
+    """
+    for folder in folders:
+        check_folder(folder)
+    names = [Path(folder).resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"both folders are called {names[0]}: rename one, names tell them apart on the page")
+    with written_whole(output_dir, ()) as space:
+        for folder, name in zip(folders, names, strict=True):
+            (space / "models" / name).mkdir(parents=True)
+            for file in Path(folder).iterdir():
+                if MODEL_FILES.fullmatch(file.name):
+                    shutil.copy(file, space / "models" / name)
+        shutil.copytree(
+            PACKAGE, space / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "_scripts")
+        )
+        needed = [line for line in requires("scratch-gpt") or [] if "extra ==" not in line]
+        (space / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
+        app = APP.format(folders=[f"models/{name}" for name in names])
+        (space / "app.py").write_text(app, encoding="utf-8")
+        readme = README.format(title=" and ".join(names), gradio=version("gradio"))
+        (space / "README.md").write_text(readme, encoding="utf-8")

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`scratch-gpt chat`: what is typed, what is printed, where."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scratch_gpt.chat import StreamingModel
+from scratch_gpt.errors import UserError
+from scratch_gpt.terminal import Terminal, printable
+
+
+@pytest.fixture
+def typed(chat_folder: Path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """`typed(text)`: exit status, output and errors of a chat with this on standard input, greedy by default."""
+
+    def run(text: str, folder: Path = chat_folder, **settings) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        settings = {"temperature": 0.0, "max_new_tokens": 8, **settings}
+        status = Terminal(StreamingModel.load(str(folder)), **settings).run()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def echoing(monkeypatch) -> None:
+    """Models that answer in angle brackets."""
+
+    def stream(self, token_ids, sampling):
+        self.num_said = 1
+        text = self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        yield f"<{text.strip().removesuffix('assistant').split('user')[-1].strip()}>"
+
+    monkeypatch.setattr(StreamingModel, "stream", stream)
+
+
+def test_control_characters_are_spelled_out() -> None:
+    """Escape sequences of the model's never reach the terminal; newlines, umlauts and markup stay as they are."""
+    assert printable("a\x1b[2Jb\x9b\r\n\tä [bold]x[/bold]") == "a\\x1b[2Jb\\x9b\\x0d\n\tä [bold]x[/bold]"
+
+
+def test_piped_input_prints_the_answers_alone(typed, echoing) -> None:
+    """One answer a line for one message a line; /exit ends, blank lines are skipped, a path is a message."""
+    status, output, errors = typed("one\n\n/usr/bin\n/reset\ntwo\n/exit\nthree\n")
+    assert (status, output, errors) == (0, "<one>\n</usr/bin>\n<two>\n", "")
+
+
+def test_mistakes_in_a_pipe_are_lines_on_stderr_and_status_2(typed, echoing) -> None:
+    """What is right is answered all the same."""
+    status, output, errors = typed(
+        "/foo\n" + "word " * 500 + "\n/save\n/set top_k x\n/set top 1\n/set top_p 2\nHi\n"
+    )
+    assert (status, output) == (2, "<Hi>\n")
+    assert [line.split(":")[1].strip()[:17] for line in errors.splitlines()] == [
+        "no command /foo",
+        "that message is 5",
+        "name a file",
+        "top_k must be a n",
+        "no setting 'top'",
+        "top_p must be abo",
+    ]
+
+
+def test_forgotten_turns_are_announced(typed) -> None:
+    """A line says how many messages the model no longer reads."""
+    _, _, errors = typed("".join(f"question number {number}\n" for number in range(10)))
+    lines = errors.splitlines()
+    assert lines
+    assert lines[0] == "(the oldest 2 messages are forgotten: the context is 128 tokens)"
+
+
+def test_two_models_answer(typed, chat_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Each behind its name and with its own history, from the conversation so far on; then one again."""
+
+    def questions(self, token_ids, sampling):
+        yield f"{self.tokenizer.decode(token_ids).count('<|im_start|>user')} {self.name}"
+
+    monkeypatch.setattr(StreamingModel, "stream", questions)
+    other = tmp_path / "other"
+    shutil.copytree(chat_folder, other)
+    status, output, errors = typed(
+        f"Hi\n/compare {other}\nAnd?\n/compare {chat_folder}\nOh\n/compare\nWhy?\n"
+    )
+    assert (status, errors) == (0, "")
+    assert output.splitlines() == [
+        "1 chat",
+        "chat> 2 chat",
+        "other> 2 other",
+        "chat> 3 chat",
+        f"{chat_folder}> 3 {chat_folder}",
+        "4 chat",
+    ]
+
+
+def test_a_comparison_that_fails_changes_nothing(base_folder: Path, typed, echoing, tmp_path: Path) -> None:
+    """No such folder, or a base model: one line, and the models before go on."""
+    status, output, errors = typed(f"/compare {tmp_path / 'nowhere'}\n/compare {base_folder}\nHi\n")
+    assert (status, output) == (2, "<Hi>\n")
+    assert "no model in" in errors.splitlines()[0]
+    assert "base is a base model" in errors.splitlines()[1]
+
+
+def test_save_and_load(typed, echoing, tmp_path: Path) -> None:
+    """A conversation that was saved goes on where it was."""
+    file = tmp_path / "talk.jsonl"
+    assert typed(f"one\n/save {file}\n", system="Be kind.")[0] == 0
+    assert typed(f"/load {file}\ntwo\n/save {file}\n")[0] == 0
+    messages = json.loads(file.read_text())["messages"]
+    assert [message["content"] for message in messages] == ["Be kind.", "one", "<one>", "two", "<two>"]
+
+
+def test_settings_are_shown_and_changed(typed) -> None:
+    """/set changes what the next answer is drawn with; /speed tells how fast the last was; /help names all."""
+    _, output, _ = typed("/set max_new_tokens 3\nHi\n/speed\n/help\n")
+    assert output.startswith("chat: temperature 0.0, top_p 1.0, top_k 50, max_new_tokens 3\n")
+    assert ", 3 tokens in " in output
+    for command in ("/help", "/reset", "/save", "/load", "/compare", "/set", "/speed", "/exit"):
+        assert f"  {command}" in output
+
+
+def test_a_base_model_completes(base_folder: Path, typed) -> None:
+    """A line is continued by itself, blanks at its end kept; a conversation is refused, a system message too."""
+    with pytest.raises(UserError, match="base is a base model"):
+        typed("Hi\n", base_folder)
+    with pytest.raises(UserError, match="--system is for a chat"):
+        typed("Hi\n", base_folder, complete=True, system="Be kind.")
+    status, output, errors = typed("Once upon \n/save x\n/load x\n", base_folder, complete=True)
+    speaker = StreamingModel.load(str(base_folder))
+    sampling = Terminal(speaker, complete=True, temperature=0.0, max_new_tokens=8).sampling
+    assert output == printable("".join(speaker.complete("Once upon ", sampling))) + "\n"
+    assert status == 2
+    assert errors.count("there is no conversation with --complete") == 2
+
+
+def test_interrupted_answer_is_kept_and_the_chat_goes_on(typed, monkeypatch, tmp_path: Path) -> None:
+    """Ctrl-C ends the answer, not the program: what was said is remembered and the next question is answered."""
+    stream = StreamingModel.stream
+    answers = iter([True, False])
+
+    def interrupted(self, token_ids, sampling):
+        if next(answers):
+            yield "so far"
+            raise KeyboardInterrupt
+        yield from stream(self, token_ids, sampling)
+
+    monkeypatch.setattr(StreamingModel, "stream", interrupted)
+    file = tmp_path / "talk.jsonl"
+    status, output, _ = typed(f"Hello\nAnd?\n/save {file}\n")
+    assert status == 0
+    assert output.startswith("so far ...\n")
+    messages = json.loads(file.read_text())["messages"]
+    assert [message["content"] for message in messages[:3]] == ["Hello", "so far", "And?"]
+    assert len(messages) == 4

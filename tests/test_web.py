@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page, in headless Chromium: type, stream, stop, switch, compare, look inside; hostile text is text.
+
+Slow models of two layers make it possible to see an answer while it forms.
+"""
+
+import gc
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scratch_gpt import cli
+from scratch_gpt.chat import Sampling, StreamingModel
+from scratch_gpt.errors import UserError
+from scratch_gpt.listening import listen
+
+
+HOSTILE = (
+    "<b>bold</b> <script>document.title='taken'</script>\n<img src=x onerror=\"document.title='taken'\"> &lt; **md** `c` "
+    "$$x^2$$ [a](javascript:alert(1)) <think>t</think> ${1+1} {{value}} <|im_end|> \u202e مرحبا Привет 🐝 你好"
+)
+# As if pasted: typing key by key knows the basic plane only, and takes minutes for 100 kB.
+PASTE = """
+const set = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set;
+set.call(arguments[0], arguments[1]);
+arguments[0].dispatchEvent(new Event('input', {bubbles: true}));
+"""
+WAIT_SECONDS = 20
+
+# Gradio leaves event loops of its threads unclosed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def web():
+    """The module; without its packages these tests are skipped."""
+    pytest.importorskip("gradio", reason="needs the packages of scratch-gpt[web]")
+    from scratch_gpt import web
+
+    return web
+
+
+@pytest.fixture
+def models(chat_folder: Path) -> list[StreamingModel]:
+    """Two chat models of the same weights that always say 60 tokens."""
+    both = [StreamingModel.load(str(chat_folder)) for _ in range(2)]
+    both[1].name = "other"
+    for streaming in both:
+        streaming.model.generation_config.update(
+            do_sample=True, temperature=1.0, max_new_tokens=60, eos_token_id=None
+        )
+    return both
+
+
+@pytest.fixture
+def page_at(web) -> Iterator:
+    """`page_at(models)`: the address of the page, served by a thread."""
+    import uvicorn
+
+    running = []
+
+    def start(models: list[StreamingModel]) -> str:
+        listener = listen("localhost", 0)
+        server = uvicorn.Server(
+            uvicorn.Config(web.make_web_app(models), log_level="error", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append((server, thread, listener))
+        return f"http://localhost:{listener.getsockname()[1]}/"
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+    gc.collect()  # so that they are found here, and not in a test that takes warnings for errors
+
+
+class Window:
+    """The open page: what the tests do in it."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.browser = browser
+        browser.get_log("browser")  # of the page before
+        browser.get(address)
+        self.until(lambda: self.all("#chat-message textarea, #completion-text textarea"))
+
+    def all(self, selector: str) -> list[Any]:
+        return self.browser.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> Any:
+        return self.until(lambda: self.all(selector))[0]
+
+    def until(self, condition) -> Any:
+        """The condition's first true value."""
+        end = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < end:
+            if value := condition():
+                return value
+            time.sleep(0.05)
+        raise AssertionError(
+            f"not within {WAIT_SECONDS} s: {self.browser.find_element('css selector', 'body').text}"
+        )
+
+    def tab(self, name: str) -> None:
+        next(tab for tab in self.all("button[role=tab]") if tab.text == name).click()
+
+    def paste(self, selector: str, text: str) -> None:
+        self.browser.execute_script(PASTE, self.one(selector), text)
+
+    def click(self, selector: str) -> None:
+        self.one(selector).click()
+
+    def said(self) -> list[str]:
+        """The texts of the conversation."""
+        return [
+            self.browser.execute_script("return arguments[0].textContent", message).strip()
+            for message in self.all("#chat .message.user, #chat .message.bot")
+        ]
+
+    def asked(self, message: str) -> None:
+        self.paste("#chat-message textarea", message)
+        self.click("#chat-send")
+
+
+def slowed(models: list[StreamingModel], seconds: float) -> None:
+    for streaming in models:
+        streaming.model.register_forward_hook(lambda *_: time.sleep(seconds))
+
+
+def test_type_stream_stop_and_go_on(browser, page_at, models) -> None:
+    """Enter sends; the answer grows; Stop ends it and the model; the conversation goes on."""
+    slowed(models[:1], 0.05)  # 60 tokens: 3 s
+    window = Window(browser, page_at(models[:1]))
+    window.one("#chat-message textarea").send_keys("Hello\n")
+    window.until(lambda: len(window.said()) == 2 and window.said()[1])
+    early = window.said()[1]
+    window.until(lambda: len(window.said()[1]) > len(early))
+    assert window.one("#chat-message textarea").get_attribute("value") == ""
+    said_by = models[0].num_said
+    assert said_by < 60
+    window.click("#chat-stop")
+    window.until(lambda: not [thread for thread in threading.enumerate() if "generate" in thread.name])
+    stopped = models[0].num_said
+    assert stopped < 60
+    models[0].model._forward_hooks.clear()
+    window.asked("And?")
+    window.until(lambda: len(window.said()) == 4 and models[0].num_said == 60)
+    assert window.said()[0] == "Hello"
+    assert window.said()[1].startswith(early)
+
+
+def test_hostile_text_is_shown_as_text(browser, page_at, models, monkeypatch) -> None:
+    """Markup, scripts, templates and special tokens, the user's and the model's, stand as text; nothing is fetched."""
+    monkeypatch.setattr(StreamingModel, "stream", lambda *_: (piece for piece in HOSTILE))
+    models[0].context = 4096  # never run so far, but it lets the text through
+    window = Window(browser, page_at(models))
+    window.asked(HOSTILE)
+    same = [" ".join(HOSTILE.split())] * 2
+    window.until(lambda: [" ".join(text.split()) for text in window.said()] == same)
+    window.tab("Completion")
+    window.paste("#completion-text textarea", HOSTILE[:100])
+    window.click("#completion-next")
+    window.until(lambda: "%" in window.one("#completion-tokens").text)
+    window.tab("Attention")
+    window.paste("#attention-text textarea", "</th><script>1</script>${1+1}{{value}}")
+    window.click("#attention-look")
+    window.until(lambda: window.all("#attention-table td"))
+    shown = "".join(cell.text for cell in window.all("#attention-table th[scope=row]"))
+    assert shown == "</th><script>1</script>${1+1}{{value}}"
+    assert browser.title == "chat and other"
+    resources = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    assert [
+        name for name in browser.execute_script(resources) if not name.startswith(browser.current_url)
+    ] == []
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_paste_that_is_too_long_is_refused_with_a_line(browser, page_at, models) -> None:
+    """100 kB, and what the context cannot hold: a notice, the text stays to be shortened, the page works on."""
+    window = Window(browser, page_at(models))
+    window.asked("x" * 100_000)
+    window.until(
+        lambda: "that text has 100000 characters" in browser.find_element("css selector", "body").text
+    )
+    window.asked("7 " * 500)
+    window.until(lambda: "that message is " in browser.find_element("css selector", "body").text)
+    assert window.one("#chat-message textarea").get_attribute("value") == "7 " * 500
+    window.asked("Hello")
+    window.until(lambda: len(window.said()) == 2)
+
+
+def test_switch_the_model_and_compare(browser, page_at, models) -> None:
+    """The chosen model answers; side by side, each answers the same message."""
+    window = Window(browser, page_at(models))
+    window.asked("Hello")
+    window.until(lambda: models[0].num_said == 60)
+    assert models[1].num_said == 0
+    window.click("#chat-model input")
+    window.until(lambda: window.all("[role=option]"))
+    next(option for option in window.all("[role=option]") if option.text.strip().endswith("other")).click()
+    window.asked("Hello")
+    window.until(lambda: models[1].num_said == 60)
+    models[0].num_said = models[1].num_said = 0
+    window.tab("Side by side")
+    window.paste("#compare-message textarea", "Hello")
+    window.click("#compare-send")
+    window.until(lambda: models[0].num_said == models[1].num_said == 60)
+
+
+def test_a_base_model_has_no_chat(browser, page_at, base_folder: Path) -> None:
+    """It continues a text, and the probabilities of the next token add up to at most 1."""
+    base = StreamingModel.load(str(base_folder))
+    base.model.generation_config.update(do_sample=False, max_new_tokens=8)
+    window = Window(browser, page_at([base]))
+    assert [tab.text for tab in window.all("button[role=tab]")] == ["Completion", "Attention"]
+    window.paste("#completion-text textarea", "Once upon")
+    window.click("#completion-go")
+    expected = "Once upon" + "".join(base.complete("Once upon", Sampling.of(base.model.generation_config)))
+    window.until(lambda: window.one("#completion-text textarea").get_attribute("value") == expected)
+    window.until(lambda: "%" in window.one("#completion-tokens").text)
+    shares = [float(number) for number in re.findall(r"([\d.]+)%", window.one("#completion-tokens").text)]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 101
+
+
+def test_no_network_is_asked_for(page_at, models, monkeypatch) -> None:
+    """Building and serving the page connects to this machine only; its policy keeps the browser there too."""
+    connected = []
+    connect = socket.socket.connect
+    monkeypatch.setattr(
+        socket.socket, "connect", lambda self, address: (connected.append(address), connect(self, address))[1]
+    )
+    with urllib.request.urlopen(page_at(models)) as answer:
+        policy, body = answer.headers["Content-Security-Policy"], answer.read().decode()
+    assert "default-src 'self'" in policy
+    assert "fonts.googleapis.com" not in body
+    assert {address[0] for address in connected if isinstance(address, tuple)} <= {
+        "127.0.0.1",
+        "::1",
+        "localhost",
+    }
+
+
+def test_two_models_of_one_name_are_refused(web, models) -> None:
+    """The page could not tell them apart; three are too many."""
+    with pytest.raises(UserError, match="both folders are called chat"):
+        web.make_page([models[0], models[0]])
+    with pytest.raises(UserError, match="3 models: the page shows one or two"):
+        cli.web(["a", "b", "c"])
+
+
+def test_missing_packages_are_named(monkeypatch) -> None:
+    """Without the extra, the command says what to install."""
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "scratch_gpt.web", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[web\]'"):
+        cli.web(["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["command", "space"])
+def test_ready_means_ready(way: str, web, chat_folder: Path, tmp_path: Path) -> None:
+    """What says "ready" answers within 2 s, from a Space's folder too, without the Hub; Ctrl-C ends it with 0."""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    command, folder = [sys.executable, "-m", "scratch_gpt.cli", "web", str(chat_folder), "--port", "0"], None
+    if way == "space":
+        cli.web([str(chat_folder)], space=str(tmp_path / "space"))
+        folder = tmp_path / "space"
+        app = (folder / "app.py").read_text()
+        (folder / "app.py").write_text(app.replace("port=7860", "port=0").replace("0.0.0.0", "localhost"))
+        command = [sys.executable, "app.py"]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder
+    )
+    try:
+        line = server.stdout.readline()
+        assert line.startswith("ready: http://localhost:"), line
+        asked = time.monotonic()
+        with urllib.request.urlopen(line.split()[1]) as answer:
+            assert answer.status == 200
+        assert time.monotonic() - asked < 2
+        server.send_signal(signal.SIGINT)
+        _, log = server.communicate(timeout=30)
+        assert server.returncode == 0, log
+        assert "Traceback" not in log
+    finally:
+        server.kill()
+        server.communicate()
