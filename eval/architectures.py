@@ -74,6 +74,8 @@ class ArchitecturesArguments:
                 )
         if not self.primer and not self.sources:
             raise UserError("nothing to race on: give sources, or --primer true")
+        if self.sources and not self.test_sources:
+            raise UserError("test_sources is missing: for each of the sources, one of the same name")
         if not self.seconds > 0 or not self.seeds:
             raise UserError(
                 f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
@@ -86,8 +88,10 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     """What is raced on, by name."""
     found = {"primer": primer_corpus()} if arguments.primer else {}
     bad_rows = BadRows(arguments.on_bad_row)
-    tests = {source.name: source for source in parse_sources(arguments.test_sources or [])}
-    for source in parse_sources(arguments.sources or []):
+    if not arguments.sources:
+        return found
+    tests = {source.name: source for source in parse_sources(arguments.test_sources)}  # type: ignore[arg-type]
+    for source in parse_sources(arguments.sources):  # type: ignore[arg-type]  # a list once parsed
         if source.name not in tests:
             raise UserError(f"test_sources: none is named {source.name!r}, like the source")
         found[source.name] = file_corpus(source, tests[source.name], bad_rows)

@@ -171,7 +171,8 @@ class PretrainArguments:
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
     warmup_steps: int | None = field(
-        default=None, metadata={"help": "Steps of linear warm-up. Default: by rule, at most a twentieth of all."}
+        default=None,
+        metadata={"help": "Steps of linear warm-up. Default: by rule, at most a twentieth of all."},
     )
     decay_ratio: float = field(
         default=0.4, metadata={"help": "Share of the steps in the final linear decay."}
