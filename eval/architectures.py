@@ -10,7 +10,6 @@ Prints a Markdown table with copying and word-by-word translation beside the two
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from scratch_gpt.data.bad_rows import BadRows
@@ -25,9 +24,9 @@ from scratch_gpt.evaluation.architectures import (
     file_corpus,
     primer_corpus,
     race,
-    translation_scores,
+    race_table,
+    verdict,
 )
-from scratch_gpt.evaluation.word_translation import WordTranslation
 from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import decode_json, run_stage
 from scratch_gpt.training.hardware import Hardware, available_cpus
@@ -98,29 +97,6 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     return found
 
 
-def table(name: str, corpus: Corpus, results: dict[str, list[Result]]) -> list[str]:
-    """Markdown rows: the two trivial translators, then the models, mean and spread over the seeds."""
-    words = WordTranslation([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
-    trivial = {
-        "copy the source": [pair.source for pair in corpus.test],
-        "word by word": [words.translate(pair.source) for pair in corpus.test],
-    }
-    lines = []
-    for what, predictions in trivial.items():
-        scores = translation_scores(predictions, corpus.test)
-        lines.append(f"| {name} | {what} | - | - | {scores['bleu']:.1f} | {scores['chrf']:.1f} |")
-    for kind, rows in results.items():
-        cells = [spread([row.scores[metric] for row in rows]) for metric in ("bleu", "chrf")]
-        steps = f"{mean(row.steps for row in rows):,.0f} ({mean(row.epochs for row in rows):.1f} passes)"
-        lines.append(f"| {name} | {kind} | {rows[0].parameters:,} | {steps} | {' | '.join(cells)} |")
-    return lines
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
-
 def main(arguments: ArchitecturesArguments) -> None:
     """Race each kind of model with each seed on each corpus; print the table, write the figures."""
     configs = {"decoder": arguments.decoder, "encoder-decoder": arguments.encoder_decoder}
@@ -147,16 +123,8 @@ def main(arguments: ArchitecturesArguments) -> None:
                 console.print(
                     f"{name}, seed {seed}, {kind}: {result.scores}, {result.steps} steps", markup=False
                 )
-        lines += table(name, corpus, results)
-        differences = [
-            pair.scores["bleu"] - decoder.scores["bleu"]
-            for decoder, pair in zip(results["decoder"], results["encoder-decoder"], strict=True)
-        ]
-        winner = KINDS[mean(differences) > 0]
-        each = ", ".join(f"{difference:+.1f}" for difference in differences)
-        verdicts.append(
-            f"{name}: the {winner} wins by {abs(mean(differences)):.1f} BLEU (encoder-decoder minus decoder: {each})"
-        )
+        lines += race_table(name, corpus, results)
+        verdicts.append(verdict(name, results))
         figures[name] = {kind: [row._asdict() for row in rows] for kind, rows in results.items()}
     print("\n".join(["", *lines, "", *verdicts]))
     write_figures(arguments, figures)
