@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training text: documents of all sources, filtered, without duplicates, mixed, and again from any point on."""
 
+import itertools
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -169,8 +170,9 @@ class Corpus:
     def __init__(self, streams: list[SourceStream], stop: Any, bad_rows: BadRows) -> None:
         self.streams = {stream.source.name: stream for stream in streams}
         self.bad_rows = bad_rows
+        self.held_out = [stream for stream in streams if stream.source.held_out]
         self.mixture: Mixture[Document] = Mixture(
-            [stream.source for stream in streams],
+            [stream.source for stream in streams if not stream.source.held_out],
             lambda source: iter(self.streams[source.name]),
             stop,
             lambda document: document.size,
@@ -202,8 +204,19 @@ class Corpus:
         return lines
 
     def batches(self) -> Iterator[tuple[list[tuple[Source, Document]], dict[str, Any]]]:
-        """Documents in lists of about BATCH_BYTES, each list with the state after it."""
-        documents = iter(self.mixture)
+        """Documents in lists of about BATCH_BYTES, each list with the state after it.
+
+        The held-out sources come first: where their texts come again, they are duplicates, and not trained on.
+        """
+        documents = itertools.chain(
+            (
+                (stream.source, document)
+                for stream in self.held_out
+                if not stream.passes
+                for document in stream
+            ),
+            self.mixture,
+        )
         size = 1
         while size:
             batch, size = [], 0

@@ -117,7 +117,12 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         "tokenizer_hash": tokenizer_hash(tokenizer),
         # The weights, and what is a duplicate, are asked by the merge alone.
         "sources": [
-            {**dataclasses.asdict(source), "weight": bool(source.weight), "deduplicate": None}
+            {
+                **dataclasses.asdict(source),
+                "weight": bool(source.weight),
+                "deduplicate": None,
+                "held_out": None,
+            }
             for source in sources
         ],
         "files": [[str(file), file.stat().st_size] for source in sources for file in source.files],
@@ -139,7 +144,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
     names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
     settings |= {name: getattr(arguments, name) for name in names}
-    settings["mixture"] = [[source.weight, source.deduplicate] for source in sources]
+    settings["mixture"] = [[source.weight, source.deduplicate, source.held_out] for source in sources]
     with written_whole(output_dir, ("train", "validation", "run.yaml"), settings) as folder:
         stop = "never" if arguments.max_tokens else "first_used_up"
         corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
@@ -262,7 +267,10 @@ class _Run:
         """Give a document to its side; a held-out one is taken the first time only."""
         assert document.ids is not None
         self.used_bytes[name] += document.size
-        if not held_out(document.hash, self.arguments.validation_fraction):
+        stream = self.corpus.streams[name]
+        # A whole source that is held out leaves the others to training.
+        fraction = 0.0 if self.corpus.held_out else self.arguments.validation_fraction
+        if not (stream.source.held_out or held_out(document.hash, fraction)):
             self.train.add(name, document.size, document.ids)
         elif document.first_pass:
             self.validation[name].add(name, document.size, document.ids)
@@ -277,14 +285,16 @@ class _Run:
             )
         total_weight = sum(source.weight for source in self.corpus.mixture.sources)
         described = []
-        for source in self.corpus.mixture.sources:
-            left_out = dict(sorted(self.corpus.streams[source.name].left_out.items()))
+        for stream in self.corpus.streams.values():
+            source = stream.source
+            left_out = dict(sorted(stream.left_out.items()))
+            epochs = self.corpus.mixture.epochs(source, self.used_bytes[source.name])
             described.append(
                 {
                     "name": source.name,
                     "path": source.path,
-                    "weight_asked": source.weight / total_weight,
-                    "epochs": self.corpus.mixture.epochs(source, self.used_bytes[source.name]),
+                    "weight_asked": 0.0 if source.held_out else source.weight / total_weight,
+                    "epochs": 1.0 if source.held_out else epochs,
                     "bad_rows": left_out.pop(BAD_ROW, 0),
                     "left_out": left_out,
                 }

@@ -49,6 +49,8 @@ class Source:
             Default: true, and false for the primer.
         deduplicate: leave out documents whose text came before, in this source or another one. Default: true, and
             false for the primer.
+        held_out: all of it is for validation and nothing for training, whatever the weight. Where there is such a
+            source, `validation_fraction` takes nothing from the others.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Source:
     documents: str = "block"
     filters: Any = None
     deduplicate: bool | None = None
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         if self.filters is None:
@@ -128,8 +131,8 @@ def parse_sources(declared: list[dict[str, Any]]) -> list[Source]:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"sources: the name {name!r} is given twice; each source needs its own")
-    if not any(source.weight for source in sources):
-        raise UserError("sources: all weights are 0; at least one must be positive")
+    if not any(source.weight and not source.held_out for source in sources):
+        raise UserError("sources: all weights are 0 or held out; at least one must be for training")
     return sources
 
 
@@ -146,8 +149,13 @@ def _check(source: Source) -> None:
         raise UserError(f"{name}: weight must be a number of at least 0, got {weight!r}")
     if source.documents not in ("block", "file"):
         raise UserError(f"{name}: documents must be block or file, got {source.documents!r}")
-    if not isinstance(source.deduplicate, bool):
-        raise UserError(f"{name}: deduplicate must be true or false, got {source.deduplicate!r}")
+    for key in ("deduplicate", "held_out"):
+        if not isinstance(getattr(source, key), bool):
+            raise UserError(f"{name}: {key} must be true or false, got {getattr(source, key)!r}")
+    if source.held_out and source.path == PRIMER:
+        raise UserError(
+            f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
+        )
     if not isinstance(source.columns, dict):
         raise UserError(f"{name}: columns must be a mapping of roles to column names, got {source.columns!r}")
     if source.path == PRIMER or source.on_hub:

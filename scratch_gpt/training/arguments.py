@@ -89,7 +89,10 @@ class ShardsArguments(SourcesArguments):
         metadata={"help": "Tokens of training text to write. Default: until the first source is used up."},
     )
     validation_fraction: float = field(
-        default=0.01, metadata={"help": "Share of documents held out, chosen by the hash of their text."}
+        default=0.01,
+        metadata={
+            "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out."
+        },
     )
     num_slices: int | None = field(
         default=None,

@@ -34,15 +34,16 @@ def held_out(text, fraction):
 
 @pytest.fixture
 def stage(trained_tokenizer, tmp_path):
-    """Runs the stage on sources with given texts; returns the output folder."""
+    """Runs the stage on sources with given texts, those named in `whole` held out; returns the output folder."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
 
-    def run(texts_by_source, *, weights=None, **settings):
+    def run(texts_by_source, *, weights=None, whole=(), **settings):
         sources = []
         for name, texts in texts_by_source.items():
             path = tmp_path / f"{name}.jsonl"
             path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-            sources.append({"name": name, "path": str(path), "weight": (weights or {}).get(name, 1)})
+            source = {"name": name, "path": str(path), "weight": (weights or {}).get(name, 1)}
+            sources.append(source | {"held_out": name in whole})
         arguments = ShardsArguments(
             sources=sources,
             tokenizer=str(tmp_path / "tokenizer"),
@@ -141,6 +142,20 @@ def test_held_out_documents_of_a_source_have_blocks_of_their_own(stage, trained_
         assert len(found) > 20
         # a source's stream ends with the first that is used up: what was read of it is there, whole
         assert [piece for piece in found if piece not in pieces_of(read, trained_tokenizer)] == []
+
+
+def test_source_held_out_whole_is_the_validation_side(stage, trained_tokenizer):
+    """All of it and nothing else is held out, its texts are left out of the training text, however long that is."""
+    own, other = some_texts(60, seed=1), some_texts(40, seed=2)
+    folder = stage({"own": own + other[:7], "test": other}, whole=["test"], max_tokens=20_000)
+    held, left = pieces_of(other, trained_tokenizer), pieces_of(own, trained_tokenizer)
+    assert sorted(documents_of(folder / "validation", trained_tokenizer)) == sorted(held)
+    assert {tuple(piece) for piece in documents_of(folder / "train", trained_tokenizer)} == set(
+        map(tuple, left)
+    )
+    train, test = PackedBlocks(folder / "validation").manifest["sources"]
+    assert (train["documents"], test["documents"], test["weight_asked"], test["epochs"]) == (0, 40, 0.0, 1.0)
+    assert train["left_out"] == {"duplicate": 7}
 
 
 def test_budget_repeats_sources_and_holds_out_once(stage, trained_tokenizer):
