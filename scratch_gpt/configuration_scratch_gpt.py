@@ -284,18 +284,19 @@ class ScratchGPTConfig(PreTrainedConfig):
 class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
     """Shape and switches of an encoder that reads a source and a decoder that writes a target.
 
-    Both halves have the switches and widths of `ScratchGPTConfig`, and share one matrix of word embeddings with the
-    output head (Vaswani et al. 2017, section 3.4). `get_text_config` gives the config of one half.
+    Both halves have the switches and widths of `ScratchGPTConfig` and share one matrix of word embeddings
+    (Vaswani et al. 2017, section 3.4). `get_text_config` gives the config of one half.
 
     Args:
         num_hidden_layers: number of encoder layers.
         num_decoder_layers: number of decoder layers; default as many.
         max_position_embeddings: longest source, and longest target, in tokens.
+        tie_word_embeddings: the output head shares the matrix of word embeddings too.
         decoder_start_token_id: what the decoder's input begins with; training and generation need it. T5 takes the
             padding.
 
     Raises:
-        ValueError: as `ScratchGPTConfig`, and untied embeddings.
+        ValueError: as `ScratchGPTConfig`, and what the two halves together cannot be.
     """
 
     model_type = "scratch_gpt_encoder_decoder"
@@ -324,9 +325,9 @@ class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
         super().validate_architecture()
         if self.num_decoder_layers < 1:
             raise ValueError(f"num_decoder_layers must be at least 1, got {self.num_decoder_layers}")
-        for name, value in (("is_causal", True), ("is_encoder_decoder", True), ("tie_word_embeddings", True)):
-            if getattr(self, name) != value:
-                raise ValueError(f"{name}={getattr(self, name)} is not the encoder-decoder design")
+        for name in ("is_causal", "is_encoder_decoder"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}=False is not the encoder-decoder design")
         start = self.decoder_start_token_id
         if start is not None and not 0 <= start < self.vocab_size:
             raise ValueError(f"decoder_start_token_id {start} is not below vocab_size {self.vocab_size}")
@@ -337,6 +338,7 @@ class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
             return self
         half: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(ScratchGPTConfig)}
         half |= {"is_encoder_decoder": False, "architectures": None, "is_causal": not encoder}
+        half["output_attentions"] = self.output_attentions
         if decoder:
             half["num_hidden_layers"] = self.num_decoder_layers
         config = ScratchGPTConfig(**copy.deepcopy(half))

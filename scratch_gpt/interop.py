@@ -236,7 +236,7 @@ def _refuse_unsupported(model: PreTrainedModel, design: StockDesign) -> None:
     # The first three may stand in any config, and change what its class alone does.
     anywhere = {"quantization_config": (None,), "is_heterogeneous": (False,)}
     anywhere["is_causal"] = (design.switches["is_causal"],)
-    for name, held in (anywhere | design.only).items():
+    for name, held in {**anywhere, **design.only}.items():
         value = getattr(model.config, name, held[0])
         if any(item not in held for item in (value if isinstance(value, list) else [value])):
             raise UserError(

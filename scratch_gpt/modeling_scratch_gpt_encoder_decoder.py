@@ -49,7 +49,7 @@ class ScratchGPTCrossAttention(ScratchGPTAttention):
         super().__init__(config, layer_idx)
         self.is_causal = False
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
@@ -106,7 +106,7 @@ class ScratchGPTCrossAttentionLayer(ScratchGPTDecoderLayer):
         # Positional: checkpointing with use_reentrant=True gives gradients to nothing else.
         return super().__call__(hidden_states, encoder_hidden_states, **kwargs)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
@@ -216,6 +216,9 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
         self.decoder = ScratchGPTDecoder(config.get_text_config(decoder=True))
         self.post_init()
 
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        return dict(self._tied_weights_keys)  # tie_word_embeddings or not: that is about the head
+
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.embed_tokens
 
@@ -231,7 +234,7 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
@@ -251,7 +254,7 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
                 inputs_embeds=inputs_embeds,
                 **kwargs,
             )
-        elif isinstance(encoder_outputs, tuple):
+        elif isinstance(encoder_outputs, tuple):  # of return_dict=False
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         outputs = self.decoder(
             input_ids=decoder_input_ids,
@@ -315,7 +318,7 @@ class ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderPreTrainedModel
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,

@@ -420,6 +420,8 @@ def test_recorded_outputs(model, some_ids) -> None:
     model.set_attn_implementation("eager")
     with torch.no_grad():
         output = model(source, decoder_input_ids=target, output_hidden_states=True, output_attentions=True)
+        asked = ScratchGPTEncoderDecoderConfig(**SHAPE, output_attentions=True, attn_implementation="eager")
+        by_config = ScratchGPTForConditionalGeneration(asked)(source, decoder_input_ids=target)
         plain = model(source, decoder_input_ids=target, return_dict=False)
         kept = model(source, decoder_input_ids=target, logits_to_keep=2).logits
         embed = model.get_input_embeddings()
@@ -429,7 +431,8 @@ def test_recorded_outputs(model, some_ids) -> None:
     assert {weights.shape for weights in output.decoder_attentions} == {(2, 4, 8, 8)}
     assert {weights.shape for weights in output.cross_attentions} == {(2, 4, 8, 13)}
     assert [len(output.encoder_attentions), len(output.decoder_attentions)] == [2, 3]
-    assert len(output.cross_attentions) == 3
+    assert len(output.cross_attentions) == len(by_config.cross_attentions) == 3
+    assert len(by_config.encoder_attentions) == 2
     assert output.cross_attentions[0].min() > 0
     torch.testing.assert_close(output.cross_attentions[0].sum(-1), torch.ones(2, 4, 8))
     torch.testing.assert_close(model.lm_head(output.decoder_hidden_states[-1]), output.logits)
@@ -475,18 +478,21 @@ def test_saved_and_loaded_by_every_door(model, some_ids, tmp_path) -> None:
     assert loaded.generation_config.decoder_start_token_id == START
 
 
-def test_embeddings_stay_one_matrix(some_ids, tmp_path) -> None:
-    """Source, target and head share it: built, copied, loaded, resized."""
-    model, (source, target) = build("qwen3"), pair(some_ids)
+@pytest.mark.parametrize("tied", [True, False])
+def test_embeddings_stay_one_matrix(some_ids, tmp_path, tied) -> None:
+    """Source and target share it, and the head if it is tied: built, copied, loaded, resized."""
+    model, (source, target) = build("qwen3", tie_word_embeddings=tied), pair(some_ids)
     model.save_pretrained(tmp_path)
     copied, loaded = copy.deepcopy(model), AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     copied.resize_token_embeddings(111)
     for each in (model, copied, loaded):
-        tables = each.get_encoder().embed_tokens, each.get_decoder().embed_tokens, each.lm_head
-        assert len({table.weight.data_ptr() for table in tables}) == 1
+        shared = each.get_encoder().embed_tokens.weight
+        assert each.get_decoder().embed_tokens.weight is shared
+        assert (each.lm_head.weight is shared) is tied
     with torch.no_grad():
         expected = model(source, decoder_input_ids=target).logits
         resized = copied(source, decoder_input_ids=target + 50).logits
+        assert torch.equal(loaded(source, decoder_input_ids=target).logits, expected)
         torch.testing.assert_close(copied(source, decoder_input_ids=target).logits[..., :99], expected)
     assert resized.shape[-1] == copied.config.vocab_size == 111
     assert copied.generate(source, max_new_tokens=2, eos_token_id=None).shape == (2, 3)
@@ -548,7 +554,6 @@ def test_halves_of_the_config() -> None:
     [
         ({"num_decoder_layers": 0}, "num_decoder_layers must be at least 1, got 0"),
         ({"decoder_start_token_id": 99}, "decoder_start_token_id 99 is not below vocab_size 99"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings=False is not the encoder-decoder design"),
         ({"is_causal": False}, "is_causal=False is not the encoder-decoder design"),
         ({"dialect": "gpt2", "num_key_value_heads": 2}, "is not the gpt2 design"),
     ],
