@@ -161,7 +161,7 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
     """One step's settings; what is open of the batch counts as 1 block, in more than one micro-batch."""
     precision = arguments.mixed_precision
     if precision == "auto":  # bfloat16 is what nearly all hardware of today is faster with
-        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"  # type: ignore[assignment]
+        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"
     return StepSettings(
         micro_batch=arguments.per_device_train_batch_size or 1,
         sequence_length=sequence_length,

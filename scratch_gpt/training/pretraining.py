@@ -76,12 +76,11 @@ class Pretraining:
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
         self.order = BlockOrder(len(train_blocks), arguments.seed)
-        # None is left open: `by_rule` filled the arguments.
-        self.blocks_per_step: int = (
-            arguments.per_device_train_batch_size  # type: ignore[operator]
-            * arguments.gradient_accumulation_steps
-            * accelerator.num_processes
-        )
+        # Nothing is open any more: `by_rule` filled the arguments.
+        self.micro_batch_size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]
+        self.micro_batches: int = arguments.gradient_accumulation_steps  # type: ignore[assignment]
+        self.warmup_steps: int = arguments.warmup_steps  # type: ignore[assignment]
+        self.blocks_per_step = self.micro_batch_size * self.micro_batches * accelerator.num_processes
         if self.blocks_per_step > len(train_blocks):
             raise UserError(
                 f"one step takes {self.blocks_per_step} blocks and the shards hold {len(train_blocks)}: lower "
@@ -142,9 +141,9 @@ class Pretraining:
         Raises:
             UserError: a token that the model does not have.
         """
-        size = self.arguments.per_device_train_batch_size
+        size = self.micro_batch_size
         batches = []
-        for index in range(self.arguments.gradient_accumulation_steps):
+        for index in range(self.micro_batches):
             turn = index * self.accelerator.num_processes + self.accelerator.process_index
             first = self.position + turn * size
             positions = range(first, first + size)
@@ -171,7 +170,7 @@ class Pretraining:
             UserError: too many steps in a row were left out.
         """
         started = time.perf_counter()
-        factor = warmup_stable_decay(self.step, self.max_steps, self.arguments.warmup_steps, self.decay_steps)
+        factor = warmup_stable_decay(self.step, self.max_steps, self.warmup_steps, self.decay_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_learning_rates, strict=True):
             group["lr"] = peak * factor
         micro_batches = self.read_step()

@@ -95,7 +95,8 @@ def choose_setting(
     """
     if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("mixed_precision fp16 needs a GPU: use bf16, no or auto")
-    positions = range(arguments.per_device_train_batch_size)
+    size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]  # the arguments are complete
+    positions = range(size)
     batch = objective.collator([blocks[position % len(blocks)] for position in positions], positions)
 
     def step() -> None:

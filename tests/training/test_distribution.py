@@ -107,15 +107,21 @@ def finish(process: subprocess.Popen) -> str:
     return out
 
 
+# Muon is refused where weights are sharded.
+ROADS = pytest.mark.parametrize(
+    ("script", "optim"), [(STAGE, "muon"), (FSDP2, "adamw")], ids=["ddp", "fsdp2"]
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [STAGE, FSDP2], ids=["ddp", "fsdp2"])
-def test_two_processes_train_as_one(start, tmp_path, script) -> None:
+@ROADS
+def test_two_processes_train_as_one(start, tmp_path, script, optim) -> None:
     """The same blocks in the same steps (hash), the same losses and norms within float error, the same evaluation.
 
     With sharded weights the loss is computed in chunks too, which must find the head's weights whole.
     """
-    finish(start(tmp_path / "one", 1, **ONE))
-    finish(start(tmp_path / "two", 2, script, **SETTINGS))
+    finish(start(tmp_path / "one", 1, **ONE, optim=optim))
+    finish(start(tmp_path / "two", 2, script, **SETTINGS, optim=optim))
     logs = [RunLog(tmp_path / name / "log.jsonl").rows() for name in ("one", "two")]
     for one, two in zip(*logs, strict=True):
         assert one.get("token_hash") == two.get("token_hash")
@@ -135,10 +141,11 @@ def test_two_processes_train_as_one(start, tmp_path, script) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [STAGE, FSDP2], ids=["ddp", "fsdp2"])
-def test_two_processes_resume_with_the_same_bits(start, tmp_path, script) -> None:
+@ROADS
+def test_two_processes_resume_with_the_same_bits(start, tmp_path, script, optim) -> None:
     """With dropout; told to stop by a signal to the launcher, and started again."""
     settings = {**SETTINGS, "model_config": {**MODEL, "attention_dropout": 0.1}, "max_steps": 12}
+    settings["optim"] = optim
     finish(start(tmp_path / "straight", 2, script, **settings))
     process = start(tmp_path / "told", 2, script, **settings)
     deadline = time.monotonic() + 200

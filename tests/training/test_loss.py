@@ -7,7 +7,6 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scratch_gpt.training import loss
 from scratch_gpt.training.loss import (
     chunk_tokens_for,
     chunked_cross_entropy,
@@ -64,11 +63,15 @@ def test_only_one_chunk_of_logits_exists_at_a_time() -> None:
     assert largest.elements == 100 * 1000
 
 
-def test_chunks_begin_at_the_stated_size() -> None:
-    """16 x 1024 tokens: 4096 ids are 256 MiB and plain, more are not, and a chunk takes at most 64 MiB."""
-    assert chunk_tokens_for(16 * 1024, 4096) is None
-    assert chunk_tokens_for(16 * 1024, 49152) * 49152 * 4 <= loss.CHUNK_LOGITS_BYTES
+def test_chunks_begin_at_the_stated_size(monkeypatch) -> None:
+    """2 x 1024 tokens: 4096 ids are 32 MiB and plain, more are not; 512 tokens a chunk, on a GPU 64 MiB."""
+    assert chunk_tokens_for(2 * 1024, 4096) is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert chunk_tokens_for(4 * 1024, 4096) == 512
     assert chunk_tokens_for(1 << 20, 1 << 30) == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert chunk_tokens_for(4 * 1024, 4096) == 4096
+    assert chunk_tokens_for(16 * 1024, 49152) == 341
 
 
 def test_a_model_with_chunks_trains_alike_and_speaks_as_before(tiny_model) -> None:
