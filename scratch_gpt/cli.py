@@ -30,8 +30,8 @@ BENCHMARKS = {
     "qa": ("eval/qa.py", "Questions: exact match, F1, multiple choice."),
     "translation": ("eval/translation.py", "Translation: BLEU and chrF."),
     "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
-    "win-rate": ("eval/win_rate.py", "Whose answers a reward model prefers."),
     "contamination": ("eval/contamination.py", "How much of a benchmark the training text holds."),
+    "alignment": ("eval/alignment.py", "Aligned chat models and best-of-n beside the model they came from."),
 }
 
 app = typer.Typer(

@@ -52,8 +52,8 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "qa",
         "translation",
         "generation",
-        "win-rate",
         "contamination",
+        "alignment",
         "compare",
     ]
     assert listed == [*road, "plan", "sizes", "chat", "serve", "publish", "import", "export"]

@@ -1,81 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Align a chat model by reinforcement against a reward model, with TRL's RLOO or GRPO.
+"""Align a chat model by reinforcement against a list of rewards, with TRL's RLOO or GRPO.
 
     accelerate launch train/rlhf.py --config train/configs/demo/rlhf.yaml
     scratch-gpt rlhf --config train/configs/demo/rlhf.yaml --algorithm grpo --output_dir runs/try
 
-Reads the folders of the sft and reward stages; writes one folder: the aligned chat model with run.yaml, log.jsonl and
-results/rlhf.json (the model before and after on held-out prompts) beside the weights.
+Reads the folders of the sft and reward stages; writes one folder: the best measured chat model with run.yaml, log.jsonl
+and results/rlhf.json (the model before and after on held-out prompts) beside the weights.
 """
 
+from functools import partial
 from pathlib import Path
 
 import datasets
-from trl import GRPOTrainer, RLOOTrainer
 
-from scratch_gpt.evaluation.alignment import compare_models, watch_answers
+from scratch_gpt.evaluation.alignment import gold_scores, measure_model, model_judge, watch_model
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.training.arguments import run_stage
 from scratch_gpt.training.posttraining import begin, load_chat_model, save_stage, train
-from scratch_gpt.training.rewards import FinishedReward, load_reward_model
+from scratch_gpt.training.prompts import read_prompts
+from scratch_gpt.training.reward_functions import make_rewards, reward_judge
+from scratch_gpt.training.rewards import load_reward_model
+from scratch_gpt.training.rlhf import TRAINERS, FiniteGradients
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
-from scratch_gpt.training.rows import read_prompts
 from scratch_gpt.training.telemetry import console
+
+
+BEFORE, AFTER = "sft", "aligned"
 
 
 def main(arguments: RLHFArguments) -> None:
     """The order of steps: models, prompts, rewards, trainer, (resume,) training, before and after, save."""
     begin(arguments)
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
-    reward_model = load_reward_model(arguments.reward_model, tokenizer)
-    prompts = read_prompts(arguments, chat_model, tokenizer)
-    messages = [{"prompt": [{"role": "user", "content": prompt.text}]} for prompt in prompts["train"]]
+    reward_model = load_reward_model(arguments.reward_model, tokenizer) if arguments.reward_model else None
+    answering = {"max_new_tokens": arguments.max_completion_length}
+    prompts = read_prompts(arguments, chat_model, tokenizer, limit=arguments.max_eval_prompts, **answering)
+    rewards = make_rewards(
+        arguments.rewards,
+        reward_model=reward_model,
+        tokenizer=tokenizer,
+        stop_token_ids=chat_model.generation_config.eos_token_id,
+        prompts=[prompt for split in prompts.values() for prompt in split],
+    )
+    asked = {
+        split: [{"prompt": [{"role": "user", "content": prompt.text}]} for prompt in prompts[split]]
+        for split in ("train", "dev")
+    }
 
-    trainer = {"rloo": RLOOTrainer, "grpo": GRPOTrainer}[arguments.algorithm](
+    trainer = TRAINERS[arguments.algorithm](
         model=arguments.model_name_or_path,  # given as a path: TRL loads the KL term's reference from the same
-        reward_funcs=[reward_model, FinishedReward(chat_model.generation_config.eos_token_id)],
-        args=arguments.for_trainer(),
-        train_dataset=datasets.Dataset.from_list(messages),
+        reward_funcs=rewards,
+        args=arguments.for_trainer(rewards),
+        train_dataset=datasets.Dataset.from_list(asked["train"]),
+        eval_dataset=datasets.Dataset.from_list(asked["dev"]),
         processing_class=tokenizer,
-        reward_processing_classes=[tokenizer, None],
+        callbacks=[FiniteGradients()],
     )
     aligned = trainer.accelerator.unwrap_model(trainer.model)
-    answering = {"max_new_tokens": arguments.max_completion_length, "seed": arguments.seed}
-    train(
-        trainer,
-        arguments,
-        "rlhf",
-        monitor=lambda: watch_answers(aligned, tokenizer, prompts["dev"], **answering),
-        monitor_steps=int(arguments.eval_steps),
+    answering |= {"reference": chat_model, "seed": arguments.seed}
+    score = reward_judge(rewards, tokenizer)
+    trainer.limits = (arguments.max_kl, arguments.patience)
+    trainer.watch = partial(
+        watch_model, aligned, tokenizer, prompts["dev"], score, beta=arguments.beta, **answering
     )
+    train(trainer, arguments, "rlhf")
 
-    metrics = compare_models(
-        chat_model,
-        aligned.eval(),
-        reward_model,
-        tokenizer,
-        prompts["test"],
-        **answering,
-        shards=arguments.shards,
-    )
+    judges = {"gold": gold_scores, "reward": model_judge(reward_model, tokenizer) if reward_model else score}
+    answering |= {"shards": arguments.shards}
+    before = measure_model(chat_model, tokenizer, prompts["test"], judges, baseline=None, **answering)
+    after = measure_model(aligned.eval(), tokenizer, prompts["test"], judges, baseline=before, **answering)
+    found = {BEFORE: before.metrics, AFTER: after.metrics}
     if trainer.is_world_process_zero():
         write_result(
             Path(arguments.output_dir) / "results" / "rlhf.json",
             task="rlhf",
             model=str(arguments.output_dir),
             n=len(prompts["test"]),
-            metrics={
-                f"{model}/{name}": metric
-                for model, found in metrics.items()
-                for name, metric in found.items()
-            },
+            metrics={f"{model}/{name}": metric for model, of in found.items() for name, metric in of.items()},
             settings={
                 "algorithm": arguments.algorithm,
+                "rewards": arguments.rewards,
                 "max_completion_length": arguments.max_completion_length,
+                "best_step": trainer.best["step"],
             },
             seed=arguments.seed,
         )
-        print_table("held-out prompts, before and after", metrics)
+        print_table("held-out prompts, before and after", found)
     save_stage(trainer, tokenizer, arguments)
     console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
 

@@ -1,29 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reinforcement learning did to a chat model: the model before and after, on prompts it was not trained on.
+"""What alignment did to a chat model: models side by side on prompts that none of them was trained on.
 
-The reward model's own score is the one number that must go up, so it proves nothing. Beside it stand a gold score by
-program (for prompts of the embedded corpus), the distance from the model before, length, variety and repetition.
+The score that was optimised is the one number that must go up, so it proves nothing. Beside it stand a judge that no
+training saw, the distance from the model before, length, variety, repetition and bits per byte. The judge is a gold
+score by program for prompts of the embedded corpus; for a user's own prompts, a second reward model that was trained on
+other pairs (Gao et al. 2022).
 
 Shapes: B answers in a batch, T tokens of the longest conversation, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.benchmark import EvalArguments
 from scratch_gpt.evaluation.generation import bits_per_byte, distinct_metric, shard_blocks
 from scratch_gpt.evaluation.runner import Answer, Metric, generate_answers, mean_metric
-from scratch_gpt.evaluation.scores import repetition
+from scratch_gpt.evaluation.scores import distinct, repetition
+from scratch_gpt.training.prompts import Prompt
 from scratch_gpt.training.rewards import score_conversations
-from scratch_gpt.training.rows import Prompt
 
+
+# One number for each answer, or an empty list where the judge knows none of the prompts.
+Judge = Callable[[Sequence[Prompt], Sequence[Answer]], Sequence[float]]
 
 # Sampled, an answer shows the whole distribution; greedy, its top. Much of what reinforcement does is sharpening,
-# which only the first sees.
-DECODINGS = {"temperature_1": 1.0, "greedy": 0.0}
-BEFORE, AFTER = "sft", "aligned"
+# which only the first sees; what it unlearns, only the second may show.
+SAMPLED, GREEDY = "temperature_1", "greedy"
+DECODINGS = {SAMPLED: 1.0, GREEDY: 0.0}
+# An answer of which more than this share of 4-grams is repeated does nothing else.
+LOOP = 0.5
+
+
+@dataclass
+class AlignmentArguments(EvalArguments):
+    """Settings of `eval/alignment.py`; `sources` are read as in the rlhf stage."""
+
+    reward_model: str | None = field(
+        default=None, metadata={"help": "Folder of the reward stage: the score that was optimised."}
+    )
+    judge_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Another reward model, that no training used: judge of prompts without a gold score."
+        },
+    )
+    best_of_n: int = field(
+        default=0,
+        metadata={
+            "help": "Also measure the first model with so many answers sampled, of which the reward model takes one."
+        },
+    )
+    shards: str | None = field(
+        default=None, metadata={"help": "Held-out blocks, such as shards/validation: bits per byte."}
+    )
+    held_out_fraction: float = field(
+        default=0.05, metadata={"help": "As in the stages: a file's share of rows in the test split."}
+    )
+    limit: int | None = field(default=300, metadata={"help": "Prompts, at most."})
+    max_new_tokens: int = field(default=80, metadata={"help": "Longest answer, in tokens."})
+    max_train_samples = None  # nothing is trained; the stages' reader asks for it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.sources = self.sources or [{"name": "primer", "path": "primer"}]
+        if self.seeds:
+            raise UserError("alignment is measured under one seed at a time: give --seed, not --seeds")
+        if self.best_of_n and not self.reward_model:
+            raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
+        if self.best_of_n < 0 or self.best_of_n == 1:
+            raise UserError(f"best_of_n must be at least 2, or 0 to leave it out, got {self.best_of_n}")
+
+
+class Measured(NamedTuple):
+    """What one model was found to be.
+
+    Args:
+        metrics: by name, with intervals.
+        judged: `DECODING/JUDGE` -> the judge's number of each answer, by which others are compared with this model.
+    """
+
+    metrics: dict[str, Metric]
+    judged: dict[str, list[float]]
 
 
 def conversation(prompt: str, answer: str) -> list[dict[str, str]]:
@@ -32,41 +95,21 @@ def conversation(prompt: str, answer: str) -> list[dict[str, str]]:
 
 
 def gold_scores(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[float]:
-    """The gold score of the answers whose prompt has an example."""
+    """The gold score of the answers to the embedded corpus's prompts."""
     return [
         primer.gold_score(prompt.example, answer.text, answer.finished)
         for prompt, answer in zip(prompts, answers, strict=True)
-        if prompt.example is not None
+        if prompt.example is not None and prompt.source is None
     ]
 
 
-def watch_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: Sequence[Prompt],
-    *,
-    max_new_tokens: int,
-    seed: int,
-) -> dict[str, float]:
-    """For the log of a running alignment: `eval_finished` and, where it is known, `eval_gold`, at temperature 1.
-
-    Nothing of it enters the training, not even by the random state.
-    """
-    was_training = model.training
-    answers = generate_answers(
-        model.eval(),
+def model_judge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Judge:
+    """A reward model as a judge."""
+    return lambda prompts, answers: score_conversations(
+        model,
         tokenizer,
-        [prompt.text for prompt in prompts],
-        chat=True,
-        max_new_tokens=max_new_tokens,
-        temperature=1.0,
-        seed=seed,
+        [conversation(prompt.text, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
     )
-    model.train(was_training)
-    measures = {"eval_finished": [float(answer.finished) for answer in answers]}
-    if gold := gold_scores(prompts, answers):
-        measures["eval_gold"] = gold
-    return {name: sum(values) / len(values) for name, values in measures.items()}
 
 
 def answer_tokens(
@@ -92,94 +135,200 @@ def answer_tokens(
 
 
 @torch.inference_mode()
-def sequence_kl(
+def token_statistics(
     model: PreTrainedModel,
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[str],
     answers: Sequence[Answer],
     batch_size: int = 32,
-) -> list[float]:
-    """KL(model || reference) in nats, summed over each answer's tokens.
+) -> tuple[list[float], list[float]]:
+    """KL(model || reference) of each answer, summed over its tokens, and the model's mean entropy a token: both in nats.
 
     At each token the divergence of the whole next-token distributions is taken, which estimates the same mean as the
     log ratio of the sampled tokens, with less noise (Rao-Blackwell). `answers` must be sampled from `model` at
     temperature 1.
     """
-    values: list[float] = []
+    divergences: list[float] = []
+    entropies: list[float] = []
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         batch, written = answer_tokens(tokenizer, prompts[part], answers[part])
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        written = written[:, 1:].to(model.device)
         log_p, log_q = (
             scored(**batch, use_cache=False).logits[:, :-1].float().log_softmax(dim=-1)
             for scored in (model, reference)
         )
         divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # (B, T - 1)
-        values += (divergence * written[:, 1:].to(model.device)).sum(dim=1).tolist()
-    return values
+        entropy = -(log_p.exp() * log_p).sum(dim=-1)
+        divergences += (divergence * written).sum(dim=1).tolist()
+        entropies += ((entropy * written).sum(dim=1) / written.sum(dim=1).clamp(min=1)).tolist()
+    return divergences, entropies
 
 
-def compare_models(
-    before: PreTrainedModel,
-    after: PreTrainedModel,
-    reward_model: PreTrainedModel,
+def best_of_n(
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
+    judge: Judge,
+    n: int,
     *,
     max_new_tokens: int,
     seed: int,
-    shards: str | None = None,
-) -> dict[str, dict[str, Metric]]:
-    """Measure both models on the same prompts, sampled at temperature 1 and greedy.
+) -> list[Answer]:
+    """Of `n` answers sampled to each prompt, the one with the highest score: what a reward model is worth untrained for.
+
+    Its KL from the model is at most log n - (n - 1) / n nats (Beirami et al. 2024).
+    """
+    repeated = [prompt for prompt in prompts for _ in range(n)]
+    answers = generate_answers(
+        model,
+        tokenizer,
+        [prompt.text for prompt in repeated],
+        chat=True,
+        max_new_tokens=max_new_tokens,
+        temperature=1.0,
+        seed=seed,
+    )
+    scores = judge(repeated, answers)
+    groups = (range(start, start + n) for start in range(0, len(answers), n))
+    return [answers[max(group, key=scores.__getitem__)] for group in groups]
+
+
+def measure_answers(
+    decoding: str,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Answer],
+    judges: Mapping[str, Judge],
+    baseline: Measured | None,
+    seed: int,
+) -> Measured:
+    """Answers of one decoding: each judge's score and win-rate, finished, length, repetition, loops, distinct_2.
 
     Args:
-        before: the chat model that the alignment started from.
-        after: the aligned model.
-        prompts: held out; gold scores are taken over those that have an example.
-        shards: held-out blocks, to measure bits per byte: the alignment tax.
+        baseline: what the answers are compared with, ties counting half; None: with themselves.
+    """
+    judged = {name: list(judge(prompts, answers)) for name, judge in judges.items()}
+    judged = {f"{decoding}/{name}": values for name, values in judged.items() if values}
+    metrics = {}
+    for name, values in judged.items():
+        before = baseline.judged[name] if baseline else values
+        wins = [(new > old) + 0.5 * (new == old) for new, old in zip(values, before, strict=True)]
+        metrics[name] = mean_metric(values, seed)
+        metrics[f"{name}_win_rate"] = mean_metric(wins, seed, chance=0.5)
+    repeated = [repetition(answer.text) for answer in answers]
+    measures: dict[str, Sequence[float]] = {
+        "finished": [float(answer.finished) for answer in answers],
+        "length": answer_tokens(tokenizer, [prompt.text for prompt in prompts], answers)[1]
+        .sum(dim=1)
+        .tolist(),
+        "repetition": repeated,
+        "loops": [float(share > LOOP) for share in repeated],
+    }
+    metrics |= {f"{decoding}/{name}": mean_metric(values, seed) for name, values in measures.items()}
+    metrics[f"{decoding}/distinct_2"] = distinct_metric([answer.text for answer in answers], 2)
+    return Measured(metrics, judged)
 
-    Returns:
-        For each of the two models: `DECODING/` gold (and its win-rate against the model before, ties counting half),
-        reward, finished, length in tokens, repetition, distinct_2; `temperature_1/kl` to the model before.
+
+def measure_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Prompt],
+    judges: Mapping[str, Judge],
+    *,
+    reference: PreTrainedModel,
+    baseline: Measured | None,
+    max_new_tokens: int,
+    seed: int,
+    shards: str | None = None,
+) -> Measured:
+    """One model on held-out prompts, sampled at temperature 1 and greedy.
+
+    Args:
+        judges: by the names of their scores.
+        reference: the chat model that the alignment started from: `temperature_1/kl` is the distance from it.
+        baseline: what that model was found to be; None where it is measured itself.
+        shards: held-out blocks, to measure bits per byte: the alignment tax.
 
     Raises:
         UserError: a prompt and its answer do not fit into the context; shards that cannot be used.
     """
     texts = [prompt.text for prompt in prompts]
-    metrics: dict[str, dict[str, Metric]] = {BEFORE: {}, AFTER: {}}
+    measured = Measured({}, {})
     for decoding, temperature in DECODINGS.items():
-        gold_before: list[float] = []
-        for name, model in ((BEFORE, before), (AFTER, after)):
-            answers = generate_answers(
-                model,
-                tokenizer,
-                texts,
-                chat=True,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=seed,
-            )
-            written = [conversation(text, answer.text) for text, answer in zip(texts, answers, strict=True)]
-            lengths = answer_tokens(tokenizer, texts, answers)[1].sum(dim=1)
-            measures: dict[str, Sequence[float]] = {
-                "reward": score_conversations(reward_model, tokenizer, written),
-                "finished": [float(answer.finished) for answer in answers],
-                "length": lengths.tolist(),
-                "repetition": [repetition(answer.text) for answer in answers],
-            }
-            if gold := gold_scores(prompts, answers):
-                gold_before = gold_before or gold
-                wins = [(new > old) + 0.5 * (new == old) for new, old in zip(gold, gold_before, strict=True)]
-                measures = {"gold": gold, "gold_win_rate": wins, **measures}
-            if temperature == 1.0:
-                measures["kl"] = sequence_kl(model, before, tokenizer, texts, answers)
-            for measure, values in measures.items():
-                chance = 0.5 if measure == "gold_win_rate" else None
-                metrics[name][f"{decoding}/{measure}"] = mean_metric(values, seed, chance)
-            metrics[name][f"{decoding}/distinct_2"] = distinct_metric([answer.text for answer in answers], 2)
+        answers = generate_answers(
+            model,
+            tokenizer,
+            texts,
+            chat=True,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        found = measure_answers(decoding, tokenizer, prompts, answers, judges, baseline, seed)
+        measured.metrics.update(found.metrics)
+        measured.judged.update(found.judged)
+        if decoding == SAMPLED:
+            divergences, entropies = token_statistics(model, reference, tokenizer, texts, answers)
+            measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed)
+            measured.metrics[f"{SAMPLED}/entropy"] = mean_metric(entropies, seed)
     if shards is not None:
         blocks = shard_blocks(tokenizer, shards, limit=None)
-        for name, model in ((BEFORE, before), (AFTER, after)):
-            metrics[name]["bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, seed)
-    return metrics
+        measured.metrics["bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, seed)
+    return measured
+
+
+def watch_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Prompt],
+    reward: Judge,
+    *,
+    reference: PreTrainedModel,
+    beta: float,
+    max_new_tokens: int,
+    seed: int,
+) -> dict[str, float]:
+    """For the log of a running alignment, on prompts of the development split: means, of sampled answers where not said.
+
+    `eval_score` is what the best checkpoint is chosen by: the mean of the sampled and the greedy gold score; where no
+    prompt has one, the mean of the two rewards less `beta` times the KL, which is the objective itself on held-out
+    prompts. Nothing of it enters the training, not even by the random state.
+    """
+    was_training = model.training
+    texts = [prompt.text for prompt in prompts]
+    sampled, greedy = (
+        generate_answers(
+            model.eval(),
+            tokenizer,
+            texts,
+            chat=True,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        for temperature in DECODINGS.values()
+    )
+    divergences, entropies = token_statistics(model, reference, tokenizer, texts, sampled)
+    model.train(was_training)
+    measures: dict[str, Sequence[float]] = {
+        "reward": reward(prompts, sampled),
+        "greedy_reward": reward(prompts, greedy),
+        "gold": gold_scores(prompts, sampled),
+        "greedy_gold": gold_scores(prompts, greedy),
+        "kl": divergences,
+        "entropy": entropies,
+        "finished": [float(answer.finished) for answer in sampled],
+        "length": answer_tokens(tokenizer, texts, sampled)[1].sum(dim=1).tolist(),
+        "repetition": [repetition(answer.text) for answer in sampled],
+    }
+    means = {f"eval_{name}": sum(values) / len(values) for name, values in measures.items() if values}
+    means["eval_distinct_2"] = distinct([answer.text for answer in sampled], 2)
+    if "eval_gold" in means:
+        means["eval_score"] = (means["eval_gold"] + means["eval_greedy_gold"]) / 2
+    else:
+        rewards = (means["eval_reward"] + means["eval_greedy_reward"]) / 2
+        means["eval_score"] = rewards - beta * means["eval_kl"]
+    return means

@@ -173,10 +173,12 @@ def mean_over_seeds(found: Mapping[int, Mapping[str, Metric]]) -> dict[str, Metr
         each = {seed: metrics_of_seed[name] for seed, metrics_of_seed in found.items()}
         low, high = np.mean([metric.ci95 for metric in each.values()], axis=0).tolist()
         seeds = {str(seed): metric.value for seed, metric in each.items()}
+        stored = [metric.items for metric in each.values() if metric.items is not None]
         items = None
-        if first.items is not None:
-            rows = np.mean([metric.items.rows for metric in each.values() if metric.items], axis=0)
-            items = Items(first.items.statistic, tuple(map(tuple, rows.tolist())))
+        # blocks of text differ where models of different tokenizers have the seeds
+        if stored and len({len(of_seed.rows) for of_seed in stored}) == 1:
+            rows = np.mean([of_seed.rows for of_seed in stored], axis=0)
+            items = Items(stored[0].statistic, tuple(map(tuple, rows.tolist())))
         mean = float(np.mean(list(seeds.values())))
         metrics[name] = first._replace(value=mean, ci95=(low, high), seeds=seeds, items=items)
     return metrics

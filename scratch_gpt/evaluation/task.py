@@ -95,6 +95,7 @@ def commonest_place(task: "Task", examples: Sequence[Example]) -> Scores:
     return task.mean_scores(answers, examples)
 
 
+MAJORITY = {"majority": majority_answer}
 CHOICE_BASELINES = {"longest": longest_choice, "commonest_place": commonest_place}
 
 
@@ -202,10 +203,10 @@ def _primer_task(name: str, score: Callable[[str, Example], Scores], **settings:
 TASKS = {
     task.name: task
     for task in (
-        _primer_task("facts", score_answer, chance=guess_object),
+        _primer_task("facts", score_answer, chance=guess_object, baselines=MAJORITY),
         _primer_task("choices", score_choice, chance=random_choice, baselines=CHOICE_BASELINES, form=CHOICE),
         _primer_task("sums", score_number, chance=majority_number),
-        _primer_task("reading", score_answer, chance=random_detail),
+        _primer_task("reading", score_answer, chance=random_detail, baselines=MAJORITY),
         _primer_task(
             "translation",
             score_translation,

@@ -5,7 +5,6 @@ TRL's trainers do the learning.
 """
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -110,13 +109,7 @@ def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
         choose_hardware(step)
 
 
-def train(
-    trainer: Trainer,
-    arguments: PosttrainingArguments,
-    stage: str,
-    monitor: Callable[[], dict[str, float]] | None = None,
-    monitor_steps: int = 1,
-) -> None:
+def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl`; then merge LoRA's part.
 
     Raises:
@@ -129,7 +122,7 @@ def train(
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)
     with progress_bar(trainer.is_world_process_zero()) as bar:
-        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage, monitor, monitor_steps))
+        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reinforcement learning is rewarded by: a reward model, and a rule on token ids."""
+"""The reward model: loading it, the scores it gives, how often it ranks pairs right."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -18,26 +17,6 @@ from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 
 
 Message = dict[str, str]
-
-
-class FinishedReward:
-    """1 for an answer that ends with a stop token, else 0.
-
-    The reward model cannot see the difference: TRL writes the answer's *text* into the chat template again, which
-    puts the end of the turn behind an answer that was cut off too. So it is judged here, on the token ids.
-
-    Args:
-        stop_token_ids: the tokens that end an answer.
-    """
-
-    __name__ = "finished"  # how TRL calls it in the log
-
-    def __init__(self, stop_token_ids: Iterable[int]) -> None:
-        self.stop_token_ids = frozenset(stop_token_ids)
-
-    def __call__(self, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
-        """One number for each answer; `completion_ids` are its tokens up to and with the stop token."""
-        return [float(bool(ids) and ids[-1] in self.stop_token_ids) for ids in completion_ids]
 
 
 def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

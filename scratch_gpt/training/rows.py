@@ -3,20 +3,13 @@
 
 import random
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import instruction_rows, split_rows
-from scratch_gpt.data.example import Example
+from scratch_gpt.data.conversations import split_rows
 from scratch_gpt.data.row_checks import report_repeats
 from scratch_gpt.data.sources import PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import encode_prompts
-from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
-from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.telemetry import console
 
 
@@ -27,14 +20,17 @@ RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
 SPLITS = ("train", "dev", "test")
 
 
-class Prompt(NamedTuple):
-    """A user's message; `example` says what a right answer is, where that is known."""
+class SplitArguments(Protocol):
+    """The settings by which rows are read and divided."""
 
-    text: str
-    example: Example | None
+    sources: list | str | None
+    on_bad_row: str
+    seed: int
+    held_out_fraction: float
+    max_train_samples: int | None
 
 
-def read_splits(read: RowReader, arguments: PosttrainingArguments) -> dict[str, list[Row]]:
+def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Row]]:
     """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
 
     The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
@@ -102,50 +98,3 @@ def drop_long_rows(
             soft_wrap=True,
         )
     return kept
-
-
-def read_prompts(
-    arguments: RLHFArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
-) -> dict[str, list[Prompt]]:
-    """Questions of all sources as train, dev and test: the primer's prompts, and the first message of files' rows.
-
-    Prompts that leave no room for an answer are left out, and `max_eval_prompts` bounds dev and test.
-
-    Raises:
-        UserError: as for `read_splits`, or no prompt leaves room for an answer.
-    """
-
-    def read(sources: list[Source], split: str, bad_rows: BadRows, seed: int) -> list[Row]:
-        rows: list[Row] = []
-        for source in sources:
-            if source.path == PRIMER:
-                examples = primer.prompts(split, seed)
-                rows += [
-                    {"messages": [{"role": "user", "content": example.prompt}], "example": example}
-                    for example in examples
-                ]
-            else:
-                rows += instruction_rows([source], split, bad_rows, seed)
-        return rows
-
-    positions = model.config.max_position_embeddings - arguments.max_completion_length
-    prompts = {}
-    for split, rows in read_splits(read, arguments).items():
-        questions = [
-            next(message["content"] for message in row["messages"] if message["role"] == "user")
-            for row in rows
-        ]
-        fits = [len(ids) <= positions for ids in encode_prompts(tokenizer, questions, chat=True)]
-        if not any(fits):
-            raise UserError(
-                f"no {split} prompt leaves room for {arguments.max_completion_length} tokens of answer in the model's "
-                f"context of {model.config.max_position_embeddings}: lower max_completion_length"
-            )
-        found = [
-            Prompt(text, row.get("example"))
-            for text, row, fit in zip(questions, rows, fits, strict=True)
-            if fit
-        ]
-        prompts[split] = found if split == "train" else found[: arguments.max_eval_prompts]
-        console.print(f"{split}: {len(prompts[split]):,} prompts")
-    return prompts

@@ -2,7 +2,6 @@
 """What a stage on top of transformers' Trainer tells: `log.jsonl` and a progress bar, by one callback."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rich.progress import Progress
@@ -16,20 +15,13 @@ BOOKKEEPING = ("epoch", "num_tokens", "num_input_tokens_seen", "step_time", "run
 
 
 class StageLog(TrainerCallback):
-    """Writes `log.jsonl` and moves the progress bar; with `monitor`, measures every `monitor_steps` steps.
+    """Writes `log.jsonl` and moves the progress bar.
 
     Seconds are those inside training steps, generating answers included; evaluating and saving are not counted.
     """
 
-    def __init__(
-        self,
-        log: RunLog,
-        bar: Progress,
-        stage: str,
-        monitor: Callable[[], dict[str, float]] | None,
-        monitor_steps: int,
-    ) -> None:
-        self.log, self.bar, self.monitor, self.monitor_steps = log, bar, monitor, monitor_steps
+    def __init__(self, log: RunLog, bar: Progress, stage: str) -> None:
+        self.log, self.bar = log, bar
         self.task = bar.add_task(stage, total=None, status="")
         rows = log.rows()
         self.elapsed_seconds = self.logged_seconds = rows[-1]["elapsed_seconds"] if rows else 0.0
@@ -39,8 +31,6 @@ class StageLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update(self.task, total=state.max_steps, completed=state.global_step)
         self.logged_tokens = state.num_input_tokens_seen
-        if state.global_step == 0:
-            self._monitor(state)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step_started = time.perf_counter()
@@ -48,14 +38,12 @@ class StageLog(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.elapsed_seconds += time.perf_counter() - self.step_started
         self.bar.update(self.task, completed=state.global_step)
-        if state.global_step % self.monitor_steps == 0 or state.global_step == state.max_steps:
-            self._monitor(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
         measures = {name: value for name, value in logs.items() if not name.endswith(BOOKKEEPING)}
         if not state.is_world_process_zero:
             return
-        if "eval_loss" in logs:
+        if any(name.startswith("eval_") for name in logs):
             self.log.write(step=state.global_step, elapsed_seconds=self.elapsed_seconds, **measures)
         elif "loss" in logs:
             tokens, seconds = state.num_input_tokens_seen, self.elapsed_seconds
@@ -72,9 +60,3 @@ class StageLog(TrainerCallback):
             )
             name = "reward" if "reward" in logs else "loss"
             self.bar.update(self.task, status=f"{name} {logs[name]:.3f}  {speed:,.0f} tokens/s")
-
-    def _monitor(self, state: Any) -> None:
-        if self.monitor is not None:
-            measures = self.monitor()
-            if state.is_world_process_zero:
-                self.log.write(step=state.global_step, elapsed_seconds=self.elapsed_seconds, **measures)

@@ -11,11 +11,16 @@ from types import ModuleType
 import pytest
 import torch
 import yaml
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import scratch_gpt
 from scratch_gpt.data.shards import write_shards
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import qa
+from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import ShardsArguments, parse, run_stage
 
 
@@ -24,9 +29,9 @@ ARGUMENTS = {
     "qa": "QAArguments",
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
-    "win_rate": "WinRateArguments",
     "contamination": "ContaminationArguments",
     "batching_speed": "BatchingSpeedArguments",
+    "alignment": "AlignmentArguments",
 }
 
 
@@ -189,23 +194,6 @@ def test_qa_takes_files_of_every_layout(chat_folder: Path, tmp_path: Path) -> No
     assert names <= {item["metric"] for item in items}
 
 
-def test_models_are_judged_by_a_reward_model(chat_folder: Path, tmp_path: Path) -> None:
-    """The first model against itself wins half, under two seeds; the other one's figure is another."""
-    torch.manual_seed(1)
-    config = AutoConfig.from_pretrained(chat_folder, num_labels=1)
-    for name, model_class in (("judge", AutoModelForSequenceClassification), ("other", AutoModelForCausalLM)):
-        shutil.copytree(chat_folder, tmp_path / name)
-        model_class.from_config(config).save_pretrained(tmp_path / name)
-    models = [str(chat_folder), str(tmp_path / "other")]
-    settings = ["--reward_model", str(tmp_path / "judge"), "--limit", "6", "--max_new_tokens", "4"]
-    run("win_rate", "--model", *models, *settings, "--seeds", "0", "1")
-    first, second = (read(Path(folder), "win_rate")["metrics"] for folder in models)
-    assert first["prompts/win_rate"]["value"] == 0.5
-    assert first["prompts/win_rate"]["seeds"] == {"0": 0.5, "1": 0.5}
-    assert second["prompts/reward"]["value"] != first["prompts/reward"]["value"]
-    assert second["prompts/win_rate"]["n"] == 6
-
-
 def test_contamination_finds_what_the_training_text_holds(
     base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,7 +241,6 @@ def test_batching_is_timed(chat_folder: Path, capsys: pytest.CaptureFixture[str]
         "translation_file",
         "generation",
         "generation_file",
-        "win_rate",
     ],
 )
 def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> None:
@@ -276,9 +263,9 @@ def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> N
         ("qa", ["--score", "points"], "score must be answer or number, got 'points'"),
         ("qa", ["--sources", '[{"name": "x", "path": "gone.jsonl"}]'], "file gone.jsonl not found"),
         ("translation", ["--instruction", "Translate:"], "instruction must hold {source}"),
-        ("win_rate", [], "reward_model is missing"),
-        ("win_rate", ["--reward_model", "gone"], "is no chat model: its answers have no end"),
         ("generation", ["--shards", "gone"], "no complete shards in gone"),
+        ("generation", ["--prompt_words", "0"], "prompt_words must be at least 1, got 0"),
+        ("alignment", ["--seeds", "0", "1"], "alignment is measured under one seed at a time"),
     ],
 )
 def test_a_users_mistake_is_one_line(
@@ -301,3 +288,42 @@ def test_a_users_mistake_is_one_line(
     assert message in lines[-1]
     assert lines[-1].startswith("error: ")
     assert not (base_folder / "results").exists()
+
+
+def test_alignment_compares_models_and_best_of_n(
+    chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each folder gets its result, the first is compared with itself, and best of n stands beside it."""
+    reward, other = tmp_path / "reward", tmp_path / "other"
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=1)
+    torch.nn.init.normal_(model.score.weight, std=1.0)
+    model.save_pretrained(reward)
+    AutoTokenizer.from_pretrained(chat_folder).save_pretrained(reward)
+    shutil.copytree(chat_folder, other)
+    args = ["--model", str(chat_folder), str(other), "--reward_model", str(reward), "--best_of_n", "4"]
+    run("alignment", *args, "--limit", "8", "--max_new_tokens", "6")
+    first, second = read(chat_folder, "alignment"), read(other, "alignment")
+    best = read(chat_folder, "alignment_best_of_4")
+    assert first["n"] == second["n"] == best["n"] == 8
+    for name, metric in first["metrics"].items():
+        assert second["metrics"][name] == metric  # the same weights
+    assert first["metrics"]["temperature_1/kl"]["value"] == 0.0
+    assert first["metrics"]["greedy/reward_win_rate"]["value"] == 0.5
+    assert {"greedy/gold", "temperature_1/distinct_2", "temperature_1/loops"} <= set(first["metrics"])
+    of_best = best["metrics"]
+    assert of_best["temperature_1/reward"]["value"] > first["metrics"]["temperature_1/reward"]["value"]
+    assert of_best["temperature_1/reward_win_rate"]["value"] > 0.5
+    assert not any(name.startswith("greedy/") for name in of_best)
+    assert "best of 4" in capsys.readouterr().out
+
+
+def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path) -> None:
+    """A model with another tokenizer answers in other tokens: no KL, no reward could be told."""
+    other = tmp_path / "other"
+    shutil.copytree(chat_folder, other)
+    tokenizer = train_tokenizer(["some other text " * 5], vocab_size=320)
+    tokenizer.eos_token = "<|im_end|>"
+    tokenizer.save_pretrained(other)
+    with pytest.raises(UserError, match=r"other has another tokenizer than .*: compare models of one road"):
+        run("alignment", "--model", str(chat_folder), str(other), "--limit", "2", "--max_new_tokens", "2")

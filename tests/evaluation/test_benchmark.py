@@ -109,7 +109,14 @@ def test_each_seed_has_its_model(base_folder: Path, tmp_path: Path) -> None:
     arguments = EvalArguments(
         model=[str(tmp_path / "run{seed}" / "chat")], seeds=[1, 2], output=str(tmp_path / "all.json")
     )
-    run_benchmark("qa", arguments, {"facts": EXAMPLES[:2]}, score_of_seed)
+    loaded = []
+
+    def evaluate(model, tokenizer, arguments: EvalArguments) -> dict[str, Metric]:
+        loaded.append(Path(model.name_or_path))
+        return score_of_seed(model, tokenizer, arguments)
+
+    run_benchmark("qa", arguments, {"facts": EXAMPLES[:2]}, evaluate)
+    assert loaded == [tmp_path / "run1" / "chat", tmp_path / "run2" / "chat"]
     one, two = (
         json.loads((tmp_path / f"run{seed}" / "chat" / "results" / "qa.json").read_text()) for seed in (1, 2)
     )

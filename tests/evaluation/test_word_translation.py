@@ -32,11 +32,16 @@ def plain_best(sources: list[str], targets: list[str], iterations: int) -> dict[
     return {word: max((value, f) for (f, e), value in t.items() if e == word)[1] for word in words}
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["article first", "noun first"])
 @pytest.mark.parametrize("iterations", [1, 5])
-def test_the_likeliest_words_are_those_of_a_plain_one(iterations: int) -> None:
-    """Vectorised expectation maximisation ends where dictionaries end; ties aside."""
-    expected = plain_best(SOURCES, TARGETS, iterations)
-    found = WordTranslation(SOURCES, TARGETS, iterations).best
+def test_the_likeliest_words_are_those_of_a_plain_one(iterations: int, turned: bool) -> None:
+    """Vectorised expectation maximisation ends where dictionaries end; ties aside.
+
+    A house is seen with "das" as often as with "Haus": only that "the" explains the former tells them apart.
+    """
+    targets = [" ".join(target.split()[::-1]) for target in TARGETS] if turned else TARGETS
+    expected = plain_best(SOURCES, targets, iterations)
+    found = WordTranslation(SOURCES, targets, iterations).best
     clear = {"house", "book", "the"} if iterations == 5 else {"the"}
     assert {word: found[word].lower() for word in clear} == {word: expected[word] for word in clear}
 

@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from scratch_gpt.data.shards import write_shards
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation import alignment
+from scratch_gpt.training import reward_functions
 from scratch_gpt.training.arguments import ShardsArguments, parse
 from scratch_gpt.training.posttraining_arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
@@ -229,7 +231,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
         ("reward", {}),
         ("dpo", {}),
-        ("rlhf", {}),
+        ("rlhf", {"eval_steps": 4}),
     ],
 )
 def test_resuming_gives_the_same_run(
@@ -238,13 +240,14 @@ def test_resuming_gives_the_same_run(
     """A run that was stopped after step 4 of 6 goes on from there, to the losses and weights of a straight run."""
     call = request.getfixturevalue(stage)
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    call(output_dir=str(straight), max_steps=6, save_steps=4, **more)
+    more = {"save_steps": 4, **more}
+    call(output_dir=str(straight), max_steps=6, **more)
     shutil.copytree(straight, resumed)
     shutil.rmtree(resumed / "checkpoint-6")
     (resumed / "checkpoint-5").mkdir()  # a checkpoint that was being written
     (resumed / "run.yaml").unlink()
     (resumed / "model.safetensors").unlink()
-    call(output_dir=str(resumed), max_steps=6, save_steps=4, resume_from_checkpoint="latest", **more)
+    call(output_dir=str(resumed), max_steps=6, resume_from_checkpoint="latest", **more)
     before, after = rows_with(straight, "loss"), rows_with(resumed, "loss")
     assert after[:4] == before[:4]  # with their times: these steps were not taken again
     assert after[4]["elapsed_seconds"] > after[3]["elapsed_seconds"]
@@ -353,16 +356,37 @@ def test_margins_make_the_reward_loss_larger(
     assert margin["loss"] - plain["loss"] == pytest.approx(3, abs=0.7)
 
 
+@pytest.fixture
+def gold(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
+    """`gold(values)`: what the gold score is found to be at one measurement after the other, and from then on 0."""
+
+    def script(values: list[float]) -> None:
+        # each measurement asks twice: sampled answers, greedy ones
+        scripted = iter([value for value in values for _ in range(2)])
+        monkeypatch.setattr(
+            alignment, "gold_scores", lambda prompts, answers: [next(scripted, 0.0)] * len(answers)
+        )
+
+    return script
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_rlhf_writes_an_aligned_model(
-    algorithm: str, rlhf: Callable[..., None], chat_folder: Path, tmp_path: Path
+    algorithm: str,
+    rlhf: Callable[..., None],
+    gold: Callable[[list[float]], None],
+    chat_folder: Path,
+    tmp_path: Path,
 ) -> None:
-    """rlhf leaves a chat model, a log with reward, KL and the watched gold score, and the comparison before and after."""
+    """rlhf leaves a chat model, a log with rewards, KL and what was watched, and the comparison before and after."""
     output = tmp_path / "out"
-    rlhf(output_dir=str(output), max_steps=3, algorithm=algorithm)
+    gold([0.1, 0.2, 0.3])
+    rewards = [{"name": "model"}, {"name": "finished", "weight": 0.5}, {"name": "task", "task": "facts"}]
+    rlhf(output_dir=str(output), max_steps=3, algorithm=algorithm, rewards=rewards)
     assert {path.name for path in output.iterdir()} == MODEL_FILES | {
         "generation_config.json",
         "results",
+        "checkpoint-2",
         "checkpoint-3",
     }
     model = AutoModelForCausalLM.from_pretrained(output)
@@ -370,14 +394,98 @@ def test_rlhf_writes_an_aligned_model(
     assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
     training = rows_with(output, "loss")
     assert [row["step"] for row in training] == [1, 2, 3]
-    assert {"reward", "kl", "rewards/finished/mean", *ROW_KEYS} <= set(training[0])
-    assert [row["step"] for row in rows_with(output, "eval_gold")] == [0, 2, 3]
-    metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
+    assert {"reward", "kl", *ROW_KEYS} <= set(training[0])
+    for row in training:
+        parts = [row[f"rewards/{name}/mean"] for name in ("model", "finished", "facts")]
+        # a step may ask no fact: then the task has no opinion
+        assert row["reward"] == pytest.approx(parts[0] + 0.5 * parts[1] + (parts[2] or 0.0), abs=1e-4)
+    watched = rows_with(output, "eval_score")
+    assert [(row["step"], row["eval_gold"]) for row in watched] == [(0, 0.1), (2, 0.2), (3, 0.3)]
+    assert not any("rewards/" in name for row in watched for name in row)
+    assert watched[0]["eval_kl"] == 0.0 < watched[2]["eval_kl"]
+    result = json.loads((output / "results" / "rlhf.json").read_text())
+    assert result["settings"]["best_step"] == 3
+    metrics = result["metrics"]
     for measure in ("gold", "gold_win_rate", "reward", "finished", "length", "repetition", "distinct_2"):
         for decoding in ("temperature_1", "greedy"):
             assert {f"sft/{decoding}/{measure}", f"aligned/{decoding}/{measure}"} <= set(metrics)
     assert metrics["sft/temperature_1/kl"]["value"] == 0.0
     assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
+
+
+def test_rlhf_keeps_the_best_measured_model(
+    rlhf: Callable[..., None],
+    gold: Callable[[list[float]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A gold score that falls after step 2 ends the run, and the written weights are those of step 2."""
+    output = tmp_path / "out"
+    gold([0.1, 0.5, 0.4, 0.3, 0.2])
+    rlhf(output_dir=str(output), max_steps=20, patience=2)
+    assert [row["step"] for row in rows_with(output, "eval_score")] == [0, 2, 4, 6]
+    assert [path.name for path in sorted(output.glob("checkpoint-*"))] == ["checkpoint-2", "checkpoint-6"]
+    best = AutoModelForCausalLM.from_pretrained(output / "checkpoint-2").state_dict()
+    written = AutoModelForCausalLM.from_pretrained(output).state_dict()
+    assert all(torch.equal(written[name], best[name]) for name in best)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "stopped at step 6: no better than at step 2 for 2 measurements" in told
+    assert "kept step 2 of 6: dev score 0.500, at the start 0.100" in told
+    assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 2
+
+
+def test_rlhf_keeps_the_start_where_nothing_is_better(
+    rlhf: Callable[..., None], gold: Callable[[list[float]], None], chat_folder: Path, tmp_path: Path
+) -> None:
+    """With a gold score that only falls, and with a KL over its limit at once, the chat model is written unchanged."""
+    start = AutoModelForCausalLM.from_pretrained(chat_folder).state_dict()
+    for number, (values, limits) in enumerate([([0.5, 0.4, 0.3], {}), ([0.1, 0.9], {"max_kl": 1e-9})]):
+        gold(values)
+        output = tmp_path / str(number)
+        rlhf(output_dir=str(output), max_steps=4, **limits)
+        written = AutoModelForCausalLM.from_pretrained(output).state_dict()
+        assert all(torch.equal(written[name], start[name]) for name in start)
+        assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 0
+    assert [row["step"] for row in rows_with(output, "eval_score")] == [0, 2]  # the KL stopped it
+
+
+def test_rewards_that_are_no_numbers_end_the_run(
+    rlhf: Callable[..., None],
+    gold: Callable[[list[float]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """NaN from step 4 on: one line with the step, and what was saved at step 2 is whole and told."""
+    output = tmp_path / "out"
+    gold([0.1, 0.2, 0.3])
+    calls = iter(range(1000))
+    # per measurement two calls, per step one: start 2, steps 1 and 2, measurement 2, step 3
+    monkeypatch.setattr(
+        reward_functions,
+        "score_conversations",
+        lambda model, tokenizer, rows: [math.nan if next(calls) > 6 else 0.0] + [0.0] * (len(rows) - 1),
+    )
+    message = (
+        f"step 4: reward 'model' is nan for the answer .*; the last good checkpoint is {output}/checkpoint-2"
+    )
+    with pytest.raises(UserError, match=message):
+        rlhf(output_dir=str(output), max_steps=8)
+    kept = AutoModelForCausalLM.from_pretrained(output / "checkpoint-2")
+    assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
+
+
+def test_a_broken_gradient_ends_the_run(
+    rlhf: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A loss that is NaN stops before the weights are touched."""
+    from trl import RLOOTrainer
+
+    compute = RLOOTrainer.compute_loss
+    monkeypatch.setattr(
+        RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
+    )
+    with pytest.raises(UserError, match=r"step 1: the gradient is nan.*no checkpoint was written yet"):
+        rlhf(output_dir=str(tmp_path / "out"), max_steps=2)
 
 
 def test_rlhf_takes_questions_from_a_file(
@@ -389,7 +497,18 @@ def test_rlhf_takes_questions_from_a_file(
     metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
     assert "aligned/greedy/reward" in metrics
     assert not any("gold" in name for name in metrics)
-    assert rows_with(output, "eval_finished") and not rows_with(output, "eval_gold")
+    assert rows_with(output, "eval_score") and not rows_with(output, "eval_gold")
+
+
+def test_rlhf_without_a_reward_model(
+    rlhf: Callable[..., None], instruction_source: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """Rules alone: a benchmark's score on a file's own replies, and a format; the file's name is the log's."""
+    output = tmp_path / "out"
+    rewards = [{"name": "task", "task": "sums", "source": "mine"}, {"name": "format", "pattern": "^It is"}]
+    rlhf(output_dir=str(output), max_steps=1, sources=instruction_source, rewards=rewards, reward_model="")
+    (row,) = rows_with(output, "loss")
+    assert {"rewards/sums/mine/mean", "rewards/format/mean"} <= set(row)
 
 
 def test_stages_refuse_what_is_not_theirs(

@@ -23,6 +23,7 @@ CONFIG_FILES = {
     "real/sft_dolly.yaml": SFTArguments,
     "real/sft_mixture.yaml": SFTArguments,
     "real/reward_polite.yaml": RewardArguments,
+    "real/rlhf_polite.yaml": RLHFArguments,
     "real/dpo_polite.yaml": DPOArguments,
 }
 

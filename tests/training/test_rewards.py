@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reward model's scores and checks, and the rule on token ids."""
+"""The reward model's scores and checks."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import train_tokenizer
-from scratch_gpt.training.rewards import FinishedReward, load_reward_model, score_conversations
+from scratch_gpt.training.rewards import load_reward_model, score_conversations
 
 
 def turns(question: str, answer: str) -> list[dict[str, str]]:
@@ -25,19 +25,6 @@ def reward_folder(chat_folder: Path, tmp_path: Path) -> Path:
     model.save_pretrained(tmp_path / "reward")
     AutoTokenizer.from_pretrained(chat_folder).save_pretrained(tmp_path / "reward")
     return tmp_path / "reward"
-
-
-def test_finished_is_judged_on_token_ids() -> None:
-    """Either stop token at the end counts; a cut-off answer, an empty one and a stop token inside do not."""
-    reward = FinishedReward([3, 0])
-    assert reward(completion_ids=[[7, 3], [7, 0], [7, 8], [], [3, 8]], prompts=None) == [
-        1.0,
-        1.0,
-        0.0,
-        0.0,
-        0.0,
-    ]
-    assert reward.__name__ == "finished"
 
 
 def test_scores_do_not_depend_on_the_batch(reward_folder: Path) -> None:

@@ -11,8 +11,7 @@ from scratch_gpt.data import primer
 from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.posttraining_arguments import SFTArguments
-from scratch_gpt.training.rlhf_arguments import RLHFArguments
-from scratch_gpt.training.rows import drop_long_rows, read_prompts, read_splits
+from scratch_gpt.training.rows import drop_long_rows, read_splits
 
 
 def arguments(sources: list[dict[str, Any]], **settings: Any) -> SFTArguments:
@@ -101,30 +100,3 @@ def test_repeated_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.write_text(path.read_text() * 2)
     read_splits(instruction_rows, arguments([source]))
     assert "sums: duplicate rows: 200, such as" in capsys.readouterr().out
-
-
-def test_prompts_leave_room_for_the_answer(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
-    """The primer's prompts come with their examples, files' questions without; none is too long to be answered."""
-    settings = {"model_name_or_path": "c", "reward_model": "r", "output_dir": "o", "held_out_fraction": 0.2}
-    sources = [{"name": "primer", "path": "primer"}, questions(tmp_path / "a.jsonl", 50)]
-    answer = 80
-    prompts = read_prompts(
-        RLHFArguments(sources=sources, max_completion_length=answer, max_eval_prompts=250, **settings),
-        tiny_model,
-        tiny_tokenizer,
-    )
-    of_primer = {example.prompt for example in primer.prompts("train")}
-    known = [prompt for prompt in prompts["train"] if prompt.example is not None]
-    assert 0 < len(known) < len(of_primer)  # the longest ones are gone
-    assert all(prompt.text == prompt.example.prompt and prompt.text in of_primer for prompt in known)
-    assert any(prompt.example is None and "plus one" in prompt.text for prompt in prompts["train"])
-    for prompt in prompts["train"]:
-        ids = tiny_tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt.text}], add_generation_prompt=True, return_dict=True
-        )["input_ids"]
-        assert len(ids) + answer <= 128
-    assert len(prompts["test"]) == 250
-    with pytest.raises(UserError, match="no train prompt leaves room for 127 tokens"):
-        read_prompts(
-            RLHFArguments(sources=sources, max_completion_length=127, **settings), tiny_model, tiny_tokenizer
-        )

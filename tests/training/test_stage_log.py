@@ -15,13 +15,11 @@ from scratch_gpt.training.telemetry import RunLog, progress_bar
 class Run:
     """A trainer's calls, with a clock that only moves when it is told to."""
 
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, folder: Path, monitor: Any = None, monitor_steps: int = 1
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.now = 100.0
         monkeypatch.setattr(stage_log.time, "perf_counter", lambda: self.now)
         self.log = RunLog(folder / "log.jsonl")
-        self.callback = StageLog(self.log, progress_bar(False), "sft", monitor, monitor_steps)
+        self.callback = StageLog(self.log, progress_bar(False), "sft")
         self.state = SimpleNamespace(
             global_step=0, max_steps=5, num_input_tokens_seen=0, is_world_process_zero=True
         )
@@ -83,15 +81,3 @@ def test_a_resumed_run_goes_on_with_the_clock(monkeypatch: pytest.MonkeyPatch, t
         600,
         25.0,
     )
-
-
-def test_the_monitor_is_asked_at_its_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Before the first step, every so many steps and after the last; not again where a run resumes."""
-    run = Run(monkeypatch, tmp_path, monitor=lambda: {"eval_gold": 0.5}, monitor_steps=2)
-    run.begin()
-    for _ in range(5):
-        run.step(1.0, 1)
-    assert [row["step"] for row in run.log.rows()] == [0, 2, 4, 5]
-    assert run.log.rows()[1] == {"step": 2, "elapsed_seconds": 2.0, "eval_gold": 0.5}
-    run.begin(step=4)
-    assert len(run.log.rows()) == 4

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chat models aligned in different ways, side by side on the same held-out prompts; the first is what they came from.
+
+    accelerate launch eval/alignment.py --config eval/configs/alignment.yaml --model runs/demo/chat runs/demo/aligned
+    accelerate launch eval/alignment.py --model CHAT DPO RLOO GRPO --reward_model REWARD --best_of_n 8
+
+Writes MODEL/results/alignment.json for each, and FIRST/results/alignment_best_of_N.json for the best of N answers.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import transformers
+from accelerate import PartialState
+
+from scratch_gpt.data.example import Example
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.alignment import (
+    DECODINGS,
+    SAMPLED,
+    AlignmentArguments,
+    Measured,
+    best_of_n,
+    gold_scores,
+    measure_answers,
+    measure_model,
+    model_judge,
+)
+from scratch_gpt.evaluation.benchmark import examples_digest, write_items
+from scratch_gpt.evaluation.runner import print_table, write_result
+from scratch_gpt.tokenization import tokenizer_hash
+from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.posttraining import load_chat_model
+from scratch_gpt.training.prompts import read_prompts
+from scratch_gpt.training.rewards import load_reward_model
+
+
+def main(arguments: AlignmentArguments) -> None:
+    """The order of steps: the first model, prompts, judges, every model, best of n, the tables."""
+    transformers.utils.logging.disable_progress_bar()
+    first, *others = arguments.model
+    chat_model, tokenizer = load_chat_model(first)
+    answering: dict[str, Any] = {"max_new_tokens": arguments.max_new_tokens, "seed": arguments.seed}
+    prompts = read_prompts(
+        arguments, chat_model, tokenizer, max_new_tokens=arguments.max_new_tokens, limit=arguments.limit
+    )["test"]
+    asked = examples_digest([Example(prompt.text, (), "", prompt.text) for prompt in prompts])
+    digests = dict.fromkeys(DECODINGS, asked)
+    judges = {"gold": gold_scores}
+    for name, folder in (("judge", arguments.judge_model), ("reward", arguments.reward_model)):
+        if folder:
+            judges[name] = model_judge(load_reward_model(folder, tokenizer), tokenizer)
+    comparing = {"judges": judges, "reference": chat_model, "shards": arguments.shards, **answering}
+    settings = {
+        key: value for key, value in dataclasses.asdict(arguments).items() if key not in ("model", "seed")
+    }
+
+    def tell(folder: str, name: str, measured: Measured) -> None:
+        if PartialState().is_main_process:
+            path = Path(folder) / "results" / f"{name}.json"
+            write_items(path.with_suffix(".items.jsonl"), measured.metrics, digests)
+            write_result(path, name, folder, len(prompts), measured.metrics, settings, arguments.seed)
+
+    baseline = measure_model(chat_model, tokenizer, prompts, baseline=None, **comparing)
+    results = {first: baseline.metrics}
+    tell(first, "alignment", baseline)
+    for folder in others:
+        model, own_tokenizer = load_chat_model(folder)
+        if tokenizer_hash(own_tokenizer) != tokenizer_hash(tokenizer):
+            raise UserError(f"{folder} has another tokenizer than {first}: compare models of one road")
+        measured = measure_model(model, tokenizer, prompts, baseline=baseline, **comparing)
+        results[folder] = measured.metrics
+        tell(folder, "alignment", measured)
+    if arguments.best_of_n:
+        answers = best_of_n(
+            chat_model, tokenizer, prompts, judges["reward"], arguments.best_of_n, **answering
+        )
+        measured = measure_answers(SAMPLED, tokenizer, prompts, answers, judges, baseline, arguments.seed)
+        tell(first, f"alignment_best_of_{arguments.best_of_n}", measured)
+    if PartialState().is_main_process:
+        print_table("alignment", results)
+        if arguments.best_of_n:
+            common = {name: baseline.metrics[name] for name in measured.metrics}
+            print_table("best of n", {first: common, f"best of {arguments.best_of_n}": measured.metrics})
+
+
+if __name__ == "__main__":
+    run_stage(main, AlignmentArguments)

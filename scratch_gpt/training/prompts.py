@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a chat model is asked in reinforcement learning and in measuring it: questions, and what is known of the answer."""
+
+from typing import NamedTuple
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from scratch_gpt.data import primer
+from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.conversations import instruction_rows
+from scratch_gpt.data.example import Example
+from scratch_gpt.data.sources import PRIMER, Source
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import encode_prompts
+from scratch_gpt.training.rows import Row, SplitArguments, read_splits
+from scratch_gpt.training.telemetry import console
+
+
+class Prompt(NamedTuple):
+    """A user's message.
+
+    Args:
+        text: the message.
+        example: with acceptable answers: those of the embedded corpus, or the reply in the user's file.
+        source: the user's source it is from; None for the embedded corpus, which has a gold score for its examples.
+    """
+
+    text: str
+    example: Example | None = None
+    source: str | None = None
+
+
+def read_prompts(
+    arguments: SplitArguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_new_tokens: int,
+    limit: int | None,
+) -> dict[str, list[Prompt]]:
+    """Questions of all sources as train, dev and test: the primer's prompts, and the first message of files' rows.
+
+    Prompts that leave no room for an answer of `max_new_tokens` are left out, and `limit` bounds dev and test.
+
+    Raises:
+        UserError: as for `read_splits`, or no prompt leaves room for an answer.
+    """
+
+    def read(sources: list[Source], split: str, bad_rows: BadRows, seed: int) -> list[Row]:
+        rows: list[Row] = []
+        for source in sources:
+            if source.path == PRIMER:
+                rows += [
+                    {"asked": Prompt(example.prompt, example)} for example in primer.prompts(split, seed)
+                ]
+            else:
+                rows += instruction_rows([source], split, bad_rows, seed)
+        return rows
+
+    positions = model.config.max_position_embeddings
+    prompts = {}
+    for split, rows in read_splits(read, arguments).items():
+        asked = [row["asked"] if "asked" in row else _first_question(row) for row in rows]
+        token_ids = encode_prompts(tokenizer, [prompt.text for prompt in asked], chat=True)
+        found = [
+            prompt
+            for prompt, ids in zip(asked, token_ids, strict=True)
+            if len(ids) + max_new_tokens <= positions
+        ]
+        if not found:
+            raise UserError(
+                f"no {split} prompt leaves room for {max_new_tokens} tokens of answer in the model's context of "
+                f"{positions}: lower max_completion_length"
+            )
+        dropped = len(asked) - len(found)
+        prompts[split] = found if split == "train" else found[:limit]
+        console.print(
+            f"{split}: {len(prompts[split]):,} prompts"
+            + (f" ({dropped:,} that leave no room for an answer left out)" if dropped else "")
+        )
+    return prompts
+
+
+def _first_question(row: Row) -> Prompt:
+    """A conversation's first question, with the reply to it as the one acceptable answer."""
+    place = next(number for number, message in enumerate(row["messages"]) if message["role"] == "user")
+    question, *rest = (message["content"] for message in row["messages"][place : place + 2])
+    example = Example(question, tuple(rest), kind=row["source"], key=question) if rest else None
+    return Prompt(question, example, row["source"])

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and what goes wrong is told and ends the run."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, TrainerCallback
+from trl import GRPOTrainer, RLOOTrainer
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.training.failures import Row, find_failures
+from scratch_gpt.training.telemetry import RunLog, console
+
+
+# Marks a measurement at which a failure was found.
+FAILURE = "failure/"
+# How much the greedy gold score may seem to fall: of 200 answers four, which chance does.
+GREEDY_FALL = 0.02
+
+
+def is_eligible(row: Row, start: Row, max_kl: float | None) -> bool:
+    """Whether the model of this measurement may be kept: near enough to the start, and greedily not clearly worse.
+
+    Reinforcement sharpens: it can raise what is sampled and yet turn some right greedy answers, which users mostly see,
+    into wrong ones.
+    """
+    if max_kl is not None and row["eval_kl"] > max_kl:
+        return False
+    return row.get("eval_greedy_gold", 0.0) >= start.get("eval_greedy_gold", 0.0) - GREEDY_FALL
+
+
+def best_row(history: Sequence[Row], max_kl: float | None) -> Row:
+    """The measurement with the highest dev score among the eligible ones, the first of equals; the start is one."""
+    eligible = [row for row in history if is_eligible(row, history[0], max_kl)]
+    return max(eligible, key=lambda row: row["eval_score"])
+
+
+def stop_reason(history: Sequence[Row], max_kl: float | None, patience: int | None) -> str | None:
+    """Why the training should end now, if it should: too far from the start, or no better for too long.
+
+    Args:
+        history: the measurements so far, the start first.
+        max_kl: nats an answer; None: no limit.
+        patience: measurements in a row without a better dev score, such as a falling gold score; None: no limit.
+    """
+    last, best = history[-1], best_row(history, max_kl)
+    if max_kl is not None and last["eval_kl"] > max_kl:
+        return f"KL {last['eval_kl']:.3f} nats an answer is over max_kl {max_kl}"
+    if patience is not None and sum(row["step"] > best["step"] for row in history) >= patience:
+        return f"no better than at step {best['step']} for {patience} measurements"
+    return None
+
+
+class Measured:
+    """Over a trainer of TRL's: its evaluation is a measurement of ours, by which transformers keeps the best checkpoint.
+
+    `watch` gives the measures, `limits` are `max_kl` and `patience`; both are set before training.
+    """
+
+    watch: Callable[[], dict[str, float]]
+    limits: tuple[float | None, int | None] = (None, None)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Measure, log, tell each kind of failure once, and stop where a limit is passed."""
+        history = self.measurements()
+        step = self.state.global_step
+        if history and history[-1]["step"] == step:  # a resumed run begins where one was taken
+            return history[-1]
+        row = {"step": step, **self.watch()}
+        if not math.isfinite(row["eval_score"]):
+            raise UserError(
+                f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate"
+            )
+        history.append(row)
+        told = {name for earlier in history for name in earlier if name.startswith(FAILURE)}
+        for failure in find_failures(history):
+            row[FAILURE + failure.name] = 1.0
+            if FAILURE + failure.name not in told:
+                console.print(f"step {step}: {failure.message}", markup=False)
+        self.model.eval()  # TRL would put what it has counted in training into the same row
+        self.log({name: value for name, value in row.items() if name != "step"})
+        self.model.train()
+        if step == 0:
+            self.state.best_metric = row["eval_score"]
+        elif reason := stop_reason(history, *self.limits):
+            console.print(f"stopped at step {step}: {reason}", markup=False)
+            self.control.should_training_stop = True
+        eligible = is_eligible(row, history[0], self.limits[0])
+        return {**row, "eval_score": row["eval_score"] if eligible else -math.inf}
+
+    def measurements(self) -> list[Row]:
+        """What was measured so far, from the log, which a resumed run goes on with."""
+        return [row for row in RunLog(Path(self.args.output_dir) / "log.jsonl").rows() if "eval_score" in row]
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the trainer does, then take the best model; a mistake of the user's is told with what is left of the run.
+
+        Raises:
+            UserError: rewards or gradients that are no numbers.
+        """
+        try:
+            output = super().train(*args, **kwargs)  # type: ignore[misc]
+        except UserError as error:
+            kept = sorted(
+                Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: path.stat().st_mtime
+            )
+            left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+            raise UserError(f"step {self.state.global_step + 1}: {error}; {left}") from None
+        history = self.measurements()
+        best = best_row(history, self.limits[0])
+        if best["step"] == 0:
+            self._take_start()
+        console.print(
+            f"kept step {best['step']:.0f} of {self.state.global_step}: dev score {best['eval_score']:.3f}, at the start "
+            f"{history[0]['eval_score']:.3f}",
+            markup=False,
+        )
+        self.best = best
+        return output
+
+    def _take_start(self) -> None:
+        """Undo the training: nothing was better than the model before."""
+        start = AutoModelForCausalLM.from_pretrained(self.args.model_name_or_path)
+        self.accelerator.unwrap_model(self.model).load_state_dict(start.state_dict())
+
+
+class MeasuredRLOO(Measured, RLOOTrainer):
+    """RLOO (Ahmadian et al. 2024): the baseline is the mean of the other answers; the KL is part of the reward."""
+
+
+class MeasuredGRPO(Measured, GRPOTrainer):
+    """GRPO (Shao et al. 2024): advantages are normalised within the group; the KL is part of the loss."""
+
+
+TRAINERS = {"rloo": MeasuredRLOO, "grpo": MeasuredGRPO}
+
+
+class FiniteGradients(TrainerCallback):
+    """Ends a run before a gradient that is no number would make every weight one that is none."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise UserError(f"the gradient is {norm.item()}: lower learning_rate, or look at the rewards")
