@@ -10,7 +10,6 @@ Prints a Markdown table with copying and word-by-word translation beside the two
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from scratch_gpt.data.bad_rows import BadRows
@@ -25,9 +24,9 @@ from scratch_gpt.evaluation.architectures import (
     file_corpus,
     primer_corpus,
     race,
-    translation_scores,
+    race_table,
+    verdict,
 )
-from scratch_gpt.evaluation.word_translation import WordTranslation
 from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import decode_json, run_stage
 from scratch_gpt.training.hardware import Hardware, available_cpus
@@ -74,6 +73,8 @@ class ArchitecturesArguments:
                 )
         if not self.primer and not self.sources:
             raise UserError("nothing to race on: give sources, or --primer true")
+        if self.sources and not self.test_sources:
+            raise UserError("test_sources is missing: for each of the sources, one of the same name")
         if not self.seconds > 0 or not self.seeds:
             raise UserError(
                 f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
@@ -86,35 +87,14 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     """What is raced on, by name."""
     found = {"primer": primer_corpus()} if arguments.primer else {}
     bad_rows = BadRows(arguments.on_bad_row)
-    tests = {source.name: source for source in parse_sources(arguments.test_sources or [])}
-    for source in parse_sources(arguments.sources or []):
+    if not arguments.sources:
+        return found
+    tests = {source.name: source for source in parse_sources(arguments.test_sources)}  # type: ignore[arg-type]
+    for source in parse_sources(arguments.sources):  # type: ignore[arg-type]  # a list once parsed
         if source.name not in tests:
             raise UserError(f"test_sources: none is named {source.name!r}, like the source")
         found[source.name] = file_corpus(source, tests[source.name], bad_rows)
     return found
-
-
-def table(name: str, corpus: Corpus, results: dict[str, list[Result]]) -> list[str]:
-    """Markdown rows: the two trivial translators, then the models, mean and spread over the seeds."""
-    words = WordTranslation([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
-    trivial = {
-        "copy the source": [pair.source for pair in corpus.test],
-        "word by word": [words.translate(pair.source) for pair in corpus.test],
-    }
-    lines = []
-    for what, predictions in trivial.items():
-        scores = translation_scores(predictions, corpus.test)
-        lines.append(f"| {name} | {what} | - | - | {scores['bleu']:.1f} | {scores['chrf']:.1f} |")
-    for kind, rows in results.items():
-        cells = [spread([row.scores[metric] for row in rows]) for metric in ("bleu", "chrf")]
-        steps = f"{mean(row.steps for row in rows):,.0f} ({mean(row.epochs for row in rows):.1f} passes)"
-        lines.append(f"| {name} | {kind} | {rows[0].parameters:,} | {steps} | {' | '.join(cells)} |")
-    return lines
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def main(arguments: ArchitecturesArguments) -> None:
@@ -143,16 +123,8 @@ def main(arguments: ArchitecturesArguments) -> None:
                 console.print(
                     f"{name}, seed {seed}, {kind}: {result.scores}, {result.steps} steps", markup=False
                 )
-        lines += table(name, corpus, results)
-        differences = [
-            pair.scores["bleu"] - decoder.scores["bleu"]
-            for decoder, pair in zip(results["decoder"], results["encoder-decoder"], strict=True)
-        ]
-        winner = KINDS[mean(differences) > 0]
-        each = ", ".join(f"{difference:+.1f}" for difference in differences)
-        verdicts.append(
-            f"{name}: the {winner} wins by {abs(mean(differences)):.1f} BLEU (encoder-decoder minus decoder: {each})"
-        )
+        lines += race_table(name, corpus, results)
+        verdicts.append(verdict(name, results))
         figures[name] = {kind: [row._asdict() for row in rows] for kind, rows in results.items()}
     print("\n".join(["", *lines, "", *verdicts]))
     write_figures(arguments, figures)

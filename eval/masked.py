@@ -8,22 +8,18 @@
 The n-gram models learn from the training side. They see the tokens before a hidden one, all of them, and none behind it.
 """
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
-from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.masking import MaskingCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.baselines import blocks_tokens
-from scratch_gpt.evaluation.masked_lm import load_masked_model, masked_costs, pseudo_costs
+from scratch_gpt.evaluation.masked_lm import load_masked_model, model_figures, ngram_figures
 from scratch_gpt.evaluation.ngram import NGram
 from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import run_stage
@@ -52,54 +48,6 @@ class MaskedArguments:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def evenly(blocks: PackedBlocks, most: int) -> list[int]:
-    """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
-    count = min(len(blocks), most)
-    return [index * len(blocks) // count for index in range(count)]
-
-
-def model_figures(folder: str, blocks: PackedBlocks, arguments: MaskedArguments) -> tuple[float, float]:
-    """Masked accuracy and pseudo-perplexity of one model."""
-    model, tokenizer = load_masked_model(folder)
-    check_tokenizer(folder, tokenizer, blocks)
-    collator = MaskingCollator(tokenizer, seed=0)
-    costs = torch.zeros(3, dtype=torch.float64)
-    chosen = evenly(blocks, arguments.max_blocks)
-    for first in range(0, len(chosen), arguments.batch_size):
-        numbers = chosen[first : first + arguments.batch_size]
-        batch = collator([blocks[number] for number in numbers], numbers)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        costs += masked_costs(model, batch).sum(0).cpu()
-    pairs = [
-        pseudo_costs(model, blocks[number], collator, model.device, arguments.batch_size)
-        for number in evenly(blocks, arguments.pseudo_blocks)
-    ]
-    nats, tokens = np.sum(pairs, axis=0)
-    return float(costs[2] / costs[1]), math.exp(nats / tokens)
-
-
-def ngram_figures(
-    order: int,
-    training: np.ndarray,
-    tokenizer: PreTrainedTokenizerBase,
-    blocks: PackedBlocks,
-    arguments: MaskedArguments,
-) -> tuple[float, float]:
-    """The same of an n-gram model: accuracy at the same hidden tokens, and its perplexity on the same text."""
-    ngram = NGram(training, len(tokenizer), order)
-    collator = MaskingCollator(tokenizer, seed=0)
-    right = hidden = 0
-    for number in evenly(blocks, arguments.max_blocks):
-        block = blocks[number]
-        _, labels = collator.hide(block, number)
-        places = np.flatnonzero(labels != IGNORED)
-        right += int((ngram.likeliest(block, places) == block[places]).sum())
-        hidden += len(places)
-    weighed = [blocks[number] for number in evenly(blocks, arguments.pseudo_blocks)]
-    nats = [-np.log(ngram.probabilities(block)[collator.is_text[block]]) for block in weighed]
-    return right / hidden, math.exp(np.concatenate(nats).mean())
-
-
 def check_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase, blocks: PackedBlocks) -> None:
     """Raise UserError if the blocks are of another tokenizer than the model's."""
     if tokenizer_hash(tokenizer) != blocks.manifest["tokenizer_hash"]:
@@ -113,14 +61,17 @@ def main(arguments: MaskedArguments) -> None:
     training, held_out = (
         PackedBlocks(Path(str(arguments.shards)) / split) for split in ("train", "validation")
     )
-    _, tokenizer = load_masked_model(arguments.model[0])
-    check_tokenizer(arguments.model[0], tokenizer, held_out)
-    tokens = blocks_tokens(training, tokenizer)
+    loaded = {folder: load_masked_model(folder) for folder in arguments.model}
+    for folder, (_, tokenizer) in loaded.items():
+        check_tokenizer(folder, tokenizer, held_out)
+    collator, tokens = MaskingCollator(tokenizer, seed=0), blocks_tokens(training, tokenizer)
+    counts = {"max_blocks": arguments.max_blocks, "pseudo_blocks": arguments.pseudo_blocks}
     rows = {
-        name: ngram_figures(order, tokens, tokenizer, held_out, arguments)
+        name: ngram_figures(NGram(tokens, len(tokenizer), order), held_out, collator, **counts)
         for name, order in (("unigram", 1), ("5-gram", 5))
     }
-    rows |= {folder: model_figures(folder, held_out, arguments) for folder in arguments.model}
+    for folder, (model, _) in loaded.items():
+        rows[folder] = model_figures(model, held_out, collator, **counts, batch_size=arguments.batch_size)
     table = Table(
         "what", "masked accuracy", "pseudo-perplexity", title=f"held-out blocks of {arguments.shards}"
     )

@@ -129,7 +129,7 @@ def test_export_and_import_are_each_others_inverse(base_folder: Path, monkeypatc
         (("export", "nowhere", "out"), "no model in nowhere"),
         (("import", "nowhere", "out"), "no model in nowhere"),
         (("import", "base", "out"), "holds a ScratchGPTForCausalLM"),
-        (("export", "base", "out", "--to", "onnx"), "to must be one of qwen3, llama, gpt2 "),
+        (("export", "base", "out", "--to", "onnx"), "to must be one of qwen3, llama, gpt2, eurobert "),
         (("export", "base", "out", "--to", "llama"), "llama cannot hold use_qk_norm=True"),
         (("export", "base", "out", "--dtype", "f16"), "--dtype f16 is for --to gguf"),
         (("export", "base", "base"), "name a new folder"),

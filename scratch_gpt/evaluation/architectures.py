@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import generate_answers
 from scratch_gpt.evaluation.task import TASKS
 from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score, sentence_statistics
+from scratch_gpt.evaluation.word_translation import WordTranslation
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.block_order import BlockOrder
 from scratch_gpt.training.hardware import Hardware
@@ -286,3 +288,37 @@ def translation_scores(predictions: list[str], pairs: list[Pair]) -> dict[str, f
         name: corpus_score(metric, sentence_statistics(metric, predictions, references))
         for name, metric in corpus_metrics().items()
     }
+
+
+def race_table(name: str, corpus: Corpus, results: dict[str, list[Result]]) -> list[str]:
+    """Markdown rows: the two trivial translators, then the models, mean and spread over the seeds."""
+    words = WordTranslation([pair.source for pair in corpus.train], [pair.target for pair in corpus.train])
+    trivial = {
+        "copy the source": [pair.source for pair in corpus.test],
+        "word by word": [words.translate(pair.source) for pair in corpus.test],
+    }
+    lines = []
+    for what, predictions in trivial.items():
+        scores = translation_scores(predictions, corpus.test)
+        lines.append(f"| {name} | {what} | - | - | {scores['bleu']:.1f} | {scores['chrf']:.1f} |")
+    for kind, rows in results.items():
+        cells = [mean_and_spread([row.scores[metric] for row in rows]) for metric in ("bleu", "chrf")]
+        steps = f"{mean(row.steps for row in rows):,.0f} ({mean(row.epochs for row in rows):.1f} passes)"
+        lines.append(f"| {name} | {kind} | {rows[0].parameters:,} | {steps} | {' | '.join(cells)} |")
+    return lines
+
+
+def mean_and_spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def verdict(name: str, results: dict[str, list[Result]]) -> str:
+    """Which kind wins, by how much, and by how much with each seed."""
+    differences = [
+        pair.scores["bleu"] - decoder.scores["bleu"]
+        for decoder, pair in zip(results["decoder"], results["encoder-decoder"], strict=True)
+    ]
+    winner = KINDS[mean(differences) > 0]
+    each = ", ".join(f"{difference:+.1f}" for difference in differences)
+    return f"{name}: the {winner} wins by {abs(mean(differences)):.1f} BLEU (encoder-decoder minus decoder: {each})"

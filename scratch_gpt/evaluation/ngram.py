@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An n-gram model of bytes or tokens: what prediction without a neural network comes to."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ class NGram:
             guesses[number] = probabilities.argmax()
         return guesses
 
-    def _runs(self, text: np.ndarray):
+    def _runs(self, text: np.ndarray) -> Iterator[np.ndarray]:
         """For each length n: the number of the n - 1 symbols before each one that has so many, -1 if never seen."""
         runs = np.zeros(len(text), dtype=np.int64)
         for length, level in enumerate(self.levels, start=1):

@@ -6,6 +6,9 @@ is the same. Shapes: B blocks, T tokens of a block.
 """
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,43 +34,63 @@ from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 from scratch_gpt.training.arguments import PretrainArguments
 
 
+# Blocks and their positions in the run's order -> a batch.
+Collator = Callable[[list[np.ndarray], Sequence[int]], dict[str, torch.Tensor]]
+
 # Held-out blocks are corrupted in the same way in every run, so that runs compare.
 HELD_OUT_SEED = 0
 SAMPLE_TOKENS = 48
 
 
-class CausalObjective:
-    """Predict each token from those before it."""
+class Objective(ABC):
+    """What all objectives say of themselves.
 
-    auto_class: ClassVar[Any] = AutoModelForCausalLM
+    Args:
+        tokenizer: of the shards.
+        arguments: of the run.
+        sequence_length: tokens of a block.
+
+    Raises:
+        UserError: the tokenizer lacks the tokens that the objective needs.
+    """
+
+    auto_class: ClassVar[Any]
     model_type = "scratch_gpt"
     is_causal = True
     # The figure that says most, and its unit.
-    figure, unit = "eval_bits_per_byte", "bits per byte"
-    num_costs = 3
+    figure: str
+    unit: str
+    # Columns of `costs`.
+    num_costs: int
+    # Of the run, and of held-out blocks.
+    collator: Collator
+    held_out: Any
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, arguments: PretrainArguments, sequence_length: int
     ) -> None:
         self.tokenizer = tokenizer
-        self.collator = self.held_out = PackedCollator(tokenizer.eos_token_id, tokenizer.pad_token_id)
-        self.byte_lengths = torch.tensor(token_byte_lengths(tokenizer))
+        self.collator, self.held_out = (
+            self.make_collator(arguments, sequence_length, seed) for seed in (arguments.seed, HELD_OUT_SEED)
+        )
 
+    @abstractmethod
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Blocks and their positions to batches, with random choices of this seed."""
+
+    @abstractmethod
     def costs(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """What each block costs, float64 (B, num_costs); sums of such rows are what `metrics` takes."""
-        batch = _to_device(self.held_out(blocks, numbers), device)
-        return packed_costs(model, batch, self.byte_lengths.to(device))
+        """What each held-out block costs, float64 (B, num_costs); sums of such rows are what `metrics` takes."""
 
+    @abstractmethod
     def metrics(self, costs: torch.Tensor) -> dict[str, float]:
         """The figures of an evaluation row; `eval_loss` in nats a predicted token."""
-        nats, tokens, num_bytes = costs.tolist()
-        return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
 
+    @abstractmethod
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
         """What the model makes of a prompt, greedily."""
-        return self._generated(model, encode_plain(self.tokenizer, [prompt])[0])
 
     def _generated(self, model: PreTrainedModel, ids: list[int]) -> str:
         input_ids = torch.tensor([ids], device=model.device)
@@ -80,7 +103,40 @@ class CausalObjective:
         return str(self.tokenizer.decode(output[0], skip_special_tokens=True))
 
 
-class MaskedObjective(CausalObjective):
+class CausalObjective(Objective):
+    """Predict each token from those before it."""
+
+    auto_class = AutoModelForCausalLM
+    figure, unit = "eval_bits_per_byte", "bits per byte"
+    num_costs = 3
+
+    @cached_property
+    def byte_lengths(self) -> torch.Tensor:
+        """Bytes of text of each token, shape (V,)."""
+        return torch.tensor(token_byte_lengths(self.tokenizer))
+
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Nothing is random here."""
+        return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+
+    def costs(
+        self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
+    ) -> torch.Tensor:
+        """`packed_costs`: nats, predicted tokens, their bytes."""
+        batch = _to_device(self.held_out(blocks, numbers), device)
+        return packed_costs(model, batch, self.byte_lengths.to(device))
+
+    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+        """Bits per byte beside the loss."""
+        nats, tokens, num_bytes = costs.tolist()
+        return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
+
+    def sample(self, model: PreTrainedModel, prompt: str) -> str:
+        """The prompt and how the model goes on."""
+        return self._generated(model, encode_plain(self.tokenizer, [prompt])[0])
+
+
+class MaskedObjective(Objective):
     """Find hidden tokens from those on both sides (BERT)."""
 
     auto_class = AutoModelForMaskedLM
@@ -88,19 +144,14 @@ class MaskedObjective(CausalObjective):
     figure, unit = "eval_masked_accuracy", "masked accuracy"
     num_costs = 5
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, arguments: PretrainArguments, sequence_length: int
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.collator, self.held_out = (
-            MaskingCollator(tokenizer, seed, arguments.whole_words)
-            for seed in (arguments.seed, HELD_OUT_SEED)
-        )
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Of single tokens or whole words."""
+        return MaskingCollator(self.tokenizer, seed, arguments.whole_words)
 
     def costs(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """As for `CausalObjective`: `masked_costs` and `sampled_pseudo_costs`."""
+        """`masked_costs` and `sampled_pseudo_costs`."""
         hidden = masked_costs(model, _to_device(self.held_out(blocks, numbers), device))
         alone = sampled_pseudo_costs(model, blocks, numbers, self.held_out, device)
         return torch.cat([hidden, alone.to(device)], dim=1)
@@ -124,7 +175,7 @@ class MaskedObjective(CausalObjective):
         return str(self.tokenizer.decode([*ids[:-1], int(logits[0, -1].argmax())]))
 
 
-class SpanObjective(CausalObjective):
+class SpanObjective(Objective):
     """Write the spans that were taken out of a text (T5)."""
 
     auto_class = AutoModelForSeq2SeqLM
@@ -132,19 +183,14 @@ class SpanObjective(CausalObjective):
     figure, unit = "eval_loss", "nats a target token"
     num_costs = 2
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, arguments: PretrainArguments, sequence_length: int
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.collator, self.held_out = (
-            SpanCorruptionCollator(tokenizer, seed, sequence_length)
-            for seed in (arguments.seed, HELD_OUT_SEED)
-        )
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Of documents as rows."""
+        return SpanCorruptionCollator(self.tokenizer, seed, sequence_length)
 
     def costs(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """As for `CausalObjective`: nats and target tokens."""
+        """Nats and target tokens."""
         batch = _to_device(self.held_out(blocks, numbers), device)
         with torch.inference_mode():
             logits = model(**batch, use_cache=False).logits
@@ -166,7 +212,7 @@ class SpanObjective(CausalObjective):
         return prompt + self._generated(model, ids)
 
 
-OBJECTIVES: dict[str, type[CausalObjective]] = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "causal": CausalObjective,
     "masked": MaskedObjective,
     "span": SpanObjective,

@@ -28,7 +28,7 @@ from scratch_gpt.training.checkpoints import (
 from scratch_gpt.training.distribution import check_distribution
 from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.loss import compile_layers
-from scratch_gpt.training.objectives import CausalObjective
+from scratch_gpt.training.objectives import Objective
 from scratch_gpt.training.optimization import warmup_stable_decay
 from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import check_settings, settings_of
@@ -65,7 +65,7 @@ class Pretraining:
         hardware: Hardware,
         model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
-        objective: CausalObjective,
+        objective: Objective,
         train_blocks: PackedBlocks,
         validation_blocks: PackedBlocks,
     ) -> None:

@@ -67,7 +67,7 @@ def encode_pairs(
         sources = ["\n".join(message["content"] for message in row["messages"][:-1]) for row in rows]
         targets = [row["messages"][-1]["content"] for row in rows]
         end = [tokenizer.eos_token_id]
-        pairs = [
+        pairs: list[dict[str, Any]] = [
             {"input_ids": source + end, "labels": target + end, "length": len(source) + len(target)}
             for source, target in zip(
                 encode_plain(tokenizer, sources), encode_plain(tokenizer, targets), strict=True

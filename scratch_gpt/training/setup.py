@@ -13,7 +13,7 @@ from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import PretrainArguments
 from scratch_gpt.training.hardware import Hardware, choose_hardware
 from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
-from scratch_gpt.training.objectives import CausalObjective, config_for, model_of
+from scratch_gpt.training.objectives import CausalObjective, Objective, config_for, model_of
 
 
 def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
@@ -82,7 +82,7 @@ def build_model(
 
 def choose_setting(
     model: PreTrainedModel,
-    objective: CausalObjective,
+    objective: Objective,
     blocks: PackedBlocks,
     arguments: PretrainArguments,
 ) -> Hardware:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.training.loss import PLAIN_LOGITS_BYTES
-from scratch_gpt.training.objectives import CausalObjective
+from scratch_gpt.training.objectives import Objective
 
 
 class Validation:
@@ -23,9 +23,7 @@ class Validation:
         max_blocks: so many are measured, evenly spaced over all.
     """
 
-    def __init__(
-        self, blocks: PackedBlocks, objective: CausalObjective, batch_size: int, max_blocks: int
-    ) -> None:
+    def __init__(self, blocks: PackedBlocks, objective: Objective, batch_size: int, max_blocks: int) -> None:
         self.blocks, self.objective = blocks, objective
         logits_bytes = blocks.manifest["sequence_length"] * len(objective.tokenizer) * 4
         self.batch_size = max(1, min(batch_size, PLAIN_LOGITS_BYTES // logits_bytes))
@@ -72,7 +70,7 @@ class Validation:
 @torch.no_grad()
 def write_samples(
     model: PreTrainedModel,
-    objective: CausalObjective,
+    objective: Objective,
     prompts: list[str],
     step: int,
     path: Path | None,

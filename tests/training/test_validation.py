@@ -17,6 +17,12 @@ from scratch_gpt.training.objectives import CausalObjective
 from scratch_gpt.training.validation import Validation
 
 
+@pytest.fixture
+def causal(arguments_for, trained_tokenizer, tmp_path) -> CausalObjective:
+    """The objective whose figure is bits per byte."""
+    return CausalObjective(trained_tokenizer, arguments_for(tmp_path), 64)
+
+
 def plain_bits_per_byte(model, tokenizer, blocks) -> float:
     """Sum of -log2 p over the predicted tokens of separate documents, over their bytes."""
     lengths = token_byte_lengths(tokenizer)
@@ -35,13 +41,13 @@ def plain_bits_per_byte(model, tokenizer, blocks) -> float:
     return bits / num_bytes
 
 
-def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -> None:
+def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer, causal) -> None:
     """Of four blocks, evenly spaced, in batches that do not divide them."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
     some = [blocks[index * len(blocks) // 4] for index in range(4)]
-    metrics = Validation(
-        blocks, CausalObjective(trained_tokenizer, None, 64), batch_size=3, max_blocks=4
-    ).measure(Accelerator(cpu=True), tiny_model)
+    metrics = Validation(blocks, causal, batch_size=3, max_blocks=4).measure(
+        Accelerator(cpu=True), tiny_model
+    )
     assert set(metrics) == {"eval_loss", "eval_bits_per_byte"}
     assert metrics["eval_bits_per_byte"] == pytest.approx(
         plain_bits_per_byte(tiny_model, trained_tokenizer, some), rel=1e-4
@@ -50,7 +56,7 @@ def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer) -
 
 
 def test_sources_with_blocks_of_their_own_are_measured_each(
-    data, tiny_model, trained_tokenizer, tmp_path
+    data, tiny_model, trained_tokenizer, causal, tmp_path
 ) -> None:
     """The manifest says which blocks are whose; an empty range has no figure."""
     folder = tmp_path / "validation"
@@ -61,9 +67,7 @@ def test_sources_with_blocks_of_their_own_are_measured_each(
     manifest["sources"] = [{"name": name, "block_range": blocks} for name, blocks in ranges.items()]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     blocks = PackedBlocks(folder)
-    metrics = Validation(blocks, CausalObjective(trained_tokenizer, None, 64), 4, 1000).measure(
-        Accelerator(cpu=True), tiny_model
-    )
+    metrics = Validation(blocks, causal, 4, 1000).measure(Accelerator(cpu=True), tiny_model)
     for name, chosen in (("web", range(3)), ("book", range(3, count))):
         assert metrics[f"eval_bits_per_byte_{name}"] == pytest.approx(
             plain_bits_per_byte(tiny_model, trained_tokenizer, [blocks[index] for index in chosen]), rel=1e-4
@@ -71,8 +75,8 @@ def test_sources_with_blocks_of_their_own_are_measured_each(
     assert "eval_bits_per_byte_none" not in metrics
 
 
-def test_large_logits_shrink_the_batch(data, trained_tokenizer, monkeypatch) -> None:
+def test_large_logits_shrink_the_batch(data, causal, monkeypatch) -> None:
     """One block's logits are 64 x 512 float32, 128 KiB."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
     monkeypatch.setattr("scratch_gpt.training.validation.PLAIN_LOGITS_BYTES", 300 << 10)
-    assert Validation(blocks, CausalObjective(trained_tokenizer, None, 64), 16, 100).batch_size == 2
+    assert Validation(blocks, causal, 16, 100).batch_size == 2
