@@ -8,7 +8,7 @@ import contextlib
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ Message = dict[str, str]
 
 # What a decoder puts for bytes that are no character (yet).
 REPLACEMENT = "\ufffd"
+
+# An answer as it forms; whoever closes it early stops the model.
+Pieces = Generator[str, None, None]
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class StreamingModel:
             raise UserError("there is no text to continue: type its beginning")
         return encode_plain(self.tokenizer, [text])[0]
 
-    def stream(self, token_ids: list[int], sampling: Sampling) -> Iterator[str]:
+    def stream(self, token_ids: list[int], sampling: Sampling) -> Pieces:
         """What follows `token_ids`, in pieces of whole characters; generation stops when the iterator is closed.
 
         Generation runs in a thread, so that whoever reads can stop it between two tokens.
@@ -193,7 +196,7 @@ class StreamingModel:
             stopped.set()
             thread.join()
 
-    def complete(self, text: str, sampling: Sampling) -> Iterator[str]:
+    def complete(self, text: str, sampling: Sampling) -> Pieces:
         """Continue `text`, in pieces; see `stream`.
 
         Raises:
@@ -259,7 +262,7 @@ class ChatSession:
                 self.speaker.refuse_long("message", token_ids, self.sampling)
             forgotten += 2
 
-    def ask(self, message: str) -> Iterator[str]:
+    def ask(self, message: str) -> Pieces:
         """Answer `message`, in pieces; an iterator that is closed early leaves the part that was said.
 
         Raises:

@@ -9,11 +9,12 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from scratch_gpt.chat import ChatSession, Sampling, StreamingModel
+from scratch_gpt.chat import ChatSession, Pieces, Sampling, StreamingModel
 from scratch_gpt.errors import UserError
 
 
@@ -112,11 +113,11 @@ class Terminal:
         """/set NAME VALUE: change temperature, top_p, top_k or max_new_tokens; without them, show all."""
         if words:
             name, _, value = words.partition(" ")
-            types = {field.name: field.type for field in fields(Sampling)}
-            if name not in types:
-                raise UserError(f"no setting {name!r}: there are {', '.join(types)}")
+            defaults = asdict(Sampling())
+            if name not in defaults:
+                raise UserError(f"no setting {name!r}: there are {', '.join(defaults)}")
             try:
-                number = types[name](value)
+                number = type(defaults[name])(value)
             except ValueError:
                 raise UserError(f"{name} must be a number, got {value!r}") from None
             self.sampling.changed(**{name: number})  # refuses what is out of range
@@ -144,20 +145,18 @@ class Terminal:
             if named or len(self.speakers) > 1:
                 print(f"{speaker.name}> ", end="", flush=True)
             if self.complete:
-                self._print(
-                    speaker, lambda speaker=speaker: speaker.complete(message, self._sampling(speaker))
-                )
+                self._print(speaker, partial(speaker.complete, message, self._sampling(speaker)))
                 continue
             session = self.sessions[number]
             before = session.forgotten
-            self._print(speaker, lambda session=session: session.ask(message))
+            self._print(speaker, partial(session.ask, message))
             if session.forgotten > before:
                 print(
                     f"(the oldest {session.forgotten} messages are forgotten: the context is {speaker.context} tokens)",
                     file=sys.stderr,
                 )
 
-    def _print(self, speaker: StreamingModel, say: Callable[[], Iterator[str]]) -> None:
+    def _print(self, speaker: StreamingModel, say: Callable[[], Pieces]) -> None:
         started = time.perf_counter()
         first = None
         try:

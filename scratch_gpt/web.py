@@ -15,7 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from scratch_gpt.chat import ChatSession, Message, Sampling, StreamingModel
+from scratch_gpt.chat import ChatSession, Message, Pieces, Sampling, StreamingModel
 from scratch_gpt.errors import UserError
 from scratch_gpt.inspection import attention_table, attention_weights, next_tokens, token_label
 from scratch_gpt.listening import listen, run_server
@@ -92,7 +92,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _paced(pieces: Iterator[str]) -> Iterator[str]:
+def _paced(pieces: Pieces) -> Pieces:
     """All said so far, now and then and at the end."""
     text, last = "", 0.0
     with contextlib.closing(pieces):
@@ -142,7 +142,7 @@ class Page:
                 yield tuple(texts)
 
     @_telling
-    def complete(self, text: str, name: str, *settings: float) -> Iterator[str]:
+    def complete(self, text: str, name: str, *settings: float) -> Pieces:
         """Yield `text` with what the model adds, while it forms."""
         pieces = self.models[name].complete(_checked(text), _sampling(*settings))
         with contextlib.closing(_paced(pieces)) as continuations:
