@@ -178,6 +178,36 @@ def test_conversations_over_a_pipe_run_as_printed(
         assert ran.stdout.strip()
 
 
+def test_tree_of_the_readme_is_that_of_the_repository() -> None:
+    """Each file of the tree is there, and each module, stage and benchmark is in the tree."""
+    block = read(ROOT / "README.md").split("## The tree\n\n```\n")[1].split("```")[0]
+    shown, parents = set(), []
+    for line in block.splitlines():
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        parents = [*parents[:depth], name]
+        shown.add("".join(parents))
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("scratch_gpt", "train", "eval")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert files - shown == set()
+    assert [name for name in sorted(shown) if not (ROOT / name).exists()] == []
+
+
+def test_commands_of_the_readme_are_those_there_are() -> None:
+    """The table of commands names every command of `scratch-gpt`, and no other."""
+    table = read(ROOT / "README.md").split("## Commands\n")[1].split("\n## ")[0]
+    named = [
+        name
+        for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE)
+        for name in re.findall(r"`(\S+?)`", row)
+    ]
+    assert sorted(named) == sorted(typer.main.get_command(cli.app).commands)
+
+
 def test_commands_are_found() -> None:
     """The patterns above see the commands that the pages show."""
     texts = "\n".join(map(read, PAGES))
