@@ -77,7 +77,8 @@ RUNNABLE = re.compile(
 # A server must run first, or a file be converted by another program: test_serving.py and test_gguf_export.py do.
 NEED_MORE = {"openai", "ctranslate2", "llama_cpp"}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
-FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 # What is typed, up to the end of the line or of the inline code.
 LAUNCHED = re.compile(r"(?:accelerate launch|python) [^\n`]*?(train|eval)/(\w+)\.py([^\n`]*)")
 COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt ([\w-]+)([^\n`]*)", re.MULTILINE)
@@ -192,9 +193,16 @@ def test_named_files_exist(page: Path) -> None:
 
 @page_by_page
 def test_relative_links_lead_somewhere(page: Path) -> None:
-    """Each link to a file of this repository is no dead end."""
-    links = LINK.findall(FENCED.sub("", read(page)))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    """Each link to a file of this repository, or to a heading in it, is no dead end."""
+    text = FENCE.sub("", read(page))
+    assert [link for link in LINK.findall(text) if not (page.parent / link).exists()] == []
+    lost = []
+    for link, anchor in ANCHOR.findall(text):
+        headings = HEADING.findall(FENCE.sub("", read(page.parent / link if link else page)))
+        # as GitHub makes them: lower case, hyphens for blanks, no punctuation
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        lost += [f"{link}#{anchor}"] * (anchor not in anchors)
+    assert lost == []
 
 
 @page_by_page
@@ -245,8 +253,8 @@ def test_conversations_over_a_pipe_run_as_printed(
     for folder, names in ((base_folder, ["base"]), (chat_folder, ["chat", "aligned"])):
         for name in names:
             shutil.copytree(folder, tmp_path / "runs" / "demo" / name)
-    lines = "\n".join(FENCED.findall(read(ROOT / "docs" / "chat.md"))).splitlines()
-    commands = [line for line in lines if "| scratch-gpt chat" in line or "--space" in line]
+    shown = commands_of(ROOT / "docs" / "chat.md")
+    commands = [line for line in shown if "| scratch-gpt chat" in line or "--space" in line]
     assert len(commands) == 4
     if importlib.util.find_spec("gradio") is None:
         commands = [line for line in commands if "--space" not in line]
