@@ -52,6 +52,7 @@ STAGES = {
     "dpo": posttraining_arguments.DPOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
+COMMANDS = typer.main.get_command(cli.app).commands
 # Programs of others in the pages; what they are given is not looked at.
 NOT_PARSED = {
     *("git", "make", "pip", "sbatch", "hf", "curl"),
@@ -125,9 +126,17 @@ def load(script: str) -> Any:
     return module
 
 
-def fields_of(script: str) -> set[str]:
-    """The keys that `script` takes."""
-    return {field.name for field in dataclasses.fields(arguments_of(script))} | {"config"}
+def class_of(command: str) -> Any:
+    """The settings of `scratch-gpt COMMAND`, or None where the command itself declares its options."""
+    if command == "plan":
+        return planning.PlanArguments
+    script = {**cli.STAGES, **cli.BENCHMARKS}.get(command)
+    return arguments_of(script[0]) if script else None
+
+
+def fields_of(arguments_class: Any) -> set[str]:
+    """The keys that a stage with these settings takes."""
+    return {field.name for field in dataclasses.fields(arguments_class)} | {"config"}
 
 
 def fences(page: Path, language: str) -> list[str]:
@@ -149,31 +158,24 @@ def program_of(command: str) -> tuple[str, list[str]]:
     return ("python -m" if words[:2] == ["python", "-m"] else words[0]), words[1:]
 
 
-def parse_command(program: str, words: list[str]) -> tuple[str, Any]:
-    """Parse as the program would; return the stage, benchmark or command and, of a file, its settings."""
-    commands = typer.main.get_command(cli.app).commands
+def parse_command(program: str, words: list[str]) -> None:
+    """Parse as the program would: options, the YAML that is named, the keys in it."""
     if program == "scratch-gpt":
-        name = words[0]
-        rest = commands[name].make_context(name, words[1:]).args
-        script = {**cli.STAGES, **cli.BENCHMARKS}.get(name, [None])[0]
-        if name == "plan":
-            return name, arguments.parse(planning.PlanArguments, rest)
-        return name, arguments.parse(arguments_of(script), rest) if script else None
-    if program == "accelerate":
-        launch_command_parser().parse_args(words[1:])
-    place = next(place for place, word in enumerate(words) if SCRIPT.fullmatch(word))
-    return Path(words[place]).stem, arguments.parse(arguments_of(words[place]), words[place + 1 :])
+        command, arguments_class = COMMANDS[words[0]], class_of(words[0])
+        rest = command.make_context(words[0], words[1:]).args
+    else:
+        if program == "accelerate":
+            launch_command_parser().parse_args(words[1:])
+        place = next(place for place, word in enumerate(words) if SCRIPT.fullmatch(word))
+        rest, arguments_class = words[place + 1 :], arguments_of(words[place])
+    if arguments_class is not None:
+        arguments.parse(arguments_class, rest)
 
 
 def options_of(command: str) -> set[str]:
     """The options that `scratch-gpt COMMAND` takes."""
-    script = {**cli.STAGES, **cli.BENCHMARKS}.get(command)
-    if script is not None:
-        return fields_of(script[0]) | {"accelerate_config"}
-    if command == "plan":
-        return {field.name for field in dataclasses.fields(planning.PlanArguments)} | {"config"}
-    parameters = typer.main.get_command(cli.app).commands[command].params
-    return {option.removeprefix("--") for parameter in parameters for option in parameter.opts}
+    declared = {option.removeprefix("--") for known in COMMANDS[command].params for option in known.opts}
+    return declared | (fields_of(class_of(command)) if class_of(command) else set())
 
 
 def test_there_is_a_page_for_each_stage_in_the_index() -> None:
@@ -212,7 +214,7 @@ def test_shown_options_are_fields(page: Path) -> None:
     unknown = [
         f"{folder}/{name}.py --{option}"
         for folder, name, rest in LAUNCHED.findall(text)
-        for option in set(OPTION.findall(rest)) - fields_of(f"{folder}/{name}.py")
+        for option in set(OPTION.findall(rest)) - fields_of(arguments_of(f"{folder}/{name}.py"))
     ] + [
         f"scratch-gpt {command} --{option}"
         for command, rest in COMMAND.findall(text)
@@ -292,7 +294,7 @@ def test_commands_of_the_readme_are_those_there_are() -> None:
         for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE)
         for name in re.findall(r"`(\S+?)`", row)
     ]
-    assert sorted(named) == sorted(typer.main.get_command(cli.app).commands)
+    assert sorted(named) == sorted(COMMANDS)
 
 
 @page_by_page
