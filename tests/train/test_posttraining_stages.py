@@ -35,6 +35,7 @@ MODEL_FILES = {
     "tokenizer_config.json",
     "chat_template.jinja",
     "log.jsonl",
+    "provenance.json",
     "run.yaml",
 }
 
