@@ -28,7 +28,7 @@ from scratch_gpt.evaluation.architectures import (
     verdict,
 )
 from scratch_gpt.tokenization import train_tokenizer
-from scratch_gpt.training.arguments import decode_json, run_stage
+from scratch_gpt.training.arguments import decode_yaml, run_stage
 from scratch_gpt.training.hardware import Hardware, available_cpus
 from scratch_gpt.training.telemetry import console
 
@@ -65,7 +65,7 @@ class ArchitecturesArguments:
 
     def __post_init__(self) -> None:
         for name in ("decoder", "encoder_decoder", "sources", "test_sources"):
-            setattr(self, name, decode_json(getattr(self, name), name))
+            setattr(self, name, decode_yaml(getattr(self, name), name))
         for name in ("decoder", "encoder_decoder"):
             if not isinstance(getattr(self, name), dict):
                 raise UserError(

@@ -22,14 +22,21 @@ from scratch_gpt.errors import UserError
 CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
-def decode_json(value: Any, name: str) -> Any:
-    """A mapping or list given on the command line arrives as a JSON string."""
+def decode_yaml(value: Any, name: str) -> Any:
+    """A mapping or list given on the command line arrives as text: JSON or YAML's flow style."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--{name} must be JSON, got {value!r} ({error.msg})") from None
+        decoded = json.loads(value)  # before YAML 1.1, to which 1e-6 is no number
+    except json.JSONDecodeError:
+        try:
+            decoded = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            reason = getattr(error, "problem", error)
+            raise UserError(f"--{name} must be YAML or JSON, got {value!r} ({reason})") from None
+    if not isinstance(decoded, dict | list):
+        raise UserError(f"--{name} must be a mapping or a list, got {value!r}")
+    return decoded
 
 
 @dataclass
@@ -52,7 +59,7 @@ class SourcesArguments:
     output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
 
     def __post_init__(self) -> None:
-        self.sources = decode_json(self.sources, "sources")
+        self.sources = decode_yaml(self.sources, "sources")
         if not self.sources or not isinstance(self.sources, list):
             raise UserError("sources: name at least one, for example sources: [{name: primer, path: primer}]")
         if self.on_bad_row not in ("skip", "fail"):
@@ -237,7 +244,11 @@ class PretrainArguments:
     )
 
     def __post_init__(self) -> None:
-        self.model_config = decode_json(self.model_config, "model_config") or {}
+        self.model_config = decode_yaml(self.model_config, "model_config") or {}
+        if not isinstance(self.model_config, dict):
+            raise UserError(
+                f"model_config must be a mapping such as {{hidden_size: 256}}, got {self.model_config!r}"
+            )
         for name in ("shards", "tokenizer", "output_dir"):
             if not getattr(self, name):
                 raise UserError(f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML")

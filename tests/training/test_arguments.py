@@ -35,8 +35,17 @@ def test_command_line_wins_over_yaml_wins_over_default(config) -> None:
     assert arguments.model_config == {"hidden_size": 64}
 
 
-def test_mappings_on_the_command_line_are_json(config) -> None:
-    """A mapping or list can be given without a YAML file."""
+@pytest.mark.parametrize(
+    "text", ["{hidden_size: 64, rms_norm_eps: 1.0e-5}", '{"hidden_size": 64, "rms_norm_eps": 1e-5}']
+)
+def test_mappings_on_the_command_line_are_yaml_or_json(config, text) -> None:
+    """Both spellings are the same mapping, with numbers as numbers."""
+    arguments = parse(PretrainArguments, ["--config", config(**FOLDERS), "--model_config", text])
+    assert arguments.model_config == {"hidden_size": 64, "rms_norm_eps": 1e-5}
+
+
+def test_lists_on_the_command_line_are_json(config) -> None:
+    """A list can be given without a YAML file."""
     arguments = parse(
         ShardsArguments,
         ["--sources", '[{"name": "p", "path": "primer"}]', "--tokenizer", "t", "--output_dir", "o"],
@@ -49,7 +58,13 @@ def test_mappings_on_the_command_line_are_json(config) -> None:
     [
         ({**FOLDERS, "learning_rat": 1}, [], "learning_rat"),
         ({"shards": "s", "tokenizer": "t"}, [], "output_dir is missing"),
-        (FOLDERS, ["--model_config", "{hidden"], "model_config must be JSON"),
+        (
+            FOLDERS,
+            ["--model_config", "{hidden"],
+            r"model_config must be YAML or JSON, got '\{hidden' \(expected",
+        ),
+        (FOLDERS, ["--model_config", "small"], "model_config must be a mapping or a list, got 'small'"),
+        (FOLDERS, ["--model_config", "[64]"], r"model_config must be a mapping such as .*, got \[64\]"),
         ({**FOLDERS, "mixed_precision": "int3"}, [], "int3"),
         ({**FOLDERS, "save_steps": 0}, [], "save_steps"),
         ({**FOLDERS, "push_to_hub": True}, [], "hub_model_id"),
