@@ -19,7 +19,7 @@ from rich.console import Console
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.corpus import open_corpus
 from scratch_gpt.data.folders import written_whole
-from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.data.sources import ROW_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 from scratch_gpt.training.arguments import TokenizerArguments, run_stage, write_run_yaml
@@ -50,7 +50,7 @@ def main(arguments: TokenizerArguments) -> None:
     for name in ("max_characters", "max_document_characters"):
         if getattr(arguments, name) < 1:
             raise UserError(f"{name} must be at least 1, got {getattr(arguments, name)}")
-    sources = parse_sources(arguments.sources)  # type: ignore[arg-type]  # a list once the arguments are parsed
+    sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)
     measured: list[str] = []
