@@ -174,9 +174,10 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
 
 
 def optimizer_builder(arguments: PretrainArguments) -> OptimizerBuilder:
-    """The run's optimizer for its memory alone: the learning rate does not matter."""
+    """What makes the run's optimizer; an open learning rate counts as 1e-3, its memory is the same."""
+    learning_rate = arguments.learning_rate or 1e-3
     betas = (arguments.adam_beta1, arguments.adam_beta2)
-    return lambda model: build_optimizer(model, arguments.optim, 1e-3, arguments.weight_decay, betas)
+    return lambda model: build_optimizer(model, arguments.optim, learning_rate, arguments.weight_decay, betas)
 
 
 def complete(

@@ -89,8 +89,8 @@ def drop_long_rows(
             )
         if not kept[split]:
             raise UserError(
-                f"none of the {len(rows)} {split} rows fits into {max_length} tokens: raise max_length, or use a model "
-                "with a longer context"
+                f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
+                "where it is set, or use a model with a longer context"
             )
         console.print(
             f"{split}: {len(kept[split]):,} rows"
