@@ -26,7 +26,7 @@ from scratch_gpt.training.memory import (
     largest_micro_batch,
     memory_of_a_step,
 )
-from scratch_gpt.training.objectives import auto_class_of
+from scratch_gpt.training.objectives import auto_class_of, check_model_config
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, CPU_MICRO_BATCH_TOKENS, by_rule
 from scratch_gpt.training.telemetry import console
@@ -270,6 +270,7 @@ def make_plan(arguments: PlanArguments) -> Plan:
     if sequence_length is None:
         raise UserError("sequence_length is not known: there are no shards yet, so give --sequence_length")
     model_config.setdefault("max_position_embeddings", sequence_length)
+    check_model_config(model_config, ScratchGPTConfig.model_type)
     try:
         config = ScratchGPTConfig(**model_config)
     except (ValueError, StrictDataclassError) as error:
