@@ -277,6 +277,10 @@ class PretrainArguments:
         epochs = self.num_train_epochs
         if self.max_steps == 0 or (self.max_steps < 0 and epochs is not None and not epochs > 0):
             raise UserError(f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}")
+        if self.tokens is not None and epochs is not None:
+            raise UserError(
+                f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out"
+            )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.warmup_steps is not None and self.warmup_steps < 0:

@@ -76,6 +76,7 @@ def test_lists_on_the_command_line_are_json(config) -> None:
             "per_device_train_batch_size must be at least 1",
         ),
         ({**FOLDERS, "max_steps": 0}, [], "nothing to train: max_steps is 0"),
+        ({**FOLDERS, "tokens": 9}, ["--num_train_epochs", "2"], "tokens 9 and num_train_epochs 2.0 are both"),
         ({**FOLDERS, "num_train_epochs": -0.5}, [], "num_train_epochs -0.5"),
     ],
 )
