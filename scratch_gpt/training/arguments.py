@@ -84,6 +84,12 @@ class TokenizerArguments(SourcesArguments):
         default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_characters", "max_document_characters"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 @dataclass
 class ShardsArguments(SourcesArguments):

@@ -8,6 +8,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import (
     PretrainArguments,
     ShardsArguments,
+    TokenizerArguments,
     parse,
     run_stage,
     write_run_yaml,
@@ -84,6 +85,13 @@ def test_mistakes_are_user_errors(config, values, extra, message) -> None:
     """The message names the key or value."""
     with pytest.raises(UserError, match=message):
         parse(PretrainArguments, ["--config", config(**values), *extra])
+
+
+@pytest.mark.parametrize("name", ["max_characters", "max_document_characters"])
+def test_a_tokenizer_needs_text(name) -> None:
+    """A budget of nothing is refused before anything is read."""
+    with pytest.raises(UserError, match=f"{name} must be at least 1, got 0"):
+        TokenizerArguments(sources=[{"name": "p", "path": "primer"}], output_dir="o", **{name: 0})
 
 
 def test_missing_and_broken_config_files_are_user_errors(tmp_path) -> None:
