@@ -24,7 +24,7 @@ from scratch_gpt.evaluation.runner import (
     print_table,
     write_result,
 )
-from scratch_gpt.training.arguments import decode_json
+from scratch_gpt.training.arguments import decode_yaml
 
 
 # In a model's path: the place of the seed, where each seed trained a model of its own.
@@ -77,7 +77,7 @@ class EvalArguments:
     )
 
     def __post_init__(self) -> None:
-        self.sources = decode_json(self.sources, "sources")
+        self.sources = decode_yaml(self.sources, "sources")
         if not self.model:
             raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
         if self.output and len(self.model) > 1:
