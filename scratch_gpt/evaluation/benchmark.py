@@ -15,6 +15,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import (
     Items,
@@ -192,11 +193,8 @@ def examples_digest(examples: Sequence[Example]) -> str:
 
 def write_items(path: Path, metrics: Mapping[str, Metric], digests: Mapping[str, str]) -> None:
     """One line for each number that has items: its name, its statistic, the hash of its task's examples, the rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with written_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, metric in metrics.items():
             if metric.items is not None:
                 line = {"metric": name, "examples": digests.get(name.split("/")[0])}
                 file.write(json.dumps({**line, **metric.items._asdict()}) + "\n")
-    temporary.replace(path)

@@ -33,6 +33,7 @@ from transformers import (
 
 import scratch_gpt
 from scratch_gpt.data.collator import IGNORED
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import IM_END, encode_plain
 
@@ -365,11 +366,8 @@ def write_result(
             "transformers": transformers.__version__,
         },
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score
 
@@ -63,12 +64,18 @@ def paired_difference(
 
 
 def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """(benchmark, metric) -> its line of `folder/results/BENCHMARK.items.jsonl`."""
+    """(benchmark, metric) -> its line of `folder/results/BENCHMARK.items.jsonl`.
+
+    Raises:
+        UserError: a damaged file.
+    """
     items = {}
     for file in sorted((Path(folder) / "results").glob("*.items.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            items[file.name.removesuffix(".items.jsonl"), entry["metric"]] = entry
+        try:
+            entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise UserError(f"cannot read {file} ({error}): delete it, or run the benchmark again") from None
+        items |= {(file.name.removesuffix(".items.jsonl"), entry["metric"]): entry for entry in entries}
     return items
 
 

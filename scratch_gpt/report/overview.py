@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scratch_gpt.evaluation.comparison import Score, compare, read_results
+from scratch_gpt.data.folders import written_file
+from scratch_gpt.evaluation.comparison import COLORS, Score, compare, read_results
 from scratch_gpt.training.telemetry import RunLog
 
 
-# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+BLUE, ORANGE, GREEN, PURPLE, *_, GREY = COLORS
 
 # The models that talk, in the order of the road.
 MODELS = ("base", "chat", "aligned")
@@ -128,7 +128,6 @@ def draw_report(run_dir: str | Path) -> Path:
         axes.grid(axis="y", color="#e5e5e5")
         axes.set_axisbelow(True)
     path = run_dir / "report.png"
-    temporary = run_dir / "report.png.tmp"
-    figure.savefig(temporary, format="png", dpi=110)
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return path
