@@ -16,7 +16,9 @@ from scratch_gpt.training.telemetry import RunLog
 
 BLUE, ORANGE, GREEN, PURPLE, *_, GREY = COLORS
 
-# The models that talk, in the order of the road.
+# The stages with a log, in the order of the road.
+STAGES = ("base", "chat", "reward", "aligned")
+# The models that talk.
 MODELS = ("base", "chat", "aligned")
 MODEL_COLORS = dict(zip(MODELS, (GREY, BLUE, ORANGE), strict=True))
 
@@ -95,9 +97,7 @@ def _plot_scores(axes: Axes, scores: list[Score]) -> None:
 def draw_report(run_dir: str | Path) -> Path:
     """Draw `run_dir/report.png` from `base/`, `chat/`, `reward/` and `aligned/`, as far as they exist."""
     run_dir = Path(run_dir)
-    rows = {
-        stage: RunLog(run_dir / stage / "log.jsonl").rows() for stage in ("base", "chat", "reward", "aligned")
-    }
+    rows = {stage: RunLog(run_dir / stage / "log.jsonl").rows() for stage in STAGES}
     figure = Figure(figsize=(15, 12), layout="constrained")
     grid = figure.add_gridspec(3, 3, height_ratios=[1, 1, 1.15])
     panels = [figure.add_subplot(grid[row, column]) for row in range(2) for column in range(3)]

@@ -22,7 +22,7 @@ from scratch_gpt.publishing.facts import (
     training_text,
 )
 from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
-from scratch_gpt.report.overview import draw_report
+from scratch_gpt.report.overview import STAGES, draw_report
 from scratch_gpt.training.provenance import read_provenance
 from scratch_gpt.training.telemetry import RunLog
 
@@ -209,9 +209,9 @@ def _read_samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def write_report(run_dir: str | Path) -> list[Path]:
-    """Write `report.html`, `report.png` and `report/*.png` into the folder of a run; return the first two and the folder.
+    """Write `report.html`, `report.png` and `report/*.png` into the folder of a run; return the files and the last folder.
 
-    Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
+    `report.png` shows the stages of the road; a run without any of them gets none. Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
 
     Raises:
         UserError: no such folder, no stage with a log in it, or a damaged file of the run.
@@ -276,4 +276,5 @@ def write_report(run_dir: str | Path) -> list[Path]:
     path = run_dir / "report.html"
     with written_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
-    return [path, draw_report(run_dir), run_dir / "report"]
+    of_the_road = any((run_dir / stage).is_dir() for stage in STAGES)
+    return [path, *([draw_report(run_dir)] if of_the_road else []), run_dir / "report"]
