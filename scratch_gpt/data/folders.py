@@ -81,8 +81,12 @@ def written_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".tmp")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        try:
+            yield temporary
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: str | Path) -> Any:

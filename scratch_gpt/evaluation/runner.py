@@ -41,6 +41,8 @@ from scratch_gpt.tokenization import IM_END, encode_plain
 
 logger = logging.getLogger(__name__)
 
+RESAMPLES = 1000
+
 
 class Answer(NamedTuple):
     """What a model wrote, and whether it ended by itself (with a stop token) or was cut off."""
@@ -339,13 +341,13 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def bootstrap_ci(
+def bootstrap(
     rows: Sequence[float] | np.ndarray,
     seed: int,
     score: Callable[[np.ndarray], float] | None = None,
-    resamples: int = 1000,
-) -> tuple[float, float]:
-    """95% percentile interval over items drawn again with replacement (Efron 1979).
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """The score of items drawn again with replacement, so many times (Efron 1979): shape (resamples,).
 
     Args:
         rows: one number per item, shape (n,), or additive statistics of each, shape (n, k).
@@ -354,10 +356,19 @@ def bootstrap_ci(
     items = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
     compute = score or (lambda sums: sums[0] / len(items))
     random = np.random.default_rng(seed)
-    values = [
-        compute(items[random.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)
-    ]
-    low, high = np.quantile(values, [0.025, 0.975])
+    return np.array(
+        [compute(items[random.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)]
+    )
+
+
+def bootstrap_ci(
+    rows: Sequence[float] | np.ndarray,
+    seed: int,
+    score: Callable[[np.ndarray], float] | None = None,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """95% percentile interval of `bootstrap`."""
+    low, high = np.quantile(bootstrap(rows, seed, score, resamples), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
+from scratch_gpt.evaluation.runner import RESAMPLES, bootstrap
 from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score
 
 
-RESAMPLES = 1000
 ROUNDING = 1e-9
 BLEU, CHRF = corpus_metrics().values()
 
@@ -49,14 +49,14 @@ def paired_difference(
     rows: np.ndarray, others: np.ndarray, statistic: str, seed: int = 0, resamples: int = RESAMPLES
 ) -> Difference:
     """Score of `rows` less that of `others`, both of shape (items, k), the same items in the same order."""
-    random = np.random.default_rng(seed)
-    compute, count = STATISTICS[statistic], len(rows)
+    compute, (count, width) = STATISTICS[statistic], rows.shape
+    both = np.hstack([rows, others])
 
-    def difference(chosen: np.ndarray) -> float:
-        return compute(rows[chosen].sum(axis=0), count) - compute(others[chosen].sum(axis=0), count)
+    def difference(sums: np.ndarray) -> float:
+        return compute(sums[:width], count) - compute(sums[width:], count)
 
-    value = difference(np.arange(count))
-    drawn = np.array([difference(random.integers(count, size=count)) for _ in range(resamples)])
+    value = difference(both.sum(axis=0))
+    drawn = bootstrap(both, seed, difference, resamples)
     low, high = np.quantile(drawn, [0.025, 0.975])
     # at least as far from the difference as that is from nothing, but for rounding
     extreme = int((np.abs(drawn - value) >= abs(value) - ROUNDING).sum())
@@ -69,7 +69,7 @@ def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
     Raises:
         UserError: a damaged file.
     """
-    items = {}
+    items: dict[tuple[str, str], dict[str, Any]] = {}
     for file in sorted((Path(folder) / "results").glob("*.items.jsonl")):
         try:
             entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

@@ -118,9 +118,9 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
     architecture = config["architectures"][0]
     head = next(name for name in HEADS if architecture.endswith(name))
     task, kind = HEADS[head]
-    doors = config.get("auto_map", {}).items()
+    auto_map = config.get("auto_map", {})
     auto_class = next(
-        (name for name, place in doors if place.endswith(f".{architecture}")), f"AutoModel{head}"
+        (name for name, place in auto_map.items() if place.endswith(f".{architecture}")), f"AutoModel{head}"
     )
     is_chat = kind == "base model" and _ends_turns(folder)
     name = repository.split("/")[-1] if repository else folder.name

@@ -25,8 +25,10 @@ def first_output(model_name: str, options: dict[str, Any]) -> Any:
 
     config = transformers.AutoConfig.from_pretrained(model_name, **options)
     (architecture,) = config.architectures
-    doors = (getattr(config, "auto_map", None) or {}).items()
-    auto_class = next((name for name, place in doors if place.endswith(f".{architecture}")), architecture)
+    auto_map = getattr(config, "auto_map", None) or {}
+    auto_class = next(
+        (name for name, place in auto_map.items() if place.endswith(f".{architecture}")), architecture
+    )
     model = getattr(transformers, auto_class).from_pretrained(model_name, **options).eval()
     transformers.AutoTokenizer.from_pretrained(model_name, **options)
     ids = torch.arange(POSITIONS)[None] % config.vocab_size
