@@ -139,7 +139,7 @@ def our_step(
     model = ScratchGPTForCausalLM(config).to(device).train()
     model.set_attn_implementation(attn_implementation)
     optimizer = build_optimizer(model, "muon", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
-    chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size)
+    chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size, device.type == "cpu")
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)
     if compiled and (reason := compile_layers(model)):

@@ -74,12 +74,12 @@ def chunked_cross_entropy(
     return cost
 
 
-def chunk_tokens_for(num_tokens: int, vocab_size: int) -> int | None:
+def chunk_tokens_for(num_tokens: int, vocab_size: int, on_cpu: bool) -> int | None:
     """Tokens in one chunk, or None where `num_tokens` x `vocab_size` float32 logits may stand in memory at once."""
     if num_tokens * vocab_size * 4 <= PLAIN_LOGITS_BYTES:
         return None
     chunk_tokens = max(1, CHUNK_LOGITS_BYTES // (vocab_size * 4))
-    return chunk_tokens if torch.cuda.is_available() else min(chunk_tokens, CPU_CHUNK_TOKENS)
+    return min(chunk_tokens, CPU_CHUNK_TOKENS) if on_cpu else chunk_tokens
 
 
 def use_chunked_loss(model: PreTrainedModel, chunk_tokens: int) -> None:

@@ -129,7 +129,9 @@ def memory_of_a_step(
         model.train()
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable()
-        chunk_tokens = chunk_tokens_for(settings.micro_batch * settings.sequence_length, config.vocab_size)
+        # A GPU's chunks: those of a CPU take less, and are so many that pretending takes minutes.
+        num_tokens = settings.micro_batch * settings.sequence_length
+        chunk_tokens = chunk_tokens_for(num_tokens, config.vocab_size, on_cpu=False)
         if chunk_tokens is not None:
             use_chunked_loss(model, chunk_tokens)
         optimizer = build_optimizer(model)

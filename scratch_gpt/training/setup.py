@@ -65,6 +65,7 @@ def build_model(
     chunk_tokens = chunk_tokens_for(
         arguments.per_device_train_batch_size * sequence_length,  # type: ignore[operator]
         config.vocab_size,
+        on_cpu=not torch.cuda.is_available(),
     )
     # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
     if chunk_tokens is not None and config.model_type == CausalObjective.model_type:

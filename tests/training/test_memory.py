@@ -42,7 +42,8 @@ def two_real_steps(config: ScratchGPTConfig, settings: StepSettings, attn_implem
     model.set_attn_implementation(attn_implementation)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable()
-    chunk_tokens = loss.chunk_tokens_for(settings.micro_batch * settings.sequence_length, config.vocab_size)
+    num_tokens = settings.micro_batch * settings.sequence_length
+    chunk_tokens = loss.chunk_tokens_for(num_tokens, config.vocab_size, on_cpu=False)
     if chunk_tokens is not None:
         loss.use_chunked_loss(model, chunk_tokens)
     optimizer = adamw(model)
@@ -180,7 +181,7 @@ def test_a_real_step_of_the_large_model_fits_here(num_hidden_layers) -> None:
     def step() -> None:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).train()
         model.activation_checkpointing_enable()
-        chunk_tokens = loss.chunk_tokens_for(4096, config.vocab_size)
+        chunk_tokens = loss.chunk_tokens_for(4096, config.vocab_size, on_cpu=False)
         assert chunk_tokens is not None
         loss.use_chunked_loss(model, chunk_tokens)
         optimizer = adamw(model)

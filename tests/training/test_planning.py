@@ -90,7 +90,7 @@ def test_what_is_open_is_planned_by_the_rules(arguments) -> None:
     plan = make_plan(parse(PlanArguments, arguments))
     assert plan.chinchilla_tokens - plan.tokens_per_step < plan.tokens <= plan.chinchilla_tokens
     assert len(plan.rules) == 4
-    arguments = dataclasses.replace(plan.arguments, device_memory=1.0, tokens=100_000, max_steps=-1)
+    arguments = dataclasses.replace(plan.arguments, device_memory=0.1, tokens=100_000, max_steps=-1)
     open_again = {"per_device_train_batch_size": None, "gradient_accumulation_steps": None}
     settings = make_plan(dataclasses.replace(arguments, **open_again)).settings
     assert (settings.micro_batch, settings.accumulation) == (13, 1)
