@@ -9,10 +9,10 @@ Prints a Markdown table with copying and word-by-word translation beside the two
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.data.sources import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.architectures import (
@@ -132,13 +132,10 @@ def main(arguments: ArchitecturesArguments) -> None:
 
 def write_figures(arguments: ArchitecturesArguments, figures: dict[str, Any]) -> None:
     """All figures with the settings they were made with."""
-    path = Path(arguments.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps({"settings": asdict(arguments), "results": figures}, indent=2) + "\n", "utf-8"
-    )
-    temporary.replace(path)
+    with written_file(arguments.output) as temporary:
+        temporary.write_text(
+            json.dumps({"settings": asdict(arguments), "results": figures}, indent=2) + "\n", "utf-8"
+        )
 
 
 if __name__ == "__main__":

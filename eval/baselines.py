@@ -39,7 +39,7 @@ def main(arguments: BaselineArguments) -> None:
         )
     tokenizer = load_tokenizer(arguments.model)
     training, held_out = (
-        blocks_text(PackedBlocks(Path(arguments.shards) / split), tokenizer)
+        blocks_text(PackedBlocks(Path(arguments.shards) / split, tokenizer), tokenizer)
         for split in ("train", "validation")
     )
     table = Table("what", "bits per byte", title=f"{len(held_out):,} held-out bytes of {arguments.shards}")
@@ -47,7 +47,7 @@ def main(arguments: BaselineArguments) -> None:
     table.add_row("gzip -9", f"{gzip_bits_per_byte(held_out):.3f}")
     table.add_row("5-gram of bytes", f"{ngram_bits_per_byte(training, held_out):.3f}")
     table.add_row(arguments.model, f"{evaluations[-1]['eval_bits_per_byte']:.3f}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 if __name__ == "__main__":

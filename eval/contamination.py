@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from scratch_gpt.data.shards import PackedBlocks
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.contamination import item_text, overlap_metrics, overlaps, shard_documents
 from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.evaluation.task import TASKS, choose_tasks, load_examples
-from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
+from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import decode_yaml, run_stage
 
 
@@ -52,11 +51,8 @@ def main(arguments: ContaminationArguments) -> None:
     if arguments.sources:
         tasks += file_tasks(arguments.sources, arguments.on_bad_row, {form: {} for form in SETTINGS})
     examples = load_examples(tasks, arguments.split, arguments.limit)
-    blocks, tokenizer = PackedBlocks(arguments.shards), load_tokenizer(arguments.tokenizer)
-    if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(
-            f"shards {arguments.shards} were made with another tokenizer than {arguments.tokenizer}"
-        )
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    blocks = PackedBlocks(arguments.shards, tokenizer)
     places = [(name, item_text(example)) for name, rows in examples.items() for example in rows]
     found = overlaps([text for _, text in places], shard_documents(blocks, tokenizer))
     metrics = {}

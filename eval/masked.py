@@ -13,15 +13,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedTokenizerBase
 
 from scratch_gpt.data.masking import MaskingCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.baselines import blocks_tokens
+from scratch_gpt.evaluation.benchmark import check_positive
 from scratch_gpt.evaluation.masked_lm import load_masked_model, model_figures, ngram_figures
 from scratch_gpt.evaluation.ngram import NGram
-from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import run_stage
 
 
@@ -43,27 +42,16 @@ class MaskedArguments:
     def __post_init__(self) -> None:
         if not self.model or not self.shards:
             raise UserError("give --model DIR, a folder of the pretraining stage, and --shards DIR")
-        for name in ("max_blocks", "pseudo_blocks", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-def check_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase, blocks: PackedBlocks) -> None:
-    """Raise UserError if the blocks are of another tokenizer than the model's."""
-    if tokenizer_hash(tokenizer) != blocks.manifest["tokenizer_hash"]:
-        raise UserError(
-            f"the shards in {blocks.folder} were written with another tokenizer than that of {folder}"
-        )
+        check_positive(self, "max_blocks", "pseudo_blocks", "batch_size")
 
 
 def main(arguments: MaskedArguments) -> None:
     """Measure the n-gram models and each model on the same blocks, print."""
-    training, held_out = (
-        PackedBlocks(Path(str(arguments.shards)) / split) for split in ("train", "validation")
-    )
     loaded = {folder: load_masked_model(folder) for folder in arguments.model}
-    for folder, (_, tokenizer) in loaded.items():
-        check_tokenizer(folder, tokenizer, held_out)
+    for _, tokenizer in loaded.values():
+        training, held_out = (
+            PackedBlocks(Path(str(arguments.shards)) / split, tokenizer) for split in ("train", "validation")
+        )
     collator, tokens = MaskingCollator(tokenizer, seed=0), blocks_tokens(training, tokenizer)
     counts = {"max_blocks": arguments.max_blocks, "pseudo_blocks": arguments.pseudo_blocks}
     rows = {
@@ -77,7 +65,7 @@ def main(arguments: MaskedArguments) -> None:
     )
     for name, (accuracy, perplexity) in rows.items():
         table.add_row(name, f"{accuracy:.3f}", f"{perplexity:.2f}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 if __name__ == "__main__":

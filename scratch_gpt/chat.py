@@ -18,6 +18,7 @@ from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
 from scratch_gpt.tokenization import encode_plain
@@ -185,9 +186,8 @@ class StreamingModel:
                 said.append(token)
                 self.num_said += 1
                 text = self.tokenizer.decode(said, skip_special_tokens=True)
-                if text != shown and not text.endswith(
-                    REPLACEMENT
-                ):  # else half a character: the rest may follow
+                # at the end it is half a character, of which the rest may follow
+                if text != shown and not text.endswith(REPLACEMENT):
                     yield text[len(shown) :]
                     shown = text
             if text != shown:
@@ -294,12 +294,8 @@ class ChatSession:
             _read(path)  # an older conversation may be replaced, nothing else
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         row = json.dumps({"messages": [*system, *self.messages]}, ensure_ascii=False)
-        temporary = path.with_name(path.name + ".tmp")
-        try:
+        with written_file(path) as temporary:
             temporary.write_text(row + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise UserError(f"cannot write {file}: {error.strerror}") from None
 
     def load(self, file: str) -> None:
         """Go on with a conversation that `save` wrote, its system message included.

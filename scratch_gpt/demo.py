@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
 from scratch_gpt.launching import launch, scripts_folder
 
@@ -215,9 +216,8 @@ def sample_answers(run_dir: Path) -> list[Sample]:
             cut = "" if answer.finished else " ..."
             sample["answers"][name] = printable(" / ".join(filter(str.strip, answer.text.split("\n")))) + cut
     path = run_dir / "aligned" / "samples.json"
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(samples, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        temporary.write_text(json.dumps(samples, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return samples
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     EuroBertConfig,
@@ -37,6 +36,7 @@ from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPT
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.runner import load_weights, loading
 
 
 class ModulePair(NamedTuple):
@@ -317,28 +317,16 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"no model in {folder} (config.json is missing): give a folder with a saved model")
-    try:
+    with loading(folder):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        architecture = (config.get("architectures") or ["model of unknown architecture"])[0]
-        kind = classes.get(architecture)
-        if kind is None or config.get("model_type") != kind.config_class.model_type:
-            raise UserError(
-                f"{folder} holds a {architecture} (model_type {config.get('model_type')}): "
-                f"it must be a {', '.join(classes)}"
-            )
-        model, report = kind.from_pretrained(
-            folder, dtype="auto", use_safetensors=True, output_loading_info=True
-        )
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot load {folder}: {reason}: copy or download it again") from error
-    if report["missing_keys"]:
+    architecture = (config.get("architectures") or ["model of unknown architecture"])[0]
+    kind = classes.get(architecture)
+    if kind is None or config.get("model_type") != kind.config_class.model_type:
         raise UserError(
-            f"{folder} lacks the weight {sorted(report['missing_keys'])[0]}: copy or download it again"
+            f"{folder} holds a {architecture} (model_type {config.get('model_type')}): "
+            f"it must be a {', '.join(classes)}"
         )
-    return model
+    return load_weights(kind, folder, dtype="auto")
 
 
 def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:

@@ -16,6 +16,7 @@ from transformers.utils.import_utils import is_serve_available
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
 from scratch_gpt.listening import listen, run_server
+from scratch_gpt.tokenization import escape
 
 
 if not is_serve_available():
@@ -114,10 +115,23 @@ class OneGeneration(GenerationState):
         return self.manager
 
 
+class PlainCompletionHandler(CompletionHandler):
+    """/v1/completions; the spelling of a special token in a prompt is plain text, as everywhere here."""
+
+    async def handle_request(self, body: dict[str, Any], request_id: str) -> Any:
+        """As the stock server does it, with a prompt that is escaped."""
+        if isinstance(body.get("prompt"), str):
+            body = {**body, "prompt": escape(body["prompt"])}
+        return await super().handle_request(body, request_id)
+
+
 class ChatOnly:
     """For handlers that write the chat template: a base model is refused, it would only continue the template."""
 
     def _resolve_model(self, body: dict[str, Any]) -> tuple[str, Any, Any]:
+        # among them is the template itself, and one of the request's could write special tokens
+        if body.get("chat_template_kwargs"):
+            raise UserError("chat_template_kwargs: the chat template takes none, leave them out")
         name, model, tokenizer = super()._resolve_model(body)  # type: ignore[misc]
         if not is_chat(tokenizer):
             raise UserError(
@@ -150,7 +164,7 @@ def make_app(folder: str | Path) -> FastAPI:
     app = build_server(
         models,
         ChatHandler(models, generation),
-        completion_handler=CompletionHandler(models, generation),
+        completion_handler=PlainCompletionHandler(models, generation),
         response_handler=ChatResponseHandler(models, generation),
         transcription_handler=TranscriptionHandler(models, generation),
         systemone_handler=SystemOneHandler(models, generation),

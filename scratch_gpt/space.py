@@ -25,7 +25,7 @@ from scratch_gpt.web import serve_page
 serve_page({folders}, host="0.0.0.0", port=7860)
 '''
 README = """---
-title: {title}
+title: {title!r}
 sdk: gradio
 sdk_version: {gradio}
 app_file: app.py

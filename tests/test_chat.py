@@ -239,7 +239,7 @@ def test_what_is_no_conversation_is_neither_read_nor_overwritten(
     with pytest.raises(UserError, match=r"cannot read .*nowhere"):
         session.load(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="cannot write "):
-        session.save(str(tmp_path / "no" / "folder"))
+        session.save(str(file / "below.json"))
 
 
 def test_base_model_is_refused(base_folder: Path) -> None:

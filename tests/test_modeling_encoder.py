@@ -286,6 +286,12 @@ def test_what_is_not_in_a_table_is_refused_by_value(small_model, some_ids) -> No
 
 def test_fill_mask_pipeline(small_model, tiny_tokenizer) -> None:
     """It gives the most likely tokens at the mask; without a mask token, or a mask, one error."""
+    mask, tiny_tokenizer.mask_token = tiny_tokenizer.mask_token, None
+    with pytest.raises(PipelineException, match="mask_token"):
+        pipeline(
+            "fill-mask", model=small_model(ScratchGPTForMaskedLM, is_causal=False), tokenizer=tiny_tokenizer
+        )
+    tiny_tokenizer.mask_token = mask
     model = small_model(ScratchGPTForMaskedLM, is_causal=False, vocab_size=len(tiny_tokenizer))
     mask_token, tiny_tokenizer.mask_token = tiny_tokenizer.mask_token, None
     with pytest.raises(PipelineException, match="mask_token"):

@@ -27,8 +27,8 @@ def test_public_names_are_sorted_and_exist() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_files_stay_short(path: Path) -> None:
-    """A file can be read in one sitting: 400 lines, the model 580."""
-    limit = 580 if path.name == "modeling_scratch_gpt.py" else 400
+    """A file can be read in one sitting: 400 lines, the model 560."""
+    limit = 560 if path.name == "modeling_scratch_gpt.py" else 400
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage's output folder appears under its name only when it is complete; what was done before that is not lost."""
+"""A stage's output folder, or a file, appears under its name only when it is complete; what was done before that is not
+lost.
+"""
 
 import hashlib
 import json
@@ -69,12 +71,43 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
 
 
 @contextmanager
-def _writing(output_dir: Path) -> Iterator[None]:
+def written_file(path: str | Path) -> Iterator[Path]:
+    """Give a file beside `path` to write to; when the block ends well, it takes that name.
+
+    Raises:
+        UserError: it cannot be written, for want of room or permission.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({error}): delete it, or write it again") from None
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write {output_dir}: {error.strerror or error} (make room or give permission, then run the same "
+            f"cannot write {output}: {error.strerror or error} (make room or give permission, then run the same "
             "command again)"
         ) from None
 

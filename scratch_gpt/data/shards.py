@@ -57,12 +57,13 @@ class PackedBlocks:
 
     Args:
         folder: `train` or `validation` in the shards folder.
+        tokenizer: the one that the blocks must be of; None: whatever it was.
 
     Raises:
-        UserError: the folder holds no complete shards.
+        UserError: the folder holds no complete shards, or shards of another tokenizer.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
         self.folder = Path(folder)
         tokens, manifest = self.folder / "tokens.bin", self.folder / "manifest.json"
         if not manifest.is_file():
@@ -70,6 +71,11 @@ class PackedBlocks:
                 f"no complete shards in {folder} (manifest.json is missing): run the shards stage first"
             )
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
+            raise UserError(
+                f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
+                "again with that one"
+            )
         dtype = np.dtype(self.manifest["dtype"])
         shape = (self.manifest["blocks"], self.manifest["sequence_length"])
         if not shape[0]:
@@ -87,6 +93,11 @@ class PackedBlocks:
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._blocks[index].astype(np.int64)
+
+    def evenly(self, most: int) -> list[int]:
+        """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
+        count = min(len(self), most)
+        return [index * len(self) // count for index in range(count)]
 
 
 def held_out(text_hash: int, fraction: float) -> bool:

@@ -17,10 +17,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import EvalArguments
-from scratch_gpt.evaluation.generation import bits_per_byte, distinct_metric, shard_blocks
-from scratch_gpt.evaluation.runner import Answer, Metric, generate_answers, mean_metric
+from scratch_gpt.evaluation.benchmark import AnsweringArguments
+from scratch_gpt.evaluation.generation import bits_per_byte, distinct_metric
+from scratch_gpt.evaluation.runner import Answer, Metric, check_folder, generate_answers, mean_metric
 from scratch_gpt.evaluation.scores import distinct, repetition
 from scratch_gpt.training.prompts import Prompt
 from scratch_gpt.training.rewards import score_conversations
@@ -38,7 +39,7 @@ LOOP = 0.5
 
 
 @dataclass
-class AlignmentArguments(EvalArguments):
+class AlignmentArguments(AnsweringArguments):
     """Settings of `eval/alignment.py`; `sources` are read as in the rlhf stage."""
 
     reward_model: str | None = field(
@@ -69,8 +70,8 @@ class AlignmentArguments(EvalArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
-        if self.seeds:
-            raise UserError("alignment is measured under one seed at a time: give --seed, not --seeds")
+        for model in self.model:
+            check_folder(model)
         if self.best_of_n and not self.reward_model:
             raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
         if self.best_of_n < 0 or self.best_of_n == 1:
@@ -275,7 +276,7 @@ def measure_model(
             measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed)
             measured.metrics[f"{SAMPLED}/entropy"] = mean_metric(entropies, seed)
     if shards is not None:
-        blocks = shard_blocks(tokenizer, shards, limit=None)
+        blocks = PackedBlocks(shards, tokenizer)
         measured.metrics["bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, seed)
     return measured
 

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import (
     Items,
@@ -31,26 +32,22 @@ from scratch_gpt.training.arguments import decode_yaml
 SEED = "{seed}"
 
 
+def check_positive(arguments: Any, *names: str) -> None:
+    """Raise UserError if a number is below 1; None is no number."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+
+
 @dataclass
-class EvalArguments:
-    """What every benchmark is told."""
+class AnsweringArguments:
+    """Which models answer, to what, and how long."""
 
     model: list[str] = field(
         default_factory=list,
-        metadata={
-            "help": "Model folders: one, or several to compare in one table. With seeds, {seed} stands for each of them."
-        },
+        metadata={"help": "Model folders: one, or several to compare in one table."},
     )
-    output: str | None = field(
-        default=None, metadata={"help": "Result file, for one model. Default: MODEL/results/BENCHMARK.json."}
-    )
-    tasks: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Tasks of the embedded corpus. Default: all of this benchmark, or none if sources are given."
-        },
-    )
-    split: str = field(default="test", metadata={"help": "Split of the embedded corpus: train, dev or test."})
     sources: list | str | None = field(
         default=None,
         metadata={"help": "Your own files: a list of {name, path, columns, ...} (YAML) or the same as JSON."},
@@ -63,6 +60,31 @@ class EvalArguments:
     )
     limit: int | None = field(default=None, metadata={"help": "Use the first so many examples of each task."})
     max_new_tokens: int = field(default=32, metadata={"help": "Longest answer, in tokens."})
+    seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
+
+    def __post_init__(self) -> None:
+        self.sources = decode_yaml(self.sources, "sources")
+        if not self.model:
+            raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
+        if self.on_bad_row not in ("skip", "fail"):
+            raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
+        check_positive(self, "limit", "max_new_tokens")
+
+
+@dataclass
+class EvalArguments(AnsweringArguments):
+    """What every benchmark is told."""
+
+    output: str | None = field(
+        default=None, metadata={"help": "Result file, for one model. Default: MODEL/results/BENCHMARK.json."}
+    )
+    tasks: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Tasks of the embedded corpus. Default: all of this benchmark, or none if sources are given."
+        },
+    )
+    split: str = field(default="test", metadata={"help": "Split of the embedded corpus: train, dev or test."})
     batch_size: int = field(default=64, metadata={"help": "Texts that run through the model together."})
     temperature: float = field(
         default=0.0, metadata={"help": "0: the most probable token (greedy); 1: as the model says."}
@@ -70,28 +92,25 @@ class EvalArguments:
     num_beams: int = field(
         default=1, metadata={"help": "Above 1: beam search with so many beams, at temperature 0."}
     )
-    seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
     seeds: list[int] = field(
         default_factory=list,
-        metadata={"help": "Several seeds in place of one: each number is their mean, with their spread."},
+        metadata={
+            "help": "Several seeds in place of one: each number is their mean, with their spread. Where each seed trained "
+            "a model, {seed} stands for it in the folder."
+        },
     )
 
     def __post_init__(self) -> None:
-        self.sources = decode_yaml(self.sources, "sources")
-        if not self.model:
-            raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
+        super().__post_init__()
         if self.output and len(self.model) > 1:
             raise UserError(
                 f"output takes one file, but {len(self.model)} models are given: leave --output out"
             )
-        if self.on_bad_row not in ("skip", "fail"):
-            raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
         if self.split not in ("train", "dev", "test"):
             raise UserError(f"split must be train, dev or test, got {self.split!r}")
-        for name in ("limit", "max_new_tokens", "batch_size", "num_beams"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}")
+        check_positive(self, "batch_size", "num_beams")
+        if not self.temperature >= 0:
+            raise UserError(f"temperature must be at least 0, got {self.temperature}")
         if self.num_beams > 1 and self.temperature > 0:
             raise UserError(f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}")
         if len(set(self.seeds)) < len(self.seeds):
@@ -192,11 +211,8 @@ def examples_digest(examples: Sequence[Example]) -> str:
 
 def write_items(path: Path, metrics: Mapping[str, Metric], digests: Mapping[str, str]) -> None:
     """One line for each number that has items: its name, its statistic, the hash of its task's examples, the rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with written_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, metric in metrics.items():
             if metric.items is not None:
                 line = {"metric": name, "examples": digests.get(name.split("/")[0])}
                 file.write(json.dumps({**line, **metric.items._asdict()}) + "\n")
-    temporary.replace(path)

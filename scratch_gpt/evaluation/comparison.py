@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The results of several models side by side, read from their `results/*.json`."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scratch_gpt.data.folders import read_json
+from scratch_gpt.errors import UserError
+
 
 # The benchmarks that models are compared by, in the order of the tables.
 BENCHMARKS = ("qa", "translation", "generation")
 
+# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+
 # Measures that are not a share of something: they stay out of the bar chart.
 NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
+# Of the shares those of which less is better.
+LESS_IS_BETTER = ("repetition", "asks_on", "self_bleu")
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
@@ -47,15 +54,33 @@ class Score:
         return not any(name in self.metric for name in NOT_A_SHARE)
 
     @property
+    def is_more_better(self) -> bool:
+        """Whether a larger share is the better one."""
+        return not any(name in self.metric for name in LESS_IS_BETTER)
+
+    @property
     def full(self) -> float:
         """The value that means all."""
         return 100.0 if any(name in self.metric for name in OUT_OF_100) else 1.0
 
 
+def read_result(file: str | Path) -> dict[str, Any]:
+    """The content of a benchmark's result file.
+
+    Raises:
+        UserError: it is damaged, or something else.
+    """
+    result = read_json(file)
+    if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
+        raise UserError(
+            f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again"
+        )
+    return result
+
+
 def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """Benchmark -> content of `folder/results/BENCHMARK.json`."""
-    files = sorted((Path(folder) / "results").glob("*.json"))
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    """Benchmark -> content of `folder/results/BENCHMARK.json`; errors as for `read_result`."""
+    return {file.stem: read_result(file) for file in sorted((Path(folder) / "results").glob("*.json"))}
 
 
 def compare(

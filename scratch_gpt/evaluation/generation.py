@@ -19,7 +19,7 @@ from scratch_gpt.data.sources import Source, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 from scratch_gpt.evaluation.baselines import gzip_bits_per_byte
-from scratch_gpt.evaluation.benchmark import EvalArguments
+from scratch_gpt.evaluation.benchmark import EvalArguments, check_positive
 from scratch_gpt.evaluation.runner import (
     Items,
     Metric,
@@ -30,7 +30,7 @@ from scratch_gpt.evaluation.runner import (
     packed_costs,
 )
 from scratch_gpt.evaluation.task import Task
-from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths, tokenizer_hash
+from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths
 
 
 GENERATION_TASKS = ("stories",)
@@ -67,19 +67,18 @@ class GenerationArguments(EvalArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prompt_words is not None and self.prompt_words < 1:
-            raise UserError(f"prompt_words must be at least 1, got {self.prompt_words}")
+        check_positive(self, "prompt_words")
 
 
 def block_costs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray] | PackedBlocks
 ) -> np.ndarray:
     """Nats and bytes of each block, shape (blocks, 2).
 
     As in pretraining: end-of-document tokens cost bits and have no bytes, a document's first token is not counted.
 
     Args:
-        blocks: token ids, each of shape (T,), as `PackedBlocks` holds them.
+        blocks: token ids, each of shape (T,).
 
     Raises:
         UserError: an encoder-decoder, blocks longer than the model has positions, a model that gives NaN.
@@ -120,27 +119,13 @@ def costs_metric(costs: np.ndarray, seed: int, baselines: dict[str, float] | Non
 
 
 def bits_per_byte(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray], seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    blocks: Sequence[np.ndarray] | PackedBlocks,
+    seed: int,
 ) -> Metric:
     """Bits per byte of packed text; arguments and errors as for `block_costs`."""
     return costs_metric(block_costs(model, tokenizer, blocks), seed)
-
-
-def shard_blocks(tokenizer: PreTrainedTokenizerBase, folder: str, limit: int | None) -> list[np.ndarray]:
-    """The first blocks of a shards folder.
-
-    Raises:
-        UserError: no complete shards, or made with another tokenizer.
-    """
-    blocks = _open_shards(tokenizer, folder)
-    return [blocks[index] for index in range(len(blocks))[:limit]]
-
-
-def _open_shards(tokenizer: PreTrainedTokenizerBase, folder: str) -> PackedBlocks:
-    blocks = PackedBlocks(folder)
-    if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(f"shards {folder} were made with another tokenizer than the model's")
-    return blocks
 
 
 def shards_metrics(
@@ -156,11 +141,10 @@ def shards_metrics(
         limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
 
     Raises:
-        UserError: as for `shard_blocks` and `block_costs`.
+        UserError: as for `PackedBlocks` and `block_costs`.
     """
-    blocks = _open_shards(tokenizer, folder)
-    count = min(len(blocks), limit or len(blocks))
-    chosen = [place * len(blocks) // count for place in range(count)]
+    blocks = PackedBlocks(folder, tokenizer)
+    chosen = blocks.evenly(limit or len(blocks))
     costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
     metrics = {"bits_per_byte": costs_metric(costs, seed)}
     sources = blocks.manifest["sources"]

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What more rows would bring: held-out accuracy over the number of rows trained on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.comparison import COLORS, read_result
 from scratch_gpt.evaluation.runner import Metric
 
 
@@ -19,13 +20,13 @@ def read_curve(results: Mapping[int, Sequence[Path]], metric: str = "accuracy") 
     (training is random too).
 
     Raises:
-        UserError: a result file without the metric.
+        UserError: a result file that is damaged or lacks the metric.
     """
     curve = {}
     for rows, files in results.items():
         found = []
         for file in files:
-            metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
+            metrics = read_result(file)["metrics"]
             if metric not in metrics:
                 raise UserError(f"{file} has no metric {metric!r}; it has {', '.join(metrics)}")
             found.append(metrics[metric])
@@ -43,7 +44,7 @@ def plot_curve(curve: Mapping[int, Metric], title: str, path: str | Path) -> Non
     axes = figure.subplots()
     values = np.array([metric.value for metric in metrics])
     low, high = np.array([metric.ci95 for metric in metrics]).T
-    axes.errorbar(rows, values, [values - low, high - values], color="#0072B2", marker="o", capsize=3)
+    axes.errorbar(rows, values, [values - low, high - values], color=COLORS[0], marker="o", capsize=3)
     if metrics[0].chance is not None:
         axes.axhline(metrics[0].chance, color="#777777", linestyle=":", label="chance")
         axes.legend(frameon=False)
@@ -52,4 +53,5 @@ def plot_curve(curve: Mapping[int, Metric], title: str, path: str | Path) -> Non
     axes.minorticks_off()
     axes.set(xlabel="rows trained on", ylabel="held-out accuracy")
     axes.set_title(title, loc="left", fontsize=11)
-    figure.savefig(path, dpi=120)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

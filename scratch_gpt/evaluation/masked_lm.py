@@ -21,7 +21,7 @@ from scratch_gpt.data.masking import MaskingCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.ngram import NGram
-from scratch_gpt.evaluation.runner import check_folder
+from scratch_gpt.evaluation.runner import check_folder, load_weights, loading
 from scratch_gpt.tokenization import load_tokenizer
 
 
@@ -33,17 +33,18 @@ def load_masked_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTo
     """Load a masked language model, ours or one of transformers, and its tokenizer, ready for inference.
 
     Raises:
-        UserError: no model or no tokenizer in the folder, a model of another kind.
+        UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind.
     """
     check_folder(folder)
-    config = AutoConfig.from_pretrained(folder)
+    with loading(folder):
+        config = AutoConfig.from_pretrained(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForMaskedLM") for kind in kinds):
         raise UserError(
             f"{folder} is no masked language model but {', '.join(kinds) or 'of unknown kind'}: pretrain one with "
             "objective masked"
         )
-    model = AutoModelForMaskedLM.from_pretrained(folder)
+    model = load_weights(AutoModelForMaskedLM, folder)
     if config.model_type != ScratchGPTConfig.model_type:
         keep_documents_apart(model)
     return model.to(PartialState().device).eval(), load_tokenizer(folder)
@@ -141,12 +142,6 @@ def pseudo_costs(
     return total, sum(map(len, documents))
 
 
-def evenly(blocks: PackedBlocks, most: int) -> list[int]:
-    """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
-    count = min(len(blocks), most)
-    return [index * len(blocks) // count for index in range(count)]
-
-
 def model_figures(
     model: PreTrainedModel,
     blocks: PackedBlocks,
@@ -157,7 +152,7 @@ def model_figures(
 ) -> tuple[float, float]:
     """Masked accuracy on so many held-out blocks, and pseudo-perplexity on so many."""
     costs = torch.zeros(3, dtype=torch.float64)
-    chosen = evenly(blocks, max_blocks)
+    chosen = blocks.evenly(max_blocks)
     for first in range(0, len(chosen), batch_size):
         numbers = chosen[first : first + batch_size]
         batch = collator([blocks[number] for number in numbers], numbers)
@@ -165,7 +160,7 @@ def model_figures(
         costs += masked_costs(model, batch).sum(0).cpu()
     pairs = [
         pseudo_costs(model, blocks[number], collator, model.device, batch_size)
-        for number in evenly(blocks, pseudo_blocks)
+        for number in blocks.evenly(pseudo_blocks)
     ]
     nats, tokens = np.sum(pairs, axis=0)
     return float(costs[2] / costs[1]), math.exp(nats / tokens)
@@ -179,13 +174,13 @@ def ngram_figures(
     It sees all tokens before a hidden one in the block, and none behind it.
     """
     right = hidden = 0
-    for number in evenly(blocks, max_blocks):
+    for number in blocks.evenly(max_blocks):
         block = blocks[number]
         _, labels = collator.hide(block, number)
         places = np.flatnonzero(labels != IGNORED)
         right += int((ngram.likeliest(block, places) == block[places]).sum())
         hidden += len(places)
-    weighed = [blocks[number] for number in evenly(blocks, pseudo_blocks)]
+    weighed = [blocks[number] for number in blocks.evenly(pseudo_blocks)]
     nats = [-np.log(ngram.probabilities(block)[collator.is_text[block]]) for block in weighed]
     return right / hidden, math.exp(np.concatenate(nats).mean())
 

@@ -13,6 +13,8 @@ import torch
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from scratch_gpt.data.folders import written_file
+from scratch_gpt.evaluation.comparison import COLORS
 from scratch_gpt.evaluation.runner import Metric, bootstrap_ci, mean_metric
 from scratch_gpt.training.rewards import score_conversations
 
@@ -102,7 +104,7 @@ def plot_calibration(margins: np.ndarray, path: str | Path, seed: int) -> None:
         share = right[bins == index]
         low, high = bootstrap_ci(share, seed)
         x, y = confidence[bins == index].mean(), share.mean()
-        axes.errorbar(x, y, [[max(y - low, 0)], [max(high - y, 0)]], color="#0072B2", marker="o", capsize=3)
+        axes.errorbar(x, y, [[max(y - low, 0)], [max(high - y, 0)]], color=COLORS[0], marker="o", capsize=3)
         axes.annotate(f"{len(share):,}", (x, y), xytext=(6, -12), textcoords="offset points", fontsize=8)
     error = calibration_error(margins, seed)
     axes.set_title(
@@ -111,8 +113,8 @@ def plot_calibration(margins: np.ndarray, path: str | Path, seed: int) -> None:
     axes.set(xlabel="predicted probability of the better-scored answer", ylabel="share ranked right")
     axes.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.04))
     axes.legend(frameon=False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def _right(margins: np.ndarray) -> np.ndarray:

@@ -18,9 +18,10 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -33,11 +34,14 @@ from transformers import (
 
 import scratch_gpt
 from scratch_gpt.data.collator import IGNORED
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import IM_END, encode_plain
 
 
 logger = logging.getLogger(__name__)
+
+RESAMPLES = 1000
 
 
 class Answer(NamedTuple):
@@ -99,6 +103,33 @@ def check_folder(folder: str | Path) -> None:
         )
 
 
+@contextmanager
+def loading(folder: str | Path) -> Iterator[None]:
+    """All that transformers says of a damaged folder becomes one UserError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot load {folder}: {reason}: copy or download it again") from error
+
+
+def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedModel:
+    """The model in `folder` as a `kind`, a model class or an Auto class, from safetensors only.
+
+    Raises:
+        UserError: damaged or incomplete weights.
+    """
+    with loading(folder):
+        model, report = kind.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **options
+        )
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])[0]
+        raise UserError(f"{folder} lacks the weight {missing}: copy or download it again")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
 def load_model(
     folder: str | Path, *, allow_encoder_decoder: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -108,8 +139,8 @@ def load_model(
         allow_encoder_decoder: accept these beside causal language models.
 
     Raises:
-        UserError: no model or no tokenizer in the folder, a model of another kind (such as a reward model), a
-            tokenizer with more tokens than the model has embeddings.
+        UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind (such as a reward
+            model), a tokenizer with more tokens than the model has embeddings.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -117,26 +148,23 @@ def load_model(
         raise UserError(
             f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
         )
-    try:
+    with loading(folder):
         kinds = AutoConfig.from_pretrained(folder).architectures or []
-        if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
-            auto_class = AutoModelForSeq2SeqLM
-        # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
-        elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-            auto_class = AutoModelForCausalLM
-        else:
-            raise UserError(
-                f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
-            )
-        model = auto_class.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise error if isinstance(error, UserError) else UserError(f"cannot load {folder}: {error}") from None
+    if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
+        auto_class = AutoModelForSeq2SeqLM
+    # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
+    elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        auto_class = AutoModelForCausalLM
+    else:
+        raise UserError(f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}")
+    model = load_weights(auto_class, folder)
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
             raise UserError(
                 f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
             )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with loading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
         raise UserError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}")
@@ -316,13 +344,13 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def bootstrap_ci(
+def bootstrap(
     rows: Sequence[float] | np.ndarray,
     seed: int,
     score: Callable[[np.ndarray], float] | None = None,
-    resamples: int = 1000,
-) -> tuple[float, float]:
-    """95% percentile interval over items drawn again with replacement (Efron 1979).
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """The score of items drawn again with replacement, so many times (Efron 1979): shape (resamples,).
 
     Args:
         rows: one number per item, shape (n,), or additive statistics of each, shape (n, k).
@@ -331,10 +359,19 @@ def bootstrap_ci(
     items = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
     compute = score or (lambda sums: sums[0] / len(items))
     random = np.random.default_rng(seed)
-    values = [
-        compute(items[random.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)
-    ]
-    low, high = np.quantile(values, [0.025, 0.975])
+    return np.array(
+        [compute(items[random.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)]
+    )
+
+
+def bootstrap_ci(
+    rows: Sequence[float] | np.ndarray,
+    seed: int,
+    score: Callable[[np.ndarray], float] | None = None,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """95% percentile interval of `bootstrap`."""
+    low, high = np.quantile(bootstrap(rows, seed, score, resamples), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -368,11 +405,8 @@ def write_result(
             "transformers": transformers.__version__,
         },
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
@@ -387,6 +421,6 @@ def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
             cells.append(f"{metric.value:.3f}{spread} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]")
         baselines = ", ".join(f"{label} {value:.3f}" for label, value in (row[0].baselines or {}).items())
         count = "-" if row[0].n is None else f"{row[0].n:,}"
-        table.add_row(name, count, *map(escape, cells), " / ".join(chances), baselines or "-")
+        table.add_row(name, count, *cells, " / ".join(chances), baselines or "-")
     # a pipe has no width: as many columns as the table needs
-    Console(width=None if sys.stdout.isatty() else 130 + 40 * len(results)).print(table)
+    Console(width=None if sys.stdout.isatty() else 130 + 40 * len(results), markup=False).print(table)

@@ -7,16 +7,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
+from scratch_gpt.evaluation.comparison import BENCHMARKS, COLORS, Score, compare, read_results
 from scratch_gpt.evaluation.significance import Difference, item_difference, read_items
 
 
-# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PANELS_A_ROW = 4
 
 # (benchmark, metric, model) -> how the model differs from the first one.
@@ -64,29 +62,29 @@ def compare_folders(
 def print_comparison(scores: Sequence[Score], differences: Differences) -> None:
     """One row a number, one column a model; what stands apart from the first model's on the same items has a star."""
     models = list(dict.fromkeys(model for score in scores for model in score.values))
-    table = Table("benchmark", "metric", *map(escape, models), "chance", title="Each model against the first")
+    table = Table("benchmark", "metric", *models, "chance", title="Each model against the first")
     for score in scores:
         cells = []
         for model in models:
             difference = differences.get((score.benchmark, score.metric, model))
             cells.append(_cell(score, model, difference))
         chance = "-" if score.chance is None else f"{score.chance:.3f}"
-        table.add_row(score.benchmark, score.metric, *map(escape, cells), chance)
-    console = Console(width=None if sys.stdout.isatty() else 60 + 50 * len(models), highlight=False)
+        table.add_row(score.benchmark, score.metric, *cells, chance)
+    console = Console(
+        width=None if sys.stdout.isatty() else 60 + 50 * len(models), highlight=False, markup=False
+    )
     console.print(table)
     tested = len(differences)
     pairs = len(scores) * (len(models) - 1)
     console.print(
         f"* differs from {models[0]} on the same items (paired bootstrap, p < 0.05). Tests: {tested}; where nothing "
         f"differs, about {0.05 * tested:.0f} of them get a star by chance.",
-        markup=False,
         soft_wrap=True,
     )
     if tested < pairs:
         console.print(
             f"Not tested: {pairs - tested}, whose items are not stored or not the same. Intervals that do not overlap "
             "differ; of others that says nothing.",
-            markup=False,
             soft_wrap=True,
         )
 
@@ -135,7 +133,5 @@ def draw_comparison(scores: Sequence[Score], models: Sequence[str], path: Path) 
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper left", ncols=len(models), frameon=False
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

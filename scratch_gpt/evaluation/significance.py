@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
+from scratch_gpt.evaluation.runner import RESAMPLES, bootstrap
 from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score
 
 
-RESAMPLES = 1000
 ROUNDING = 1e-9
 BLEU, CHRF = corpus_metrics().values()
 
@@ -48,14 +49,14 @@ def paired_difference(
     rows: np.ndarray, others: np.ndarray, statistic: str, seed: int = 0, resamples: int = RESAMPLES
 ) -> Difference:
     """Score of `rows` less that of `others`, both of shape (items, k), the same items in the same order."""
-    random = np.random.default_rng(seed)
-    compute, count = STATISTICS[statistic], len(rows)
+    compute, (count, width) = STATISTICS[statistic], rows.shape
+    both = np.hstack([rows, others])
 
-    def difference(chosen: np.ndarray) -> float:
-        return compute(rows[chosen].sum(axis=0), count) - compute(others[chosen].sum(axis=0), count)
+    def difference(sums: np.ndarray) -> float:
+        return compute(sums[:width], count) - compute(sums[width:], count)
 
-    value = difference(np.arange(count))
-    drawn = np.array([difference(random.integers(count, size=count)) for _ in range(resamples)])
+    value = difference(both.sum(axis=0))
+    drawn = bootstrap(both, seed, difference, resamples)
     low, high = np.quantile(drawn, [0.025, 0.975])
     # at least as far from the difference as that is from nothing, but for rounding
     extreme = int((np.abs(drawn - value) >= abs(value) - ROUNDING).sum())
@@ -63,12 +64,18 @@ def paired_difference(
 
 
 def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """(benchmark, metric) -> its line of `folder/results/BENCHMARK.items.jsonl`."""
-    items = {}
+    """(benchmark, metric) -> its line of `folder/results/BENCHMARK.items.jsonl`.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    items: dict[tuple[str, str], dict[str, Any]] = {}
     for file in sorted((Path(folder) / "results").glob("*.items.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            items[file.name.removesuffix(".items.jsonl"), entry["metric"]] = entry
+        try:
+            entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise UserError(f"cannot read {file} ({error}): delete it, or run the benchmark again") from None
+        items |= {(file.name.removesuffix(".items.jsonl"), entry["metric"]): entry for entry in entries}
     return items
 
 

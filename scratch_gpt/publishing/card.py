@@ -2,15 +2,15 @@
 """The model card, filled from the files of the run alone."""
 
 import html
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.data.folders import read_json, written_file
 from scratch_gpt.evaluation.comparison import BENCHMARKS, compare, read_results
+from scratch_gpt.evaluation.runner import check_folder
 from scratch_gpt.launching import scripts_folder
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
@@ -19,11 +19,12 @@ from scratch_gpt.publishing.facts import (
     cost_table,
     count_parameters,
     find_folder,
-    interval,
     known_failures,
     lineage,
     number,
+    read_samples,
     read_yaml,
+    score_rows,
     stage_facts,
     training_text,
     tuning_data,
@@ -67,7 +68,7 @@ def _eval_results(results: dict[str, dict[str, Any]]) -> list[EvalResult]:
 def _ends_turns(folder: Path) -> bool:
     """Whether the model's answers end with the end of a turn: from instruction tuning on."""
     path = folder / "tokenizer_config.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("eos_token") == IM_END
+    return path.is_file() and read_json(path).get("eos_token") == IM_END
 
 
 def _plain(text: str) -> str:
@@ -109,23 +110,20 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
         repository: what the example of use loads; default: the folder itself.
 
     Raises:
-        UserError: no model in the folder.
+        UserError: no model in the folder, or a damaged file of the run.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
-        )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written, folder = Path(folder), Path(folder).absolute()  # "." has no name
+    check_folder(folder)
+    config = read_json(folder / "config.json")
     architecture = config["architectures"][0]
     head = next(name for name in HEADS if architecture.endswith(name))
     task, kind = HEADS[head]
-    doors = config.get("auto_map", {}).items()
+    auto_map = config.get("auto_map", {})
     auto_class = next(
-        (name for name, place in doors if place.endswith(f".{architecture}")), f"AutoModel{head}"
+        (name for name, place in auto_map.items() if place.endswith(f".{architecture}")), f"AutoModel{head}"
     )
     is_chat = kind == "base model" and _ends_turns(folder)
-    name = repository.split("/")[-1] if repository else folder.resolve().name
+    name = repository.split("/")[-1] if repository else folder.name
     folders, records = lineage(folder), read_provenance(folder)
     results = {path.name: read_results(path) for path in folders}
     own = results[folder.name]
@@ -136,8 +134,6 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
     road = [record["folder"] for record in records] or [path.name for path in folders]
     sources, text_size = training_text(folders[0], records)
     costs, energy_assumption = cost_table(records)
-    samples_path = folder / "samples.json"
-    samples = json.loads(samples_path.read_text(encoding="utf-8")) if samples_path.is_file() else []
     data = ModelCardData(
         library_name="transformers",
         license=license_name,
@@ -147,18 +143,6 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
         eval_results=_eval_results(own) or None,
     )
     compared = compare(results)
-    scores = [
-        {
-            "benchmark": score.benchmark,
-            "metric": score.metric,
-            "chance": "-" if score.chance is None else number(score.chance),
-            "cells": {
-                model: interval(score.values[model]) if model in score.values else "-" for model in results
-            },
-        }
-        for score in compared
-        if score.is_headline
-    ]
     return ModelCard.from_template(
         data,
         template_path=str(scripts_folder() / "model_card.md"),
@@ -167,7 +151,7 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
         f"nothing with scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
-        repository=repository or folder.as_posix(),
+        repository=repository or written.as_posix(),
         is_chat=is_chat,
         architecture=architecture_facts(folder, config),
         stages=stages,
@@ -177,14 +161,14 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
         costs=costs,
         energy_assumption=energy_assumption,
         models=list(results),
-        scores=scores,
+        scores=score_rows(compared, results),
         alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
         samples=[
             {
                 "prompt": _plain(sample["prompt"]),
                 "answers": {model: _plain(answer) for model, answer in sample["answers"].items()},
             }
-            for sample in samples
+            for sample in read_samples(folder)
         ],
         failures=known_failures(compared, folder.name, folders[-2].name if len(folders) > 1 else None),
         provenance=_provenance(folder, license_name, records, own),
@@ -199,7 +183,6 @@ def write_card(folder: str | Path, license_name: str = "unknown", repository: st
     """
     path = Path(folder) / "README.md"
     text = str(make_card(folder, license_name, repository))
-    temporary = path.with_suffix(".md.tmp")
-    temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
     return path

@@ -23,7 +23,7 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 # What the run wrote about itself, where a folder of this machine may be named. Tokens, code and samples are no such place.
 RECORDS = (".yaml", ".json", ".jsonl", ".md", ".html")
-NOT_RECORDS = ("tokenizer.json", "samples.json", "samples.jsonl", "report.html")
+NOT_RECORDS = ("tokenizer.json", "samples.json", "samples.jsonl")
 
 SECRETS = {
     "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),

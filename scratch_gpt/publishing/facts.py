@@ -4,15 +4,15 @@
 What the files do not say is called "not known", never guessed.
 """
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from scratch_gpt.data.folders import read_json
 from scratch_gpt.data.sources import license_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.comparison import Score
@@ -42,7 +42,19 @@ PREVIOUS_MODEL = "model_name_or_path"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The mapping in a YAML file, empty where there is none; UserError if it is damaged."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}): copy it again from where it was made") from None
+    return found if isinstance(found, dict) else {}
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """What `samples.json` holds: `prompt`, and `answers` by the names of models; empty where there is none."""
+    path = folder / "samples.json"
+    samples: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+    return samples
 
 
 def find_folder(named: str | None, folder: Path) -> Path | None:
@@ -56,6 +68,9 @@ def lineage(folder: Path) -> list[Path]:
     """The model folders that led to `folder`, the first one pretrained, `folder` last."""
     folders = [folder]
     while previous := find_folder(read_yaml(folders[0] / "run.yaml").get(PREVIOUS_MODEL), folders[0]):
+        # a copied folder that has the name of the one before it would be found as its own predecessor
+        if previous.resolve() in (found.resolve() for found in folders):
+            break
         folders.insert(0, previous)
     return folders
 
@@ -82,11 +97,13 @@ def number(value: Any) -> str:
 
 
 def interval(metric: Mapping[str, Any]) -> str:
+    """A measure's value with its 95% interval."""
     low, high = metric["ci95"]
     return f"{number(metric['value'])} [{number(low)}, {number(high)}]"
 
 
 def architecture_facts(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+    """The rows of the table of the model's shape."""
     return {
         "parameters": number(count_parameters(folder)),
         "layers": number(config.get("num_hidden_layers")),
@@ -139,7 +156,7 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
         manifest_path = shards / "train" / "manifest.json" if shards else None
         if manifest_path is None or not manifest_path.is_file():
             return [], ""
-        data = json.loads(manifest_path.read_text(encoding="utf-8"))
+        data = read_json(manifest_path)
     rows = [
         {
             "name": source["name"],
@@ -226,16 +243,33 @@ def _energy(kwh: float | None) -> str:
     return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.2g} Wh"
 
 
+def score_rows(scores: Sequence[Score], models: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of the table of whole tasks: benchmark, metric, chance, and `cells` of the models."""
+    return [
+        {
+            "benchmark": score.benchmark,
+            "metric": score.metric,
+            "chance": "-" if score.chance is None else number(score.chance),
+            "cells": {
+                model: interval(score.values[model]) if model in score.values else "-" for model in models
+            },
+        }
+        for score in scores
+        if score.is_headline
+    ]
+
+
 def known_failures(scores: list[Score], model: str, previous: str | None) -> list[str]:
     """What the benchmarks found the model unable to do: sentences, the worst kinds of questions last."""
     found = []
     for score in scores:
-        if not (score.is_share and score.is_headline) or (own := score.values.get(model)) is None:
+        usual = score.is_share and score.is_headline and score.is_more_better
+        if not usual or (own := score.values.get(model)) is None:
             continue
         if score.chance is not None and own["ci95"][0] <= score.chance:
             found.append(f"{score.metric}: {interval(own)}, no better than guessing ({number(score.chance)})")
         before = score.values.get(previous) if previous else None
-        if before is not None and own["ci95"][1] < before["ci95"][0] and "repetition" not in score.metric:
+        if before is not None and own["ci95"][1] < before["ci95"][0]:
             found.append(f"{score.metric}: {interval(own)}, less than `{previous}` had: {interval(before)}")
     kinds = [
         (score.values[model]["value"] / score.full, score)

@@ -18,15 +18,17 @@ from typing import Any
 POSITIONS = 32
 
 
-def logits(model_name: str, options: dict[str, Any]) -> Any:
-    """What the model says to a fixed text, by the Auto class that its config names: a tensor (1, POSITIONS, V)."""
+def first_output(model_name: str, options: dict[str, Any]) -> Any:
+    """What the model says to a fixed text, by the Auto class that its config names: logits, or the last hidden states."""
     import torch
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(model_name, **options)
     (architecture,) = config.architectures
-    doors = (getattr(config, "auto_map", None) or {}).items()
-    auto_class = next((name for name, place in doors if place.endswith(f".{architecture}")), architecture)
+    auto_map = getattr(config, "auto_map", None) or {}
+    auto_class = next(
+        (name for name, place in auto_map.items() if place.endswith(f".{architecture}")), architecture
+    )
     model = getattr(transformers, auto_class).from_pretrained(model_name, **options).eval()
     transformers.AutoTokenizer.from_pretrained(model_name, **options)
     ids = torch.arange(POSITIONS)[None] % config.vocab_size
@@ -34,7 +36,7 @@ def logits(model_name: str, options: dict[str, Any]) -> Any:
     if config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
     with torch.inference_mode():
-        return model(**inputs).logits
+        return model(**inputs)[0]
 
 
 def check(request: dict[str, Any], cache: str) -> str:
@@ -57,11 +59,11 @@ def check(request: dict[str, Any], cache: str) -> str:
         import scratch_gpt  # noqa: F401  # its classes go before the code from the Hub
 
     trust = {"trust_remote_code": request["own_code"]}
-    there = logits(repository, {"revision": commit, "cache_dir": f"{cache}/hub", **trust})
-    here = logits(request["folder"], trust)
+    there = first_output(repository, {"revision": commit, "cache_dir": f"{cache}/hub", **trust})
+    here = first_output(request["folder"], trust)
     if not torch.equal(there, here):
-        raise ValueError(f"its logits differ by up to {(there - here).abs().max():.3g}")
-    return f"{len(request['sha256'])} files with the same hashes, and the same {there.numel():,} logits"
+        raise ValueError(f"its outputs differ by up to {(there - here).abs().max():.3g}")
+    return f"{len(request['sha256'])} files with the same hashes, and the same {there.numel():,} outputs"
 
 
 if __name__ == "__main__":

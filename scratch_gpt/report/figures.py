@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
-from scratch_gpt.evaluation.comparison import Score
+from scratch_gpt.data.folders import written_file
+from scratch_gpt.evaluation.comparison import COLORS, Score
 
 
-# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 GREY = "#999999"
 WIDTH, HEIGHT = 4.2, 2.5  # inches: a phone shows an inch on 85 pixels, where letters of 8 points can be read
 MOST_POINTS = 800  # of a curve; more cannot be seen
@@ -166,8 +165,6 @@ def _draw_bar(
 
 def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
     """Write each picture as a PNG."""
-    folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        temporary = folder / f"{picture.name}.png.tmp"
-        temporary.write_bytes(picture.png)
-        temporary.replace(folder / f"{picture.name}.png")
+        with written_file(folder / f"{picture.name}.png") as temporary:
+            temporary.write_bytes(picture.png)

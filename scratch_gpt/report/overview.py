@@ -9,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scratch_gpt.evaluation.comparison import Score, compare, read_results
+from scratch_gpt.data.folders import written_file
+from scratch_gpt.evaluation.comparison import COLORS, Score, compare, read_results
 from scratch_gpt.training.telemetry import RunLog
 
 
-# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+BLUE, ORANGE, GREEN, PURPLE, *_, GREY = COLORS
 
-# The models that talk, in the order of the road.
+# The stages with a log, in the order of the road.
+STAGES = ("base", "chat", "reward", "aligned")
+# The models that talk.
 MODELS = ("base", "chat", "aligned")
 MODEL_COLORS = dict(zip(MODELS, (GREY, BLUE, ORANGE), strict=True))
 
@@ -95,9 +97,7 @@ def _plot_scores(axes: Axes, scores: list[Score]) -> None:
 def draw_report(run_dir: str | Path) -> Path:
     """Draw `run_dir/report.png` from `base/`, `chat/`, `reward/` and `aligned/`, as far as they exist."""
     run_dir = Path(run_dir)
-    rows = {
-        stage: RunLog(run_dir / stage / "log.jsonl").rows() for stage in ("base", "chat", "reward", "aligned")
-    }
+    rows = {stage: RunLog(run_dir / stage / "log.jsonl").rows() for stage in STAGES}
     figure = Figure(figsize=(15, 12), layout="constrained")
     grid = figure.add_gridspec(3, 3, height_ratios=[1, 1, 1.15])
     panels = [figure.add_subplot(grid[row, column]) for row in range(2) for column in range(3)]
@@ -128,7 +128,6 @@ def draw_report(run_dir: str | Path) -> Path:
         axes.grid(axis="y", color="#e5e5e5")
         axes.set_axisbelow(True)
     path = run_dir / "report.png"
-    temporary = run_dir / "report.png.tmp"
-    figure.savefig(temporary, format="png", dpi=110)
-    temporary.replace(path)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return path

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One HTML page of a whole run, from the log and result files of its stages; nothing is loaded, nothing is run."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +9,20 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
 from scratch_gpt.publishing.facts import (
     alignment_table,
     cost_table,
-    interval,
     lineage,
-    number,
+    read_samples,
+    score_rows,
     stage_facts,
     training_text,
 )
 from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
-from scratch_gpt.report.overview import draw_report
+from scratch_gpt.report.overview import STAGES, draw_report
 from scratch_gpt.training.provenance import read_provenance
 from scratch_gpt.training.telemetry import RunLog
 
@@ -159,15 +159,7 @@ def _columns(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> T
 
 
 def _score_table(scores: Sequence[Score], models: Sequence[str]) -> Table | None:
-    rows = [
-        [
-            score.metric,
-            *(interval(score.values[model]) if model in score.values else "-" for model in models),
-            "-" if score.chance is None else number(score.chance),
-        ]
-        for score in scores
-        if score.is_headline
-    ]
+    rows = [[row["metric"], *row["cells"].values(), row["chance"]] for row in score_rows(scores, models)]
     return Table(["measure", *models, "chance"], rows) if rows else None
 
 
@@ -206,27 +198,26 @@ def _score_pictures(scores: Sequence[Score], models: Sequence[str]) -> list[Pict
 
 def _read_samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The last `samples.json`: the same questions to several models."""
-    found = [folder / "samples.json" for folder in folders if (folder / "samples.json").is_file()]
-    samples = json.loads(found[-1].read_text(encoding="utf-8")) if found else []
+    found = [samples for folder in folders if (samples := read_samples(folder))]
     return [
         {
             "prompt": _cut(sample["prompt"]),
             "answers": {name: _cut(text) for name, text in sample["answers"].items()},
         }
-        for sample in samples
+        for sample in (found[-1] if found else ())
     ]
 
 
 def write_report(run_dir: str | Path) -> list[Path]:
-    """Write `report.html`, `report.png` and `report/*.png` into the folder of a run; return the first two and the folder.
+    """Write `report.html`, `report.png` and `report/*.png` into the folder of a run; return the files and the last folder.
 
-    Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
+    `report.png` shows the stages of the road; a run without any of them gets none. Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
 
     Raises:
-        UserError: no such folder, or no stage with a log in it.
+        UserError: no such folder, no stage with a log in it, or a damaged file of the run.
     """
     run_dir = Path(run_dir)
-    stages = find_stages(run_dir)
+    stages = find_stages(run_dir.absolute())  # "." has no name
     if not stages:
         raise UserError(
             f"no run in {run_dir} (no log.jsonl there or one folder below): give what a training stage wrote"
@@ -283,7 +274,7 @@ def write_report(run_dir: str | Path) -> list[Path]:
         [*(each for of_stage in pictures.values() for each in of_stage), *score_pictures], run_dir / "report"
     )
     path = run_dir / "report.html"
-    temporary = path.with_suffix(".html.tmp")
-    temporary.write_text(page, encoding="utf-8", errors="replace")
-    temporary.replace(path)
-    return [path, draw_report(run_dir), run_dir / "report"]
+    with written_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+    of_the_road = any((run_dir / stage).is_dir() for stage in STAGES)
+    return [path, *([draw_report(run_dir)] if of_the_road else []), run_dir / "report"]

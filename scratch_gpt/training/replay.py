@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import END_OF_TEXT, tokenizer_hash
+from scratch_gpt.tokenization import END_OF_TEXT
 
 
 Row = dict[str, Any]
@@ -39,9 +39,7 @@ def replay_rows(
     Raises:
         UserError: no complete blocks in the folder, of another tokenizer, or fewer tokens than the share needs.
     """
-    blocks = PackedBlocks(folder)
-    if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-        raise UserError(f"the blocks in {folder} were written with another tokenizer than the model's")
+    blocks = PackedBlocks(folder, tokenizer)
     learned = sum(label != IGNORED for row in conversations for label in row["labels"])
     wanted = round(learned * fraction / (1 - fraction))
     document_end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)

@@ -9,7 +9,6 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import PretrainArguments
 from scratch_gpt.training.hardware import Hardware, choose_hardware
 from scratch_gpt.training.loss import chunk_tokens_for, use_chunked_loss
@@ -22,12 +21,7 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
     Raises:
         UserError: they are not complete, of another tokenizer, or of two lengths.
     """
-    train, validation = (PackedBlocks(Path(folder) / split) for split in ("train", "validation"))
-    for blocks in (train, validation):
-        if blocks.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-            raise UserError(
-                f"the shards in {blocks.folder} were written with another tokenizer than {tokenizer.name_or_path}"
-            )
+    train, validation = (PackedBlocks(Path(folder) / split, tokenizer) for split in ("train", "validation"))
     lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
     if lengths[0] != lengths[1]:
         raise UserError(

@@ -27,8 +27,7 @@ class Validation:
         self.blocks, self.objective = blocks, objective
         logits_bytes = blocks.manifest["sequence_length"] * len(objective.tokenizer) * 4
         self.batch_size = max(1, min(batch_size, PLAIN_LOGITS_BYTES // logits_bytes))
-        count = min(len(blocks), max_blocks)
-        self.chosen = [index * len(blocks) // count for index in range(count)]
+        self.chosen = blocks.evenly(max_blocks)
         # Sources, where there are several: name -> [first block, one past the last].
         sources = blocks.manifest["sources"]
         self.ranges: dict[str, list[int]] = {

@@ -4,7 +4,15 @@
 import numpy as np
 import pytest
 
-from scratch_gpt.data.folders import PROGRESS, STATE, load_progress, save_progress, written_whole
+from scratch_gpt.data.folders import (
+    PROGRESS,
+    STATE,
+    load_progress,
+    read_json,
+    save_progress,
+    written_file,
+    written_whole,
+)
 from scratch_gpt.errors import UserError
 
 
@@ -64,3 +72,28 @@ def test_damaged_record_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match=r"state.safetensors is damaged .*: remove .* and run again"):
         load_progress(tmp_path)
+
+
+def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
+    """An exception in the block leaves the old content and nothing beside it; a folder in the way is one line."""
+    target = tmp_path / "deep" / "out.json"
+    with written_file(target) as temporary:
+        temporary.write_text("[1]")
+    with pytest.raises(KeyboardInterrupt), written_file(target) as temporary:
+        temporary.write_text("[2")
+        raise KeyboardInterrupt
+    assert read_json(target) == [1]
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(UserError, match=r"cannot write .*deep"), written_file(target.parent) as temporary:
+        temporary.write_text("[3]")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
+
+
+@pytest.mark.parametrize("content", [b"[1", b"\xff"])
+def test_damaged_json_is_one_line(tmp_path, content: bytes):
+    """The file is named, whatever is wrong with it."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read .*a\.json"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"cannot read .*b\.json"):
+        read_json(tmp_path / "b.json")

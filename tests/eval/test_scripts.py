@@ -265,7 +265,7 @@ def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> N
         ("translation", ["--instruction", "Translate:"], "instruction must hold {source}"),
         ("generation", ["--shards", "gone"], "no complete shards in gone"),
         ("generation", ["--prompt_words", "0"], "prompt_words must be at least 1, got 0"),
-        ("alignment", ["--seeds", "0", "1"], "alignment is measured under one seed at a time"),
+        ("alignment", ["--num_beams", "2"], "num_beams"),
     ],
 )
 def test_a_users_mistake_is_one_line(

@@ -164,7 +164,7 @@ def test_the_tax_is_measured_on_blocks(
 ) -> None:
     """With shards, both models get their own bits per byte, whatever the prompts."""
     text = chat_tokenizer("The capital of France is Paris. " * 3)["input_ids"]
-    monkeypatch.setattr(alignment, "shard_blocks", lambda *_, **__: [np.array(text), np.array(text[::-1])])
+    monkeypatch.setattr(alignment, "PackedBlocks", lambda *_, **__: [np.array(text), np.array(text[::-1])])
     prompts = [Prompt("Who?"), Prompt("What?")]
     metrics = {
         name: measure_model(

@@ -47,6 +47,7 @@ def test_arguments_come_from_the_command_line_and_a_file(base_folder: Path, tmp_
         ({"sources": "["}, "--sources must be YAML or JSON"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"temperature": -1.0}, "temperature must be at least 0, got -1.0"),
         ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
         ({"num_beams": 4, "temperature": 1.0}, "num_beams 4 needs temperature 0, got 1"),
         ({"seeds": [0, 1, 0]}, "seeds must differ, got 0 1 0"),

@@ -162,13 +162,11 @@ def test_continuations_are_compared_to_the_real_text(
 def test_text_that_does_not_fit_the_model_is_refused(tiny_model, tiny_tokenizer, tmp_path: Path) -> None:
     """Blocks of another tokenizer, and blocks longer than the model's positions."""
     other = write_shards(tmp_path / "other", np.ones((2, 8)), "another")
-    with pytest.raises(UserError, match="made with another tokenizer"):
-        generation.shard_blocks(tiny_tokenizer, other, None)
+    with pytest.raises(UserError, match="written with another tokenizer"):
+        generation.shards_metrics(tiny_model, tiny_tokenizer, other, None, seed=0)
     long = write_shards(tmp_path / "long", np.ones((2, 129)), tokenizer_hash(tiny_tokenizer))
-    blocks = generation.shard_blocks(tiny_tokenizer, long, 1)
-    assert len(blocks) == 1
     with pytest.raises(UserError, match="have 129 tokens, the model only 128 positions"):
-        generation.bits_per_byte(tiny_model, tiny_tokenizer, blocks, seed=0)
+        generation.shards_metrics(tiny_model, tiny_tokenizer, long, None, seed=0)
 
 
 def test_stories_are_ended_greedily_and_sampled(monkeypatch, tiny_model, tiny_tokenizer, base_folder) -> None:

@@ -142,7 +142,7 @@ def test_a_base_model_is_no_chat_model(base_folder: Path) -> None:
 
 
 def test_folders_that_cannot_be_evaluated_are_refused(base_folder: Path, tmp_path: Path) -> None:
-    """A missing folder, a reward model, a missing tokenizer, missing weights, too large a tokenizer: a line each."""
+    """A missing folder, a reward model, a missing tokenizer, half or no weights, too large a tokenizer: a line each."""
     with pytest.raises(UserError, match=r"no model in .*nowhere"):
         load_model(tmp_path / "nowhere")
     config = AutoConfig.from_pretrained(base_folder, num_labels=1)
@@ -163,6 +163,10 @@ def test_folders_that_cannot_be_evaluated_are_refused(base_folder: Path, tmp_pat
     broken.save_pretrained(tmp_path / "broken")
     with pytest.raises(UserError, match=r"broken: the weight model\.norm\.weight holds NaN or infinity"):
         load_model(tmp_path / "broken")
+    weights = (tmp_path / "small" / "model.safetensors").read_bytes()
+    (tmp_path / "small" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match=r"cannot load .*small: .*copy or download it again"):
+        load_model(tmp_path / "small")
     (base_folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
         load_model(base_folder)
@@ -229,8 +233,9 @@ def test_what_is_known_besides_stands_in_the_result_too() -> None:
 def test_the_table_shows_models_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     """One column a model, one row a metric, the interval as it is."""
     one, two = Metric(0.5, (0.25, 0.75), 0.1), Metric(0.9, (0.8, 1.0), 0.1)
-    print_table("qa", {"base": {"facts/f1": one}, "chat": {"facts/f1": two}})
+    print_table("qa", {"base": {"facts/f1": one}, "runs/[red]/chat": {"facts/f1": two}})
     output = capsys.readouterr().out
+    assert "runs/[red]/chat" in output
     row = next(line for line in output.splitlines() if "facts/f1" in line)
     assert "0.500 [0.250, 0.750]" in row
     assert "0.900 [0.800, 1.000]" in row

@@ -63,6 +63,11 @@ def test_what_cannot_be_compared_is_one_line(folders: list[str], tmp_path: Path)
         compare_folders([folders[0], folders[0]])
     with pytest.raises(UserError, match="no results in nowhere/results: run a benchmark first"):
         compare_folders([folders[0], "nowhere"])
+    items = Path(folders[1]) / "results" / "qa.items.jsonl"
+    whole = items.read_text()
+    items.write_text(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cannot read .*qa.items.jsonl"):
+        compare_folders(folders)
     other = tmp_path / "other"
     write_result(other / "results" / "qa.json", "qa", "o", 1, {"x/y": Metric(0.0, (0.0, 0.0))}, {}, 0)
     with pytest.raises(UserError, match="no number that two of the folders have"):

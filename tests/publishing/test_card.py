@@ -10,6 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from scratch_gpt import ScratchGPTForMaskedLM
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import scripts_folder
 from scratch_gpt.publishing import card as publishing
@@ -241,3 +242,44 @@ def test_damaged_weights_are_one_line(chat: Path) -> None:
     (chat / "model.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match=r"model.safetensors is damaged"):
         publishing.write_card(chat)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("results/qa.json", '{"task": "qa", "met'),
+        ("results/figures.json", '{"results": {}}'),
+        ("samples.json", "[{"),
+        ("run.yaml", "seed: [1"),
+    ],
+)
+def test_a_damaged_file_of_the_run_is_one_line(chat: Path, file: str, content: str) -> None:
+    """It is named, and the card of before stays."""
+    (chat / "README.md").write_text("before")
+    (chat / file).write_text(content)
+    with pytest.raises(UserError, match=file):
+        publishing.write_card(chat)
+    assert (chat / "README.md").read_text() == "before"
+
+
+def test_the_folder_one_stands_in_has_its_name(chat: Path, monkeypatch) -> None:
+    """`publish .` writes the card that the folder's name would."""
+    monkeypatch.chdir(chat)
+    text = publishing.write_card(".").read_text()
+    assert "| qa | facts/exact_match | 0.02 | - | 0.96 [0.93, 0.99] |" in text
+    assert "2. **chat**: from `base`" in text
+    assert str(chat.parent) not in text
+
+
+@pytest.mark.parametrize("kind", ["AutoModelForMaskedLM", "AutoModelForSeq2SeqLM"])
+def test_the_example_uses_the_class_of_the_model(
+    kind: str, encoder_decoder_folder: Path, small_model, tmp_path: Path
+) -> None:
+    """Neither an encoder nor an encoder-decoder opens with AutoModelForCausalLM."""
+    folder = encoder_decoder_folder
+    if kind == "AutoModelForMaskedLM":
+        folder = tmp_path / "encoder"
+        small_model(ScratchGPTForMaskedLM, is_causal=False).save_pretrained(folder)
+    text = publishing.write_card(folder).read_text()
+    assert f"model = {kind}.from_pretrained(" in text
+    assert "AutoModelForCausalLM" not in text

@@ -110,6 +110,14 @@ def test_samples_and_tokens_are_not_rewritten(chat_folder: Path) -> None:
     assert file.content is None
 
 
+def test_the_report_shows_no_folder_of_this_machine(chat_folder: Path) -> None:
+    """Its settings are shortened like run.yaml's; markup and pictures stay as they are."""
+    page = '<pre>shards: {}</pre></div><img src="data:image/svg+xml;base64,PD94/bW/wg+/A==">\n'
+    (chat_folder / "report.html").write_text(page.format("/home/me/runs/shards"))
+    (file,) = (file for file in pack(chat_folder).files if file.path == "report.html")
+    assert file.content == page.format("shards").encode()
+
+
 def test_a_folder_without_weights_is_refused(chat_folder: Path) -> None:
     """A config alone is no model."""
     (chat_folder / "model.safetensors").unlink()

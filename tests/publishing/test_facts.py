@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers as a person reads them."""
 
+from pathlib import Path
+
 import pytest
 
-from scratch_gpt.publishing.facts import cost_table, duration, number
+from scratch_gpt.evaluation.comparison import Score
+from scratch_gpt.publishing.facts import cost_table, duration, known_failures, lineage, number
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,23 @@ def test_a_sum_with_an_unknown_part_is_unknown() -> None:
     assert rows[0]["hardware"] == "8 x H100"
     assert assumption == "700 W a GPU"
     assert cost_table([known])[0] == [rows[0]]
+
+
+def test_the_road_ends_where_a_folder_names_itself(tmp_path: Path) -> None:
+    """A copy whose predecessor is not here, and had the same name, would be its own predecessor for ever."""
+    for name, previous in (("chat", "elsewhere/base"), ("base", "elsewhere/base")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.yaml").write_text(f"model_name_or_path: {previous}\n")
+    assert lineage(tmp_path / "chat") == [tmp_path / "base", tmp_path / "chat"]
+
+
+def test_less_repetition_is_no_failure() -> None:
+    """Of a share of which less is better, having less than the model before is what one wants."""
+    after, before = ({"value": v, "ci95": [v, v], "chance": None} for v in (0.1, 0.5))
+    scores = [
+        Score("qa", f"facts/{metric}", {"base": before, "chat": after})
+        for metric in ("asks_on", "exact_match")
+    ]
+    assert known_failures(scores, "chat", "base") == [
+        "facts/exact_match: 0.1 [0.1, 0.1], less than `base` had: 0.5 [0.5, 0.5]"
+    ]

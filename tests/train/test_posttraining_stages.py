@@ -38,7 +38,6 @@ MODEL_FILES = {
     "log.jsonl",
     "provenance.json",
     "run.yaml",
-    "provenance.json",
 }
 
 
