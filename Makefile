@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OUT ?= runs/shakespeare
+DATA ?= ../shared/data/tinyshakespeare.txt.gz
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all shakespeare lint format clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## the whole road on the embedded corpus, into runs/demo
 	@$(BIN)/scratch-gpt demo
@@ -17,6 +19,25 @@ test: $(STAMP)  ## the test suite, without the slow tests; needs no network
 
 test-all: $(STAMP)  ## the whole test suite
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+
+PLAYS := {"name": "plays", "path": "$(OUT)/train.txt", "documents": "file"}
+HELD_OUT := {"name": "held_out", "path": "$(OUT)/validation.txt", "documents": "file", "held_out": true}
+
+shakespeare: $(STAMP)  ## the pretraining race on a megabyte of plays (DATA=FILE), into OUT=DIR
+	@test -r "$(DATA)" || { echo "error: no text at $(DATA): give DATA=FILE, the megabyte of plays as .txt or .txt.gz" >&2; exit 2; }
+	@mkdir -p "$(OUT)"
+	@gzip -dcf "$(DATA)" > "$(OUT)/all.txt"
+	@head -c $$(($$(wc -c < "$(OUT)/all.txt") * 9 / 10)) "$(OUT)/all.txt" > "$(OUT)/train.txt"
+	@tail -c +$$(($$(wc -c < "$(OUT)/train.txt") + 1)) "$(OUT)/all.txt" > "$(OUT)/validation.txt"
+	@rm "$(OUT)/all.txt"
+	@$(BIN)/scratch-gpt tokenizer --config train/configs/shakespeare/tokenizer.yaml \
+		--sources '[$(PLAYS)]' --output_dir "$(OUT)/tokenizer"
+	@$(BIN)/scratch-gpt shards --config train/configs/shakespeare/shards.yaml \
+		--sources '[$(PLAYS), $(HELD_OUT)]' --tokenizer "$(OUT)/tokenizer" --output_dir "$(OUT)/shards"
+	@for run in seconds minutes; do \
+		$(BIN)/scratch-gpt pretrain --config train/configs/shakespeare/$$run.yaml --tokenizer "$(OUT)/tokenizer" \
+			--shards "$(OUT)/shards" --output_dir "$(OUT)/$$run" || exit $$?; \
+	done
 
 lint: $(STAMP)  ## ruff, ruff format, mypy, codespell
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from typing import Any
 
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.folders import written_file
-from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.data.sources import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.architectures import (
     KINDS,
@@ -28,7 +28,7 @@ from scratch_gpt.evaluation.architectures import (
     verdict,
 )
 from scratch_gpt.tokenization import train_tokenizer
-from scratch_gpt.training.arguments import decode_json, run_stage
+from scratch_gpt.training.arguments import decode_yaml, run_stage
 from scratch_gpt.training.hardware import Hardware, available_cpus
 from scratch_gpt.training.telemetry import console
 
@@ -65,7 +65,7 @@ class ArchitecturesArguments:
 
     def __post_init__(self) -> None:
         for name in ("decoder", "encoder_decoder", "sources", "test_sources"):
-            setattr(self, name, decode_json(getattr(self, name), name))
+            setattr(self, name, decode_yaml(getattr(self, name), name))
         for name in ("decoder", "encoder_decoder"):
             if not isinstance(getattr(self, name), dict):
                 raise UserError(
@@ -89,8 +89,8 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     bad_rows = BadRows(arguments.on_bad_row)
     if not arguments.sources:
         return found
-    tests = {source.name: source for source in parse_sources(arguments.test_sources)}  # type: ignore[arg-type]
-    for source in parse_sources(arguments.sources):  # type: ignore[arg-type]  # a list once parsed
+    tests = {source.name: source for source in parse_sources(arguments.test_sources, CORPUS_SETTINGS)}  # type: ignore[arg-type]
+    for source in parse_sources(arguments.sources, CORPUS_SETTINGS):  # type: ignore[arg-type]  # a list once parsed
         if source.name not in tests:
             raise UserError(f"test_sources: none is named {source.name!r}, like the source")
         found[source.name] = file_corpus(source, tests[source.name], bad_rows)

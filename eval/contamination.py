@@ -20,7 +20,7 @@ from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.evaluation.task import TASKS, choose_tasks, load_examples
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.arguments import decode_json, run_stage
+from scratch_gpt.training.arguments import decode_yaml, run_stage
 
 
 @dataclass
@@ -42,7 +42,7 @@ class ContaminationArguments:
     output: str | None = field(default=None, metadata={"help": "A result file to write."})
 
     def __post_init__(self) -> None:
-        self.sources = decode_json(self.sources, "sources")
+        self.sources = decode_yaml(self.sources, "sources")
 
 
 def main(arguments: ContaminationArguments) -> None:

@@ -13,7 +13,7 @@ Your own text:
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.data.sources import CORPUS_SETTINGS, ROW_SETTINGS, parse_sources
 from scratch_gpt.evaluation.benchmark import run_benchmark
 from scratch_gpt.evaluation.generation import (
     GENERATION_TASKS,
@@ -28,7 +28,7 @@ from scratch_gpt.training.arguments import run_stage
 
 def main(arguments: GenerationArguments) -> None:
     """Measure each model on held-out text, and let it end all stories of the benchmark."""
-    sources = parse_sources(arguments.sources) if arguments.sources else []
+    sources = parse_sources(arguments.sources, CORPUS_SETTINGS | ROW_SETTINGS) if arguments.sources else []
     tasks = choose_tasks(arguments.tasks, GENERATION_TASKS, default=not sources)
     examples = load_examples(tasks, arguments.split, arguments.limit) if tasks else {}
 

@@ -25,7 +25,7 @@ from scratch_gpt.evaluation.speed import (
     our_step,
     random_batch,
 )
-from scratch_gpt.training.arguments import decode_json, run_stage
+from scratch_gpt.training.arguments import decode_yaml, run_stage
 from scratch_gpt.training.hardware import choose_hardware
 
 
@@ -60,7 +60,7 @@ class SpeedArguments:
     seed: int = field(default=0, metadata={"help": "Seed of weights and tokens."})
 
     def __post_init__(self) -> None:
-        self.model_config = decode_json(self.model_config, "model_config") or {}
+        self.model_config = decode_yaml(self.model_config, "model_config") or {}
         unknown = [name for name in self.stock if name not in STOCK_CLASSES]
         if unknown:
             raise UserError(f"stock must be of {', '.join(STOCK_CLASSES)}, got {unknown[0]!r}")

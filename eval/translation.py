@@ -26,7 +26,7 @@ from scratch_gpt.evaluation.translation import (
     signatures,
     word_translations,
 )
-from scratch_gpt.training.arguments import decode_json, run_stage
+from scratch_gpt.training.arguments import decode_yaml, run_stage
 
 
 @dataclass
@@ -50,7 +50,7 @@ class TranslationArguments(EvalArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.training_pairs = decode_json(self.training_pairs, "training_pairs")
+        self.training_pairs = decode_yaml(self.training_pairs, "training_pairs")
         for name in ("instruction", "continuation"):
             if "{source}" not in getattr(self, name):
                 raise UserError(

@@ -293,6 +293,10 @@ def test_fill_mask_pipeline(small_model, tiny_tokenizer) -> None:
         )
     tiny_tokenizer.mask_token = mask
     model = small_model(ScratchGPTForMaskedLM, is_causal=False, vocab_size=len(tiny_tokenizer))
+    mask_token, tiny_tokenizer.mask_token = tiny_tokenizer.mask_token, None
+    with pytest.raises(PipelineException, match="mask_token"):
+        pipeline("fill-mask", model=model, tokenizer=tiny_tokenizer)
+    tiny_tokenizer.mask_token = mask_token
     fill = pipeline("fill-mask", model=model, tokenizer=tiny_tokenizer)
     text = "A bee lives in a <|mask|>."
     inputs = tiny_tokenizer(text, return_tensors="pt")

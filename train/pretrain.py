@@ -15,23 +15,14 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.arguments import PretrainArguments, run_stage, write_run_yaml
-from scratch_gpt.training.checkpoints import (
-    MANIFEST_FILE,
-    prepare_folder,
-    read_progress,
-    save_model_folder,
-    write_progress,
-)
+from scratch_gpt.training.arguments import PretrainArguments, run_stage
+from scratch_gpt.training.checkpoints import MANIFEST_FILE, prepare_folder, read_progress
 from scratch_gpt.training.distribution import check_launch
 from scratch_gpt.training.interruption import Interruption
 from scratch_gpt.training.objectives import OBJECTIVES
-from scratch_gpt.training.optimization import build_optimizer
-from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment
+from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment, optimizer_builder
 from scratch_gpt.training.pretraining import Pretraining
-from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import hardware_again, is_finished
 from scratch_gpt.training.scaling import as_before
 from scratch_gpt.training.setup import build_config, build_model, choose_setting, open_shards
@@ -44,6 +35,7 @@ def main(arguments: PretrainArguments) -> None:
     check_trackers(arguments.report_to)
     use_cpu = not torch.cuda.is_available()
     state = PartialState(cpu=use_cpu)
+    console.quiet = not state.is_main_process
     tokenizer = load_tokenizer(arguments.tokenizer)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
     output_dir = Path(arguments.output_dir)
@@ -76,27 +68,13 @@ def main(arguments: PretrainArguments) -> None:
     )
     set_seed(arguments.seed, device_specific=True)  # dropout differs between the processes
 
-    optimizer = build_optimizer(
-        model,
-        arguments.optim,
-        learning_rate=arguments.learning_rate,
-        weight_decay=arguments.weight_decay,
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-    )
+    optimizer = optimizer_builder(arguments)(model)
     run = Pretraining(
         arguments, accelerator, hardware, model, optimizer, objective, train_blocks, validation_blocks
     )
     if checkpoint:
         run.resume(checkpoint, progress)
-    if state.is_main_process:
-        for line in rules:
-            console.print(f"by rule: {line}", markup=False, highlight=False)
-        console.print(
-            f"{model.num_parameters():,} parameters, {run.max_steps} steps, "
-            f"{train_blocks.manifest['tokens']:,} tokens in the shards; {hardware.mixed_precision} precision, "
-            f"{hardware.num_threads} threads, {accelerator.num_processes} process(es)"
-            + (f"; going on after step {run.step}" if checkpoint else "")
-        )
+    run.announce(rules)
 
     with Interruption() as interruption, progress_bar(state.is_main_process) as bar:
         bar.add_task("pretrain", total=run.max_steps, completed=run.step, status="")
@@ -118,15 +96,7 @@ def main(arguments: PretrainArguments) -> None:
                 accelerator.end_training()
                 interruption.leave()
 
-    weights, progress = accelerator.get_state_dict(run.model), run.progress()
-    if state.is_main_process:
-        save_model_folder(accelerator.unwrap_model(run.model), tokenizer, output_dir, weights)
-        write_provenance(arguments, model.config, output_dir, run.log)
-        write_progress(progress, output_dir)
-        write_run_yaml(arguments, output_dir)
-        console.print(f"wrote {output_dir}: {objective.auto_class.__name__}.from_pretrained opens it")
-        if arguments.push_to_hub:
-            push_to_hub(arguments)
+    run.finish()
     accelerator.end_training()
 
 

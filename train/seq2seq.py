@@ -8,14 +8,16 @@ Reads a folder that the pretraining stage wrote with objective span; writes one 
 and log.jsonl beside the weights.
 """
 
+from functools import partial
+
 import datasets
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
 
 from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.training.arguments import run_stage
 from scratch_gpt.training.posttraining import begin, save_stage, train
-from scratch_gpt.training.rows import read_splits
-from scratch_gpt.training.seq2seq import Seq2SeqArguments, encode_pairs, load_encoder_decoder
+from scratch_gpt.training.rows import drop_long_rows, read_splits
+from scratch_gpt.training.seq2seq import Seq2SeqArguments, encode_pair, load_encoder_decoder
 from scratch_gpt.training.telemetry import console
 
 
@@ -23,8 +25,11 @@ def main(arguments: Seq2SeqArguments) -> None:
     """The order of steps: model, pairs, trainer, (resume,) training, save."""
     begin(arguments)
     model, tokenizer = load_encoder_decoder(str(arguments.model_name_or_path))
-    pairs = encode_pairs(
-        read_splits(instruction_rows, arguments), tokenizer, model.config.max_position_embeddings
+    pairs = drop_long_rows(
+        read_splits(instruction_rows, arguments),
+        partial(encode_pair, tokenizer),
+        model.config.max_position_embeddings,
+        arguments.on_bad_row,
     )
     trainer = Seq2SeqTrainer(
         model=model,

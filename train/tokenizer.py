@@ -10,55 +10,35 @@ duplicates leave out what they leave out of the shards. Writes
 tokenizer.json, tokenizer_config.json, chat_template.jinja and, last, run.yaml.
 """
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.corpus import open_corpus
+from scratch_gpt.data.corpus import bounded_texts, open_corpus
 from scratch_gpt.data.folders import written_whole
-from scratch_gpt.data.sources import parse_sources
-from scratch_gpt.errors import UserError
+from scratch_gpt.data.sources import ROW_SETTINGS, parse_sources
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 from scratch_gpt.training.arguments import TokenizerArguments, run_stage, write_run_yaml
 
 
-# The first characters of the text, on which the summary measures bytes per token.
-MEASURED_CHARACTERS = 1_000_000
 SAMPLE_TOKENS = 40
 
 CONTENTS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "run.yaml")
 
 
-def draw(texts: Iterable[str], arguments: TokenizerArguments, measured: list[str]) -> Iterator[str]:
-    """The texts, each cut to its cap, until the budget is spent; the first ones are kept in `measured`."""
-    drawn = 0
-    for whole in texts:
-        text = whole[: min(arguments.max_document_characters, arguments.max_characters - drawn)]
-        drawn += len(text)
-        if drawn <= MEASURED_CHARACTERS or not measured:
-            measured.append(text)
-        yield text
-        if drawn >= arguments.max_characters:
-            return
-
-
 def main(arguments: TokenizerArguments) -> None:
     """Read the sources, train, save, and show what came out."""
-    for name in ("max_characters", "max_document_characters"):
-        if getattr(arguments, name) < 1:
-            raise UserError(f"{name} must be at least 1, got {getattr(arguments, name)}")
-    sources = parse_sources(arguments.sources)  # type: ignore[arg-type]  # a list once the arguments are parsed
+    sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)
     measured: list[str] = []
     with TemporaryDirectory() as memory, written_whole(str(arguments.output_dir), CONTENTS) as folder:
         corpus = open_corpus(sources, bad_rows, arguments.seed, "all_used_up", Path(memory))
-        texts = (document.text for _, document in corpus.mixture)
+        texts = bounded_texts(corpus, arguments.max_document_characters, arguments.max_characters, measured)
         with console.status("training the tokenizer"):
-            tokenizer = train_tokenizer(draw(texts, arguments, measured), arguments.vocab_size)
+            tokenizer = train_tokenizer(texts, arguments.vocab_size)
         bad_rows.check()
         tokenizer.save_pretrained(folder)
         write_run_yaml(arguments, folder)

@@ -23,6 +23,8 @@ from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
 
 # Text that is tokenized at once: it bounds the memory.
 BATCH_BYTES = 1 << 20
+# On so much of a tokenizer's training text its bytes per token are measured.
+MEASURED_CHARACTERS = 1_000_000
 BAD_ROW, DUPLICATE = "bad_row", "duplicate"
 
 Batch = TypeVar("Batch")
@@ -250,6 +252,25 @@ def open_corpus(
             reader = other_reader(number, source) or text_reader(source, bad_rows, parts_of(source, seed))
             streams.append(SourceStream(source, reader, seen, folder / f"{number}.kept"))
     return Corpus(streams, stop, bad_rows)
+
+
+def bounded_texts(
+    corpus: Corpus, max_document_characters: int, max_characters: int, measured: list[str]
+) -> Iterator[str]:
+    """The mixed texts, each cut to its first characters, until `max_characters` of all are spent.
+
+    Args:
+        measured: gets the first MEASURED_CHARACTERS of them, for the caller to measure.
+    """
+    drawn = 0
+    for _, document in corpus.mixture:
+        text = document.text[: min(max_document_characters, max_characters - drawn)]
+        drawn += len(text)
+        if drawn <= MEASURED_CHARACTERS or not measured:
+            measured.append(text)
+        yield text
+        if drawn >= max_characters:
+            return
 
 
 def token_dtype(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -39,7 +39,7 @@ from scratch_gpt.data.corpus import (
 from scratch_gpt.data.folders import PROGRESS, load_progress, save_progress, written_whole
 from scratch_gpt.data.packing import Packer, SourceCounts, join
 from scratch_gpt.data.slices import check_slices, record_reader, slice_folder, write_slice
-from scratch_gpt.data.sources import PRIMER, Source, parse_sources
+from scratch_gpt.data.sources import PRIMER, ROW_SETTINGS, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import ShardsArguments, write_run_yaml
@@ -169,7 +169,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
 
 def _check(arguments: ShardsArguments) -> list[Source]:
-    sources = parse_sources(arguments.sources)  # type: ignore[arg-type]  # a list once the arguments are parsed
+    sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     if arguments.sequence_length < 2:
         raise UserError(f"sequence_length must be at least 2, got {arguments.sequence_length}")
     if arguments.max_tokens is not None and arguments.max_tokens < 1:

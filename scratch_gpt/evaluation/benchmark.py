@@ -25,7 +25,7 @@ from scratch_gpt.evaluation.runner import (
     print_table,
     write_result,
 )
-from scratch_gpt.training.arguments import decode_json
+from scratch_gpt.training.arguments import decode_yaml
 
 
 # In a model's path: the place of the seed, where each seed trained a model of its own.
@@ -63,7 +63,7 @@ class AnsweringArguments:
     seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
 
     def __post_init__(self) -> None:
-        self.sources = decode_json(self.sources, "sources")
+        self.sources = decode_yaml(self.sources, "sources")
         if not self.model:
             raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
         if self.on_bad_row not in ("skip", "fail"):

@@ -9,7 +9,7 @@ from typing import Any
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.examples import example_rows
-from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.data.sources import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 from scratch_gpt.evaluation.task import (
@@ -139,7 +139,7 @@ def file_tasks(
     """
     tasks = []
     bad_rows = BadRows(on_bad_row)
-    for source in parse_sources(declared):
+    for source in parse_sources(declared, CORPUS_SETTINGS):
         form, rows = example_rows(source, bad_rows)
         if form not in forms:
             raise UserError(

@@ -156,9 +156,12 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], c
         return encode_plain(tokenizer, list(prompts))
     conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
     return list(
-        tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)[
-            "input_ids"
-        ]
+        tokenizer.apply_chat_template(
+            conversations,
+            add_generation_prompt=True,
+            return_dict=True,
+            tokenizer_kwargs={"verbose": False},  # callers leave out or cut what is too long
+        )["input_ids"]
     )
 
 

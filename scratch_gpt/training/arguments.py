@@ -22,14 +22,21 @@ from scratch_gpt.errors import UserError
 CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
-def decode_json(value: Any, name: str) -> Any:
-    """A mapping or list given on the command line arrives as a JSON string."""
+def decode_yaml(value: Any, name: str) -> Any:
+    """A mapping or list given on the command line arrives as text: JSON or YAML's flow style."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--{name} must be JSON, got {value!r} ({error.msg})") from None
+        decoded = json.loads(value)  # before YAML 1.1, to which 1e-6 is no number
+    except json.JSONDecodeError:
+        try:
+            decoded = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            reason = getattr(error, "problem", error)
+            raise UserError(f"--{name} must be YAML or JSON, got {value!r} ({reason})") from None
+    if not isinstance(decoded, dict | list):
+        raise UserError(f"--{name} must be a mapping or a list, got {value!r}")
+    return decoded
 
 
 @dataclass
@@ -52,7 +59,7 @@ class SourcesArguments:
     output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
 
     def __post_init__(self) -> None:
-        self.sources = decode_json(self.sources, "sources")
+        self.sources = decode_yaml(self.sources, "sources")
         if not self.sources or not isinstance(self.sources, list):
             raise UserError("sources: name at least one, for example sources: [{name: primer, path: primer}]")
         if self.on_bad_row not in ("skip", "fail"):
@@ -76,6 +83,12 @@ class TokenizerArguments(SourcesArguments):
     max_document_characters: int = field(
         default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_characters", "max_document_characters"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass
@@ -237,7 +250,11 @@ class PretrainArguments:
     )
 
     def __post_init__(self) -> None:
-        self.model_config = decode_json(self.model_config, "model_config") or {}
+        self.model_config = decode_yaml(self.model_config, "model_config") or {}
+        if not isinstance(self.model_config, dict):
+            raise UserError(
+                f"model_config must be a mapping such as {{hidden_size: 256}}, got {self.model_config!r}"
+            )
         for name in ("shards", "tokenizer", "output_dir"):
             if not getattr(self, name):
                 raise UserError(f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML")
@@ -266,6 +283,10 @@ class PretrainArguments:
         epochs = self.num_train_epochs
         if self.max_steps == 0 or (self.max_steps < 0 and epochs is not None and not epochs > 0):
             raise UserError(f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}")
+        if self.tokens is not None and epochs is not None:
+            raise UserError(
+                f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out"
+            )
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.warmup_steps is not None and self.warmup_steps < 0:

@@ -104,7 +104,10 @@ def _encode(
 ) -> dict[str, list[int]]:
     try:
         encoded: dict[str, list[int]] = tokenizer.apply_chat_template(
-            messages, return_dict=True, return_assistant_tokens_mask=True
+            messages,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            tokenizer_kwargs={"verbose": False},  # `drop_long_rows` tells of long rows, each by its place
         )
     except TemplateError as error:
         raise UserError(f"{row['place']}: the chat template refuses this conversation: {error}") from None

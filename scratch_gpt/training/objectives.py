@@ -8,11 +8,13 @@ is the same. Shapes: B blocks, T tokens of a block.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -40,6 +42,8 @@ Collator = Callable[[list[np.ndarray], Sequence[int]], dict[str, torch.Tensor]]
 # Held-out blocks are corrupted in the same way in every run, so that runs compare.
 HELD_OUT_SEED = 0
 SAMPLE_TOKENS = 48
+# No fields of a configuration, and yet heeded: the last two become part of `rope_parameters`.
+FOLDED_KEYS = {"model_type", "rope_theta", "rope_scaling"}
 
 
 class Objective(ABC):
@@ -232,7 +236,8 @@ def config_for(
     """The configuration of the objective's model, or of a class of transformers that `model_config` names.
 
     Raises:
-        UserError: `model_config` contradicts the objective or names an unknown `model_type`.
+        UserError: `model_config` contradicts the objective or itself, names an unknown `model_type`, or a key that its
+            configuration does not have.
     """
     objective = OBJECTIVES[arguments.objective]
     values: dict[str, Any] = {
@@ -246,6 +251,7 @@ def config_for(
     model_type = values.pop("model_type", objective.model_type)
     if model_type not in CONFIG_MAPPING:
         raise UserError(f"model_config: model_type {model_type!r} is not known to transformers")
+    check_model_config(arguments.model_config, model_type)  # type: ignore[arg-type]  # a mapping once parsed
     if values.get("is_causal", objective.is_causal) != objective.is_causal:
         raise UserError(
             f"model_config: is_causal {values['is_causal']} is not what objective {arguments.objective} needs"
@@ -254,7 +260,22 @@ def config_for(
         values["is_causal"] = False
     if objective.auto_class is AutoModelForSeq2SeqLM:
         values["decoder_start_token_id"] = tokenizer.pad_token_id  # as in T5
-    return AutoConfig.for_model(model_type, **values)
+    try:
+        return AutoConfig.for_model(model_type, **values)
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError(f"model_config: {error}") from None
+
+
+def check_model_config(model_config: dict[str, Any], model_type: str) -> None:
+    """Refuse a misspelled key: configurations keep what they do not know, and the default would be trained.
+
+    Raises:
+        UserError: the key is not the configuration's.
+    """
+    config_class = CONFIG_MAPPING[model_type]
+    known = {entry.name for entry in fields(config_class)} | config_class.attribute_map.keys()
+    if unknown := sorted(model_config.keys() - known - FOLDED_KEYS):
+        raise UserError(f"model_config: {config_class.__name__} has no {', '.join(map(str, unknown))}")
 
 
 def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str) -> PreTrainedModel:

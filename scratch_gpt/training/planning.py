@@ -26,7 +26,7 @@ from scratch_gpt.training.memory import (
     largest_micro_batch,
     memory_of_a_step,
 )
-from scratch_gpt.training.objectives import auto_class_of
+from scratch_gpt.training.objectives import auto_class_of, check_model_config
 from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, CPU_MICRO_BATCH_TOKENS, by_rule
 from scratch_gpt.training.telemetry import console
@@ -174,9 +174,10 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
 
 
 def optimizer_builder(arguments: PretrainArguments) -> OptimizerBuilder:
-    """The run's optimizer for its memory alone: the learning rate does not matter."""
+    """What makes the run's optimizer; an open learning rate counts as 1e-3, its memory is the same."""
+    learning_rate = arguments.learning_rate or 1e-3
     betas = (arguments.adam_beta1, arguments.adam_beta2)
-    return lambda model: build_optimizer(model, arguments.optim, 1e-3, arguments.weight_decay, betas)
+    return lambda model: build_optimizer(model, arguments.optim, learning_rate, arguments.weight_decay, betas)
 
 
 def complete(
@@ -269,6 +270,7 @@ def make_plan(arguments: PlanArguments) -> Plan:
     if sequence_length is None:
         raise UserError("sequence_length is not known: there are no shards yet, so give --sequence_length")
     model_config.setdefault("max_position_embeddings", sequence_length)
+    check_model_config(model_config, ScratchGPTConfig.model_type)
     try:
         config = ScratchGPTConfig(**model_config)
     except (ValueError, StrictDataclassError) as error:

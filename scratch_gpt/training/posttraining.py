@@ -122,6 +122,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)
+    # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
+    trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
     with progress_bar(trainer.is_world_process_zero()) as bar:
         trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -5,7 +5,8 @@ TRL's defaults are meant for models of half a billion parameters and more; those
 smaller, and the recipes in `train/` say the rest.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from typing import Any
 
@@ -101,6 +102,19 @@ class PosttrainingArguments(SourcesArguments):
         }
 
 
+def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
+    """Refuse settings that only count where another one is given.
+
+    Raises:
+        UserError: one of `names` is not its default, and `switch` is empty.
+    """
+    defaults = {entry.name: entry.default for entry in fields(arguments)}
+    for name in names:
+        value = getattr(arguments, name)
+        if not getattr(arguments, switch) and value != defaults[name]:
+            raise UserError(f"{name} {value} has no effect without {switch}")
+
+
 @dataclass
 class LoraArguments:
     """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv 2106.09685), by TRL's names."""
@@ -116,6 +130,10 @@ class LoraArguments:
         default=None,
         metadata={"help": "Names of the adapted modules. Default: all linear ones in the layers."},
     )
+
+    def __post_init__(self) -> None:
+        refuse_without(self, "use_peft", ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"))
+        super().__post_init__()  # type: ignore[misc]  # of the arguments that this is combined with
 
     def peft_config(self, task_type: str) -> Any:
         """What TRL's trainers take: None without `use_peft`, else a `peft.LoraConfig`.
@@ -166,6 +184,7 @@ class SFTArguments(LoraArguments, PosttrainingArguments, SFTConfig):
     def __post_init__(self) -> None:
         if not 0.0 <= self.replay_fraction < 1.0:
             raise UserError(f"replay_fraction must be at least 0 and below 1, got {self.replay_fraction}")
+        refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 
 

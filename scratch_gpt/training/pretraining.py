@@ -16,13 +16,15 @@ from transformers import PreTrainedModel
 from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.publishing import upload
+from scratch_gpt.publishing import push_to_hub, upload
 from scratch_gpt.training.arguments import PretrainArguments, write_run_yaml
 from scratch_gpt.training.block_order import BlockOrder, block_hash
 from scratch_gpt.training.checkpoints import (
     STATE_FOLDER,
     keep_weights_in_model_folder,
     save_checkpoint,
+    save_model_folder,
+    write_progress,
     writing_checkpoint,
 )
 from scratch_gpt.training.distribution import check_distribution
@@ -70,6 +72,7 @@ class Pretraining:
         validation_blocks: PackedBlocks,
     ) -> None:
         self.arguments = arguments
+        self.hardware = hardware
         self.accelerator = accelerator
         self.objective = objective
         self.train_blocks = train_blocks
@@ -131,6 +134,18 @@ class Pretraining:
         self.token_hash = int(progress["token_hash"], 16) if self.accelerator.is_main_process else 0
         self.safeguard.load_state_dict(progress["safeguard"])
         self._logged_position, self._logged_seconds = self.position, self.elapsed_seconds
+
+    def announce(self, rules: list[str]) -> None:
+        """Tell what will be trained, and what was found by rule (`by_rule`)."""
+        for line in rules:
+            console.print(f"by rule: {line}", markup=False, highlight=False)
+        model = self.accelerator.unwrap_model(self.model)
+        console.print(
+            f"{model.num_parameters():,} parameters, {self.max_steps} steps, "
+            f"{self.train_blocks.manifest['tokens']:,} tokens in the shards; {self.hardware.mixed_precision} precision, "
+            f"{self.hardware.num_threads} threads, {self.accelerator.num_processes} process(es)"
+            + (f"; going on after step {self.step}" if self.step else "")
+        )
 
     def read_step(self) -> list[Batch]:
         """The micro-batches of this step that this process trains on.
@@ -323,6 +338,21 @@ class Pretraining:
             except UserError as error:  # a network that is gone for an hour must not end a run of a week
                 console.print(f"warning: {error}", soft_wrap=True)
         return final
+
+    def finish(self) -> None:
+        """Write the finished model, `run.yaml` last, and upload it where asked; all processes call it."""
+        arguments, output_dir = self.arguments, self.output_dir
+        weights, progress = self.accelerator.get_state_dict(self.model), self.progress()
+        if self.accelerator.is_main_process:
+            model = self.accelerator.unwrap_model(self.model)
+            save_model_folder(model, self.objective.tokenizer, output_dir, weights)
+            write_provenance(arguments, model.config, output_dir, self.log)
+            write_progress(progress, output_dir)
+            write_run_yaml(arguments, output_dir)
+            opener = self.objective.auto_class.__name__
+            console.print(f"wrote {output_dir}: {opener}.from_pretrained opens it")
+            if arguments.push_to_hub:
+                push_to_hub(arguments)
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl.rewards import get_soft_overlong_punishment
 
+from scratch_gpt.data.messages import Message
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import Answer
 from scratch_gpt.evaluation.task import TASKS, Task
@@ -32,7 +33,6 @@ from scratch_gpt.training.prompts import Prompt
 from scratch_gpt.training.rewards import score_conversations
 
 
-Message = dict[str, str]
 # What scores a batch: prompts and answers as conversations, and the answers' token ids, up to and with the stop token.
 # None where it has no opinion.
 Score = Callable[

@@ -12,11 +12,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from scratch_gpt.data.messages import Message
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
-
-
-Message = dict[str, str]
 
 
 def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

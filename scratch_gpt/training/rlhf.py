@@ -102,10 +102,6 @@ class Measured(Trainer):
         # a resumed run goes on with what its log says
         rows = RunLog(Path(self.args.output_dir) / "log.jsonl").rows()
         self.history = [row for row in rows if "eval_score" in row]
-        model = self.accelerator.unwrap_model(self.model)
-        if model.config.tie_word_embeddings:
-            # A tied head is not in the checkpoints; taking the best one, transformers would tell of a missing weight.
-            model._keys_to_ignore_on_save = list(model._tied_weights_keys or ())
         try:
             output = super().train(*args, **kwargs)
         except UserError as error:

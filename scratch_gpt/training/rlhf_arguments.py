@@ -10,7 +10,7 @@ from typing import Any
 from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.arguments import decode_json
+from scratch_gpt.training.arguments import decode_yaml
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
@@ -87,7 +87,7 @@ class RLHFArguments(PosttrainingArguments, RLOOConfig):
     )
 
     def __post_init__(self) -> None:
-        self.rewards = check_rewards(decode_json(self.rewards, "rewards") or list(DEFAULT_REWARDS))
+        self.rewards = check_rewards(decode_yaml(self.rewards, "rewards") or list(DEFAULT_REWARDS))
         if not self.reward_model and any(entry["name"] == "model" for entry in self.rewards):
             raise UserError(
                 "reward_model is missing: give --reward_model DIR, the folder of the reward stage, or rewards without "

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import split_rows
 from scratch_gpt.data.row_checks import report_repeats
-from scratch_gpt.data.sources import PRIMER, Source, parse_sources
+from scratch_gpt.data.sources import CORPUS_SETTINGS, PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.telemetry import console
 
@@ -39,7 +39,8 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     Raises:
         UserError: sources that cannot be read, too many bad rows, nothing for one of the splits.
     """
-    sources, bad_rows = parse_sources(arguments.sources), BadRows(arguments.on_bad_row)  # type: ignore[arg-type]
+    sources = parse_sources(arguments.sources, CORPUS_SETTINGS)  # type: ignore[arg-type]  # a list once parsed
+    bad_rows = BadRows(arguments.on_bad_row)
     embedded = [source for source in sources if source.path == PRIMER]
     files = [source for source in sources if source.path != PRIMER]
     rows = {split: read(embedded, split, bad_rows, arguments.seed) for split in SPLITS}
@@ -88,8 +89,8 @@ def drop_long_rows(
             )
         if not kept[split]:
             raise UserError(
-                f"none of the {len(rows)} {split} rows fits into {max_length} tokens: raise max_length, or use a model "
-                "with a longer context"
+                f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
+                "where it is set, or use a model with a longer context"
             )
         console.print(
             f"{split}: {len(kept[split]):,} rows"

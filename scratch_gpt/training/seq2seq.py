@@ -2,7 +2,6 @@
 """Fine-tuning an encoder-decoder on pairs: settings, rows as token ids, the model made ready."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, Seq2SeqTrainingArguments
 
@@ -11,7 +10,6 @@ from scratch_gpt.evaluation.runner import load_model
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.rows import Row
-from scratch_gpt.training.telemetry import console
 
 
 @dataclass
@@ -51,39 +49,13 @@ def load_encoder_decoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     return model, tokenizer
 
 
-def encode_pairs(
-    splits: dict[str, list[Row]], tokenizer: PreTrainedTokenizerFast, positions: int
-) -> dict[str, list[dict[str, Any]]]:
-    """Source and target of each conversation as `input_ids` and `labels`, both with the end of text behind them.
+def encode_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
+    """The conversation with `input_ids` and `labels`, both with the end of text behind them, and the longer one's `length`.
 
-    The target is the last answer, the source all that was said before it. Pairs of which a side has more than
-    `positions` tokens are left out, and the terminal says how many: cut ones would teach to break off.
-
-    Raises:
-        UserError: no pair of a split is left.
+    The target is the last answer, the source all that was said before it.
     """
-    encoded: dict[str, list[dict[str, Any]]] = {}
-    for split, rows in splits.items():
-        sources = ["\n".join(message["content"] for message in row["messages"][:-1]) for row in rows]
-        targets = [row["messages"][-1]["content"] for row in rows]
-        end = [tokenizer.eos_token_id]
-        pairs: list[dict[str, Any]] = [
-            {"input_ids": source + end, "labels": target + end, "length": len(source) + len(target)}
-            for source, target in zip(
-                encode_plain(tokenizer, sources), encode_plain(tokenizer, targets), strict=True
-            )
-        ]
-        encoded[split] = [
-            pair for pair in pairs if max(len(pair["input_ids"]), len(pair["labels"])) <= positions
-        ]
-        if not encoded[split]:
-            raise UserError(
-                f"none of the {len(rows)} {split} pairs has a source and a target of at most {positions} tokens, the "
-                "model's positions: give shorter ones, or use a model with more positions"
-            )
-        dropped = len(rows) - len(encoded[split])
-        console.print(
-            f"{split}: {len(encoded[split]):,} pairs"
-            + (f" ({dropped:,} over {positions} tokens left out)" if dropped else "")
-        )
-    return encoded
+    *said, answer = (message["content"] for message in row["messages"])
+    source, target = (
+        [*ids, tokenizer.eos_token_id] for ids in encode_plain(tokenizer, ["\n".join(said), answer])
+    )
+    return {**row, "input_ids": source, "labels": target, "length": max(len(source), len(target))}

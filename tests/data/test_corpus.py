@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.corpus import Document, SourceStream, text_reader, tokenize, work_ahead
+from scratch_gpt.data.corpus import (
+    Corpus,
+    Document,
+    SourceStream,
+    bounded_texts,
+    text_reader,
+    tokenize,
+    work_ahead,
+)
 from scratch_gpt.data.deduplication import HashSet
 from scratch_gpt.data.sources import parse_sources, parts_of
 from scratch_gpt.tokenization import END_OF_TEXT
@@ -106,3 +114,12 @@ def test_failing_work_is_raised():
     """An error in the other thread reaches the caller."""
     with pytest.raises(ZeroDivisionError):
         list(work_ahead(iter([1, 2, 3]), lambda batch: 1 / 0))
+
+
+def test_bounded_texts(tmp_path):
+    """A document counts with its first characters only, and drawing stops at the budget."""
+    texts = [letter * 30 for letter in "abcdefghi"]
+    corpus = Corpus([stream(tmp_path, "a", texts, HashSet(), filters=False)], "all_used_up", BadRows())
+    measured = []
+    assert list(bounded_texts(corpus, 10, 25, measured)) == ["a" * 10, "b" * 10, "c" * 5]
+    assert measured == ["a" * 10, "b" * 10, "c" * 5]

@@ -14,6 +14,8 @@ from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.filters import NO_FILTERS, Filters
 from scratch_gpt.data.sources import (
+    CORPUS_SETTINGS,
+    ROW_SETTINGS,
     parse_sources,
     parts_of,
     pick_text,
@@ -288,6 +290,34 @@ def test_mistake_in_a_declaration_is_one_clear_line(message):
     with pytest.raises(UserError, match=message) as caught:
         parse_sources(MISTAKES[message])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"held_out": True},
+            "held_out in entry 1 has no effect here: rows are held out by held_out_fraction",
+        ),
+        ({"filters": {"min_characters": 9}}, "filters in entry 1 has no effect here"),
+        ({"deduplicate": True}, "deduplicate in entry 1 has no effect here"),
+    ],
+)
+def test_settings_of_documents_are_refused_for_rows(settings, message):
+    """What the shards stage alone heeds is not passed over in silence; what changes nothing is let pass."""
+    with pytest.raises(UserError, match=message):
+        parse_sources([{"name": "a", "path": "user/rows", **settings}], CORPUS_SETTINGS)
+    off = dict.fromkeys(settings, False)
+    assert parse_sources([{"name": "a", "path": "user/rows", **off}], CORPUS_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"columns": {"text": "body"}}, {"template": "{source}"}, {"system": "Be."}]
+)
+def test_settings_of_rows_are_refused_for_documents(settings):
+    """Documents have one column, and it has a key of its own."""
+    with pytest.raises(UserError, match="has no effect here: text_column names the column of a document"):
+        parse_sources([{"name": "a", "path": "user/text", **settings}], ROW_SETTINGS)
 
 
 def test_folder_without_data_is_refused(tmp_path):

@@ -44,7 +44,7 @@ def test_arguments_come_from_the_command_line_and_a_file(base_folder: Path, tmp_
         ({"output": "x.json", "model": ["a", "b"]}, "output takes one file, but 2 models"),
         ({"split": "valid"}, "split must be train, dev or test, got 'valid'"),
         ({"on_bad_row": "stop"}, "on_bad_row must be skip or fail"),
-        ({"sources": "["}, "--sources must be JSON"),
+        ({"sources": "["}, "--sources must be YAML or JSON"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"temperature": -1.0}, "temperature must be at least 0, got -1.0"),

@@ -108,18 +108,6 @@ def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
     assert len(PackedBlocks(shards_folder / "validation")) > 0
 
 
-def test_tokenizer_stage_bounds_its_text(tmp_path):
-    """A document counts with its first characters only, and drawing stops at the budget."""
-    module = stage("tokenizer")
-    options = {"sources": '[{"name": "p", "path": "primer"}]', "output_dir": "out"}
-    options |= {"max_characters": "25", "max_document_characters": "10"}
-    arguments = parse(module.TokenizerArguments, [f"--{name}={value}" for name, value in options.items()])
-    measured = []
-    texts = module.draw(["a" * 30] * 9, arguments, measured)
-    assert list(texts) == ["a" * 10, "a" * 10, "a" * 5]
-    assert measured == ["a" * 10, "a" * 10, "a" * 5]
-
-
 def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(tmp_path, capsys):
     """What the filters or the hash leave out of the shards shapes no merge, and is told."""
     kept = "\n\n".join(f"bdfh {number} jlbd" for number in range(50))

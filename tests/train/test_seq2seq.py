@@ -105,6 +105,17 @@ def test_resuming_gives_the_same_run(seq2seq, tmp_path) -> None:
     assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
 
 
+def test_long_pairs_are_left_out_and_told(seq2seq, tmp_path, capsys) -> None:
+    """A side over the model's positions: counted, and the first is named by its place."""
+    file = tmp_path / "pairs.jsonl"
+    rows = file.read_text().splitlines()
+    long = json.dumps({"en": "What " * 300, "de": "Hund"})
+    file.write_text("\n".join([*rows, long, ""]))
+    seq2seq(output_dir=str(tmp_path / "out"), max_steps=1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "rows (1 over 128 tokens left out: " in told and "pairs.jsonl:41 has " in told
+
+
 def test_an_unfinished_run_and_a_decoder_are_refused(seq2seq, base_folder, tmp_path) -> None:
     """The guards of the other stages."""
     output = tmp_path / "out"

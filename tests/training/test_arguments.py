@@ -8,6 +8,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import (
     PretrainArguments,
     ShardsArguments,
+    TokenizerArguments,
     parse,
     run_stage,
     write_run_yaml,
@@ -35,8 +36,17 @@ def test_command_line_wins_over_yaml_wins_over_default(config) -> None:
     assert arguments.model_config == {"hidden_size": 64}
 
 
-def test_mappings_on_the_command_line_are_json(config) -> None:
-    """A mapping or list can be given without a YAML file."""
+@pytest.mark.parametrize(
+    "text", ["{hidden_size: 64, rms_norm_eps: 1.0e-5}", '{"hidden_size": 64, "rms_norm_eps": 1e-5}']
+)
+def test_mappings_on_the_command_line_are_yaml_or_json(config, text) -> None:
+    """Both spellings are the same mapping, with numbers as numbers."""
+    arguments = parse(PretrainArguments, ["--config", config(**FOLDERS), "--model_config", text])
+    assert arguments.model_config == {"hidden_size": 64, "rms_norm_eps": 1e-5}
+
+
+def test_lists_on_the_command_line_are_json(config) -> None:
+    """A list can be given without a YAML file."""
     arguments = parse(
         ShardsArguments,
         ["--sources", '[{"name": "p", "path": "primer"}]', "--tokenizer", "t", "--output_dir", "o"],
@@ -49,7 +59,13 @@ def test_mappings_on_the_command_line_are_json(config) -> None:
     [
         ({**FOLDERS, "learning_rat": 1}, [], "learning_rat"),
         ({"shards": "s", "tokenizer": "t"}, [], "output_dir is missing"),
-        (FOLDERS, ["--model_config", "{hidden"], "model_config must be JSON"),
+        (
+            FOLDERS,
+            ["--model_config", "{hidden"],
+            r"model_config must be YAML or JSON, got '\{hidden' \(expected",
+        ),
+        (FOLDERS, ["--model_config", "small"], "model_config must be a mapping or a list, got 'small'"),
+        (FOLDERS, ["--model_config", "[64]"], r"model_config must be a mapping such as .*, got \[64\]"),
         ({**FOLDERS, "mixed_precision": "int3"}, [], "int3"),
         ({**FOLDERS, "save_steps": 0}, [], "save_steps"),
         ({**FOLDERS, "push_to_hub": True}, [], "hub_model_id"),
@@ -61,6 +77,7 @@ def test_mappings_on_the_command_line_are_json(config) -> None:
             "per_device_train_batch_size must be at least 1",
         ),
         ({**FOLDERS, "max_steps": 0}, [], "nothing to train: max_steps is 0"),
+        ({**FOLDERS, "tokens": 9}, ["--num_train_epochs", "2"], "tokens 9 and num_train_epochs 2.0 are both"),
         ({**FOLDERS, "num_train_epochs": -0.5}, [], "num_train_epochs -0.5"),
     ],
 )
@@ -68,6 +85,13 @@ def test_mistakes_are_user_errors(config, values, extra, message) -> None:
     """The message names the key or value."""
     with pytest.raises(UserError, match=message):
         parse(PretrainArguments, ["--config", config(**values), *extra])
+
+
+@pytest.mark.parametrize("name", ["max_characters", "max_document_characters"])
+def test_a_tokenizer_needs_text(name) -> None:
+    """A budget of nothing is refused before anything is read."""
+    with pytest.raises(UserError, match=f"{name} must be at least 1, got 0"):
+        TokenizerArguments(sources=[{"name": "p", "path": "primer"}], output_dir="o", **{name: 0})
 
 
 def test_missing_and_broken_config_files_are_user_errors(tmp_path) -> None:

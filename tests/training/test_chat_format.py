@@ -79,6 +79,13 @@ def test_labels_are_the_assistant_s_tokens(tiny_tokenizer: Any) -> None:
     assert whole["labels"] == whole["input_ids"] == row["input_ids"]
 
 
+def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:
+    """transformers would tell of the first one, without its place; the stage leaves them out and says so."""
+    tiny_tokenizer.model_max_length = 4
+    assert encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:1"})["length"] > 4
+    assert not tiny_tokenizer.deprecation_warnings
+
+
 def test_a_row_that_teaches_nothing_is_named(tiny_tokenizer: Any) -> None:
     """A template that marks some answers only passes the probe: the first row without a learned token is named."""
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(

@@ -225,9 +225,12 @@ def test_large_vocabularies_of_an_encoder_get_their_loss_in_chunks(made, blocks,
             "model_type 'nobody' is not known",
         ),
         ({"objective": "masked", "model_config": {"model_type": "t5"}}, "objective masked: Unrecognized"),
+        ({"model_config": {"hiden_size": 64}}, "model_config: ScratchGPTConfig has no hiden_size"),
+        ({"model_config": {"model_type": "gpt2", "n_ctx": 64}}, "model_config: GPT2Config has no n_ctx"),
+        ({"model_config": {**SMALL, "hidden_size": 63}}, "model_config: hidden_size 63 is not a multiple"),
     ],
 )
-def test_models_of_another_objective_are_refused(
+def test_model_configs_that_cannot_be_are_refused(
     arguments_for, trained_tokenizer, tmp_path, changes, message
 ) -> None:
     """One line that names the setting."""

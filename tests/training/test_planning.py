@@ -121,6 +121,7 @@ def test_the_command_prints_the_plan(arguments, capsys) -> None:
         (["--model_config", "{}"], "the vocabulary is not known"),
         (["--tokens", "0"], "tokens must be at least 1, got 0"),
         (["--colour", "red"], "--colour"),
+        (["--model_config", '{"vocab_size": 64, "hiden_size": 64}'], "ScratchGPTConfig has no hiden_size"),
         (["--model_config", '{"vocab_size": 64, "hidden_size": 63}'], "hidden_size 63 is not a multiple"),
     ],
 )

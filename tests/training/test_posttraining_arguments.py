@@ -12,6 +12,7 @@ from scratch_gpt.training import posttraining_arguments
 from scratch_gpt.training.arguments import parse, write_run_yaml
 from scratch_gpt.training.posttraining_arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
+from scratch_gpt.training.seq2seq import Seq2SeqArguments
 
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
@@ -20,6 +21,7 @@ CONFIG_FILES = {
     "demo/reward.yaml": RewardArguments,
     "demo/dpo.yaml": DPOArguments,
     "demo/rlhf.yaml": RLHFArguments,
+    "demo/seq2seq.yaml": Seq2SeqArguments,
     "real/sft_dolly.yaml": SFTArguments,
     "real/sft_mixture.yaml": SFTArguments,
     "real/reward_polite.yaml": RewardArguments,
@@ -56,6 +58,8 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"replay_fraction": 1.0}, "replay_fraction must be at least 0 and below 1, got 1.0"),
+        ({"replay_fraction": 0.2}, "replay_fraction 0.2 has no effect without replay_shards"),
+        ({"lora_r": 4}, "lora_r 4 has no effect without use_peft"),
         ({"max_train_samples": 0}, "max_train_samples must be at least 1, got 0"),
     ],
 )

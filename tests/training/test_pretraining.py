@@ -345,7 +345,9 @@ def test_each_checkpoint_can_be_a_revision_of_the_hub(
 
     monkeypatch.setattr("scratch_gpt.training.pretraining.upload", upload)
     monkeypatch.setattr(
-        stage, "push_to_hub", lambda arguments: upload(Path(arguments.output_dir), arguments.hub_model_id)
+        pretraining,
+        "push_to_hub",
+        lambda arguments: upload(Path(arguments.output_dir), arguments.hub_model_id),
     )
     hub = {"push_to_hub": True, "hub_model_id": "me/it", "hub_strategy": "every_save"}
     stage.main(arguments_for(tmp_path / "base", **hub))

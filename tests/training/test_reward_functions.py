@@ -151,7 +151,7 @@ def test_mistakes_in_the_list(entries: Any, message: str) -> None:
     """Each is refused before anything is loaded, by the list and by the stage's settings alike."""
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         check_rewards(entries)
-    if entries:
+    if entries and isinstance(entries, list):
         text = json.dumps(entries)
         with pytest.raises(UserError, match=message.replace("(", r"\(")):
             RLHFArguments(

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain
-from scratch_gpt.training.seq2seq import encode_pairs, load_encoder_decoder
+from scratch_gpt.training.seq2seq import encode_pair, load_encoder_decoder
 
 
 def conversation(*texts: str) -> dict:
@@ -16,28 +16,18 @@ def conversation(*texts: str) -> dict:
 
 def test_the_last_answer_is_the_target(trained_tokenizer) -> None:
     """All that was said before is the source; both end with the end of text, and special tokens stay text."""
-    rows = [conversation("A cat.", "Eine Katze."), conversation("One", "Two", "Three <|pad|>", "Four")]
-    pairs = encode_pairs({"train": rows}, trained_tokenizer, 64)["train"]
-    sources, targets = ["A cat.", "One\nTwo\nThree <|pad|>"], ["Eine Katze.", "Four"]
+    row = encode_pair(trained_tokenizer, conversation("One", "Two", "Three <|pad|>", "Four"))
     end = [trained_tokenizer.eos_token_id]
-    assert [pair["input_ids"] for pair in pairs] == [
-        ids + end for ids in encode_plain(trained_tokenizer, sources)
-    ]
-    assert [pair["labels"] for pair in pairs] == [
-        ids + end for ids in encode_plain(trained_tokenizer, targets)
-    ]
+    source, target = encode_plain(trained_tokenizer, ["One\nTwo\nThree <|pad|>", "Four"])
+    assert (row["input_ids"], row["labels"]) == (source + end, target + end)
 
 
-def test_sources_longer_than_the_encoder_are_left_out_and_told(trained_tokenizer, capsys) -> None:
-    """Counted; where none is left, the error names the limit."""
-    rows = [conversation("x " * 40, "y"), conversation("x", "y " * 40), conversation("x", "y")]
-    pairs = encode_pairs({"train": rows}, trained_tokenizer, 16)["train"]
-    assert len(pairs) == 1
-    assert "train: 1 pairs (2 over 16 tokens left out)" in capsys.readouterr().out
-    with pytest.raises(
-        UserError, match="none of the 2 dev pairs has a source and a target of at most 16 tokens"
-    ):
-        encode_pairs({"dev": rows[:2]}, trained_tokenizer, 16)
+def test_a_pair_is_as_long_as_its_longer_side(trained_tokenizer) -> None:
+    """Encoder and decoder have as many positions each: the longer side decides, whichever it is."""
+    pairs = [conversation("x " * 40, "y"), conversation("x", "y " * 40)]
+    for pair, side in zip(pairs, ("input_ids", "labels"), strict=True):
+        row = encode_pair(trained_tokenizer, pair)
+        assert row["length"] == len(row[side]) > 40
 
 
 def test_other_models_are_refused(base_folder, encoder_decoder_folder) -> None:
