@@ -36,7 +36,7 @@ from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPT
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import load_weights, loading
+from scratch_gpt.evaluation.loading import load_weights, loading
 
 
 class ModulePair(NamedTuple):

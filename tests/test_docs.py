@@ -333,8 +333,8 @@ def test_shown_commands_can_be_parsed(page: Path, monkeypatch) -> None:
     """Each command: its options, the YAML that it names and the keys in that, as the stage itself reads them."""
     monkeypatch.chdir(ROOT)
     # the benchmarks look at once whether there is a model
-    for module in ("alignment", "benchmark"):
-        monkeypatch.setattr(f"scratch_gpt.evaluation.{module}.check_folder", lambda folder: None)
+    for room in ("benchmark", "alignment"):
+        monkeypatch.setattr(f"scratch_gpt.evaluation.{room}.check_folder", lambda folder: None)
     for command in commands_of(page):
         program, words = program_of(command)
         if program not in NOT_PARSED:

@@ -211,8 +211,11 @@ def test_switch_the_model_and_compare(browser, page_at, models) -> None:
     window.until(lambda: models[0].num_said == 60)
     assert models[1].num_said == 0
     window.click("#chat-model input")
-    window.until(lambda: window.all("[role=option]"))
-    next(option for option in window.all("[role=option]") if option.text.strip().endswith("other")).click()
+    # an option has no text before it is drawn
+    options = window.until(
+        lambda: [option for option in window.all("[role=option]") if option.text.strip().endswith("other")]
+    )
+    options[0].click()
     window.asked("Hello")
     window.until(lambda: models[1].num_said == 60)
     models[0].num_said = models[1].num_said = 0

@@ -20,8 +20,9 @@ from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.masking import MaskingCollator
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.loading import load_weights, loading
 from scratch_gpt.evaluation.ngram import NGram
-from scratch_gpt.evaluation.runner import check_folder, load_weights, loading
+from scratch_gpt.evaluation.runner import check_folder
 from scratch_gpt.tokenization import load_tokenizer
 
 

@@ -18,10 +18,8 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
 from rich.table import Table
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -36,6 +34,7 @@ import scratch_gpt
 from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.loading import load_weights, loading
 from scratch_gpt.tokenization import IM_END, encode_plain
 
 
@@ -101,33 +100,6 @@ def check_folder(folder: str | Path) -> None:
         raise UserError(
             f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
         )
-
-
-@contextmanager
-def loading(folder: str | Path) -> Iterator[None]:
-    """All that transformers says of a damaged folder becomes one UserError."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot load {folder}: {reason}: copy or download it again") from error
-
-
-def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedModel:
-    """The model in `folder` as a `kind`, a model class or an Auto class, from safetensors only.
-
-    Raises:
-        UserError: damaged or incomplete weights.
-    """
-    with loading(folder):
-        model, report = kind.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **options
-        )
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])[0]
-        raise UserError(f"{folder} lacks the weight {missing}: copy or download it again")
-    loaded: PreTrainedModel = model
-    return loaded
 
 
 def load_model(

@@ -162,7 +162,8 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
             "name": source["name"],
             "path": source["path"],
             "license": license_of(source) or UNKNOWN,
-            "left_out": number(sum(source["left_out"].values())),
+            # shards of older versions did not count it
+            "left_out": number(sum(source["left_out"].values()) if "left_out" in source else None),
         }
         | {key: number(source.get(key)) for key in CONSUMED}
         # a source without an end, such as the primer, has no number of passes
