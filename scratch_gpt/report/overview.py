@@ -116,7 +116,7 @@ def draw_report(run_dir: str | Path) -> Path:
     curves = {
         name: (name.replace("_", " "), color) for name, color in zip(names, (GREEN, GREY, PURPLE, BLUE))
     }
-    _plot(gold, rows["aligned"], curves, "alignment: the gold score that no stage sees")
+    _plot(gold, rows["aligned"], curves, "alignment: gold score of development prompts")
     _plot(kl, rows["aligned"], {"kl": ("KL", PURPLE)}, "alignment: KL from the chat model (nats)")
     results = {model: read_results(run_dir / model) for model in MODELS}
     _plot_scores(
