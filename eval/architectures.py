@@ -16,6 +16,7 @@ from scratch_gpt.data.folders import written_file
 from scratch_gpt.data.sources import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.architectures import (
+    CLOCKS,
     KINDS,
     Corpus,
     RaceSettings,
@@ -54,6 +55,12 @@ class ArchitecturesArguments:
         default=4096, metadata={"help": "Of the tokenizer, learned from the training pairs."}
     )
     seconds: float = field(default=600.0, metadata={"help": "Training time of each model."})
+    clock: str = field(
+        default="wall",
+        metadata={
+            "help": "wall, or processor: count what the processors worked for this process, on a shared machine."
+        },
+    )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One race each."})
     batch_size: int = field(default=64, metadata={"help": "Pairs in one step."})
     learning_rate: float = field(default=5e-3, metadata={"help": "Peak learning rate."})
@@ -79,6 +86,8 @@ class ArchitecturesArguments:
             raise UserError(
                 f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
             )
+        if self.clock not in CLOCKS:
+            raise UserError(f"clock must be {' or '.join(CLOCKS)}, got {self.clock!r}")
         if self.mixed_precision not in ("no", "bf16"):
             raise UserError(f"mixed_precision must be no or bf16, got {self.mixed_precision!r}")
 
@@ -110,6 +119,7 @@ def main(arguments: ArchitecturesArguments) -> None:
             models = build_models(configs, tokenizer, seed)  # type: ignore[arg-type]  # mappings once parsed
             settings = RaceSettings(
                 arguments.seconds,
+                arguments.clock,
                 seed,
                 arguments.batch_size,
                 arguments.learning_rate,

@@ -15,10 +15,12 @@ from scratch_gpt.evaluation.architectures import (
     RaceSettings,
     batches,
     build_models,
+    collate,
     encode_rows,
     file_corpus,
     primer_corpus,
     race,
+    target_loss,
 )
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.hardware import Hardware
@@ -100,11 +102,24 @@ def test_test_sentences_of_a_file_are_not_trained_on(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_the_loss_is_that_of_the_model(kind, trained_tokenizer) -> None:
+    """Rows of several lengths: the same mean, and the same gradients."""
+    batch = collate(encode_rows(kind, PAIRS, trained_tokenizer, 64), trained_tokenizer.pad_token_id, "cpu")
+    gradients = []
+    for loss_of in (target_loss, lambda model, batch: model(**batch).loss):
+        model = build_models(CONFIGS, trained_tokenizer, seed=0)[kind]
+        loss = loss_of(model, batch)
+        loss.backward()
+        gradients.append((loss, *(weight.grad for weight in model.parameters())))
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
 def test_a_model_learns_in_its_time(kind, trained_tokenizer) -> None:
     """Three pairs again and again: after three seconds it writes most of them."""
     model = build_models(CONFIGS, trained_tokenizer, seed=0)[kind]
     corpus = Corpus(PAIRS * 8, PAIRS, PAIRS)
-    settings = RaceSettings(3.0, 0, 8, 1e-2, 0.1, 12, Hardware(1, "no"))
+    settings = RaceSettings(3.0, "processor", 0, 8, 1e-2, 0.1, 12, Hardware(1, "no"))
     result = race(kind, model, corpus, trained_tokenizer, settings)
     assert result.scores["chrf"] > 50
     assert result.dev_loss < 2.0
