@@ -31,6 +31,9 @@ from scratch_gpt import (
     ScratchGPTForMaskedLM,
     ScratchGPTModel,
 )
+from scratch_gpt.errors import UserError
+from scratch_gpt.gguf_export import export_gguf
+from scratch_gpt.interop import export_folder
 
 
 DIALECTS = ["qwen3", "llama", "gpt2"]
@@ -563,6 +566,16 @@ def test_configs_that_cannot_be_are_refused(changes, message) -> None:
     """One line that names the setting."""
     with pytest.raises((ValueError, StrictDataclassError), match=message):
         ScratchGPTEncoderDecoderConfig(**{**SHAPE, **changes})
+
+
+@pytest.mark.parametrize("export", [export_folder, export_gguf], ids=["transformers", "gguf"])
+def test_export_refuses_it(encoder_decoder_folder, tmp_path, export) -> None:
+    """It goes with its own code: one line that names its class, and nothing is written."""
+    with pytest.raises(
+        UserError, match=r"holds a ScratchGPTForConditionalGeneration .* must be a ScratchGPTForCausalLM"
+    ):
+        export(encoder_decoder_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes_of_the_caller_are_refused(some_ids) -> None:

@@ -128,3 +128,5 @@ def test_architectures_prints_a_table_and_writes_all_figures(tmp_path, capsys) -
     }
     with pytest.raises(UserError, match="decoder is missing"):
         script.ArchitecturesArguments()
+    with pytest.raises(UserError, match="clock must be wall or processor, got 'cpu'"):
+        script.ArchitecturesArguments(decoder=shape, encoder_decoder=shape, clock="cpu")
