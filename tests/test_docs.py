@@ -4,7 +4,7 @@
 Of the commands in the pages, each is at least parsed as its stage would; `NOT_PARSED` names the programs of others, which
 are not. Executed are, here: the typed Python of the walk and the primer, the Python examples, the how-tos, the pipes of the
 chat page and the conversions; in test_encoders_page.py and test_upload.py (the guide to publishing) those pages, in
-test_serving.py the requests to the server.
+test_api_server.py the requests to the server.
 """
 
 import ast
@@ -74,7 +74,7 @@ SCRIPT = re.compile(r"(?:train|eval)/\w+\.py")
 RUNNABLE = re.compile(
     r"^scratch-gpt ((?:export|import) runs/demo/[^\n]*)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
-# A server must run first, or a file be converted by another program: test_serving.py and test_gguf_export.py do.
+# A server must run first, or a file be converted by another program: test_api_server.py and test_gguf_export.py do.
 NEED_MORE = {"openai", "ctranslate2", "llama_cpp"}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
