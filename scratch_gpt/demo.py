@@ -199,7 +199,7 @@ def sample_answers(run_dir: Path) -> list[Sample]:
     from scratch_gpt.data import primer
     from scratch_gpt.evaluation.runner import generate_answers, is_chat, load_model
     from scratch_gpt.evaluation.task import TASKS
-    from scratch_gpt.terminal import printable
+    from scratch_gpt.serving.terminal import printable
 
     logging.disable_progress_bar()
     texts = {FIRST_QUESTION: FIRST_QUESTION + "\n"}
