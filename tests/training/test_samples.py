@@ -12,7 +12,7 @@ from scratch_gpt.training.samples import Samples
 from scratch_gpt.training.telemetry import RunLog
 
 
-PROMPTS = ["Hello", "Как дела?"]  # noqa: RUF001
+PROMPTS = ["Hello", "Как дела?"]
 
 
 def tell(samples: Samples, model: Any, step: int, main: bool = True, **logs: float) -> None:
