@@ -50,16 +50,18 @@ def test_three_scripts_come_through_every_stage(tmp_path: Path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     documents = [f"{question}\n{answer}" for question, answer in CONVERSATIONS.items()]
     Path("text.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    Path("other.txt").write_text("Anything else.\n\nA cat and a dog.", encoding="utf-8")
     rows = [{"prompt": question, "completion": answer} for question, answer in CONVERSATIONS.items()]
+    rows += [{"prompt": f"What is {number}?", "completion": f"It is {number}."} for number in range(24)]
     Path("rows.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
     text = [{"name": "text", "path": "text.txt"}]
+    other = [{"name": "other", "path": "other.txt", "held_out": True}]
     run("tokenizer", sources=text, vocab_size=340, output_dir="tokenizer")
     run(
         "shards",
-        sources=text,
+        sources=text + other,
         tokenizer="tokenizer",
         output_dir="shards",
-        validation_fraction=0.0,
         sequence_length=128,
     )
     tokenizer = load_tokenizer("tokenizer")
@@ -87,9 +89,10 @@ def test_three_scripts_come_through_every_stage(tmp_path: Path, monkeypatch) -> 
         model_name_or_path="base",
         sources=[{"name": "rows", "path": "rows.jsonl"}],
         output_dir="chat",
-        held_out_fraction=0.0,
-        max_steps=150,
-        per_device_train_batch_size=4,
+        held_out_fraction=0.1,
+        seed=2,  # by which the conversations above are on the side of the training
+        max_steps=200,
+        per_device_train_batch_size=8,
         gradient_accumulation_steps=1,
         learning_rate=5e-3,
         use_cpu=True,
