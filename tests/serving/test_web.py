@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from scratch_gpt import cli
-from scratch_gpt.chat import Sampling, StreamingModel
 from scratch_gpt.errors import UserError
-from scratch_gpt.listening import listen
+from scratch_gpt.serving.chat import Sampling, StreamingModel
+from scratch_gpt.serving.listening import listen
 
 
 HOSTILE = (
@@ -38,9 +38,11 @@ arguments[0].dispatchEvent(new Event('input', {bubbles: true}));
 """
 WAIT_SECONDS = 20
 
-# Gradio leaves event loops of its threads unclosed.
+# Gradio leaves event loops of its threads unclosed, and sets an option that pandas 3 calls old.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:'future.no_silent_downcasting' is deprecated",
 )
 
 
@@ -48,7 +50,7 @@ pytestmark = pytest.mark.filterwarnings(
 def web():
     """The module; without its packages these tests are skipped."""
     pytest.importorskip("gradio", reason="needs the packages of scratch-gpt[web]")
-    from scratch_gpt import web
+    from scratch_gpt.serving import web
 
     return web
 
@@ -190,6 +192,24 @@ def test_hostile_text_is_shown_as_text(browser, page_at, models, monkeypatch) ->
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+def test_five_scripts_come_back_on_the_page(
+    browser, page_at, polyglot_folder: Path, conversations: dict[str, str]
+) -> None:
+    """Typed, answered by a model that knows them by heart, and shown, byte for byte; token labels are readable."""
+    window = Window(browser, page_at([StreamingModel.load(str(polyglot_folder))]))
+    for question, answer in conversations.items():
+        window.asked(question)
+        window.until(lambda: window.said() == [question, answer])  # noqa: B023
+        window.click("#chat-reset")
+        window.until(lambda: not window.said())
+    window.tab("Attention")
+    window.paste("#attention-text textarea", "Ключ 钥匙")
+    window.click("#attention-look")
+    window.until(lambda: window.all("#attention-table td"))
+    labels = [cell.text for cell in window.all("#attention-table th[scope=row]")]
+    assert "".join(labels) == "<D0><9A>люч␣钥匙"
+
+
 def test_a_paste_that_is_too_long_is_refused_with_a_line(browser, page_at, models) -> None:
     """100 kB, and what the context cannot hold: a notice, the text stays to be shortened, the page works on."""
     window = Window(browser, page_at(models))
@@ -270,7 +290,7 @@ def test_two_models_of_one_name_are_refused(web, models) -> None:
 def test_missing_packages_are_named(monkeypatch) -> None:
     """Without the extra, the command says what to install."""
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "scratch_gpt.web", raising=False)
+    monkeypatch.delitem(sys.modules, "scratch_gpt.serving.web", raising=False)
     with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[web\]'"):
         cli.web(["model"])
 
