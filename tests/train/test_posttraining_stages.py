@@ -234,6 +234,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("reward", {}),
         ("dpo", {}),
         ("rlhf", {"eval_steps": 4}),
+        ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
     ],
 )
 def test_resuming_gives_the_same_run(
