@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/shakespeare
 DATA ?= ../shared/data/tinyshakespeare.txt.gz
 
-.PHONY: help demo test test-all shakespeare lint format clean
+.PHONY: help demo test test-all shakespeare docs lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,15 @@ shakespeare: $(STAMP)  ## the pretraining race on a megabyte of plays (DATA=FILE
 		$(BIN)/scratch-gpt pretrain --config train/configs/shakespeare/$$run.yaml --tokenizer "$(OUT)/tokenizer" \
 			--shards "$(OUT)/shards" --output_dir "$(OUT)/$$run" || exit $$?; \
 	done
+
+MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(sort $(shell find scratch_gpt -name '*.py')))))
+REFERENCE ?= build/reference
+
+# Left out: that a package holds modules that are named too, and the type of a field of transformers' configuration.
+docs: $(STAMP)  ## the reference of every module from its docstrings, into build/reference
+	@$(BIN)/python -W 'ignore:The module specification' -W 'ignore:Error parsing type annotation Literal' \
+		-m pdoc --docformat google --output-directory "$(REFERENCE)" $(MODULES)
+	@echo "wrote $(REFERENCE)/index.html"
 
 lint: $(STAMP)  ## ruff, ruff format, mypy, codespell
 	$(BIN)/ruff check .

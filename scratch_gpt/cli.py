@@ -152,7 +152,7 @@ def chat(
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,
 ) -> None:
     """Talk to a model, one message a line; /help lists what else can be typed, Ctrl-C stops an answer."""
-    from scratch_gpt.terminal import talk
+    from scratch_gpt.serving.terminal import talk
 
     raise typer.Exit(
         talk(
@@ -184,12 +184,12 @@ def web(
     """A page to talk to a model, compare two and look inside, until Ctrl-C. There is no password: keep it on localhost."""
     if len(models) > 2:
         raise UserError(f"{len(models)} models: the page shows one or two")
-    from scratch_gpt.web import serve_page
+    from scratch_gpt.serving.web import serve_page
 
     if space is None:
         serve_page(models, host, port)
     else:
-        from scratch_gpt.space import write_space
+        from scratch_gpt.serving.space import write_space
 
         write_space(models, space)
         print(f"wrote {space}: hf upload USER/NAME {space} --repo-type space")
@@ -204,7 +204,7 @@ def serve(
     ] = 8000,
 ) -> None:
     """Answer OpenAI-compatible requests for a model, until Ctrl-C. There is no password: keep it on localhost."""
-    from scratch_gpt.serving import serve_model
+    from scratch_gpt.serving.api_server import serve_model
 
     serve_model(model, host, port)
 

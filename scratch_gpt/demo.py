@@ -22,7 +22,7 @@ from rich.table import Table
 
 from scratch_gpt.data.folders import written_file
 from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
-from scratch_gpt.launching import launch, scripts_folder
+from scratch_gpt.launching import launch_preloaded, scripts_folder
 
 
 DEFAULT_FOLDER = Path("runs/demo")
@@ -128,7 +128,7 @@ def run_steps(
     steps: Sequence[Step],
     run_dir: Path,
     console: Console,
-    start: Callable[[str, list[str]], int] = launch,
+    start: Callable[[str, list[str]], int] = launch_preloaded,
     seed: int = 0,
 ) -> int:
     """Run the steps in order, each announced by its command line; stop at the first that fails.
@@ -199,7 +199,7 @@ def sample_answers(run_dir: Path) -> list[Sample]:
     from scratch_gpt.data import primer
     from scratch_gpt.evaluation.runner import generate_answers, is_chat, load_model
     from scratch_gpt.evaluation.task import TASKS
-    from scratch_gpt.terminal import printable
+    from scratch_gpt.serving.terminal import printable
 
     logging.disable_progress_bar()
     texts = {FIRST_QUESTION: FIRST_QUESTION + "\n"}

@@ -18,6 +18,7 @@ from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat
 from scratch_gpt.interop import OUR_CLASSES, load_folder, load_tokenizer_beside, to_stock
+from scratch_gpt.serving.chat import Sampling
 from scratch_gpt.tokenization import IM_END, IM_START, SPLIT_PATTERN
 
 
@@ -281,9 +282,10 @@ def portable_template(template: str) -> str:
 
 
 def make_modelfile(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> str:
-    """An Ollama Modelfile: the tokens that end an answer, context and sampling; of a chat model also the template.
+    """An Ollama Modelfile: the tokens that end an answer, context, sampling as in `scratch-gpt chat`, a template.
 
-    A base model gets the text as it is: Ollama would otherwise guess a template from the file.
+    A base model gets the text as it is: Ollama would otherwise guess a template from the file. Grammar and parameters:
+    https://docs.ollama.com/modelfile
     """
     lines = [f"FROM ./{MODEL_FILE}"]
     if is_chat(tokenizer):
@@ -300,11 +302,15 @@ def make_modelfile(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -
         *tokenizer.convert_ids_to_tokens([stop for stop in stops if stop is not None]),
     ]
     lines += [f'PARAMETER stop "{token}"' for token in dict.fromkeys(filter(None, tokens))]
-    lines.append(f"PARAMETER num_ctx {model.config.max_position_embeddings}")
+    sampling = Sampling.of(config)
+    # Each is written: where a Modelfile is silent Ollama has its own, for long with a penalty on repeated words.
     lines += [
-        f"PARAMETER {name} {getattr(config, name)}"
-        for name in ("temperature", "top_p", "top_k")
-        if config.do_sample and getattr(config, name) is not None
+        f"PARAMETER num_ctx {model.config.max_position_embeddings}",
+        f"PARAMETER num_predict {sampling.max_new_tokens}",
+        f"PARAMETER temperature {sampling.temperature}",
+        f"PARAMETER top_p {sampling.top_p}",
+        f"PARAMETER top_k {sampling.top_k}",
+        f"PARAMETER repeat_penalty {config.repetition_penalty or 1.0}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -4,7 +4,7 @@
 Of the commands in the pages, each is at least parsed as its stage would; `NOT_PARSED` names the programs of others, which
 are not. Executed are, here: the typed Python of the walk and the primer, the Python examples, the how-tos, the pipes of the
 chat page and the conversions; in test_encoders_page.py and test_upload.py (the guide to publishing) those pages, in
-test_serving.py the requests to the server.
+test_api_server.py the requests to the server.
 """
 
 import ast
@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import doctest
 import functools
+import importlib
 import importlib.util
 import io
 import itertools
@@ -32,6 +33,7 @@ import yaml
 from accelerate.commands.launch import launch_command_parser
 from typer.testing import CliRunner
 
+import scratch_gpt
 from scratch_gpt import cli
 from scratch_gpt.data import primer
 from scratch_gpt.data.sources import Source
@@ -74,7 +76,7 @@ SCRIPT = re.compile(r"(?:train|eval)/\w+\.py")
 RUNNABLE = re.compile(
     r"^scratch-gpt ((?:export|import) runs/demo/[^\n]*)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
-# A server must run first, or a file be converted by another program: test_serving.py and test_gguf_export.py do.
+# A server must run first, or a file be converted by another program: test_api_server.py and test_gguf_export.py do.
 NEED_MORE = {"openai", "ctranslate2", "llama_cpp"}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
@@ -306,6 +308,47 @@ def test_quoted_code_is_that_of_the_file(page: Path) -> None:
         # without blanks: further left, a formatter breaks lines elsewhere
         found = "".join(quoted.split()) in "".join(code.split())
         assert found, f"{page.name} quotes what no longer stands in {named[1]}: {quoted.splitlines()[0]}"
+
+
+def test_reference_names_what_is_public() -> None:
+    """The page has a row for every public name, and each module in it is there, with what it is named for."""
+    rows = re.findall(r"^\| `(\S+)` \|(.*)", read(ROOT / "docs" / "reference.md"), re.MULTILINE)
+    modules = {name: text for name, text in rows if name.startswith("scratch_gpt")}
+    assert sorted({name for name, _ in rows} - set(modules)) == scratch_gpt.__all__
+    for name, text in modules.items():
+        module = importlib.import_module(name)
+        assert [word for word in re.findall(r"`(\w+)`", text) if not hasattr(module, word)] == []
+
+
+def make_docs(folder: Path, modules: str = "") -> str:
+    """Run `make docs` in this environment, into `folder`; what it says."""
+    pytest.importorskip("pdoc", reason="needs the packages of scratch-gpt[docs]")
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    command = ["make", "--old-file", ".venv/.installed", "docs"]
+    settings = [f"BIN={Path(sys.executable).parent}", f"REFERENCE={folder}"]
+    settings += [f"MODULES={modules}"] if modules else []
+    ran = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stderr
+
+
+def test_reference_is_made_from_docstrings(tmp_path: Path) -> None:
+    """`make docs` warns of nothing, and describes every public name."""
+    assert make_docs(tmp_path, "scratch_gpt scratch_gpt.errors") == ""
+    page = (tmp_path / "scratch_gpt.html").read_text(encoding="utf-8")
+    assert [name for name in scratch_gpt.__all__ if f'id="{name}"' not in page] == []
+    assert "A mistake of the user" in (tmp_path / "scratch_gpt" / "errors.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_reference_has_a_page_for_each_module(tmp_path: Path) -> None:
+    """All of them, without a warning."""
+    assert make_docs(tmp_path) == ""
+    files = {path.relative_to(ROOT).with_suffix("") for path in (ROOT / "scratch_gpt").rglob("*.py")}
+    modules = {path.parent if path.name == "__init__" else path for path in files}
+    pages = {path.relative_to(tmp_path).with_suffix("") for path in tmp_path.rglob("*.html")}
+    assert pages == modules | {Path("index")}
 
 
 @page_by_page

@@ -301,39 +301,68 @@ def test_export_writes_a_folder(chat_folder: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "out" / "model.gguf")[0]["general.name"] == "chat"
 
 
-def test_modelfile_writes_a_conversation_as_the_chat_template_does(chat_folder: Path) -> None:
-    """Ollama's template, filled in by hand, is the text that the tokenizer's template makes; all stops are named."""
-    tokenizer, model = (
-        AutoTokenizer.from_pretrained(chat_folder),
-        ScratchGPTForCausalLM.from_pretrained(chat_folder),
-    )
+def read_modelfile(text: str) -> list[tuple[str, str]]:
+    """Instructions and parameters with their values, as Ollama reads them: quotes off, nothing between them."""
+    value = r'"""(.*?)"""|"([^"\n]*)"|([^"\n][^\n]*)'
+    line = re.compile(rf"(FROM|TEMPLATE|PARAMETER [a-z_]+) (?:{value})\n", re.DOTALL)
+    read = [
+        (match[1].removeprefix("PARAMETER "), match[2] or match[3] or match[4])
+        for match in line.finditer(text)
+    ]
+    assert line.sub("", text) == ""
+    return read
+
+
+def fill_go_template(template: str, messages: list[dict[str, str]]) -> str:
+    """What Go's text/template makes of a `range` over messages: "{{-" takes the white space before it away."""
+    template = re.sub(r"\s*\{\{-", "{{", template)
+    before, turn, after = re.split(r"\{\{ range \.Messages \}\}|\{\{ end \}\}", template)
+    fields = {"{{ .Role }}": "role", "{{ .Content }}": "content"}
+    turns = [re.sub(r"\{\{.*?\}\}", lambda match: message[fields[match[0]]], turn) for message in messages]  # noqa: B023
+    return before + "".join(turns) + after
+
+
+SYSTEM, ASKED = (
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": 'Hi\n"you" {{ .Role }}'},
+)
+ANSWERED, AGAIN = {"role": "assistant", "content": "Hello.\n"}, {"role": "user", "content": "Привет 你好"}
+
+
+@pytest.mark.parametrize("messages", [[ASKED], [SYSTEM, ASKED], [SYSTEM, ASKED, ANSWERED, AGAIN]], ids=len)
+def test_modelfile_writes_a_conversation_as_the_chat_template_does(
+    messages: list[dict[str, str]], chat_folder: Path
+) -> None:
+    """Ollama's template makes the text that the tokenizer's template makes; all stops, the whole sampling are there."""
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder)
+    model = ScratchGPTForCausalLM.from_pretrained(chat_folder)
     model.generation_config.update(do_sample=True, temperature=0.3, top_p=0.9)
-    modelfile = make_modelfile(tokenizer, model)
-    template = re.search(r'TEMPLATE """(.*?)"""', modelfile, re.DOTALL)[1]
-    before, turn, after = re.fullmatch(
-        r"(.*?)\{\{- range \.Messages \}\}(.*?)\{\{ end \}\}(.*)", template, re.DOTALL
-    ).groups()
-    conversation = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi\nyou"}]
-    filled = before.rstrip() + "".join(
-        turn.replace("{{ .Role }}", message["role"]).replace("{{ .Content }}", message["content"])
-        for message in conversation
-    )
-    expected = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
-    assert filled + after == expected
-    assert [line for line in modelfile.splitlines() if line.startswith("PARAMETER")] == [
-        'PARAMETER stop "<|im_end|>"',
-        'PARAMETER stop "<|endoftext|>"',
-        "PARAMETER num_ctx 128",
-        "PARAMETER temperature 0.3",
-        "PARAMETER top_p 0.9",
+    source, (_, template), *parameters = read_modelfile(make_modelfile(tokenizer, model))
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert fill_go_template(template, messages) == expected
+    assert source == ("FROM", "./model.gguf")
+    assert parameters == [
+        ("stop", "<|im_end|>"),
+        ("stop", "<|endoftext|>"),
+        ("num_ctx", "128"),
+        ("num_predict", "200"),
+        ("temperature", "0.3"),
+        ("top_p", "0.9"),
+        ("top_k", "50"),
+        ("repeat_penalty", "1.0"),
     ]
 
 
 def test_modelfile_of_a_base_model_has_no_conversation(tiny_tokenizer, tiny_model) -> None:
     """What was not trained to chat gets the text as it is, though its tokenizer has a chat template."""
-    assert make_modelfile(tiny_tokenizer, tiny_model) == (
-        'FROM ./model.gguf\nTEMPLATE """{{ .Prompt }}"""\nPARAMETER stop "<|endoftext|>"\nPARAMETER num_ctx 128\n'
-    )
+    tiny_model.generation_config.do_sample = False
+    read = read_modelfile(make_modelfile(tiny_tokenizer, tiny_model))
+    assert read[:3] == [
+        ("FROM", "./model.gguf"),
+        ("TEMPLATE", "{{ .Prompt }}"),
+        ("stop", "<|endoftext|>"),
+    ]
+    assert ("temperature", "0.0") in read
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launching a script through accelerate: its arguments, its exit code, what a signal does to it."""
+"""Launching a script through accelerate or preloaded: its arguments, its exit code, what a signal does to it."""
 
 import json
 import os
@@ -15,6 +15,9 @@ from scratch_gpt import launching
 from scratch_gpt.errors import UserError
 
 
+LAUNCHERS = pytest.mark.parametrize("launcher", ["launch", "launch_preloaded"])
+
+
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch) -> Path:
     """A scripts folder of the test's own, and no launcher settings of the user's."""
@@ -25,26 +28,65 @@ def scripts(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
+def begin(launcher: str, folder: Path, *arguments: str, **options) -> subprocess.Popen:
+    """A process of its own that launches the folder's stage.py: what is preloaded writes where the first launch wrote."""
+    code = (
+        "from pathlib import Path; from scratch_gpt import launching\n"
+        f"launching.scripts_folder = lambda: Path({str(folder)!r})\n"
+        "launching.PRELOADED = ('scratch_gpt.launching',)\n"
+        "launching.GRACE_SECONDS = 0.5\n"
+        f"exit_codes = (launching.{launcher}('stage.py', [*{arguments!r}, turn]) for turn in ('first', 'second'))\n"
+        "raise SystemExit(next(filter(None, exit_codes), 0))"
+    )
+    environment = os.environ | {"HF_HOME": str(folder)}  # without launcher settings of the user's
+    return subprocess.Popen([sys.executable, "-c", code], text=True, env=environment, **options)
+
+
 def test_scripts_folder_is_the_checkout() -> None:
     """In a checkout the recipes are those beside the package."""
     assert (launching.scripts_folder() / "train").is_dir()
     assert (launching.scripts_folder() / "model_card.md").is_file()
 
 
-def test_launched_script_gets_its_arguments(scripts: Path, capfd) -> None:
+@LAUNCHERS
+def test_launched_script_gets_its_arguments(launcher: str, tmp_path: Path) -> None:
     """The script runs with the arguments as given; the launcher adds no word of its own."""
-    (scripts / "stage.py").write_text("import json, sys; json.dump(sys.argv[1:], open(sys.argv[1], 'w'))")
-    arguments = [str(scripts / "out.json"), "--learning_rate", "3e-4", "a b"]
-    assert launching.launch("stage.py", arguments) == 0
-    assert json.loads((scripts / "out.json").read_text()) == arguments
-    assert capfd.readouterr().err == ""
+    (tmp_path / "stage.py").write_text("import json, sys; print(json.dumps([sys.argv[1:], __name__]))")
+    arguments = ["--learning_rate", "3e-4", "a b"]
+    launched = begin(launcher, tmp_path, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = launched.communicate(timeout=120)
+    assert [json.loads(line) for line in output.splitlines()] == [
+        [[*arguments, turn], "__main__"] for turn in ("first", "second")
+    ]
+    assert (launched.returncode, errors) == (0, "")
 
 
-def test_failing_script_fails_the_launch_without_a_second_traceback(scripts: Path, capfd) -> None:
+@LAUNCHERS
+def test_failing_script_fails_the_launch_without_a_second_traceback(launcher: str, tmp_path: Path) -> None:
     """The exit code is not zero, and what stands on standard error is the script's own line."""
-    (scripts / "stage.py").write_text("import sys; sys.exit('error: that was wrong')")
-    assert launching.launch("stage.py", []) != 0
-    assert capfd.readouterr().err == "error: that was wrong\n"
+    (tmp_path / "stage.py").write_text("import sys; sys.exit('error: that was wrong')")
+    launched = begin(launcher, tmp_path, stderr=subprocess.PIPE)
+    assert launched.communicate(timeout=120)[1] == "error: that was wrong\n"
+    assert launched.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no forkserver")
+def test_preloaded_scripts_share_what_was_loaded_and_nothing_else(tmp_path: Path) -> None:
+    """The libraries are there before the script begins; what one script leaves in its process, the next does not see."""
+    (tmp_path / "stage.py").write_text(
+        "import os, sys\n"
+        "print('scratch_gpt.launching' in sys.modules, 'left' in os.environ)\n"
+        "os.environ['left'] = 'behind'"
+    )
+    launched = begin("launch_preloaded", tmp_path, stdout=subprocess.PIPE)
+    assert launched.communicate(timeout=120)[0] == 2 * "True False\n"
+
+
+def test_settings_of_the_user_are_not_passed_by(scripts: Path, monkeypatch) -> None:
+    """Whoever ran `accelerate config` gets accelerate's launcher for every stage."""
+    (scripts / "none.json").write_text("{}")
+    monkeypatch.setattr(launching, "launch", lambda *arguments: arguments)
+    assert launching.launch_preloaded("stage.py", ["--x"]) == ("stage.py", ["--x"])
 
 
 def test_missing_launcher_settings_are_named(scripts: Path) -> None:
@@ -62,18 +104,13 @@ def test_settings_written_by_accelerate_config_are_left_to_it(scripts: Path) -> 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_the_command_stops_the_stage(tmp_path: Path, number: signal.Signals) -> None:
+@LAUNCHERS
+def test_stopping_the_command_stops_the_stage(tmp_path: Path, launcher: str, number: signal.Signals) -> None:
     """No stage is left behind that goes on writing after its parent was stopped, even if only the parent was told."""
     (tmp_path / "stage.py").write_text(
         f"import os, time, pathlib\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
     )
-    code = (
-        "from pathlib import Path; from scratch_gpt import launching\n"
-        f"launching.scripts_folder = lambda: Path({str(tmp_path)!r})\n"
-        "launching.GRACE_SECONDS = 0.5\n"
-        "raise SystemExit(launching.launch('stage.py', []))"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
+    parent = begin(launcher, tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < deadline, "the stage never started"

@@ -42,7 +42,7 @@ UNIFORM_BITS_PER_BYTE = 8.0
 TOKENS_PER_BATCH = 4096
 
 # Each text is compared to all others: the cost grows with the square.
-SELF_BLEU_TEXTS = 200
+SELF_BLEU_TEXTS = 100
 
 
 @dataclass
@@ -236,7 +236,7 @@ def evaluate_continuations(
 
 
 def diversity_metrics(texts: Sequence[str], seed: int) -> dict[str, Metric]:
-    """Repetition within a text; distinct-1, distinct-2 and self-BLEU over all texts (the latter over 200 at most)."""
+    """Repetition within a text; distinct-1, distinct-2 and self-BLEU over all texts (the latter over the first 100)."""
     return {
         "repetition": mean_metric([scores.repetition(text) for text in texts], seed),
         **{f"distinct_{order}": distinct_metric(texts, order) for order in (1, 2)},

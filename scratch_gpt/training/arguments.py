@@ -15,6 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 
 
@@ -310,10 +311,8 @@ def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:
     """Write the resolved arguments as `run.yaml`, the last file of a stage: present means complete."""
     values = arguments.to_dict() if hasattr(arguments, "to_dict") else dataclasses.asdict(arguments)
     plain = json.loads(json.dumps(values, default=str))
-    path = Path(output_dir) / "run.yaml"
-    temporary = path.with_suffix(".yaml.tmp")
-    temporary.write_text(yaml.safe_dump(plain, sort_keys=True, allow_unicode=True), encoding="utf-8")
-    temporary.replace(path)
+    with written_file(Path(output_dir) / "run.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=True, allow_unicode=True), encoding="utf-8")
 
 
 def parse(arguments_class: type, args: list[str] | None = None) -> Any:

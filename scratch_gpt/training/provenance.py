@@ -21,6 +21,7 @@ from accelerate import PartialState
 
 import scratch_gpt
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.data.sources import license_of
 from scratch_gpt.launching import scripts_folder
 from scratch_gpt.training.hardware import available_cpus
@@ -154,11 +155,9 @@ def write_provenance(
     for model in previous:
         stages += [record for record in read_provenance(model) if record not in stages]
     stages.append(make_record(arguments, config, log))
-    path = Path(folder) / FILE
-    temporary = path.with_suffix(".json.tmp")
     text = json.dumps({"stages": stages}, indent=1, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with written_file(Path(folder) / FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 # Board power of common accelerators in watts, from their makers' data sheets: the upper end, so the estimate errs high.

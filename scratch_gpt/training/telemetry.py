@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 
 
@@ -44,9 +45,8 @@ class RunLog:
         if not self.path.exists():
             return
         kept = [row for row in self.rows() if row["step"] <= step]
-        temporary = self.path.with_suffix(".jsonl.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        with written_file(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def write(self, **row: Any) -> None:
         """Append one row; floats keep the nine digits from which the same float32 can be read."""

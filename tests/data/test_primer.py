@@ -100,7 +100,10 @@ def test_capital_of_france_is_held_out():
     """The question that everybody tries is a test question."""
     capital = [example for example in benchmark("facts", "test") if example.key == "fact:capital:France"]
     assert {example.kind for example in capital} == {"fact", "fact_new_phrasing"}
-    assert capital[0].references == ("The capital of France is Paris.",)
+    assert capital[0].references[:2] == (
+        "The capital of France is Paris.",
+        "Paris is the capital of France.",
+    )
 
 
 def test_pretraining_text_states_every_held_out_fact(text_by_kind):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.primer import arithmetic, facts, reading, stories, translation
 from scratch_gpt.data.primer.splits import check_split, generator
+from scratch_gpt.data.primer.wording import as_sentence
 from scratch_gpt.errors import UserError
 
 
@@ -16,11 +17,12 @@ SIZE = 200
 
 
 def _facts(rng: random.Random, split: str) -> list[Example]:
+    """Whatever states the fact is right: the model answer first, then the other wordings of the pretraining text."""
     examples = []
     for fact in facts.in_split(split):
-        examples.append(facts.item(fact, rng.choice(fact.questions())).example)
-        question = rng.choice(fact.held_out_questions())
-        examples.append(facts.item(fact, question, kind="fact_new_phrasing").example)
+        wordings = tuple(dict.fromkeys(map(as_sentence, fact.clauses())))
+        for kind, questions in (("fact", fact.questions()), ("fact_new_phrasing", fact.held_out_questions())):
+            examples.append(Example(rng.choice(questions), wordings, kind, fact.key))
     return examples
 
 

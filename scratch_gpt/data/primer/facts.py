@@ -118,9 +118,9 @@ def wrong_facts(fact: Fact) -> list[Fact]:
     ]
 
 
-def item(fact: Fact, question: str, kind: str = "fact") -> Item:
+def item(fact: Fact, question: str) -> Item:
     """The question about a fact, with its model answer and false answers of the same form."""
-    example = Example(prompt=question, references=(fact.answer(),), kind=kind, key=fact.key)
+    example = Example(prompt=question, references=(fact.answer(),), kind="fact", key=fact.key)
     return Item(example, tuple(wrong.answer() for wrong in wrong_facts(fact)))
 
 

@@ -15,12 +15,12 @@ from scratch_gpt.data.primer.wording import NAMES, as_sentence
 # Kind of document -> share of all characters. The one place to change what the text is made of.
 MIXTURE = {
     "profile": 0.19,  # all facts of one subject, shuffled
-    "statement": 0.08,  # one to three single facts
+    "statement": 0.12,  # one to three single facts
     "list": 0.08,  # one relation for many subjects, in one phrasing
     "mention": 0.05,  # a fact inside a little narrative
     "quiz": 0.07,  # questions only
     "story": 0.10,
-    "recall": 0.19,  # random details said twice
+    "recall": 0.15,  # random details said twice
     "repeat": 0.10,  # rows of words said twice
     "arithmetic": 0.06,
     "translation": 0.08,

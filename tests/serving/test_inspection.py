@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import torch
 
-from scratch_gpt.inspection import attention_table, attention_weights, next_tokens, token_label
+from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
 
 
 def test_next_tokens_are_the_softmax_of_the_last_logits(tiny_model, tiny_tokenizer) -> None:

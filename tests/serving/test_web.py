@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from scratch_gpt import cli
-from scratch_gpt.chat import Sampling, StreamingModel
 from scratch_gpt.errors import UserError
-from scratch_gpt.listening import listen
+from scratch_gpt.serving.chat import Sampling, StreamingModel
+from scratch_gpt.serving.listening import listen
 
 
 HOSTILE = (
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings(
 def web():
     """The module; without its packages these tests are skipped."""
     pytest.importorskip("gradio", reason="needs the packages of scratch-gpt[web]")
-    from scratch_gpt import web
+    from scratch_gpt.serving import web
 
     return web
 
@@ -270,7 +270,7 @@ def test_two_models_of_one_name_are_refused(web, models) -> None:
 def test_missing_packages_are_named(monkeypatch) -> None:
     """Without the extra, the command says what to install."""
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "scratch_gpt.web", raising=False)
+    monkeypatch.delitem(sys.modules, "scratch_gpt.serving.web", raising=False)
     with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[web\]'"):
         cli.web(["model"])
 

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from scratch_gpt.chat import ChatSession, Pieces, Sampling, StreamingModel
 from scratch_gpt.errors import UserError
+from scratch_gpt.serving.chat import ChatSession, Pieces, Sampling, StreamingModel
 
 
 # A word behind a slash; "/usr/bin" is a message.

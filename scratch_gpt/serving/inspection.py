@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from scratch_gpt.chat import REPLACEMENT
+from scratch_gpt.serving.chat import REPLACEMENT
 
 
 # Byte-level tokenizers write each byte as one visible character.

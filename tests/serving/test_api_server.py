@@ -28,17 +28,17 @@ HI = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.fixture
-def serving():
+def api_server():
     """The module; without its packages these tests are skipped."""
     for package in ("openai", "fastapi", "uvicorn"):
         pytest.importorskip(package, reason="needs the packages of scratch-gpt[serve]")
-    from scratch_gpt import serving
+    from scratch_gpt.serving import api_server as module
 
-    return serving
+    return module
 
 
 @pytest.fixture
-def serve_folder(serving) -> Iterator:
+def serve_folder(api_server) -> Iterator:
     """Serve a folder in a thread; give a client of it."""
     import openai
     import uvicorn
@@ -46,8 +46,8 @@ def serve_folder(serving) -> Iterator:
     servers = []
 
     def start(folder: Path) -> openai.OpenAI:
-        listener = serving.listen("localhost", 0)
-        server = uvicorn.Server(uvicorn.Config(serving.make_app(folder), log_level="error"))
+        listener = api_server.listen("localhost", 0)
+        server = uvicorn.Server(uvicorn.Config(api_server.make_app(folder), log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = f"http://localhost:{listener.getsockname()[1]}/v1"
@@ -159,31 +159,31 @@ def test_a_base_model_completes_and_does_not_chat(serve_folder, base_folder: Pat
         client.chat.completions.create(model="base", messages=HI)
 
 
-def test_a_port_in_use_is_refused_before_the_model_is_loaded(serving) -> None:
+def test_a_port_in_use_is_refused_before_the_model_is_loaded(api_server) -> None:
     """The line names the address; no folder is looked at."""
     with socket.create_server(("localhost", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
             UserError, match=f"cannot listen on localhost port {port}: Address already in use; choose"
         ):
-            serving.serve_model("nowhere", "localhost", port)
+            api_server.serve_model("nowhere", "localhost", port)
     with pytest.raises(UserError, match="no model in nowhere"):
-        serving.serve_model("nowhere", "localhost", 0)
+        api_server.serve_model("nowhere", "localhost", 0)
     with pytest.raises(UserError, match=r"cannot listen on not\.a\.host port 0"):
-        serving.listen("not.a.host", 0)
+        api_server.listen("not.a.host", 0)
 
 
 def test_missing_packages_are_named(monkeypatch) -> None:
     """Without the extra, the command says what to install."""
     monkeypatch.setattr(import_utils, "is_serve_available", lambda: False)
-    monkeypatch.delitem(sys.modules, "scratch_gpt.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "scratch_gpt.serving.api_server", raising=False)
     with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[serve\]'"):
         cli.serve("model")
 
 
 @pytest.mark.slow
 def test_command_answers_without_the_hub_until_interrupted(
-    serving, chat_folder: Path, tmp_path: Path
+    api_server, chat_folder: Path, tmp_path: Path
 ) -> None:
     """In a home that is empty, with a Hub that nobody answers at, it serves; Ctrl-C in mid-answer ends it with 0."""
     import openai

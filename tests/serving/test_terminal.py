@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.chat import StreamingModel
 from scratch_gpt.errors import UserError
-from scratch_gpt.terminal import Terminal, printable
+from scratch_gpt.serving.chat import StreamingModel
+from scratch_gpt.serving.terminal import Terminal, printable
 
 
 @pytest.fixture

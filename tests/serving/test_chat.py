@@ -11,8 +11,8 @@ from transformers import GenerationConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratch_gpt.chat import ChatSession, Sampling, StreamingModel
 from scratch_gpt.errors import UserError
+from scratch_gpt.serving.chat import ChatSession, Sampling, StreamingModel
 from scratch_gpt.tokenization import IM_END, IM_START, encode_plain, train_tokenizer
 
 

@@ -11,7 +11,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import check_folder
 
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 # Of a model's folder: the weights and how to read them, no logs and no states of the training.
 MODEL_FILES = re.compile(
     r"(generation_)?config\.json|model.*\.safetensors(\.index\.json)?|tokenizer.*|chat_template\.jinja"
@@ -19,7 +19,7 @@ MODEL_FILES = re.compile(
 
 APP = '''"""The page of scratch-gpt for the models in this folder."""
 
-from scratch_gpt.web import serve_page
+from scratch_gpt.serving.web import serve_page
 
 
 serve_page({folders}, host="0.0.0.0", port=7860)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained model for people and programs: chat in the terminal, a web page, a Hub Space, an OpenAI-compatible server."""
