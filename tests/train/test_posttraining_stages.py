@@ -444,15 +444,20 @@ def test_rlhf_keeps_the_best_measured_model(
     assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 2
 
 
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_rlhf_keeps_the_start_where_nothing_is_better(
-    rlhf: Callable[..., None], gold: Callable[[list[float]], None], chat_folder: Path, tmp_path: Path
+    algorithm: str,
+    rlhf: Callable[..., None],
+    gold: Callable[[list[float]], None],
+    chat_folder: Path,
+    tmp_path: Path,
 ) -> None:
     """With a gold score that only falls, and with a KL over its limit at once, the chat model is written unchanged."""
     start = AutoModelForCausalLM.from_pretrained(chat_folder).state_dict()
     for number, (values, limits) in enumerate([([0.5, 0.4, 0.3], {}), ([0.1, 0.9], {"max_kl": 1e-9})]):
         gold(values)
         output = tmp_path / str(number)
-        rlhf(output_dir=str(output), max_steps=4, **limits)
+        rlhf(output_dir=str(output), max_steps=4, algorithm=algorithm, **limits)
         written = AutoModelForCausalLM.from_pretrained(output).state_dict()
         assert all(torch.equal(written[name], start[name]) for name in start)
         assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 0
