@@ -267,6 +267,22 @@ def test_resuming_gives_the_same_run(
     assert "missing keys" not in caplog.text
 
 
+@pytest.mark.parametrize("stage", ["sft", "rlhf"])
+def test_a_run_stopped_behind_its_last_step_takes_no_other(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Stopped while it measured or wrote the folder: the last checkpoint is all of the training, amid an epoch too."""
+    call, output = request.getfixturevalue(stage), tmp_path / "out"
+    settings = {"output_dir": str(output), "max_steps": 2, "save_steps": 2}
+    call(**settings)
+    log, weights = (output / "log.jsonl").read_text(), (output / "model.safetensors").read_bytes()
+    (output / "run.yaml").unlink()
+    (output / "model.safetensors").unlink()
+    call(**settings, resume_from_checkpoint="latest")
+    assert (output / "log.jsonl").read_text() == log
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
 def test_an_unfinished_run_is_not_overwritten(sft: Callable[..., None], tmp_path: Path) -> None:
     """Starting afresh in the folder of an unfinished run is refused; `latest` in a finished one starts afresh."""
     output = tmp_path / "out"
