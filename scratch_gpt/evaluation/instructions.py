@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.errors import UserError
@@ -67,7 +67,7 @@ class InstructionArguments(EvalArguments):
 
 def evaluate_instructions(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[Row],
     arguments: InstructionArguments,
 ) -> dict[str, Metric]:
@@ -102,7 +102,7 @@ def evaluate_instructions(
 
 @torch.inference_mode()
 def answer_costs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], batch_size: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], batch_size: int
 ) -> np.ndarray:
     """Nats and number of the learned tokens of each row of `encode_conversation`: shape (rows, 2)."""
     costs: dict[int, Any] = {}
@@ -136,7 +136,7 @@ def loss_metric(costs: np.ndarray, seed: int) -> Metric:
 
 def answers_metrics(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[Row],
     arguments: InstructionArguments,
 ) -> dict[str, Metric]:
