@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole road on the embedded corpus: every stage through the command that a user would type, then what came of it.
+"""The whole road on the embedded corpus: every stage by the command line that is printed, then what came of it.
 
 A stage that is complete is skipped, and a stage that was interrupted resumes by its own YAML, so the same command
 goes on where it stopped.

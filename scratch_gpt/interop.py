@@ -378,6 +378,9 @@ def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str
     tokenizer = load_tokenizer_beside(source)
     if tokenizer is None:
         return [f"no tokenizer in {source}: copy one beside the model before it is trained or asked"]
+    if isinstance(model, GPT2LMHeadModel) and tokenizer.unk_token is None:
+        # As GPT-2's own tokenizer has it: CTranslate2 asks every GPT-2 for one. Bytes never need it.
+        tokenizer.unk_token = tokenizer.bos_token or tokenizer.eos_token
     tokenizer.save_pretrained(folder)
     return [] if tokenizer.chat_template else ["its tokenizer has no chat template: chat and sft need one"]
 

@@ -103,20 +103,26 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
     """`launch` for a row of stages: each in a process forked from one that has loaded the libraries once for all.
 
     It is what the launcher does for one process, without five seconds of imports a stage. Where the user has launcher
-    settings, or the platform can't fork, it is `launch`.
+    settings, or forking a process with libraries in it is not safe (all but Linux), it is `launch`.
     """
     from accelerate.commands.config.config_args import default_config_file
 
-    if Path(default_config_file).is_file() or "forkserver" not in multiprocessing.get_all_start_methods():
+    if Path(default_config_file).is_file() or sys.platform != "linux":
         return launch(script, arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the launcher does; stages that train set their own
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     stage = context.Process(target=_run_script, args=(scripts_folder() / script, arguments))
+
+    def running() -> list[psutil.Process]:
+        if not stage.is_alive():
+            return []
+        process = psutil.Process(stage.pid)
+        return [process, *process.children(recursive=True)]
+
     stage.start()
-    process = psutil.Process(stage.pid)
     try:
-        with _stopped_together(lambda: [process, *process.children(recursive=True)]):
+        with _stopped_together(running):
             stage.join()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1

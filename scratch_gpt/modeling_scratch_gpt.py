@@ -79,7 +79,8 @@ class ScratchGPTLayerNorm(nn.Module):
         hidden_states = hidden_states.to(torch.float32)
         variance, mean = torch.var_mean(hidden_states, dim=-1, correction=0, keepdim=True)
         hidden_states = (hidden_states - mean) * torch.rsqrt(variance + self.eps)
-        return self.weight.to(dtype) * hidden_states.to(dtype) + self.bias.to(dtype)
+        bias, weight = self.bias.to(dtype), self.weight.to(dtype)
+        return torch.addcmul(bias, weight, hidden_states.to(dtype))  # bias + weight * x, in one pass
 
 
 def build_norm(config: ScratchGPTConfig) -> nn.Module:
@@ -194,7 +195,8 @@ class ScratchGPTAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.attention_bias)
         self.o_proj.is_residual_projection = True
-        if config.use_qk_norm:  # Qwen3: keeps the scores bounded, so that larger learning rates stay stable
+        self.use_qk_norm = config.use_qk_norm
+        if self.use_qk_norm:  # Qwen3: keeps the scores bounded, so that larger learning rates stay stable
             self.q_norm = ScratchGPTRMSNorm(self.head_dim, eps=config.rms_norm_eps)
             self.k_norm = ScratchGPTRMSNorm(self.head_dim, eps=config.rms_norm_eps)
 
@@ -212,7 +214,7 @@ class ScratchGPTAttention(nn.Module):
         query = self.q_proj(hidden_states).view(head_shape)  # (B, T, H, E)
         key = self.k_proj(hidden_states).view(head_shape)  # (B, T, K, E)
         value = self.v_proj(hidden_states).view(head_shape).transpose(1, 2)  # (B, K, T, E)
-        if self.config.use_qk_norm:
+        if self.use_qk_norm:
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = query.transpose(1, 2), key.transpose(1, 2)  # (B, H, T, E), (B, K, T, E)
 
@@ -261,7 +263,8 @@ class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
         self.mlp = ScratchGPTMLP(config)
         self.input_layernorm = build_norm(config)
         self.post_attention_layernorm = build_norm(config)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        # without dropout not even its calls: two in each layer for each generated token
+        self.dropout = nn.Dropout(config.residual_dropout) if config.residual_dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)

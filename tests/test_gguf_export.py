@@ -450,11 +450,11 @@ def test_llama_cpp_writes_the_same_text(shape: str, tiny_tokenizer, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dialect", ["qwen3", "llama"])
+@pytest.mark.parametrize("dialect", ["qwen3", "llama", "gpt2"])
 def test_ctranslate2_writes_the_same_text(dialect: str, tiny_tokenizer, tmp_path: Path) -> None:
     """Its converter takes the exported folder as it is."""
     ctranslate2 = pytest.importorskip("ctranslate2", reason="pip install ctranslate2")
-    model = build(tiny_tokenizer, dialect=dialect, num_key_value_heads=2)
+    model = build(tiny_tokenizer, dialect=dialect, num_key_value_heads=4 if dialect == "gpt2" else 2)
     model.save_pretrained(tmp_path / "ours")
     tiny_tokenizer.save_pretrained(tmp_path / "ours")
     export_folder(tmp_path / "ours", tmp_path / "stock", to=dialect)

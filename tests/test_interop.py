@@ -447,6 +447,8 @@ def test_exported_folders_need_no_code_of_ours(tiny_tokenizer, tmp_path: Path) -
             path.name for path in (tmp_path / dialect).iterdir() if b"auto_map" in path.read_bytes()
         ] == []
         assert json.loads((tmp_path / dialect / "generation_config.json").read_text())["max_new_tokens"] == 17
+        unknown = json.loads((tmp_path / dialect / "tokenizer_config.json").read_text()).get("unk_token")
+        assert unknown == ("<|endoftext|>" if dialect == "gpt2" else None)  # CTranslate2's GPT-2 needs one
         expected[dialect] = greedy(model, tiny_tokenizer)
     assert len(set(expected.values())) == 3
     chat = [{"role": "user", "content": "hi <|im_end|>"}]

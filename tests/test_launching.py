@@ -70,7 +70,7 @@ def test_failing_script_fails_the_launch_without_a_second_traceback(launcher: st
     assert launched.returncode == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no forkserver")
+@pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux only")
 def test_preloaded_scripts_share_what_was_loaded_and_nothing_else(tmp_path: Path) -> None:
     """The libraries are there before the script begins; what one script leaves in its process, the next does not see."""
     (tmp_path / "stage.py").write_text(

@@ -106,6 +106,12 @@ def _stage_pictures(stage: Stage) -> list[Picture]:
     reinforced = any("kl" in row for row in stage.rows)
     x_label = "step" if reinforced or not any("tokens" in row for row in stage.rows) else "tokens"
 
+    loss_title, loss_unit = "loss", "nats a token"
+    if reinforced:
+        loss_title, loss_unit = "loss: its gradient counts, not its value", ""
+    elif any({"margin", "rewards/margins"} & row.keys() for row in stage.rows):
+        loss_unit = "nats a pair"
+
     def draw(name: str, title: str, keys: dict[str, str], unit: str) -> Picture | None:
         curves = [stage.curve(key, label, over_tokens=x_label == "tokens") for key, label in keys.items()]
         return draw_curves(f"{stage.name}-{name}", title, curves, x_label, unit)
@@ -121,7 +127,7 @@ def _stage_pictures(stage: Stage) -> list[Picture]:
         for key in keys_with("bits_per_byte")
     }
     pictures = [
-        draw("loss", "loss", {"loss": "training", "eval_loss": "held out"}, "nats a token"),
+        draw("loss", loss_title, {"loss": "training", "eval_loss": "held out"}, loss_unit),
         draw("bits-per-byte", "bits per byte on held-out text, by source", sources, "bits per byte"),
         draw("gold", "gold score, which no stage sees", keys_with("gold"), "score") if reinforced else None,
         *(

@@ -15,6 +15,7 @@ from trl import DPOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import SourcesArguments
+from scratch_gpt.training.samples import SampleArguments
 
 
 # Settings that follow from the others.
@@ -160,7 +161,7 @@ class LoraArguments:
 
 
 @dataclass
-class SFTArguments(LoraArguments, PosttrainingArguments, SFTConfig):
+class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTConfig):
     """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
 
     learning_rate: float = field(
@@ -211,7 +212,7 @@ class RewardArguments(PairArguments, RewardConfig):
 
 
 @dataclass
-class DPOArguments(PairArguments, DPOConfig):
+class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
 
     learning_rate: float = field(

@@ -13,6 +13,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import decode_yaml
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
+from scratch_gpt.training.samples import SampleArguments
 
 
 # Settings of transformers and TRL that follow from the others.
@@ -23,7 +24,7 @@ DERIVED = {
 
 
 @dataclass
-class RLHFArguments(PosttrainingArguments, RLOOConfig):
+class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     """Settings of `train/rlhf.py`: those that TRL's `RLOOConfig` and `GRPOConfig` share, models, data and measuring."""
 
     reward_model: str | None = field(

@@ -10,10 +10,11 @@ from scratch_gpt.evaluation.runner import load_model
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.rows import Row
+from scratch_gpt.training.samples import SampleArguments
 
 
 @dataclass
-class Seq2SeqArguments(PosttrainingArguments, Seq2SeqTrainingArguments):
+class Seq2SeqArguments(SampleArguments, PosttrainingArguments, Seq2SeqTrainingArguments):
     """Settings of `train/seq2seq.py`: those of transformers' `Seq2SeqTrainingArguments`, and where data and model come from."""
 
     learning_rate: float = field(

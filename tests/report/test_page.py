@@ -98,6 +98,8 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     assert "<td>facts/exact_match</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
     assert "<td>gold</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
     assert "8 steps, 512 tokens" in text
+    assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing
+    assert text.count("loss: its gradient counts, not its value</figcaption>") == 1
     missing = text[text.index("Not in this run") :]
     assert "the cost (no provenance.json)" in missing
     assert "the data (neither" in missing

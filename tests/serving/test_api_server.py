@@ -21,6 +21,7 @@ from transformers.utils import import_utils
 
 from scratch_gpt import ScratchGPTForCausalLM, cli
 from scratch_gpt.errors import UserError
+from scratch_gpt.interop import export_folder
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -214,3 +215,33 @@ def test_command_answers_without_the_hub_until_interrupted(
     finally:
         server.kill()
         server.communicate()
+
+
+@pytest.mark.slow
+def test_the_stock_server_serves_an_exported_folder(api_server, chat_folder: Path, tmp_path: Path) -> None:
+    """`transformers serve` on what `export` wrote, asked by the folder as it was typed: the greedy answer of ours."""
+    import openai
+
+    export_folder(chat_folder, tmp_path / "stock")
+    listener = api_server.listen("localhost", 0)
+    port = listener.getsockname()[1]
+    listener.close()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "transformers.cli.transformers", "serve", "stock", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"HF_HOME": str(tmp_path / "home")},
+    )
+    try:
+        client = openai.OpenAI(
+            base_url=f"http://localhost:{port}/v1", api_key="none", max_retries=90, timeout=60
+        )
+        with client:
+            asked = client.chat.completions.create(model="stock", messages=HI, max_tokens=12, temperature=0)
+    finally:
+        server.terminate()
+        log, _ = server.communicate()
+    conversation = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert asked.choices[0].message.content == greedy(chat_folder, conversation, 12), log

@@ -3,12 +3,21 @@
 
 import io
 import json
+import logging
+import os
+import pty
+import re
+import select
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.errors import UserError
 from scratch_gpt.serving.chat import StreamingModel
 from scratch_gpt.serving.terminal import Terminal, printable
@@ -156,3 +165,55 @@ def test_interrupted_answer_is_kept_and_the_chat_goes_on(typed, monkeypatch, tmp
     messages = json.loads(file.read_text())["messages"]
     assert [message["content"] for message in messages[:3]] == ["Hello", "so far", "And?"]
     assert len(messages) == 4
+
+
+@pytest.mark.slow
+def test_in_a_real_terminal_the_first_text_comes_at_once_and_ctrl_c_stops_the_answer(
+    tiny_tokenizer, tmp_path: Path
+) -> None:
+    """A model of the demo's shape: first text within 300 ms of Enter; Ctrl-C ends the answer alone; /exit ends with 0."""
+    torch.manual_seed(0)
+    config = ScratchGPTConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=192,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        max_position_embeddings=4096,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    ScratchGPTForCausalLM(config).save_pretrained(tmp_path / "chat")
+    tiny_tokenizer.eos_token = "<|im_end|>"
+    tiny_tokenizer.save_pretrained(tmp_path / "chat")
+    process, terminal = pty.fork()
+    if process == 0:
+        settings = ["--seed", "0", "--max_new_tokens", "2000"]
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", "scratch_gpt.cli", "chat", str(tmp_path / "chat"), *settings],
+        )
+
+    def shown_until(pattern: str) -> str:
+        shown = ""
+        while not re.search(pattern, shown, re.DOTALL):
+            assert select.select([terminal], [], [], 60)[0], shown
+            shown += os.read(terminal, 4096).decode(errors="replace")
+        return shown
+
+    shown_until("you> ")
+    os.write(terminal, b"Hello\n")
+    entered = time.monotonic()
+    shown_until("chat> .")
+    first = time.monotonic() - entered
+    time.sleep(0.5)
+    os.write(terminal, b"\x03")  # the terminal makes SIGINT of it
+    assert " ..." in shown_until(r"\.\.\..*you> ")
+    os.write(terminal, b"/speed\n")
+    speed = shown_until(r"tokens/s.*you> ")
+    os.write(terminal, b"/set max_new_tokens 5\nAnd?\n/exit\n")
+    shown_until("chat> .")
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    os.close(terminal)
+    logging.getLogger(__name__).info("first text after %.0f ms; %s", 1000 * first, speed)
+    assert first < 0.3
+    assert int(re.search(r"(\d+) tokens in", speed)[1]) < 2000

@@ -161,7 +161,7 @@ def test_sft_writes_a_chat_model(sft: Callable[..., None], base_folder: Path, tm
     output = tmp_path / "out"
     sft(output_dir=str(output), max_steps=3)
     files = {path.name for path in output.iterdir()}
-    assert files == MODEL_FILES | {"generation_config.json", "checkpoint-3"}
+    assert files == MODEL_FILES | {"generation_config.json", "samples.jsonl", "checkpoint-3"}
     model, tokenizer = AutoModelForCausalLM.from_pretrained(output), AutoTokenizer.from_pretrained(output)
     assert tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids(
@@ -322,6 +322,7 @@ def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path
     dpo(output_dir=str(output), max_steps=8)
     assert {path.name for path in output.iterdir()} == MODEL_FILES | {
         "generation_config.json",
+        "samples.jsonl",
         "results",
         "checkpoint-8",
     }
@@ -411,6 +412,7 @@ def test_rlhf_writes_an_aligned_model(
     rlhf(output_dir=str(output), max_steps=3, algorithm=algorithm, rewards=rewards)
     assert {path.name for path in output.iterdir()} == MODEL_FILES | {
         "generation_config.json",
+        "samples.jsonl",
         "results",
         "checkpoint-2",
         "checkpoint-3",

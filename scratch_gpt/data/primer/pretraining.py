@@ -18,12 +18,12 @@ MIXTURE = {
     "statement": 0.12,  # one to three single facts
     "list": 0.08,  # one relation for many subjects, in one phrasing
     "mention": 0.05,  # a fact inside a little narrative
-    "quiz": 0.07,  # questions only
-    "story": 0.10,
-    "recall": 0.15,  # random details said twice
+    "quiz": 0.06,  # questions only
+    "story": 0.09,
+    "recall": 0.19,  # random details said twice
     "repeat": 0.10,  # rows of words said twice
     "arithmetic": 0.06,
-    "translation": 0.08,
+    "translation": 0.06,
 }
 
 _MENTIONS = (
