@@ -127,10 +127,11 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
     with progress_bar(trainer.is_world_process_zero()) as bar:
         trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
-        # Sharded weights would need every process for every answer.
-        if getattr(arguments, "sample_prompts", None) and not trainer.is_fsdp_enabled:
+        # Not of the reward stage; and sharded weights would need every process for every answer.
+        prompts = getattr(arguments, "sample_prompts", None)
+        if prompts and not trainer.is_fsdp_enabled:
             log = RunLog(output_dir / "samples.jsonl")
-            trainer.add_callback(Samples(log, arguments.sample_prompts, trainer.processing_class))
+            trainer.add_callback(Samples(log, prompts, trainer.processing_class))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
