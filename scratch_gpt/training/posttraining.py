@@ -6,6 +6,7 @@ TRL's trainers do the learning.
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -125,6 +126,14 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     trainer.remove_callback(PrinterCallback)
     # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
+    run_epoch = trainer._run_epoch
+
+    def run_what_is_left(*args: Any, **kwargs: Any) -> None:
+        """A run that was stopped behind its last step, while it measured: transformers would take one step more."""
+        if trainer.state.global_step < trainer.state.max_steps:
+            run_epoch(*args, **kwargs)
+
+    trainer._run_epoch = run_what_is_left
     with progress_bar(trainer.is_world_process_zero()) as bar:
         trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
         # Not of the reward stage; and sharded weights would need every process for every answer.
