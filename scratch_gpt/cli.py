@@ -29,6 +29,10 @@ STAGES = {
 BENCHMARKS = {
     "qa": ("eval/qa.py", "Questions: exact match, F1, multiple choice."),
     "translation": ("eval/translation.py", "Translation: BLEU and chrF."),
+    "instructions": (
+        "eval/instructions.py",
+        "Held-out instructions: loss of the answers, and what is written.",
+    ),
     "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
     "contamination": ("eval/contamination.py", "How much of a benchmark the training text holds."),
     "alignment": ("eval/alignment.py", "Aligned chat models and best-of-n beside the model they came from."),

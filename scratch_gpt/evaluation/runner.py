@@ -382,17 +382,19 @@ def write_result(
 
 
 def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
-    """Print one column per model and one row per metric: each number with its interval, and its spread over seeds."""
+    """Print a column per model, a row per metric that any of them has: numbers, intervals, spread over seeds."""
+
+    def cell(metric: Metric | None) -> str:
+        spread = f" ± {metric.as_json()['spread']:.3f}" if metric and metric.seeds else ""
+        return f"{metric.value:.3f}{spread} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" if metric else "-"
+
     table = Table("metric", "n", *results, "chance", "baselines", title=title)
-    for name in next(iter(results.values())):
-        row = [metrics[name] for metrics in results.values()]
-        chances = dict.fromkeys("-" if metric.chance is None else f"{metric.chance:.3f}" for metric in row)
-        cells = []
-        for metric in row:
-            spread = f" ± {metric.as_json()['spread']:.3f}" if metric.seeds else ""
-            cells.append(f"{metric.value:.3f}{spread} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]")
-        baselines = ", ".join(f"{label} {value:.3f}" for label, value in (row[0].baselines or {}).items())
-        count = "-" if row[0].n is None else f"{row[0].n:,}"
+    for name in dict.fromkeys(name for metrics in results.values() for name in metrics):
+        known = [metrics[name] for metrics in results.values() if name in metrics]
+        chances = dict.fromkeys("-" if metric.chance is None else f"{metric.chance:.3f}" for metric in known)
+        cells = [cell(metrics.get(name)) for metrics in results.values()]
+        baselines = ", ".join(f"{label} {value:.3f}" for label, value in (known[0].baselines or {}).items())
+        count = "-" if known[0].n is None else f"{known[0].n:,}"
         table.add_row(name, count, *cells, " / ".join(chances), baselines or "-")
     # a pipe has no width: as many columns as the table needs
     Console(width=None if sys.stdout.isatty() else 130 + 40 * len(results), markup=False).print(table)

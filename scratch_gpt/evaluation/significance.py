@@ -26,6 +26,7 @@ BLEU, CHRF = corpus_metrics().values()
 STATISTICS: dict[str, Callable[[np.ndarray, int], float]] = {
     "mean": lambda sums, count: float(sums[0] / count),
     "perplexity": lambda sums, count: math.exp(sums[0] / count),
+    "ratio": lambda sums, count: float(sums[0] / sums[1]),
     "bits_per_byte": lambda sums, count: scores.bits_per_byte(*sums),
     "bleu": lambda sums, count: corpus_score(BLEU, sums),
     "chrf": lambda sums, count: corpus_score(CHRF, sums),

@@ -6,6 +6,7 @@ TRL's trainers do the learning.
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -30,7 +31,7 @@ from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
 from scratch_gpt.training.hardware import choose_hardware
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.provenance import write_provenance
-from scratch_gpt.training.samples import SampleArguments, Samples
+from scratch_gpt.training.samples import Samples
 from scratch_gpt.training.stage_log import StageLog
 from scratch_gpt.training.telemetry import RunLog, console, progress_bar
 
@@ -125,16 +126,21 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     trainer.remove_callback(PrinterCallback)
     # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
+    run_epoch = trainer._run_epoch
+
+    def run_what_is_left(*args: Any, **kwargs: Any) -> None:
+        """A run that was stopped behind its last step, while it measured: transformers would take one step more."""
+        if trainer.state.global_step < trainer.state.max_steps:
+            run_epoch(*args, **kwargs)
+
+    trainer._run_epoch = run_what_is_left
     with progress_bar(trainer.is_world_process_zero()) as bar:
         trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
-        # Sharded weights would need every process for every answer.
-        if (
-            isinstance(arguments, SampleArguments)
-            and arguments.sample_prompts
-            and not trainer.is_fsdp_enabled
-        ):
+        # Not of the reward stage; and sharded weights would need every process for every answer.
+        prompts = getattr(arguments, "sample_prompts", None)
+        if prompts and not trainer.is_fsdp_enabled:
             log = RunLog(output_dir / "samples.jsonl")
-            trainer.add_callback(Samples(log, arguments.sample_prompts, trainer.processing_class))
+            trainer.add_callback(Samples(log, prompts, trainer.processing_class))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.

@@ -60,7 +60,7 @@ def read_prompts(
     positions = model.config.max_position_embeddings
     prompts = {}
     for split, rows in read_splits(read, arguments).items():
-        asked = [row["asked"] if "asked" in row else _first_question(row) for row in rows]
+        asked = [row["asked"] if "asked" in row else first_question(row) for row in rows]
         token_ids = encode_prompts(tokenizer, [prompt.text for prompt in asked], chat=True)
         found = [
             prompt
@@ -81,7 +81,7 @@ def read_prompts(
     return prompts
 
 
-def _first_question(row: Row) -> Prompt:
+def first_question(row: Row) -> Prompt:
     """A conversation's first question, with the reply to it as the one acceptable answer."""
     place = next(number for number, message in enumerate(row["messages"]) if message["role"] == "user")
     question, *rest = (message["content"] for message in row["messages"][place : place + 2])

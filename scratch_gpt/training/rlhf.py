@@ -122,8 +122,9 @@ class Measured(Trainer):
 
     def _take_start(self) -> None:
         """Undo the training: nothing was better than the model before."""
-        start = AutoModelForCausalLM.from_pretrained(self.args.model_name_or_path)
-        self.accelerator.unwrap_model(self.model).load_state_dict(start.state_dict())
+        model = self.accelerator.unwrap_model(self.model)
+        # GRPO's settings do not hold the folder, the model that was loaded from it does
+        model.load_state_dict(AutoModelForCausalLM.from_pretrained(model.name_or_path).state_dict())
 
 
 class MeasuredRLOO(Measured, RLOOTrainer):

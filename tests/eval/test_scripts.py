@@ -32,6 +32,7 @@ ARGUMENTS = {
     "contamination": "ContaminationArguments",
     "batching_speed": "BatchingSpeedArguments",
     "alignment": "AlignmentArguments",
+    "instructions": "InstructionArguments",
 }
 
 
@@ -316,6 +317,25 @@ def test_alignment_compares_models_and_best_of_n(
     assert of_best["temperature_1/reward_win_rate"]["value"] > 0.5
     assert not any(name.startswith("greedy/") for name in of_best)
     assert "best of 4" in capsys.readouterr().out
+
+
+def test_instructions_of_a_base_and_a_chat_model(
+    base_folder: Path, chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both have a loss, of the rows that each seed holds out; what is written is known of the chat model alone."""
+    rows = [{"prompt": f"What is {number}?", "completion": f"It is {number}."} for number in range(60)]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = json.dumps([{"name": "rows", "path": str(source)}])
+    args = ["--model", str(base_folder), str(chat_folder), "--sources", sources, "--held_out_fraction", "0.3"]
+    run("instructions", *args, "--seeds", "0", "1", "--limit", "4", "--max_new_tokens", "4")
+    base, chat = read(base_folder, "instructions"), read(chat_folder, "instructions")
+    assert set(base["metrics"]) == {"loss"}
+    assert set(chat["metrics"]) == {"loss", "finished", "f1", "length", "repetition", "distinct_2"}
+    seeds = chat["metrics"]["loss"]["seeds"]
+    assert seeds["0"] != seeds["1"]  # other rows are held out
+    assert chat["metrics"]["length"]["baselines"] == {"references": 3.0}
+    assert "finished" in capsys.readouterr().out
 
 
 def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path) -> None:

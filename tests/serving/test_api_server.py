@@ -218,11 +218,14 @@ def test_command_answers_without_the_hub_until_interrupted(
 
 
 @pytest.mark.slow
-def test_the_stock_server_serves_an_exported_folder(api_server, chat_folder: Path, tmp_path: Path) -> None:
-    """`transformers serve` on what `export` wrote, asked by the folder as it was typed: the greedy answer of ours."""
+def test_the_stock_server_serves_an_exported_folder(
+    api_server, polyglot_folder: Path, conversations: dict[str, str], tmp_path: Path
+) -> None:
+    """`transformers serve` on what `export` wrote, asked by the folder as it was typed: the answer that was learned."""
     import openai
 
-    export_folder(chat_folder, tmp_path / "stock")
+    export_folder(polyglot_folder, tmp_path / "stock")
+    question, answer = next(iter(conversations.items()))
     listener = api_server.listen("localhost", 0)
     port = listener.getsockname()[1]
     listener.close()
@@ -239,9 +242,11 @@ def test_the_stock_server_serves_an_exported_folder(api_server, chat_folder: Pat
             base_url=f"http://localhost:{port}/v1", api_key="none", max_retries=90, timeout=60
         )
         with client:
-            asked = client.chat.completions.create(model="stock", messages=HI, max_tokens=12, temperature=0)
+            messages = [{"role": "user", "content": question}]
+            asked = client.chat.completions.create(
+                model="stock", messages=messages, max_tokens=60, temperature=0
+            )
     finally:
         server.terminate()
         log, _ = server.communicate()
-    conversation = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    assert asked.choices[0].message.content == greedy(chat_folder, conversation, 12), log
+    assert asked.choices[0].message.content == answer, log

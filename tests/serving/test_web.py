@@ -128,11 +128,11 @@ class Window:
         self.one(selector).click()
 
     def said(self) -> list[str]:
-        """The texts of the conversation."""
-        return [
-            self.browser.execute_script("return arguments[0].textContent", message).strip()
-            for message in self.all("#chat .message.user, #chat .message.bot")
-        ]
+        """The texts of the conversation, by one script: between two calls the page may draw them anew."""
+        return self.browser.execute_script(
+            "return [...document.querySelectorAll('#chat .message.user, #chat .message.bot')]"
+            ".map(message => message.textContent.trim())"
+        )
 
     def asked(self, message: str) -> None:
         self.paste("#chat-message textarea", message)

@@ -79,7 +79,7 @@ def test_three_scripts_come_through_every_stage(tmp_path: Path, monkeypatch) -> 
             "max_position_embeddings": 256,
         },
         max_steps=20,
-        per_device_train_batch_size=2,
+        per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
         num_threads=1,
         mixed_precision="no",

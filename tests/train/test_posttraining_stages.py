@@ -234,6 +234,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("reward", {}),
         ("dpo", {}),
         ("rlhf", {"eval_steps": 4}),
+        ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
     ],
 )
 def test_resuming_gives_the_same_run(
@@ -264,6 +265,22 @@ def test_resuming_gives_the_same_run(
     assert not (resumed / "checkpoint-5").exists()
     logging.getLogger("transformers").removeHandler(caplog.handler)
     assert "missing keys" not in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["sft", "rlhf"])
+def test_a_run_stopped_behind_its_last_step_takes_no_other(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Stopped while it measured or wrote the folder: the last checkpoint is all of the training, amid an epoch too."""
+    call, output = request.getfixturevalue(stage), tmp_path / "out"
+    settings = {"output_dir": str(output), "max_steps": 2, "save_steps": 2}
+    call(**settings)
+    log, weights = (output / "log.jsonl").read_text(), (output / "model.safetensors").read_bytes()
+    (output / "run.yaml").unlink()
+    (output / "model.safetensors").unlink()
+    call(**settings, resume_from_checkpoint="latest")
+    assert (output / "log.jsonl").read_text() == log
+    assert (output / "model.safetensors").read_bytes() == weights
 
 
 def test_an_unfinished_run_is_not_overwritten(sft: Callable[..., None], tmp_path: Path) -> None:
@@ -445,15 +462,20 @@ def test_rlhf_keeps_the_best_measured_model(
     assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 2
 
 
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_rlhf_keeps_the_start_where_nothing_is_better(
-    rlhf: Callable[..., None], gold: Callable[[list[float]], None], chat_folder: Path, tmp_path: Path
+    algorithm: str,
+    rlhf: Callable[..., None],
+    gold: Callable[[list[float]], None],
+    chat_folder: Path,
+    tmp_path: Path,
 ) -> None:
     """With a gold score that only falls, and with a KL over its limit at once, the chat model is written unchanged."""
     start = AutoModelForCausalLM.from_pretrained(chat_folder).state_dict()
     for number, (values, limits) in enumerate([([0.5, 0.4, 0.3], {}), ([0.1, 0.9], {"max_kl": 1e-9})]):
         gold(values)
         output = tmp_path / str(number)
-        rlhf(output_dir=str(output), max_steps=4, **limits)
+        rlhf(output_dir=str(output), max_steps=4, algorithm=algorithm, **limits)
         written = AutoModelForCausalLM.from_pretrained(output).state_dict()
         assert all(torch.equal(written[name], start[name]) for name in start)
         assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 0
