@@ -67,7 +67,7 @@ def demo(
     output_dir: Annotated[str, typer.Option("--output_dir", help="Where all stages write.")] = "runs/demo",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every stage.")] = 0,
 ) -> None:
-    """The whole road on the embedded corpus, about twelve minutes on two CPU cores; run again to go on where it stopped."""
+    """The whole road on the embedded corpus, about ten minutes on two CPU cores; run again to go on where it stopped."""
     from scratch_gpt.demo import run_demo
 
     raise typer.Exit(run_demo(Path(output_dir), seed))
