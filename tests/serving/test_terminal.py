@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import pty
 import re
 import select
 import shutil
@@ -168,10 +167,13 @@ def test_interrupted_answer_is_kept_and_the_chat_goes_on(typed, monkeypatch, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
 def test_in_a_real_terminal_the_first_text_comes_at_once_and_ctrl_c_stops_the_answer(
     tiny_tokenizer, tmp_path: Path
 ) -> None:
     """A model of the demo's shape: first text within 300 ms of Enter; Ctrl-C ends the answer alone; /exit ends with 0."""
+    import pty  # not on Windows
+
     torch.manual_seed(0)
     config = ScratchGPTConfig(
         vocab_size=len(tiny_tokenizer),
