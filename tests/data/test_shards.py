@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -396,6 +395,7 @@ def test_full_disk_leaves_nothing_that_looks_complete(arguments, tmp_path):
     """Where the system refuses to write on, one line says so; with room again, the run goes on to the same bytes."""
     write_shards(arguments("whole"))
     size = (tmp_path / "whole" / "train" / "tokens.bin").stat().st_size
+    resource = pytest.importorskip("resource", reason="no limits on Windows")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
     try:
