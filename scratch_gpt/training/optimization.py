@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimizers and the learning-rate schedule."""
 
+import math
 from typing import Any
 
 import torch
@@ -92,3 +93,14 @@ def warmup_stable_decay(step: int, max_steps: int, warmup_steps: int, decay_step
     if steps_left <= decay_steps:
         return 0.01 + 0.99 * (steps_left - 1) / max(decay_steps, 1)
     return 1.0
+
+
+def cosine_decay(step: int, max_steps: int, warmup_steps: int) -> float:
+    """Factor on the learning rate of `step` (0-based): linear up, then half a cosine down to a hundredth.
+
+    Loshchilov and Hutter 2017, hf.co/papers/1608.03983, without restarts.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step + 1 - warmup_steps) / (max_steps - warmup_steps)
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2

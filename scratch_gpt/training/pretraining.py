@@ -3,8 +3,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from scratch_gpt.training.distribution import check_distribution
 from scratch_gpt.training.hardware import Hardware
 from scratch_gpt.training.loss import compile_layers
 from scratch_gpt.training.objectives import Objective
-from scratch_gpt.training.optimization import warmup_stable_decay
+from scratch_gpt.training.optimization import cosine_decay, warmup_stable_decay
 from scratch_gpt.training.provenance import write_provenance
 from scratch_gpt.training.resume import check_settings, settings_of
 from scratch_gpt.training.safeguard import Safeguard
@@ -91,7 +93,10 @@ class Pretraining:
                 "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
             )
         self.max_steps = arguments.max_steps
-        self.decay_steps = round(arguments.decay_ratio * self.max_steps)
+        self.schedule: Callable[[int, int, int], float] = cosine_decay
+        if arguments.lr_scheduler_type == "warmup_stable_decay":
+            decay_steps = round(arguments.decay_ratio * self.max_steps)
+            self.schedule = partial(warmup_stable_decay, decay_steps=decay_steps)
         self.validation = Validation(
             validation_blocks,
             objective,
@@ -186,7 +191,7 @@ class Pretraining:
             UserError: too many steps in a row were left out.
         """
         started = time.perf_counter()
-        factor = warmup_stable_decay(self.step, self.max_steps, self.warmup_steps, self.decay_steps)
+        factor = self.schedule(self.step, self.max_steps, self.warmup_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peak_learning_rates, strict=True):
             group["lr"] = peak * factor
         micro_batches = self.read_step()

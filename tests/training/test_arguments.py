@@ -70,6 +70,7 @@ def test_lists_on_the_command_line_are_json(config) -> None:
         ({**FOLDERS, "save_steps": 0}, [], "save_steps"),
         ({**FOLDERS, "push_to_hub": True}, [], "hub_model_id"),
         ({**FOLDERS, "hub_strategy": "never"}, [], "hub_strategy must be end or every_save"),
+        ({**FOLDERS, "lr_scheduler_type": "linear"}, [], "lr_scheduler_type must be warmup_stable_decay or"),
         ({**FOLDERS, "save_total_limit": 0}, [], "save_total_limit must be at least 1"),
         (
             {**FOLDERS, "per_device_train_batch_size": -1},

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratch_gpt.training.optimization import MuonAndAdamW, build_optimizer, warmup_stable_decay
+from scratch_gpt.training.optimization import (
+    MuonAndAdamW,
+    build_optimizer,
+    cosine_decay,
+    warmup_stable_decay,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +28,14 @@ from scratch_gpt.training.optimization import MuonAndAdamW, build_optimizer, war
 def test_warmup_stable_decay_at_known_steps(step, factor) -> None:
     """100 steps: up over 10, constant to 60, linearly down to a hundredth at the last."""
     assert warmup_stable_decay(step, max_steps=100, warmup_steps=10, decay_steps=40) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.1), (9, 1.0), (39, 0.01 + 0.99 * 0.75), (54, 0.505), (69, 0.2575), (99, 0.01)]
+)
+def test_cosine_decay_at_known_steps(step, factor) -> None:
+    """100 steps: up over 10, then a cosine: a third of the way is three quarters, half of it half, the last a hundredth."""
+    assert cosine_decay(step, max_steps=100, warmup_steps=10) == pytest.approx(factor)
 
 
 def parameter_names(model, group) -> set[str]:

@@ -191,6 +191,14 @@ def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) 
     assert samples[0]["text"].startswith("The")
 
 
+def test_the_learning_rate_follows_a_cosine(stage, arguments_for, tmp_path) -> None:
+    """After one step of warm-up, three steps: a third of the way is three quarters, two thirds one quarter."""
+    schedule = {"lr_scheduler_type": "cosine", "max_steps": 4, "warmup_steps": 1, "learning_rate": 1e-3}
+    stage.main(arguments_for(tmp_path / "base", **schedule))
+    learning_rates = [row["learning_rate"] for row in rows(tmp_path / "base") if "loss" in row]
+    assert learning_rates == pytest.approx([1e-3, 0.7525e-3, 0.2575e-3, 1e-5])
+
+
 def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, capsys) -> None:
     """Shards of two sources, as the shards stage writes them: the log and the terminal have both."""
     (tmp_path / "digits.txt").write_text("\n\n".join(f"{number} {number * 7919}" for number in range(2000)))
