@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of sizes in the guide is the one that the configurations give."""
+"""The table of sizes in README and guide is the one that the configurations give."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from scratch_gpt.training import sizes
 
 
-GUIDE = Path(__file__).parents[2] / "docs" / "sizes.md"
+PROJECT = Path(__file__).parents[2]
 
 
 def test_only_what_is_between_the_marks_is_replaced(tmp_path, monkeypatch) -> None:
@@ -23,6 +23,8 @@ def test_only_what_is_between_the_marks_is_replaced(tmp_path, monkeypatch) -> No
 
 
 @pytest.mark.slow
-def test_the_guide_is_up_to_date() -> None:
-    """`scratch-gpt sizes --output docs/sizes.md` would change nothing."""
-    assert f"{sizes.BEGIN}\n{sizes.sizes_table()}{sizes.END}" in GUIDE.read_text(encoding="utf-8")
+def test_readme_and_guide_are_up_to_date() -> None:
+    """`scratch-gpt sizes --output README.md` and `--output docs/sizes.md` would change nothing."""
+    table = f"{sizes.BEGIN}\n{sizes.sizes_table()}{sizes.END}"
+    for page in (PROJECT / "README.md", PROJECT / "docs" / "sizes.md"):
+        assert table in page.read_text(encoding="utf-8"), page.name
