@@ -191,8 +191,13 @@ class PretrainArguments:
         default=None,
         metadata={"help": "Steps of linear warm-up. Default: by rule, at most a twentieth of all."},
     )
+    lr_scheduler_type: str = field(
+        default="warmup_stable_decay",
+        metadata={"help": "warmup_stable_decay, or cosine: down from the end of the warm-up on."},
+    )
     decay_ratio: float = field(
-        default=0.4, metadata={"help": "Share of the steps in the final linear decay."}
+        default=0.4,
+        metadata={"help": "Share of the steps in the final linear decay of warmup_stable_decay."},
     )
     max_skipped_steps: int = field(
         default=8,
@@ -211,10 +216,10 @@ class PretrainArguments:
     )
     mixed_precision: str = field(
         default="auto",
-        metadata={"help": "no, bf16, fp16 (GPU), or auto: what is fast here, on a CPU timed at the start."},
+        metadata={"help": "no, bf16, fp16 (GPU), or auto: what this machine is made for."},
     )
     num_threads: int | None = field(
-        default=None, metadata={"help": "CPU threads. Default: timed at the start."}
+        default=None, metadata={"help": "CPU threads. Default: all, if they help."}
     )
     logging_steps: int = field(default=10, metadata={"help": "Steps between rows of log.jsonl."})
     eval_steps: int = field(default=200, metadata={"help": "Steps between evaluations and samples."})
@@ -300,6 +305,10 @@ class PretrainArguments:
             raise UserError(
                 "attn_implementation must be sdpa, eager, flex_attention or flash_attention_2, "
                 f"got {self.attn_implementation!r}"
+            )
+        if self.lr_scheduler_type not in ("warmup_stable_decay", "cosine"):
+            raise UserError(
+                f"lr_scheduler_type must be warmup_stable_decay or cosine, got {self.lr_scheduler_type!r}"
             )
         if not 0.0 <= self.decay_ratio <= 1.0:
             raise UserError(f"decay_ratio must be in [0, 1], got {self.decay_ratio}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How to run on this machine: measured, not guessed."""
+"""How to run on this machine."""
 
 import os
 import time
@@ -8,6 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+
+
+# So many times slower than one thread are all of them only where something else takes their processors.
+CROWDED = 1.5
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,25 @@ def gpu_precision() -> str:
     return "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "no"
 
 
-def choose_hardware(step: Callable[[], None], repeats: int = 2) -> Hardware:
-    """Time `step` (a forward and backward pass that changes no weights) and keep the fastest setting.
+def cpu_precision() -> str:
+    """bfloat16 where the processor multiplies it (AVX512-BF16, which those with AMX have too), else float32.
 
-    On a GPU nothing needs timing, see `gpu_precision`. On a CPU the float32 and bfloat16 passes are timed with
-    all processors, then the faster one with a single thread: while anything else runs on the machine, two threads
-    can be ten times slower than one.
+    Known and not timed: the bits of a run depend on it, and a timing can come out otherwise the next time. Before
+    version 2.11 torch could not tell.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if capabilities.get("avx512_bf16") else "no"
+
+
+def choose_hardware(step: Callable[[], None], repeats: int = 3) -> Hardware:
+    """The precision that this machine is made for, and its share of the processors for each process.
+
+    Args:
+        step: a forward and backward pass that changes no weights. On a CPU it is timed with all threads and with one:
+            while anything else runs on the machine, two threads can be ten times slower than one, and one is taken
+            then. The bar is high, so that a run started again on an idle machine gets the same setting and so the
+            same bits.
+        repeats: passes, of which the fastest counts.
     """
     if torch.cuda.is_available():
         return Hardware(torch.get_num_threads(), gpu_precision())
@@ -59,13 +76,12 @@ def choose_hardware(step: Callable[[], None], repeats: int = 2) -> Hardware:
             times.append(time.perf_counter() - start)
         return min(times[1:])
 
-    cpus = available_cpus()
-    candidates = [Hardware(cpus, "no"), Hardware(cpus, "bf16")]
-    timed = {hardware: seconds(hardware) for hardware in candidates}
-    fastest = min(timed, key=lambda hardware: timed[hardware])
-    if cpus > 1:
-        alone = Hardware(1, fastest.mixed_precision)
-        timed[alone] = seconds(alone)
-        fastest = min(timed, key=lambda hardware: timed[hardware])
-    torch.set_num_threads(fastest.num_threads)
-    return fastest
+    processes = int(
+        os.environ.get("LOCAL_WORLD_SIZE", "1")
+    )  # of one launch on this machine, as torchrun tells
+    chosen = Hardware(max(1, available_cpus() // processes), cpu_precision())
+    alone = Hardware(1, chosen.mixed_precision)
+    if chosen != alone and seconds(chosen) > CROWDED * seconds(alone):
+        chosen = alone
+    torch.set_num_threads(chosen.num_threads)
+    return chosen

@@ -96,7 +96,7 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
 
 
 def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
-    """Set the CPU threads: as asked for, or as a few timed passes over a batch of a usual size are fastest."""
+    """Set the CPU threads: as asked for, or as `choose_hardware` finds with a batch of a usual size."""
     if num_threads is not None:
         torch.set_num_threads(num_threads)
         return

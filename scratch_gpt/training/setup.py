@@ -81,7 +81,7 @@ def choose_setting(
     blocks: PackedBlocks,
     arguments: PretrainArguments,
 ) -> Hardware:
-    """The setting asked for, or the fastest of a few timed passes over the first blocks; the weights do not change.
+    """The setting asked for, or what `choose_hardware` finds with the first blocks; the weights do not change.
 
     All processes of a run get the main one's choice.
 
@@ -101,9 +101,9 @@ def choose_setting(
     if arguments.mixed_precision == "auto" or (
         arguments.num_threads is None and not torch.cuda.is_available()
     ):
-        fastest = choose_hardware(step)
+        found = choose_hardware(step)
     else:
-        fastest = Hardware(torch.get_num_threads(), arguments.mixed_precision)
-    precision = fastest.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
-    (chosen,) = broadcast_object_list([Hardware(arguments.num_threads or fastest.num_threads, precision)])
+        found = Hardware(torch.get_num_threads(), arguments.mixed_precision)
+    precision = found.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
+    (chosen,) = broadcast_object_list([Hardware(arguments.num_threads or found.num_threads, precision)])
     return chosen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measured choice of threads and precision."""
+"""The choice of threads and precision."""
 
 import time
 
@@ -10,25 +10,46 @@ from scratch_gpt.training import hardware
 from scratch_gpt.training.hardware import Hardware, choose_hardware, gpu_precision
 
 
-@pytest.mark.parametrize(
-    "fast", [Hardware(2, "no"), Hardware(2, "bf16"), Hardware(1, "bf16")], ids=lambda fast: str(fast)
-)
-def test_the_fastest_setting_is_kept(fast, monkeypatch) -> None:
-    """Whichever setting runs the step fastest is chosen, and its number of threads is in force afterwards."""
+@pytest.fixture
+def two_processors(monkeypatch):
+    """A CPU with two processors that multiply bfloat16; threads are as before afterwards."""
     monkeypatch.setattr(hardware, "available_cpus", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "num_threads"), [((0.02, 0.01), 2), ((0.01, 0.011), 2), ((0.01, 0.05), 1)]
+)
+def test_all_threads_unless_they_are_in_each_others_way(two_processors, seconds, num_threads) -> None:
+    """A pass takes so long with one and with two threads: twice as long, a little less, a fifth."""
+    assert choose_hardware(lambda: time.sleep(seconds[torch.get_num_threads() - 1])) == Hardware(
+        num_threads, "bf16"
+    )
+    assert torch.get_num_threads() == num_threads
+
+
+def test_the_precision_does_not_depend_on_the_clock(two_processors, monkeypatch) -> None:
+    """A processor that multiplies bfloat16 gets it also where a pass takes longer in it; another one never."""
 
     def step() -> None:
-        threads = torch.get_num_threads()
-        precision = "bf16" if torch.is_autocast_enabled("cpu") else "no"
-        right = (threads == fast.num_threads) + (precision == fast.mixed_precision)
-        time.sleep(0.02 * (3 - right))
+        time.sleep(0.01 if torch.is_autocast_enabled("cpu") else 0.001)
 
-    try:
-        assert choose_hardware(step) == fast
-        assert torch.get_num_threads() == fast.num_threads
-    finally:
-        torch.set_num_threads(1)
+    assert choose_hardware(step).mixed_precision == "bf16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
+    assert choose_hardware(step).mixed_precision == "no"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert choose_hardware(step).mixed_precision == "no"
+
+
+def test_processes_of_a_launch_share_the_processors(two_processors, monkeypatch) -> None:
+    """Two of them on two processors: one thread each, and nothing to time."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert choose_hardware(lambda: pytest.fail("timed")) == Hardware(1, "bf16")
 
 
 @pytest.mark.parametrize(
