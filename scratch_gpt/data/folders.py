@@ -33,7 +33,8 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
         output_dir: a new folder, or an older result of the same stage, which is replaced.
         contents: names that a result of this stage may hold.
         settings: all that decides the result, as plain values. If an earlier try with the same settings was
-            interrupted, its folder is given again, as it is; None: always an empty one, gone if the block fails.
+            interrupted after it recorded its progress, its folder is given again, as it is; None: always an empty one,
+            gone if the block fails.
 
     Raises:
         UserError: `output_dir` is a file, or holds something else, which replacing would delete; it cannot be
@@ -52,7 +53,9 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     mark = temporary / PROGRESS / SETTINGS
     with _writing(output_dir):
-        if settings is None or not mark.is_file() or mark.read_text() != digest:
+        # What was written before the first record of progress would be written once more behind itself.
+        recorded = mark.is_file() and mark.with_name(STATE).is_file()
+        if settings is None or not recorded or mark.read_text() != digest:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             if settings is not None:

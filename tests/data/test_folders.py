@@ -59,6 +59,8 @@ def test_unfinished_folder_is_given_again_for_the_same_settings_only(tmp_path):
     assert arrays["ids"].tolist() == [0, 1, 2]
     assert arrays["ids"].dtype == np.uint16
     assert interrupted({"seed": 2}) == ([], None)
+    (tmp_path / "out.tmp" / PROGRESS / STATE).unlink()
+    assert interrupted({"seed": 2}) == ([], None), "what was never recorded is not gone on with"
     with written_whole(tmp_path / "out", ("a",), {"seed": 2}):
         pass
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]

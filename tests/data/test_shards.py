@@ -354,6 +354,20 @@ def test_interrupted_run_gives_the_bytes_of_an_uninterrupted_one(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.yaml", "train", "validation"]
 
 
+def test_run_that_dies_before_its_first_record_starts_afresh(arguments, tmp_path, monkeypatch):
+    """What it wrote is written once: the same files, and no word of going on."""
+    monkeypatch.setattr(shards, "CHECKPOINT_BATCHES", 1000)
+    write_shards(arguments("whole", max_tokens=40_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(shards._Run, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_shards(arguments("out", max_tokens=40_000))
+    assert (tmp_path / "out.tmp" / "train" / "tokens.bin").stat().st_size > 0
+    lines = write_shards(arguments("out", max_tokens=40_000))
+    assert not any(line.startswith("went on") for line in lines)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_changed_settings_start_afresh(arguments, tmp_path, monkeypatch):
     """What an interrupted run left is not used for another seed."""
     with monkeypatch.context() as patch:
