@@ -159,17 +159,12 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     return None
 
 
-def prepare_folder(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
-    """Make the output folder that of an unfinished run: without run.yaml, log and checkpoints up to its start.
-
-    Returns:
-        The checkpoint to start from, see `find_start`; with several processes, the main one's finding.
-    """
+def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+    """The finding of the main process's `find_start`, in all processes."""
     found, mistake = None, None
     if PartialState().is_main_process:
         try:
             found = find_start(output_dir, resume_from_checkpoint, last_file)
-            _cut_back(output_dir, checkpoint_step(found) if found else -1)
         except UserError as error:
             mistake = error
     found, mistake = broadcast_object_list([found, mistake])
@@ -178,7 +173,14 @@ def prepare_folder(output_dir: Path, resume_from_checkpoint: str | None, last_fi
     return found
 
 
-def _cut_back(output_dir: Path, start: int) -> None:
+def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
+    """Make the output folder that of a run which stands at `checkpoint`, None: which begins.
+
+    What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it.
+    """
+    if not PartialState().is_main_process:
+        return
+    start = checkpoint_step(checkpoint) if checkpoint else -1
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "run.yaml").unlink(missing_ok=True)
     for name in ("log.jsonl", "samples.jsonl"):

@@ -330,6 +330,25 @@ def test_resuming_with_changed_settings(stage, arguments_for, tmp_path, monkeypa
     assert tokens == [64 * blocks for blocks in (8, 16, 20, 24, 28, 32)]
 
 
+def test_what_is_refused_costs_nothing(stage, arguments_for, tmp_path) -> None:
+    """Not what a finished run left, nor the checkpoints and rows behind the one that is named."""
+    base = tmp_path / "base"
+    stage.main(arguments_for(base))
+    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
+    early = str(base / "checkpoint-2")
+    for message, refused in {
+        "one step takes 8000 blocks": {"gradient_accumulation_steps": 1000},
+        "has no hiden_size": {"model_config": {"hiden_size": 32}},
+        "learning_rate was 0.007, is 0.001": {"learning_rate": 1e-3, "resume_from_checkpoint": early},
+    }.items():
+        with pytest.raises(UserError, match=message):
+            stage.main(arguments_for(base, **{"resume_from_checkpoint": "latest", **refused}))
+        assert {path: path.read_bytes() for path in base.rglob("*") if path.is_file()} == before
+    stage.main(arguments_for(base, resume_from_checkpoint=early))
+    assert (base / "model.safetensors").read_bytes() == before[base / "model.safetensors"]
+    assert [row["step"] for row in rows(base) if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
 def test_resuming_from_what_is_no_checkpoint_is_refused(stage, arguments_for, tmp_path) -> None:
     """A folder that is not there; a model without training state."""
     with pytest.raises(UserError, match="no folder"):
