@@ -182,7 +182,11 @@ def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
         return
     start = checkpoint_step(checkpoint) if checkpoint else -1
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "run.yaml").unlink(missing_ok=True)
+    # An earlier run's model must not pass for this one's: without config.json none is found.
+    for name in ("run.yaml", "config.json"):
+        (output_dir / name).unlink(missing_ok=True)
+    for weights in output_dir.glob("model*.safetensors*"):
+        weights.unlink()
     for name in ("log.jsonl", "samples.jsonl"):
         RunLog(output_dir / name).truncate_after(start)
     for checkpoint in list_checkpoints(output_dir):

@@ -57,8 +57,10 @@ def test_wrong_starts_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
-    """From a named checkpoint, later checkpoints, later rows and run.yaml go; afresh, all of them."""
+    """From a named checkpoint, later checkpoints, later rows and the finished model go; afresh, all of them."""
     make_run(tmp_path, [5, 10], finished=True)
+    for name in ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
+        (tmp_path / name).write_text("{}")
     checkpoint = tmp_path / "checkpoint-5"
     cut_back(tmp_path, checkpoint)
     assert [row["step"] for row in RunLog(tmp_path / "log.jsonl").rows()] == [5]
