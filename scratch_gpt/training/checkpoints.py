@@ -219,6 +219,22 @@ def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
 
 
 @contextmanager
+def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Whatever fails while `folder` is written, as one line; `temporary` is removed."""
+    try:
+        yield
+    # torch and safetensors have errors of their own for a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder} could not be written: {reason}; make room, then go on from the checkpoint before it with "
+            "--resume_from_checkpoint latest"
+        ) from error
+
+
+@contextmanager
 def writing_checkpoint(
     accelerator: Accelerator, output_dir: Path, step: int, save_total_limit: int
 ) -> Iterator[Path]:
@@ -231,7 +247,7 @@ def writing_checkpoint(
     """
     final = output_dir / f"checkpoint-{step}"
     temporary = final.with_name(f"{final.name}.tmp")
-    try:
+    with disk_errors(final, temporary):
         if accelerator.is_main_process and temporary.exists():
             shutil.rmtree(temporary)
         accelerator.wait_for_everyone()
@@ -240,20 +256,10 @@ def writing_checkpoint(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             write_manifest(temporary)
-            if final.exists():
-                remove_checkpoint(final)
             temporary.rename(final)
             for old in list_checkpoints(output_dir)[:-save_total_limit]:
                 remove_checkpoint(old)
         accelerator.wait_for_everyone()
-    # torch and safetensors have errors of their own for a full disk
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{final} could not be written: {reason}; make room, then go on from the checkpoint before it with "
-            "--resume_from_checkpoint latest"
-        ) from error
 
 
 def save_checkpoint(

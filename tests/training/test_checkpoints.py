@@ -138,6 +138,20 @@ def test_a_checkpoint_appears_whole_and_old_ones_go(tmp_path: Path) -> None:
     assert list(tmp_path.glob("checkpoint*")) == []
 
 
+def test_a_checkpoint_is_never_written_over(tmp_path: Path) -> None:
+    """The one that is there stays as it is."""
+
+    def write(content: str) -> None:
+        with writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, save_total_limit=2) as folder:
+            (folder / "model.safetensors").write_text(content)
+
+    write("first")
+    with pytest.raises(UserError, match="checkpoint-1 could not be written"):
+        write("second")
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     """An error of the disk becomes one line, and the half-written folder goes."""
     with (
