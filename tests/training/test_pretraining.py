@@ -14,6 +14,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.data.shards import PackedBlocks, write_shards
@@ -307,6 +308,23 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
         stage.main(arguments_for(tmp_path / "base"))
     assert [path.name for path in (tmp_path / "base").glob("checkpoint*")] == ["checkpoint-2"]
     assert damage(tmp_path / "base" / "checkpoint-2") is None
+
+
+def test_a_full_disk_at_the_end_is_told_and_gone_on_from(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """One line; the folder does not look complete; with room again the run ends from its last checkpoint."""
+    stage.main(arguments_for(tmp_path / "straight"))
+
+    def fail(model, tokenizer, folder, weights):
+        (folder / "config.json").write_text("{")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "save_model_folder", fail)
+        with pytest.raises(UserError, match=r"base could not be written: .*No space left .*; make room"):
+            stage.main(arguments_for(tmp_path / "base"))
+    assert not (tmp_path / "base" / "run.yaml").exists()
+    stage.main(arguments_for(tmp_path / "base", resume_from_checkpoint="latest"))
+    assert_same_run(tmp_path / "straight", tmp_path / "base")
 
 
 def test_an_impossible_batch_is_refused(stage, arguments_for, data, tmp_path) -> None:
