@@ -130,7 +130,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         "sources": [
             {
                 **dataclasses.asdict(source),
-                "weight": bool(source.weight),
+                "weight": source.is_used,
                 "deduplicate": None,
                 "held_out": None,
             }
@@ -176,7 +176,8 @@ def _check(arguments: ShardsArguments) -> list[Source]:
         raise UserError(f"max_tokens must be at least 1, got {arguments.max_tokens}")
     if not 0 < arguments.validation_fraction < 1:
         raise UserError(f"validation_fraction must be between 0 and 1, got {arguments.validation_fraction}")
-    if arguments.max_tokens is None and all(source.path == "primer" for source in sources if source.weight):
+    trained_on = [source for source in sources if source.weight and not source.held_out]
+    if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
         raise UserError("max_tokens is missing: the primer is endless, so say how many tokens to write")
     return sources
 

@@ -73,7 +73,7 @@ def write_slice(
     Returns:
         A line for the terminal.
     """
-    numbers = [number for number, source in enumerate(sources) if source.weight and source.path != PRIMER]
+    numbers = [number for number, source in enumerate(sources) if source.is_used and source.path != PRIMER]
     names = tuple(f"{number}.{kind}" for number in numbers for kind in ("records", "tokens"))
     with written_whole(folder, (*names, MANIFEST), settings) as temporary:
         for name in names:

@@ -143,10 +143,12 @@ def test_held_out_documents_of_a_source_have_blocks_of_their_own(stage, trained_
         assert [piece for piece in found if piece not in pieces_of(read, trained_tokenizer)] == []
 
 
-def test_source_held_out_whole_is_the_validation_side(stage, trained_tokenizer):
+@pytest.mark.parametrize("weight", [1, 0])
+def test_source_held_out_whole_is_the_validation_side(stage, trained_tokenizer, weight):
     """All of it and nothing else is held out, its texts are left out of the training text, however long that is."""
     own, other = some_texts(60, seed=1), some_texts(40, seed=2)
-    folder = stage({"own": own + other[:7], "test": other}, whole=["test"], max_tokens=20_000)
+    texts = {"own": own + other[:7], "test": other}
+    folder = stage(texts, whole=["test"], weights={"test": weight}, max_tokens=20_000)
     held, left = pieces_of(other, trained_tokenizer), pieces_of(own, trained_tokenizer)
     assert sorted(documents_of(folder / "validation", trained_tokenizer)) == sorted(held)
     assert {tuple(piece) for piece in documents_of(folder / "train", trained_tokenizer)} == set(
@@ -237,10 +239,12 @@ def test_setting_that_cannot_work_is_one_clear_line(stage, message):
 
 
 def test_endless_primer_needs_a_budget(trained_tokenizer, tmp_path):
-    """The primer alone without max_tokens would never end, so it is refused."""
+    """The primer alone to train on, without max_tokens, would never end, so it is refused."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "test.txt").write_text("A text.")
+    test = {"name": "test", "path": str(tmp_path / "test.txt"), "held_out": True}
     arguments = ShardsArguments(
-        sources=[{"name": "p", "path": "primer"}],
+        sources=[{"name": "p", "path": "primer"}, test],
         tokenizer=str(tmp_path / "tokenizer"),
         output_dir=str(tmp_path / "out"),
     )

@@ -123,6 +123,18 @@ def test_merge_may_change_what_concerns_the_merge(arguments, tmp_path):
         assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+def test_a_source_held_out_whole_needs_no_weight(arguments, tmp_path):
+    """Its rows are in the slices, and the merge holds them out."""
+    write_rows(tmp_path / "b.jsonl", 50)
+    for index in (0, 1, None):
+        settings = arguments(slice=index)
+        source = {"name": "b", "path": str(tmp_path / "b.jsonl"), "weight": 0, "held_out": True}
+        settings.sources.append(source)
+        write_shards(settings)
+    manifest = json.loads((tmp_path / "out" / "validation" / "manifest.json").read_text())
+    assert [source["documents"] for source in manifest["sources"]] == [0, 50]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
