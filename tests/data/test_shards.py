@@ -173,10 +173,25 @@ def test_budget_repeats_sources_and_holds_out_once(stage, trained_tokenizer):
 def test_same_seed_same_bytes(stage):
     """The same arguments give the same content hash; another seed another order of the same rows."""
     texts = {"a": some_texts(200)}
-    first, second, other = (
-        PackedBlocks(stage(texts, seed=seed) / "train").manifest["content_hash"] for seed in (0, 0, 1)
+    first, other, second = (
+        PackedBlocks(stage(texts, seed=seed) / "train").manifest["content_hash"] for seed in (0, 1, 0)
     )
     assert first == second != other
+
+
+def test_complete_shards_are_written_once(stage):
+    """The same command does nothing and says so; where a byte or a file is not as it was, they are written again."""
+    texts = {"a": some_texts(100)}
+    folder = stage(texts)
+    tokens = folder / "train" / "tokens.bin"
+    whole, written = tokens.read_bytes(), tokens.stat().st_mtime_ns
+    stage(texts)
+    assert stage.lines == [f"complete already: {folder}; remove it to write it again"]
+    assert tokens.stat().st_mtime_ns == written
+    for spoil in (lambda: tokens.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1])), tokens.unlink):
+        spoil()
+        stage(texts)
+        assert tokens.read_bytes() == whole
 
 
 def test_buffers_and_batches_do_not_change_the_content(stage, trained_tokenizer, monkeypatch):
@@ -355,7 +370,8 @@ def test_interrupted_run_gives_the_bytes_of_an_uninterrupted_one(
     assert kills > 1
     assert lines[0].startswith("went on after")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.yaml", "train", "validation"]
+    names = ["run.yaml", "settings.sha256", "train", "validation"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 
 
 def test_run_that_dies_before_its_first_record_starts_afresh(arguments, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 """Slices: who owns which row, going on, and merges that are refused. That merges equal one run stands in test_shards."""
 
 import json
+import shutil
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_interrupted_slice_goes_on_to_the_same_bytes(arguments, tmp_path, monkey
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
     rows = [document.row for _, _, documents, _ in appended for document in documents]
     assert min(rows) > 30, "what was done before the interruption is not done again"
+
+
+def test_complete_slice_is_written_once(arguments, tmp_path):
+    """The same command does nothing and says so, also of the merge whose slices are gone; a cut-off file is replaced."""
+    write_shards(arguments(slice=0))
+    tokens = slice_folder(tmp_path / "out", 0, 2) / "0.tokens"
+    whole, written = tokens.read_bytes(), tokens.stat().st_mtime_ns
+    assert write_shards(arguments(slice=0)) == [
+        f"complete already: {tokens.parent}; remove it to write it again"
+    ]
+    assert tokens.stat().st_mtime_ns == written
+    tokens.write_bytes(whole[:-2])
+    write_shards(arguments(slice=0))
+    assert tokens.read_bytes() == whole
+    write_shards(arguments(slice=1))
+    write_shards(arguments())
+    shutil.rmtree(tokens.parents[1])
+    assert write_shards(arguments()) == [f"complete already: {tmp_path / 'out'}; remove it to write it again"]
 
 
 def test_merge_needs_all_slices_of_the_same_settings(arguments, tmp_path, trained_tokenizer):
