@@ -273,7 +273,7 @@ def measure_model(
         measured.judged.update(found.judged)
         if decoding == SAMPLED:
             divergences, entropies = token_statistics(model, reference, tokenizer, texts, answers)
-            measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed)
+            measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed, share=False)
             measured.metrics[f"{SAMPLED}/entropy"] = mean_metric(entropies, seed)
     if shards is not None:
         blocks = PackedBlocks(shards, tokenizer)

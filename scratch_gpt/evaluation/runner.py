@@ -31,7 +31,6 @@ from transformers import (
 )
 
 import scratch_gpt
-from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.loading import load_weights, loading
@@ -237,31 +236,6 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_li
     return stop_ids
 
 
-@torch.inference_mode()
-def packed_costs(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor], byte_lengths: torch.Tensor
-) -> torch.Tensor:
-    """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
-
-    End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted
-    and not counted. Bits per byte = nats / ln 2 / bytes, a measure that does not depend on the tokenizer.
-
-    Args:
-        batch: of `PackedCollator`, on the model's device.
-        byte_lengths: of `token_byte_lengths`, on the same device.
-    """
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[
-        :, :-1
-    ]
-    labels = batch["labels"][:, 1:]  # (B, T - 1)
-    nats = torch.nn.functional.cross_entropy(
-        logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-    )
-    predicted = labels != IGNORED
-    num_bytes = byte_lengths[labels.clamp(min=0)] * predicted
-    return torch.stack([nats.double().sum(1), predicted.double().sum(1), num_bytes.double().sum(1)], dim=1)
-
-
 def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:
     """Cut texts that exceed the model's positions at their beginning, as usual in evaluation, and say so."""
     room = model.config.max_position_embeddings - max_new_tokens
@@ -347,10 +321,20 @@ def bootstrap_ci(
     return float(low), float(high)
 
 
-def mean_metric(values: Sequence[float], seed: int, chance: float | None = None) -> Metric:
-    """The mean over items with its bootstrap interval."""
+def mean_metric(
+    values: Sequence[float], seed: int, chance: float | None = None, *, share: bool = True
+) -> Metric:
+    """The mean over items with its interval: the bootstrap's, and Wilson's (1927) of shares that are all 0 or all 1.
+
+    Args:
+        share: whether the values are shares, from 0 to 1. No others have an interval where all are the same.
+    """
+    mean, (low, high) = float(np.mean(values)), bootstrap_ci(values, seed)
+    if share and low == high in (0.0, 1.0):
+        margin = 1.96**2 / (len(values) + 1.96**2)
+        low, high = mean * (1 - margin), mean + (1 - mean) * margin
     items = Items("mean", tuple((float(value),) for value in values))
-    return Metric(float(np.mean(values)), bootstrap_ci(values, seed), chance, len(values), items=items)
+    return Metric(mean, (low, high), chance, len(values), items=items)
 
 
 def write_result(
