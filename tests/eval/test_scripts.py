@@ -19,7 +19,7 @@ from transformers import (
 import scratch_gpt
 from scratch_gpt.data.shards import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation import qa
+from scratch_gpt.evaluation import contamination, qa
 from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import ShardsArguments, parse, run_stage
 
@@ -196,9 +196,9 @@ def test_qa_takes_files_of_every_layout(chat_folder: Path, tmp_path: Path) -> No
 
 
 def test_contamination_finds_what_the_training_text_holds(
-    base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shards of a text that holds one of two questions: half of the items, the worst one shown."""
+    """Shards of a text that holds one of two questions: half of the items, the worst one shown; mistakes cost no pass."""
     seen = "where does the small old dog of Lily sleep when it rains on the hill? in the house"
     others = "".join(f"Other text number {number} here.\n\n" for number in range(40))
     (tmp_path / "text.txt").write_text(f"A cat. She asked {seen} of Tom.\n\n{others}")
@@ -221,6 +221,15 @@ def test_contamination_finds_what_the_training_text_holds(
     assert result["metrics"]["mine/overlap"]["value"] == 0.5
     assert [item["item"] for item in result["settings"]["worst"]] == [f"{question}? {answer}"]
     assert "100% of mine" in capsys.readouterr().out
+    monkeypatch.setattr(contamination, "shard_documents", lambda *read: pytest.fail("the text was read"))
+    (tmp_path / "short.jsonl").write_text('{"question": "Who?", "answer": "Tom"}\n')
+    short = json.dumps([{"name": "short", "path": str(tmp_path / "short.jsonl")}])
+    for wrong, message in (
+        (["--sources", short], "no item has 8 words"),
+        (["--model", "x"], "not trained on"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run("contamination", *place, "--sources", sources, *wrong)
 
 
 def test_batching_is_timed(chat_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
