@@ -10,7 +10,7 @@ Shapes: B answers in a batch, T tokens of the longest conversation, V vocabulary
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt.data import primer
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import AnsweringArguments
+from scratch_gpt.evaluation.benchmark import SEED, AnsweringArguments
 from scratch_gpt.evaluation.generation import bits_per_byte, distinct_metric
-from scratch_gpt.evaluation.runner import Answer, Metric, check_folder, generate_answers, mean_metric
+from scratch_gpt.evaluation.runner import Answer, Metric, generate_answers, mean_metric
 from scratch_gpt.evaluation.scores import distinct, repetition
 from scratch_gpt.training.prompts import Prompt
 from scratch_gpt.training.rewards import score_conversations
@@ -36,6 +36,8 @@ SAMPLED, GREEDY = "temperature_1", "greedy"
 DECODINGS = {SAMPLED: 1.0, GREEDY: 0.0}
 # An answer of which more than this share of 4-grams is repeated does nothing else.
 LOOP = 0.5
+# The settings that name reward models.
+JUDGES = ("reward_model", "judge_model")
 
 
 @dataclass
@@ -70,12 +72,25 @@ class AlignmentArguments(AnsweringArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
-        for model in self.model:
-            check_folder(model)
+        for name in JUDGES:
+            if SEED in (getattr(self, name) or "") and not self.seeds:
+                raise UserError(f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2")
+        for model in self.model if self.seeds else ():
+            if SEED not in model:
+                raise UserError(
+                    f"model {model} is of one seed, but seeds are given, each of which holds out other prompts: put {SEED} "
+                    "into its path"
+                )
         if self.best_of_n and not self.reward_model:
             raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
         if self.best_of_n < 0 or self.best_of_n == 1:
             raise UserError(f"best_of_n must be at least 2, or 0 to leave it out, got {self.best_of_n}")
+
+    def of_seed(self, seed: int) -> "AlignmentArguments":
+        """The arguments of one seed, which stands for {seed} in all folders."""
+        judges = {name: folder.replace(SEED, str(seed)) for name in JUDGES if (folder := getattr(self, name))}
+        models = [model.replace(SEED, str(seed)) for model in self.model]
+        return replace(self, model=models, seed=seed, seeds=[], **judges)
 
 
 class Measured(NamedTuple):

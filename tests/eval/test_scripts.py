@@ -328,6 +328,22 @@ def test_alignment_compares_models_and_best_of_n(
     assert "best of 4" in capsys.readouterr().out
 
 
+def test_alignment_of_several_seeds(
+    chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each seed's folder gets its own result, on the prompts that its seed holds out; the table has means and spreads."""
+    for seed in (0, 1):
+        shutil.copytree(chat_folder, tmp_path / f"seed{seed}" / "chat")
+    folder = str(tmp_path / "seed{seed}" / "chat")
+    run("alignment", "--model", folder, "--seeds", "0", "1", "--limit", "4", "--max_new_tokens", "4")
+    results = [read(tmp_path / f"seed{seed}" / "chat", "alignment") for seed in (0, 1)]
+    assert [result["seed"] for result in results] == [0, 1]
+    entropies = [result["metrics"]["temperature_1/entropy"]["value"] for result in results]
+    assert entropies[0] != entropies[1]
+    shown = next(line for line in capsys.readouterr().out.splitlines() if "temperature_1/entropy" in line)
+    assert f"{sum(entropies) / 2:.3f} ± " in shown
+
+
 def test_instructions_of_a_base_and_a_chat_model(
     base_folder: Path, chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

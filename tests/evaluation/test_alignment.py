@@ -236,8 +236,14 @@ def test_the_dev_score(
 
 
 def test_mistakes_in_the_comparison(chat_folder: Any) -> None:
-    """Best of n needs a score to be best by, and more than one answer."""
+    """Best of n needs a score to be best by, and more than one answer; seeds hold out prompts of their own."""
     with pytest.raises(UserError, match="best_of_n needs reward_model"):
         AlignmentArguments(model=[str(chat_folder)], best_of_n=4)
     with pytest.raises(UserError, match="best_of_n must be at least 2, or 0 to leave it out, got 1"):
         AlignmentArguments(model=[str(chat_folder)], best_of_n=1, reward_model="r")
+    with pytest.raises(UserError, match=r"reward_model r\{seed\} asks for seeds: give --seeds 0 1 2"):
+        AlignmentArguments(model=[str(chat_folder)], reward_model="r{seed}")
+    with pytest.raises(
+        UserError, match=r"chat is of one seed, but seeds are given.*: put \{seed\} into its path"
+    ):
+        AlignmentArguments(model=[str(chat_folder)], seeds=[0, 1])
