@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and what goes wrong is told and ends the run."""
+"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and what goes wrong is told.
+
+Numbers that are none end the run, and `max_kl` and `patience` where they are given.
+"""
 
 import math
 from collections.abc import Callable, Sequence
