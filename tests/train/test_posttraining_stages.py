@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """sft, reward, dpo and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
-import importlib.util
 import json
 import logging
 import math
@@ -18,14 +17,10 @@ from scratch_gpt.data.shards import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import alignment
 from scratch_gpt.training import reward_functions
-from scratch_gpt.training.arguments import ShardsArguments, parse
-from scratch_gpt.training.posttraining_arguments import DPOArguments, RewardArguments, SFTArguments
-from scratch_gpt.training.rlhf_arguments import RLHFArguments
+from scratch_gpt.training.arguments import ShardsArguments
 from scratch_gpt.training.telemetry import RunLog
 
 
-TRAIN_FOLDER = Path(__file__).parents[2] / "train"
-ARGUMENTS = {"sft": SFTArguments, "reward": RewardArguments, "dpo": DPOArguments, "rlhf": RLHFArguments}
 ROW_KEYS = ["step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"]
 MODEL_FILES = {
     "model.safetensors",
@@ -39,19 +34,6 @@ MODEL_FILES = {
     "provenance.json",
     "run.yaml",
 }
-
-
-def run(stage: str, **settings: Any) -> None:
-    """Call the stage's main as its command line would."""
-    spec = importlib.util.spec_from_file_location(f"stage_{stage}", TRAIN_FOLDER / f"{stage}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    words = [
-        word
-        for name, value in settings.items()
-        for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
-    ]
-    module.main(parse(ARGUMENTS[stage], words))
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -98,7 +80,9 @@ SMALL: dict[str, Any] = {"logging_steps": 1, "warmup_steps": 1, "held_out_fracti
 
 
 @pytest.fixture
-def sft(base_folder: Path, instruction_source: list[dict[str, str]]) -> Callable[..., None]:
+def sft(
+    run: Callable[..., None], base_folder: Path, instruction_source: list[dict[str, str]]
+) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(base_folder),
         "sources": instruction_source,
@@ -108,7 +92,9 @@ def sft(base_folder: Path, instruction_source: list[dict[str, str]]) -> Callable
 
 
 @pytest.fixture
-def reward(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[..., None]:
+def reward(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
         "sources": preference_source,
@@ -118,7 +104,9 @@ def reward(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callab
 
 
 @pytest.fixture
-def dpo(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[..., None]:
+def dpo(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
         "sources": preference_source,
@@ -129,7 +117,7 @@ def dpo(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[
 
 
 @pytest.fixture
-def rlhf(chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
+def rlhf(run: Callable[..., None], chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
         "reward_model": str(reward_folder),
