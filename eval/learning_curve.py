@@ -16,6 +16,7 @@ from scratch_gpt.evaluation.learning_curve import plot_curve, read_curve
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.launching import launch
 from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.telemetry import console
 
 
 @dataclass
@@ -42,11 +43,12 @@ class LearningCurveArguments:
 def main(arguments: LearningCurveArguments) -> None:
     """Train all that is not yet trained, collect, print, draw."""
     folder = Path(arguments.output_dir)
-    results: dict[int, list[Path]] = {}
+    results: list[list[Path]] = []
     for size in sorted(arguments.sizes):
+        results.append([])
         for seed in arguments.seeds:
             run = folder / f"{size}-seed{seed}"
-            results.setdefault(size, []).append(run / "results" / f"{arguments.stage}.json")
+            results[-1].append(run / "results" / f"{arguments.stage}.json")
             if (run / "run.yaml").is_file():
                 continue
             options = {"max_train_samples": size, "seed": seed, "output_dir": run}
@@ -54,6 +56,10 @@ def main(arguments: LearningCurveArguments) -> None:
             words += ["--config", arguments.stage_config, "--resume_from_checkpoint", "latest"]
             if status := launch(f"train/{arguments.stage}.py", words):
                 raise SystemExit(status)
+        (pairs,) = read_curve(results[-1:])
+        if pairs < size:
+            console.print(f"no more than {pairs:,} pairs are there to train on: the curve ends with them")
+            break
     curve = read_curve(results)
     metrics = {f"{size} pairs": metric for size, metric in curve.items()}
     write_result(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What more rows would bring: held-out accuracy over the number of rows trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +13,29 @@ from scratch_gpt.evaluation.comparison import COLORS, read_result
 from scratch_gpt.evaluation.runner import Metric
 
 
-def read_curve(results: Mapping[int, Sequence[Path]], metric: str = "accuracy") -> dict[int, Metric]:
-    """Rows -> the metric's mean over the result files of as many seeds.
+def read_curve(results: Iterable[Sequence[Path]], metric: str = "accuracy") -> dict[int, Metric]:
+    """Rows trained on -> the metric's mean over the result files of as many seeds.
 
-    The interval is the mean of the seeds' own intervals (the held-out rows are few), widened to hold each seed's value
-    (training is random too).
+    The rows are those that the results say, the mean where a seed had fewer. The interval is the mean of the seeds' own
+    intervals (the held-out rows are few), widened to hold each seed's value (training is random too).
 
     Raises:
         UserError: a result file that is damaged or lacks the metric.
     """
     curve = {}
-    for rows, files in results.items():
-        found = []
+    for files in results:
+        found, rows = [], []
         for file in files:
-            metrics = read_result(file)["metrics"]
+            result = read_result(file)
+            metrics = result["metrics"]
             if metric not in metrics:
                 raise UserError(f"{file} has no metric {metric!r}; it has {', '.join(metrics)}")
             found.append(metrics[metric])
+            rows.append(result["settings"]["training_pairs"])
         values = [entry["value"] for entry in found]
         low, high = np.mean([entry["ci95"] for entry in found], axis=0).tolist()
         interval = (min(low, *values), max(high, *values))
-        curve[rows] = Metric(float(np.mean(values)), interval, found[0]["chance"])
+        curve[round(float(np.mean(rows)))] = Metric(float(np.mean(values)), interval, found[0]["chance"])
     return curve
 
 

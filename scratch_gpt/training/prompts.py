@@ -12,7 +12,7 @@ from scratch_gpt.data.example import Example
 from scratch_gpt.data.sources import PRIMER, Source
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts
-from scratch_gpt.training.rows import Row, SplitArguments, read_splits
+from scratch_gpt.training.rows import Row, SplitArguments, read_splits, training_sample
 from scratch_gpt.training.telemetry import console
 
 
@@ -73,7 +73,7 @@ def read_prompts(
                 f"{positions}: lower max_completion_length"
             )
         dropped = len(asked) - len(found)
-        prompts[split] = found if split == "train" else found[:limit]
+        prompts[split] = training_sample(found, arguments) if split == "train" else found[:limit]
         console.print(
             f"{split}: {len(prompts[split]):,} prompts"
             + (f" ({dropped:,} that leave no room for an answer left out)" if dropped else "")

@@ -3,7 +3,7 @@
 
 import random
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import split_rows
@@ -14,6 +14,7 @@ from scratch_gpt.training.telemetry import console
 
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 # Such as `instruction_rows`: sources, split of the primer, counter of bad rows, seed -> rows.
 RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
 
@@ -57,25 +58,29 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
             )
     for line in bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
-    if arguments.max_train_samples is not None:
-        random.Random(arguments.seed).shuffle(rows["train"])
-        rows["train"] = rows["train"][: arguments.max_train_samples]
     return rows
 
 
+def training_sample(items: list[Item], arguments: SplitArguments) -> list[Item]:
+    """`max_train_samples` of what is left to train on, drawn by the seed: a smaller number's are among a larger one's."""
+    if arguments.max_train_samples is None:
+        return items
+    return random.Random(arguments.seed).sample(items, len(items))[: arguments.max_train_samples]
+
+
 def drop_long_rows(
-    splits: dict[str, list[Row]], measure: Callable[[Row], Row], max_length: int, on_bad_row: str = "skip"
+    splits: dict[str, list[Row]], measure: Callable[[Row], Row], max_length: int, arguments: SplitArguments
 ) -> dict[str, list[Row]]:
     """Leave out the rows that have more than `max_length` tokens, and say how many, and which was the first.
 
-    Cut rows would teach answers without an end, and TRL drops over-long pairs without a word.
+    Cut rows would teach answers without an end, and TRL drops over-long pairs without a word. Of the training rows that
+    fit, `max_train_samples` stay.
 
     Args:
         measure: adds the row's tokens as `length`, by which Trainer can group rows.
-        on_bad_row: `skip`, or `fail` at the first such row.
 
     Raises:
-        UserError: no row of a split is left, or `on_bad_row` says so.
+        UserError: no row of a split is left, or there is a long one and `on_bad_row` is `fail`.
     """
     kept: dict[str, list[Row]] = {}
     for split, rows in splits.items():
@@ -83,7 +88,7 @@ def drop_long_rows(
         kept[split] = [row for row in measured if row["length"] <= max_length]
         long = [row for row in measured if row["length"] > max_length]
         first = f"{long[0]['place']} has {long[0]['length']:,}" if long else ""
-        if long and on_bad_row == "fail":
+        if long and arguments.on_bad_row == "fail":
             raise UserError(
                 f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
             )
@@ -92,8 +97,11 @@ def drop_long_rows(
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
                 "where it is set, or use a model with a longer context"
             )
+        fitting = len(kept[split])
+        if split == "train":
+            kept[split] = training_sample(kept[split], arguments)
         console.print(
-            f"{split}: {len(kept[split]):,} rows"
+            f"{split}: {len(kept[split]):,}{f' of {fitting:,}' if len(kept[split]) < fitting else ''} rows"
             + (f" ({len(long):,} over {max_length} tokens left out: {first})" if long else ""),
             markup=False,
             soft_wrap=True,

@@ -10,18 +10,18 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.learning_curve import plot_curve, read_curve
 
 
-def result(path: Path, value: float) -> Path:
+def result(path: Path, value: float, rows: int) -> Path:
     metric = {"value": value, "ci95": [value - 0.1, value + 0.1], "chance": 0.5}
-    path.write_text(json.dumps({"metrics": {"accuracy": metric}}))
+    path.write_text(json.dumps({"metrics": {"accuracy": metric}, "settings": {"training_pairs": rows}}))
     return path
 
 
 def test_curve_is_the_mean_over_seeds(tmp_path: Path) -> None:
-    """The interval holds every seed's value and is no narrower than the seeds' own."""
-    files = {
-        50: [result(tmp_path / "a.json", 0.5), result(tmp_path / "b.json", 0.9)],
-        200: [result(tmp_path / "c.json", 0.8)],
-    }
+    """The interval holds every seed's value and is no narrower than the seeds' own; the rows are the results'."""
+    files = [
+        [result(tmp_path / "a.json", 0.5, rows=49), result(tmp_path / "b.json", 0.9, rows=51)],
+        [result(tmp_path / "c.json", 0.8, rows=200)],
+    ]
     curve = read_curve(files)
     assert curve[50].value == pytest.approx(0.7) and curve[50].ci95 == pytest.approx((0.5, 0.9))
     assert curve[200].value == 0.8 and curve[200].ci95 == pytest.approx((0.7, 0.9))

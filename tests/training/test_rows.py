@@ -65,29 +65,37 @@ def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
         read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
 
 
-def test_long_rows_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_rows_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A row of exactly the allowed length stays; a longer one goes, and the first is named; `fail` stops there."""
     rows = [{"text": "a" * length, "place": f"f:{length}"} for length in (1, 40, 80, 90)]
 
     def measure(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "length": len(row["text"])}
 
-    kept = drop_long_rows({"train": rows}, measure, 40)
+    settings = arguments([questions(tmp_path / "a.jsonl", 2)])
+    kept = drop_long_rows({"train": rows}, measure, 40, settings)
     assert kept == {"train": [measure(row) for row in rows[:2]]}
     assert "train: 2 rows (2 over 40 tokens left out: f:80 has 80)" in capsys.readouterr().out
     with pytest.raises(UserError, match="none of the 4 dev rows fits into 0 tokens"):
-        drop_long_rows({"dev": rows}, measure, 0)
+        drop_long_rows({"dev": rows}, measure, 0, settings)
     with pytest.raises(UserError, match=r"^f:80 has 80 tokens, 40 are the longest"):
-        drop_long_rows({"train": rows}, measure, 40, "fail")
+        drop_long_rows({"train": rows}, measure, 40, arguments(settings.sources, on_bad_row="fail"))
 
 
-def test_fewer_rows_to_train_on_are_among_more(tmp_path: Path) -> None:
-    """A learning curve adds rows and takes none away; what is held out stays as it is."""
+def test_fewer_rows_to_train_on_are_among_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A learning curve adds rows and takes none away, of those that fit; what is held out stays as it is."""
     source = questions(tmp_path / "a.jsonl", 300)
-    splits = {
-        count: read_splits(instruction_rows, arguments([source], max_train_samples=count))
-        for count in (20, 50, None)
-    }
+
+    def measure(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "length": len(row["messages"][0]["content"])}  # of 100 questions at most 20
+
+    splits = {}
+    for count in (20, 50, None):
+        settings = arguments([source], max_train_samples=count)
+        splits[count] = drop_long_rows(read_splits(instruction_rows, settings), measure, 20, settings)
+    fitting = len(splits[None]["train"])
+    assert 80 < fitting <= 100
+    assert f"train: 50 of {fitting} rows (" in capsys.readouterr().out
     assert len(splits[20]["train"]) == 20 and len(splits[50]["train"]) == 50
     assert asked(splits[20]["train"]) < asked(splits[50]["train"]) < asked(splits[None]["train"])
     assert splits[20]["test"] == splits[None]["test"] and splits[20]["dev"] == splits[None]["dev"]
