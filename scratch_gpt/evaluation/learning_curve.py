@@ -5,12 +5,46 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 
 from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.comparison import COLORS, read_result
 from scratch_gpt.evaluation.runner import Metric
+
+
+# Settings of a stage that are not those of its YAML in a learning curve's runs.
+OWN = ("max_train_samples", "seed", "output_dir", "resume_from_checkpoint")
+
+
+def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
+    """Keep the YAML's settings as `folder/STAGE.yaml`, before the first run that is made with them.
+
+    Raises:
+        UserError: the folder holds runs of other settings, which would be points of another curve; no YAML mapping.
+    """
+    try:
+        settings = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"--stage_config: {config} is not valid YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"--stage_config: {config} is no mapping of settings")
+    settings = {name: value for name, value in settings.items() if name not in OWN}
+    path = Path(folder) / f"{stage}.yaml"
+    if path.is_file():
+        kept = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changed = sorted(
+            name for name in {*kept, *settings} if kept.get(name, path) != settings.get(name, path)
+        )
+        if changed:
+            raise UserError(
+                f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir"
+            )
+    elif any(Path(folder).glob("*-seed*")):
+        raise UserError(f"{folder} holds runs, but not their {path.name}: give another --output_dir")
+    with written_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
 
 def read_curve(results: Iterable[Sequence[Path]], metric: str = "accuracy") -> dict[int, Metric]:

@@ -56,6 +56,9 @@ def test_runs_are_collected_and_not_repeated(script: ModuleType, tmp_path: Path)
         "200 pairs": 0.7,
     }
     assert (tmp_path / "curve" / "results" / "learning_curve.png").is_file()
+    config.write_text("beta: 0.3")
+    with pytest.raises(UserError, match="holds runs with another beta than"):
+        script.main(parse(script.LearningCurveArguments, [*words, "--sizes", "100"]))
 
 
 def test_the_curve_ends_where_the_pairs_end(
