@@ -89,7 +89,7 @@ def preference_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: 
     return _all_rows(sources, from_primer, PREFERENCES, bad_rows, seed)
 
 
-def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split_rows(rows: list[Row], fraction: float, seed: int | str) -> tuple[list[Row], list[Row]]:
     """Divide rows into (train, held out) by the hash of their opening question.
 
     Rows that begin with the same message of the user always come to the same side, whatever follows it.

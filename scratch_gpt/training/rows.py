@@ -48,8 +48,8 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     fraction = arguments.held_out_fraction
     of_files = read(files, "train", bad_rows, arguments.seed)
     rest, test = split_rows(of_files, fraction, arguments.seed)
-    # of what is left, so that dev and test are of the same size; another seed, for another hash
-    train, dev = split_rows(rest, fraction / (1 - fraction), arguments.seed + 1)
+    # of what is left, so that dev and test are of the same size; by a hash that is no seed's hash of the test split
+    train, dev = split_rows(rest, fraction / (1 - fraction), f"dev {arguments.seed}")
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
         if not rows[split]:

@@ -47,6 +47,18 @@ def test_held_out_is_held_out_in_every_stage(tmp_path: Path) -> None:
     assert asked(other["dev"]) <= asked(one["dev"])
 
 
+def test_dev_of_one_seed_is_not_test_of_another(tmp_path: Path) -> None:
+    """What settings are chosen on under one seed is no more of another seed's test split than chance puts there."""
+    source = questions(tmp_path / "a.jsonl", 1000)
+    splits = [
+        read_splits(instruction_rows, arguments([source], seed=seed, held_out_fraction=0.1))
+        for seed in (0, 1)
+    ]
+    dev, test = asked(splits[0]["dev"]), asked(splits[1]["test"])
+    assert len(dev & test) < 0.3 * len(dev)
+    assert len(asked(splits[0]["train"]) & test) > 0.6 * len(test)
+
+
 def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
     """A mixture has the primer's rows of each split, and a file's share beside them."""
     source = questions(tmp_path / "a.jsonl", 100)
@@ -60,7 +72,7 @@ def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
 def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
     """A file from which nothing can be held out is refused with the cure."""
     with pytest.raises(
-        UserError, match="no row for the dev split: give more rows, or another held_out_fraction"
+        UserError, match="no row for the test split: give more rows, or another held_out_fraction"
     ):
         read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
 
