@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import instruction_rows
+from scratch_gpt.data.conversations import instruction_rows, weighted_rows
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.sources import PRIMER, Source
 from scratch_gpt.errors import UserError
@@ -50,9 +50,12 @@ def read_prompts(
         rows: list[Row] = []
         for source in sources:
             if source.path == PRIMER:
-                rows += [
-                    {"asked": Prompt(example.prompt, example)} for example in primer.prompts(split, seed)
+                asked = [Prompt(example.prompt, example) for example in primer.prompts(split, seed)]
+                own = [
+                    {"asked": prompt, "source": PRIMER, "place": number}
+                    for number, prompt in enumerate(asked)
                 ]
+                rows += weighted_rows(own, source, seed)
             else:
                 rows += instruction_rows([source], split, bad_rows, seed)
         return rows

@@ -35,7 +35,7 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
 
     The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
-    one seed a question that is held out in one stage is held out in all.
+    one seed a question that is held out in one stage is held out in all. Only training rows are repeated by a weight.
 
     Raises:
         UserError: sources that cannot be read, too many bad rows, nothing for one of the splits.
@@ -52,6 +52,10 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     train, dev = split_rows(rest, fraction / (1 - fraction), f"dev {arguments.seed}")
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
+        if (
+            split != "train"
+        ):  # a weight's second copy of a row tells nothing, and would make intervals too narrow
+            rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
         if not rows[split]:
             raise UserError(
                 f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"

@@ -113,6 +113,25 @@ def test_fewer_rows_to_train_on_are_among_more(tmp_path: Path, capsys: pytest.Ca
     assert splits[20]["test"] == splits[None]["test"] and splits[20]["dev"] == splits[None]["dev"]
 
 
+def test_a_weight_repeats_training_rows_alone(tmp_path: Path) -> None:
+    """Held-out rows stand once whatever the weight, also where two sources read one file; training rows repeat."""
+    source = {**questions(tmp_path / "a.jsonl", 300), "weight": 2.5}
+    plain = {**source, "name": "plain", "weight": 1}
+    once = read_splits(instruction_rows, arguments([plain]))
+    splits = read_splits(
+        instruction_rows, arguments([source, plain, {"name": "primer", "path": "primer", "weight": 2}])
+    )
+    for split in ("dev", "test"):
+        mine, others, primers = (
+            [row["messages"] for row in splits[split] if row["source"] == name]
+            for name in ("sums", "plain", "primer")
+        )
+        assert mine == others == [row["messages"] for row in once[split]]
+        assert primers == [row["messages"] for row in primer.instructions(split)]
+    of_file = [row for row in splits["train"] if row["source"] == "sums"]
+    assert len(of_file) > 2.3 * len(once["train"])
+
+
 def test_repeated_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file with the same rows twice is used, and that is said."""
     source = questions(tmp_path / "a.jsonl", 200)
