@@ -130,11 +130,6 @@ def load_model(
     else:
         raise UserError(f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}")
     model = load_weights(auto_class, folder)
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise UserError(
-                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
-            )
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
