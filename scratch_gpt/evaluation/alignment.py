@@ -25,6 +25,7 @@ from scratch_gpt.evaluation.runner import Answer, Metric, check_folder, generate
 from scratch_gpt.evaluation.scores import distinct, repetition
 from scratch_gpt.training.prompts import Prompt
 from scratch_gpt.training.rewards import score_conversations
+from scratch_gpt.training.rows import check_held_out
 
 
 # One number for each answer, or an empty list where the judge knows none of the prompts.
@@ -72,6 +73,7 @@ class AlignmentArguments(AnsweringArguments):
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
         for model in self.model:
             check_folder(model)
+            check_held_out(model, self.sources, self.seed, self.held_out_fraction)
         if self.best_of_n and not self.reward_model:
             raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
         if self.best_of_n < 0 or self.best_of_n == 1:

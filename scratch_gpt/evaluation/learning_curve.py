@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from scratch_gpt.data.folders import written_file
+from scratch_gpt.data.folders import read_yaml, written_file
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.comparison import COLORS, read_result
 from scratch_gpt.evaluation.runner import Metric
@@ -22,18 +22,12 @@ def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
     """Keep the YAML's settings as `folder/STAGE.yaml`, before the first run that is made with them.
 
     Raises:
-        UserError: the folder holds runs of other settings, which would be points of another curve; no YAML mapping.
+        UserError: the folder holds runs of other settings, which would be points of another curve; a damaged YAML.
     """
-    try:
-        settings = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"--stage_config: {config} is not valid YAML: {error}") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"--stage_config: {config} is no mapping of settings")
-    settings = {name: value for name, value in settings.items() if name not in OWN}
+    settings = {name: value for name, value in read_yaml(config).items() if name not in OWN}
     path = Path(folder) / f"{stage}.yaml"
     if path.is_file():
-        kept = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kept = read_yaml(path)
         changed = sorted(
             name for name in {*kept, *settings} if kept.get(name, path) != settings.get(name, path)
         )

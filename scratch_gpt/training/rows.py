@@ -3,10 +3,12 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import split_rows
+from scratch_gpt.data.folders import read_yaml
 from scratch_gpt.data.row_checks import report_repeats
 from scratch_gpt.data.sources import CORPUS_SETTINGS, PRIMER, Source, parse_sources
 from scratch_gpt.errors import UserError
@@ -63,6 +65,32 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     for line in bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
     return rows
+
+
+def check_held_out(
+    folder: str | Path, sources: list[dict[str, Any]], seed: int, held_out_fraction: float
+) -> None:
+    """Refuse to measure a model on rows of a file that it was trained on, where its `run.yaml` says so.
+
+    The primer's splits are the same for every seed, and a smaller fraction's test split is part of a larger one's.
+
+    Raises:
+        UserError: another seed than that of the training, or a larger held_out_fraction.
+    """
+    trained = read_yaml(Path(folder) / "run.yaml")
+    if "held_out_fraction" not in trained:  # of no stage that divides rows
+        return
+    known = {source["path"] for source in trained["sources"]} - {PRIMER}
+    shared = [source.path for source in parse_sources(sources, CORPUS_SETTINGS) if source.path in known]
+    for name, value, fits in (
+        ("seed", seed, seed == trained["seed"]),
+        ("held_out_fraction", held_out_fraction, held_out_fraction <= trained["held_out_fraction"]),
+    ):
+        if shared and not fits:
+            raise UserError(
+                f"{folder} was trained on {shared[0]} with {name} {trained[name]}: with {value} it would be asked what it "
+                f"has learned; give --{name} {trained[name]}"
+            )
 
 
 def training_sample(items: list[Item], arguments: SplitArguments) -> list[Item]:

@@ -52,7 +52,5 @@ def test_a_folder_is_of_one_curve(tmp_path: Path) -> None:
         UserError, match=r"curve holds runs, but not their dpo.yaml: give another --output_dir"
     ):
         keep("learning_rate: 0.1\n", stage="dpo")
-    with pytest.raises(UserError, match=r"config.yaml is no mapping of settings"):
-        keep("- 1\n")
-    with pytest.raises(UserError, match=r"config.yaml is not valid YAML"):
+    with pytest.raises(UserError, match=r"cannot read .*config.yaml"):
         keep("a: [\n")

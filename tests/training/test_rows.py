@@ -10,8 +10,9 @@ import pytest
 from scratch_gpt.data import primer
 from scratch_gpt.data.conversations import instruction_rows
 from scratch_gpt.errors import UserError
+from scratch_gpt.training.arguments import write_run_yaml
 from scratch_gpt.training.posttraining_arguments import SFTArguments
-from scratch_gpt.training.rows import drop_long_rows, read_splits
+from scratch_gpt.training.rows import check_held_out, drop_long_rows, read_splits
 
 
 def arguments(sources: list[dict[str, Any]], **settings: Any) -> SFTArguments:
@@ -57,6 +58,34 @@ def test_dev_of_one_seed_is_not_test_of_another(tmp_path: Path) -> None:
     dev, test = asked(splits[0]["dev"]), asked(splits[1]["test"])
     assert len(dev & test) < 0.3 * len(dev)
     assert len(asked(splits[0]["train"]) & test) > 0.6 * len(test)
+
+
+def test_a_model_is_not_asked_what_it_learned(tmp_path: Path) -> None:
+    """Of a file that it was trained on, only rows that were held out then; of the primer and of other files any."""
+    mine = questions(tmp_path / "a.jsonl", 10)
+    other = {**questions(tmp_path / "b.jsonl", 10), "name": "other"}
+    embedded = {"name": "primer", "path": "primer"}
+    write_run_yaml(arguments([mine, embedded], seed=3, held_out_fraction=0.1), tmp_path)
+    check_held_out(tmp_path, [other, mine], 3, 0.1)
+    check_held_out(tmp_path, [mine], 3, 0.05)
+    check_held_out(tmp_path, [other, embedded], 0, 0.2)
+    check_held_out(tmp_path / "of nobody knows", [mine], 0, 0.2)
+    with pytest.raises(
+        UserError, match=r"was trained on .*a.jsonl with seed 3: with 0 it .*; give --seed 3$"
+    ):
+        check_held_out(tmp_path, [other, mine], 0, 0.1)
+    with pytest.raises(UserError, match=r"with held_out_fraction 0.1: .* give --held_out_fraction 0.1$"):
+        check_held_out(tmp_path, [mine], 3, 0.2)
+    rows = {
+        fraction: asked(
+            read_splits(
+                instruction_rows,
+                arguments([questions(tmp_path / "c.jsonl", 500)], held_out_fraction=fraction),
+            )["test"]
+        )
+        for fraction in (0.05, 0.1)
+    }
+    assert rows[0.05] < rows[0.1]
 
 
 def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
