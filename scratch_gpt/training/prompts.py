@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a chat model is asked in reinforcement learning and in measuring it: questions, and what is known of the answer."""
 
+import random
 from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -40,7 +41,8 @@ def read_prompts(
 ) -> dict[str, list[Prompt]]:
     """Questions of all sources as train, dev and test: the primer's prompts, and the first message of files' rows.
 
-    Prompts that leave no room for an answer of `max_new_tokens` are left out, and `limit` bounds dev and test.
+    Prompts that leave no room for an answer of `max_new_tokens` are left out, and `limit` bounds dev and test: with files a
+    draw by the seed, of all sources together.
 
     Raises:
         UserError: as for `read_splits`, or no prompt leaves room for an answer.
@@ -76,7 +78,14 @@ def read_prompts(
                 f"{positions}: lower max_completion_length"
             )
         dropped = len(asked) - len(found)
-        prompts[split] = training_sample(found, arguments) if split == "train" else found[:limit]
+        if split == "train":
+            found = training_sample(found, arguments)
+        elif limit is not None and len(found) > limit:
+            # the primer's come first, in a random order; a file's order may be one by subject
+            if any(prompt.source for prompt in found):
+                random.Random(arguments.seed).shuffle(found)
+            found = found[:limit]
+        prompts[split] = found
         console.print(
             f"{split}: {len(prompts[split]):,} prompts"
             + (f" ({dropped:,} that leave no room for an answer left out)" if dropped else "")

@@ -9,7 +9,7 @@ import pytest
 
 from scratch_gpt.data import primer
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.prompts import read_prompts
+from scratch_gpt.training.prompts import Prompt, read_prompts
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
 
 
@@ -58,3 +58,21 @@ def test_a_file_brings_its_replies_as_references(
         number = int(prompt.text.split()[2])
         assert prompt.example.references == (f"It is {number + 1}.",)
         assert prompt.example.prompt == prompt.text
+
+
+def test_a_limit_leaves_something_of_every_source(
+    arguments: RLHFArguments, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    """Of a mixture the prompts are drawn by the seed; the primer alone is in a random order, and its first ones are taken."""
+
+    def read(limit: int | None, arguments: RLHFArguments = arguments) -> dict[str, list[Prompt]]:
+        return read_prompts(arguments, tiny_model, tiny_tokenizer, max_new_tokens=10, limit=limit)
+
+    everything, some = read(None), read(60)
+    for split in ("dev", "test"):
+        of_file = [sum(prompt.source == "mine" for prompt in found[split]) for found in (everything, some)]
+        assert len(some[split]) == 60 and set(some[split]) < set(everything[split])
+        assert 0 < of_file[1] < of_file[0]
+    assert read(60) == some
+    arguments.sources = arguments.sources[:1]
+    assert read(60, arguments)["test"] == read(None, arguments)["test"][:60]
