@@ -42,10 +42,7 @@ def main(arguments: RLHFArguments) -> None:
         stop_token_ids=chat_model.generation_config.eos_token_id,
         prompts=[prompt for split in prompts.values() for prompt in split],
     )
-    asked = {
-        split: [{"prompt": [{"role": "user", "content": prompt.text}]} for prompt in prompts[split]]
-        for split in ("train", "dev")
-    }
+    asked = {split: [{"prompt": prompt.messages} for prompt in prompts[split]] for split in ("train", "dev")}
 
     trainer = TRAINERS[arguments.algorithm](
         model=arguments.model_name_or_path,  # given as a path: TRL loads the KL term's reference from the same

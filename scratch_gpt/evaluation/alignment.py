@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.messages import Message
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmark import AnsweringArguments
@@ -92,9 +93,9 @@ class Measured(NamedTuple):
     judged: dict[str, list[float]]
 
 
-def conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+def conversation(prompt: Prompt, answer: str) -> list[Message]:
     """One question and its answer, as messages."""
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return [*prompt.messages, {"role": "assistant", "content": answer}]
 
 
 def gold_scores(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[float]:
@@ -111,12 +112,12 @@ def model_judge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> J
     return lambda prompts, answers: score_conversations(
         model,
         tokenizer,
-        [conversation(prompt.text, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
+        [conversation(prompt, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
     )
 
 
 def answer_tokens(
-    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], answers: Sequence[Answer]
+    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Prompt], answers: Sequence[Answer]
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Model inputs of right-padded conversations, and which tokens the model wrote: both (B, T).
 
@@ -142,7 +143,7 @@ def token_statistics(
     model: PreTrainedModel,
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     answers: Sequence[Answer],
     batch_size: int = 32,
 ) -> tuple[list[float], list[float]]:
@@ -188,7 +189,7 @@ def best_of_n(
     answers = generate_answers(
         model,
         tokenizer,
-        [prompt.text for prompt in repeated],
+        [prompt.messages for prompt in repeated],
         chat=True,
         max_new_tokens=max_new_tokens,
         temperature=1.0,
@@ -224,9 +225,7 @@ def measure_answers(
     repeated = [repetition(answer.text) for answer in answers]
     measures: dict[str, Sequence[float]] = {
         "finished": [float(answer.finished) for answer in answers],
-        "length": answer_tokens(tokenizer, [prompt.text for prompt in prompts], answers)[1]
-        .sum(dim=1)
-        .tolist(),
+        "length": answer_tokens(tokenizer, prompts, answers)[1].sum(dim=1).tolist(),
         "repetition": repeated,
         "loops": [float(share > LOOP) for share in repeated],
     }
@@ -258,13 +257,13 @@ def measure_model(
     Raises:
         UserError: a prompt and its answer do not fit into the context; shards that cannot be used.
     """
-    texts = [prompt.text for prompt in prompts]
+    asked = [prompt.messages for prompt in prompts]
     measured = Measured({}, {})
     for decoding, temperature in DECODINGS.items():
         answers = generate_answers(
             model,
             tokenizer,
-            texts,
+            asked,
             chat=True,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -274,7 +273,7 @@ def measure_model(
         measured.metrics.update(found.metrics)
         measured.judged.update(found.judged)
         if decoding == SAMPLED:
-            divergences, entropies = token_statistics(model, reference, tokenizer, texts, answers)
+            divergences, entropies = token_statistics(model, reference, tokenizer, prompts, answers)
             measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed)
             measured.metrics[f"{SAMPLED}/entropy"] = mean_metric(entropies, seed)
     if shards is not None:
@@ -301,12 +300,12 @@ def watch_model(
     prompts. Nothing of it enters the training, not even by the random state.
     """
     was_training = model.training
-    texts = [prompt.text for prompt in prompts]
+    asked = [prompt.messages for prompt in prompts]
     sampled, greedy = (
         generate_answers(
             model.eval(),
             tokenizer,
-            texts,
+            asked,
             chat=True,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -314,7 +313,7 @@ def watch_model(
         )
         for temperature in DECODINGS.values()
     )
-    divergences, entropies = token_statistics(model, reference, tokenizer, texts, sampled)
+    divergences, entropies = token_statistics(model, reference, tokenizer, prompts, sampled)
     model.train(was_training)
     measures: dict[str, Sequence[float]] = {
         "reward": reward(prompts, sampled),
@@ -324,7 +323,7 @@ def watch_model(
         "kl": divergences,
         "entropy": entropies,
         "finished": [float(answer.finished) for answer in sampled],
-        "length": answer_tokens(tokenizer, texts, sampled)[1].sum(dim=1).tolist(),
+        "length": answer_tokens(tokenizer, prompts, sampled)[1].sum(dim=1).tolist(),
         "repetition": [repetition(answer.text) for answer in sampled],
     }
     means = {f"eval_{name}": sum(values) / len(values) for name, values in measures.items() if values}

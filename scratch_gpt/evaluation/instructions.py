@@ -147,7 +147,7 @@ def answers_metrics(
     asked = [first_question(row) for row in rows]
     replies = [prompt.example.references[0] for prompt in asked if prompt.example]
     answers = generate_answers(
-        model, tokenizer, [prompt.text for prompt in asked], chat=True, **arguments.generation_settings()
+        model, tokenizer, [prompt.messages for prompt in asked], chat=True, **arguments.generation_settings()
     )
     texts, seed = [answer.text for answer in answers], arguments.seed
 

@@ -10,6 +10,7 @@ from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.conversations import instruction_rows, weighted_rows
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.messages import Message
 from scratch_gpt.data.sources import PRIMER, Source
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts
@@ -18,17 +19,25 @@ from scratch_gpt.training.telemetry import console
 
 
 class Prompt(NamedTuple):
-    """A user's message.
+    """A user's message, and what was said to the model before it.
 
     Args:
         text: the message.
         example: with acceptable answers: those of the embedded corpus, or the reply in the user's file.
         source: the user's source it is from; None for the embedded corpus, which has a gold score for its examples.
+        system: the message that opens the conversation, as it was taught.
     """
 
     text: str
     example: Example | None = None
     source: str | None = None
+    system: str | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation up to the answer."""
+        opening = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*opening, {"role": "user", "content": self.text}]
 
 
 def read_prompts(
@@ -66,7 +75,7 @@ def read_prompts(
     prompts = {}
     for split, rows in read_splits(read, arguments).items():
         asked = [row["asked"] if "asked" in row else first_question(row) for row in rows]
-        token_ids = encode_prompts(tokenizer, [prompt.text for prompt in asked], chat=True)
+        token_ids = encode_prompts(tokenizer, [prompt.messages for prompt in asked], chat=True)
         found = [
             prompt
             for prompt, ids in zip(asked, token_ids, strict=True)
@@ -94,8 +103,10 @@ def read_prompts(
 
 
 def first_question(row: Row) -> Prompt:
-    """A conversation's first question, with the reply to it as the one acceptable answer."""
-    place = next(number for number, message in enumerate(row["messages"]) if message["role"] == "user")
-    question, *rest = (message["content"] for message in row["messages"][place : place + 2])
+    """A conversation's first question behind its system message, with the reply as the one acceptable answer."""
+    messages = row["messages"]
+    place = next(number for number, message in enumerate(messages) if message["role"] == "user")
+    system = next((message["content"] for message in messages[:place] if message["role"] == "system"), None)
+    question, *rest = (message["content"] for message in messages[place : place + 2])
     example = Example(question, tuple(rest), kind=row["source"], key=question) if rest else None
-    return Prompt(question, example, row["source"])
+    return Prompt(question, example, row["source"], system)

@@ -540,11 +540,23 @@ def test_a_broken_gradient_ends_rlhf(
 
 
 def test_rlhf_takes_questions_from_a_file(
-    rlhf: Callable[..., None], instruction_source: list[dict[str, str]], tmp_path: Path
+    rlhf: Callable[..., None],
+    instruction_source: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """With a file of instructions there is no gold score, and everything else is measured."""
+    """With a file of instructions there is no gold score, and everything else is measured; its system message is asked."""
     output = tmp_path / "out"
-    rlhf(output_dir=str(output), max_steps=1, sources=instruction_source)
+    seen: list[Any] = []
+    score = reward_functions.score_conversations
+    monkeypatch.setattr(
+        reward_functions,
+        "score_conversations",
+        lambda model, tokenizer, rows: seen.extend(rows) or score(model, tokenizer, rows),
+    )
+    rlhf(output_dir=str(output), max_steps=1, sources=[{**instruction_source[0], "system": "Be kind."}])
+    roles = [[message["role"] for message in conversation] for conversation in seen]
+    assert roles == [["system", "user", "assistant"]] * len(seen) and seen[0][0]["content"] == "Be kind."
     metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
     assert "aligned/greedy/reward" in metrics
     assert not any("gold" in name for name in metrics)
