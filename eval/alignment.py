@@ -45,7 +45,8 @@ def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:
     prompts = read_prompts(
         arguments, chat_model, tokenizer, max_new_tokens=arguments.max_new_tokens, limit=arguments.limit
     )["test"]
-    asked = examples_digest([Example(prompt.text, (), "", prompt.text) for prompt in prompts])
+    texts = ["\n".join(message["content"] for message in prompt.messages) for prompt in prompts]
+    asked = examples_digest([Example(text, (), "", text) for text in texts])
     digests = dict.fromkeys(DECODINGS, asked)
     judges = {"gold": gold_scores}
     for name, folder in (("judge", arguments.judge_model), ("reward", arguments.reward_model)):

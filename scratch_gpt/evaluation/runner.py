@@ -32,6 +32,7 @@ from transformers import (
 
 import scratch_gpt
 from scratch_gpt.data.folders import written_file
+from scratch_gpt.data.messages import Message
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.loading import load_weights, loading
 from scratch_gpt.tokenization import IM_END, encode_plain
@@ -129,11 +130,6 @@ def load_model(
     else:
         raise UserError(f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}")
     model = load_weights(auto_class, folder)
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise UserError(
-                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
-            )
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
@@ -149,11 +145,15 @@ def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.eos_token == IM_END)
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat: bool) -> list[list[int]]:
-    """Token ids of each prompt: as a user's message through the chat template, or as plain text."""
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | list[Message]], chat: bool
+) -> list[list[int]]:
+    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text."""
     if not chat:
         return encode_plain(tokenizer, list(prompts))
-    conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    conversations = [
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
+    ]
     return list(
         tokenizer.apply_chat_template(
             conversations,
@@ -167,7 +167,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], c
 def generate_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[Message]],
     *,
     chat: bool,
     max_new_tokens: int,
@@ -183,7 +183,7 @@ def generate_answers(
 
     Args:
         model: in evaluation mode.
-        prompts: users' messages if `chat`, else texts to continue.
+        prompts: users' messages or conversations up to the answer if `chat`, else texts to continue.
         temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
             batch size give the same answers. The caller's random state is left as it was.
         one_line: end an answer at its first line break, for base models, which go on and on.

@@ -361,6 +361,12 @@ def test_instructions_of_a_base_and_a_chat_model(
     assert seeds["0"] != seeds["1"]  # other rows are held out
     assert chat["metrics"]["length"]["baselines"] == {"references": 3.0}
     assert "finished" in capsys.readouterr().out
+    (chat_folder / "run.yaml").write_text(f"sources: {sources}\nseed: 0\nheld_out_fraction: 0.3\n")
+    for script in ("instructions", "alignment"):
+        with pytest.raises(UserError, match=r"chat was trained on .* with seed 0: with 1 it would be asked"):
+            run(script, *args, "--seed", "1")
+    with pytest.raises(UserError, match="with seed 0: with 1 it would be asked"):
+        run("instructions", *args, "--seeds", "0", "1")
 
 
 def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path) -> None:

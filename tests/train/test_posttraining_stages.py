@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.data.shards import write_shards
@@ -495,26 +496,55 @@ def test_rewards_that_are_no_numbers_end_the_run(
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
 
 
-def test_a_broken_gradient_ends_the_run(
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_a_broken_gradient_leaves_the_last_checkpoint(
+    stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
+    trainer = {"sft": trl.SFTTrainer, "reward": trl.RewardTrainer, "dpo": trl.DPOTrainer}[stage]
+    compute = trainer.compute_loss
+
+    def broken(self: Any, *args: Any, **more: Any) -> Any:
+        return compute(self, *args, **more) * (math.nan if self.state.global_step else 1.0)
+
+    monkeypatch.setattr(trainer, "compute_loss", broken)
+    output = tmp_path / "out"
+    message = f"step 2: the gradient is nan: .*; the last good checkpoint is {output}/checkpoint-1"
+    with pytest.raises(UserError, match=message):
+        request.getfixturevalue(stage)(output_dir=str(output), max_steps=4, save_steps=1, eval_strategy="no")
+    assert not (output / "model.safetensors").exists() and not (output / "checkpoint-2").exists()
+
+
+def test_a_broken_gradient_ends_rlhf(
     rlhf: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A loss that is NaN stops before the weights are touched."""
-    from trl import RLOOTrainer
-
-    compute = RLOOTrainer.compute_loss
+    compute = trl.RLOOTrainer.compute_loss
     monkeypatch.setattr(
-        RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
+        trl.RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
     )
     with pytest.raises(UserError, match=r"step 1: the gradient is nan.*no checkpoint was written yet"):
         rlhf(output_dir=str(tmp_path / "out"), max_steps=2)
 
 
 def test_rlhf_takes_questions_from_a_file(
-    rlhf: Callable[..., None], instruction_source: list[dict[str, str]], tmp_path: Path
+    rlhf: Callable[..., None],
+    instruction_source: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """With a file of instructions there is no gold score, and everything else is measured."""
+    """With a file of instructions there is no gold score, and everything else is measured; its system message is asked."""
     output = tmp_path / "out"
-    rlhf(output_dir=str(output), max_steps=1, sources=instruction_source)
+    seen: list[Any] = []
+    score = reward_functions.score_conversations
+    monkeypatch.setattr(
+        reward_functions,
+        "score_conversations",
+        lambda model, tokenizer, rows: seen.extend(rows) or score(model, tokenizer, rows),
+    )
+    rlhf(output_dir=str(output), max_steps=1, sources=[{**instruction_source[0], "system": "Be kind."}])
+    roles = [[message["role"] for message in conversation] for conversation in seen]
+    assert roles == [["system", "user", "assistant"]] * len(seen) and seen[0][0]["content"] == "Be kind."
     metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
     assert "aligned/greedy/reward" in metrics
     assert not any("gold" in name for name in metrics)
