@@ -93,11 +93,11 @@ def main(arguments: PretrainArguments) -> None:
                     f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
                     soft_wrap=True,
                 )
-                accelerator.end_training()
+                run.end()
                 interruption.leave()
 
     run.finish()
-    accelerator.end_training()
+    run.end()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretraining step by step: packed blocks in, weights that serve the objective out. `train/pretrain.py` has the loop."""
 
+import gc
 import math
 import time
 from collections.abc import Callable
@@ -358,6 +359,17 @@ class Pretraining:
             console.print(f"wrote {output_dir}: {opener}.from_pretrained opens it")
             if arguments.push_to_hub:
                 push_to_hub(arguments)
+
+    def end(self) -> None:
+        """Leave the process group, after the last step or an interruption.
+
+        The model goes first. Where DDP's reducer is the last to hold the group, its destructor waits for a thread that
+        waits for the interpreter: now and then a process would never end.
+        """
+        self.accelerator.free_memory()
+        del self.model, self.optimizer
+        gc.collect()
+        self.accelerator.end_training()
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
