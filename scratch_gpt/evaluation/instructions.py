@@ -90,7 +90,8 @@ def evaluate_instructions(
     folder = str(model.name_or_path)
     check_chat_format(tokenizer, folder)
     measure, longest = partial(encode_conversation, tokenizer), context_length(model, arguments.max_length)
-    rows = drop_long_rows({"test": list(rows)}, measure, longest, arguments)["test"]
+    splits = {"test": list(rows)}
+    rows = drop_long_rows(splits, measure, longest, arguments)["test"]  # type: ignore[arg-type]  # trains nothing
     costs = answer_costs(model, tokenizer, rows, arguments.batch_size)
     names = np.array([row["source"] for row in rows])
     metrics = {"loss": loss_metric(costs, arguments.seed)}

@@ -150,7 +150,7 @@ def encode_prompts(
 ) -> list[list[int]]:
     """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text."""
     if not chat:
-        return encode_plain(tokenizer, list(prompts))
+        return encode_plain(tokenizer, list(prompts))  # type: ignore[arg-type]  # texts alone
     conversations = [
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
     ]

@@ -68,7 +68,7 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
 
 
 def check_held_out(
-    folder: str | Path, sources: list[dict[str, Any]], seed: int, held_out_fraction: float
+    folder: str | Path, sources: list | str | None, seed: int, held_out_fraction: float
 ) -> None:
     """Refuse to measure a model on rows of a file that it was trained on, where its `run.yaml` says so.
 
@@ -81,7 +81,8 @@ def check_held_out(
     if "held_out_fraction" not in trained:  # of no stage that divides rows
         return
     known = {source["path"] for source in trained["sources"]} - {PRIMER}
-    shared = [source.path for source in parse_sources(sources, CORPUS_SETTINGS) if source.path in known]
+    parsed = parse_sources(sources, CORPUS_SETTINGS)  # type: ignore[arg-type]  # a list once parsed
+    shared = [source.path for source in parsed if source.path in known]
     for name, value, fits in (
         ("seed", seed, seed == trained["seed"]),
         ("held_out_fraction", held_out_fraction, held_out_fraction <= trained["held_out_fraction"]),
