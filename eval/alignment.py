@@ -3,6 +3,7 @@
 
     accelerate launch eval/alignment.py --config eval/configs/alignment.yaml --model runs/demo/chat runs/demo/aligned
     accelerate launch eval/alignment.py --model CHAT DPO RLOO GRPO --reward_model REWARD --best_of_n 8
+    accelerate launch eval/alignment.py --model 'runs/seed{seed}/chat' 'runs/seed{seed}/aligned' --seeds 0 1 2
 
 Writes MODEL/results/alignment.json for each, and FIRST/results/alignment_best_of_N.json for the best of N answers.
 """
@@ -27,8 +28,8 @@ from scratch_gpt.evaluation.alignment import (
     measure_model,
     model_judge,
 )
-from scratch_gpt.evaluation.benchmark import examples_digest, write_items
-from scratch_gpt.evaluation.runner import print_table, write_result
+from scratch_gpt.evaluation.benchmark import examples_digest, mean_over_seeds, write_items
+from scratch_gpt.evaluation.runner import Metric, print_table, write_result
 from scratch_gpt.tokenization import tokenizer_hash
 from scratch_gpt.training.arguments import run_stage
 from scratch_gpt.training.posttraining import load_chat_model
@@ -36,16 +37,16 @@ from scratch_gpt.training.prompts import read_prompts
 from scratch_gpt.training.rewards import load_reward_model
 
 
-def main(arguments: AlignmentArguments) -> None:
-    """The order of steps: the first model, prompts, judges, every model, best of n, the tables."""
-    transformers.utils.logging.disable_progress_bar()
+def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:
+    """The order of steps: the first model, prompts, judges, every model, best of n; what each was found to be."""
     first, *others = arguments.model
     chat_model, tokenizer = load_chat_model(first)
     answering: dict[str, Any] = {"max_new_tokens": arguments.max_new_tokens, "seed": arguments.seed}
     prompts = read_prompts(
         arguments, chat_model, tokenizer, max_new_tokens=arguments.max_new_tokens, limit=arguments.limit
     )["test"]
-    asked = examples_digest([Example(prompt.text, (), "", prompt.text) for prompt in prompts])
+    texts = ["\n".join(message["content"] for message in prompt.messages) for prompt in prompts]
+    asked = examples_digest([Example(text, (), "", text) for text in texts])
     digests = dict.fromkeys(DECODINGS, asked)
     judges = {"gold": gold_scores}
     for name, folder in (("judge", arguments.judge_model), ("reward", arguments.reward_model)):
@@ -63,26 +64,39 @@ def main(arguments: AlignmentArguments) -> None:
             write_result(path, name, folder, len(prompts), measured.metrics, settings, arguments.seed)
 
     baseline = measure_model(chat_model, tokenizer, prompts, baseline=None, **comparing)
-    results = {first: baseline.metrics}
+    results = [baseline.metrics]
     tell(first, "alignment", baseline)
     for folder in others:
         model, own_tokenizer = load_chat_model(folder)
         if tokenizer_hash(own_tokenizer) != tokenizer_hash(tokenizer):
             raise UserError(f"{folder} has another tokenizer than {first}: compare models of one road")
         measured = measure_model(model, tokenizer, prompts, baseline=baseline, **comparing)
-        results[folder] = measured.metrics
+        results.append(measured.metrics)
         tell(folder, "alignment", measured)
     if arguments.best_of_n:
         answers = best_of_n(
             chat_model, tokenizer, prompts, judges["reward"], arguments.best_of_n, **answering
         )
         measured = measure_answers(SAMPLED, tokenizer, prompts, answers, judges, baseline, arguments.seed)
+        results.append(measured.metrics)
         tell(first, f"alignment_best_of_{arguments.best_of_n}", measured)
+    return results
+
+
+def main(arguments: AlignmentArguments) -> None:
+    """Compare the models of each seed, then print the tables of their means."""
+    transformers.utils.logging.disable_progress_bar()
+    found = {seed: compare(arguments.of_seed(seed)) for seed in arguments.seeds or [arguments.seed]}
     if PartialState().is_main_process:
-        print_table("alignment", results)
+        means = [
+            mean_over_seeds(dict(zip(found, of_model, strict=True)))
+            for of_model in zip(*found.values(), strict=True)
+        ]
+        print_table("alignment", dict(zip(arguments.model, means, strict=False)))
         if arguments.best_of_n:
-            common = {name: baseline.metrics[name] for name in measured.metrics}
-            print_table("best of n", {first: common, f"best of {arguments.best_of_n}": measured.metrics})
+            common = {name: means[0][name] for name in means[-1]}
+            names = (arguments.model[0], f"best of {arguments.best_of_n}")
+            print_table("best of n", dict(zip(names, (common, means[-1]), strict=True)))
 
 
 if __name__ == "__main__":

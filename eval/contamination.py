@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from scratch_gpt.data.shards import PackedBlocks
-from scratch_gpt.evaluation.contamination import item_text, overlap_metrics, overlaps, shard_documents
+from scratch_gpt.evaluation.contamination import (
+    item_texts,
+    overlap_metrics,
+    overlaps,
+    shard_documents,
+    unsearched_sources,
+)
 from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.evaluation.task import TASKS, choose_tasks, load_examples
@@ -29,6 +35,9 @@ class ContaminationArguments:
 
     shards: str = field(metadata={"help": "Training blocks of the shards stage, such as shards/train."})
     tokenizer: str = field(metadata={"help": "Folder of the tokenizer stage, or a model's."})
+    model: str | None = field(
+        default=None, metadata={"help": "A model that must have been pretrained on these blocks."}
+    )
     tasks: list[str] = field(default_factory=list, metadata={"help": "Tasks of the embedded corpus."})
     split: str = field(default="test", metadata={"help": "Split of the embedded corpus: train, dev or test."})
     sources: list | str | None = field(
@@ -53,7 +62,8 @@ def main(arguments: ContaminationArguments) -> None:
     examples = load_examples(tasks, arguments.split, arguments.limit)
     tokenizer = load_tokenizer(arguments.tokenizer)
     blocks = PackedBlocks(arguments.shards, tokenizer)
-    places = [(name, item_text(example)) for name, rows in examples.items() for example in rows]
+    places = [(name, text) for name, rows in examples.items() for text in item_texts(name, rows)]
+    unsearched = unsearched_sources(arguments.model, blocks) if arguments.model else []
     found = overlaps([text for _, text in places], shard_documents(blocks, tokenizer))
     metrics = {}
     for name in examples:
@@ -68,6 +78,8 @@ def main(arguments: ContaminationArguments) -> None:
     print_table("contamination", {arguments.shards: metrics})
     for item in worst:
         Console().print(f"{item['share']:.0%} of {item['task']}: {item['item']!r:.300}", markup=False)
+    if unsearched:
+        Console().print(f"not looked at: what {', '.join(unsearched)} taught", markup=False)
     if arguments.output:
         sizes = {name: len(rows) for name, rows in examples.items()}
         settings = {"tasks": list(examples), "examples": sizes, "split": arguments.split, "worst": worst}

@@ -4,18 +4,19 @@
     python eval/learning_curve.py --stage_config train/configs/real/reward_polite.yaml --output_dir runs/real/reward_curve
     python eval/learning_curve.py --stage dpo --stage_config train/configs/demo/dpo.yaml --sizes 100 400 1600
 
-A smaller number's pairs are among a larger one's. Runs that are finished are not repeated. Writes
-results/learning_curve.json and results/learning_curve.png into output_dir.
+A smaller number's pairs are among a larger one's. Runs that are finished are not repeated; with another stage_config
+another output_dir is needed. Writes results/learning_curve.json and results/learning_curve.png into output_dir.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.learning_curve import plot_curve, read_curve
+from scratch_gpt.evaluation.learning_curve import keep_settings, plot_curve, read_curve
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.launching import launch
 from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.training.telemetry import console
 
 
 @dataclass
@@ -42,11 +43,13 @@ class LearningCurveArguments:
 def main(arguments: LearningCurveArguments) -> None:
     """Train all that is not yet trained, collect, print, draw."""
     folder = Path(arguments.output_dir)
-    results: dict[int, list[Path]] = {}
+    keep_settings(arguments.stage, arguments.stage_config, folder)
+    results: list[list[Path]] = []
     for size in sorted(arguments.sizes):
+        results.append([])
         for seed in arguments.seeds:
             run = folder / f"{size}-seed{seed}"
-            results.setdefault(size, []).append(run / "results" / f"{arguments.stage}.json")
+            results[-1].append(run / "results" / f"{arguments.stage}.json")
             if (run / "run.yaml").is_file():
                 continue
             options = {"max_train_samples": size, "seed": seed, "output_dir": run}
@@ -54,6 +57,10 @@ def main(arguments: LearningCurveArguments) -> None:
             words += ["--config", arguments.stage_config, "--resume_from_checkpoint", "latest"]
             if status := launch(f"train/{arguments.stage}.py", words):
                 raise SystemExit(status)
+        (pairs,) = read_curve(results[-1:])
+        if pairs < size:
+            console.print(f"no more than {pairs:,} pairs are there to train on: the curve ends with them")
+            break
     curve = read_curve(results)
     metrics = {f"{size} pairs": metric for size, metric in curve.items()}
     write_result(

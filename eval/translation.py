@@ -66,7 +66,7 @@ def main(arguments: TranslationArguments) -> None:
             arguments.sources, arguments.on_bad_row, arguments.instruction, arguments.continuation
         )
     examples = load_examples(tasks, arguments.split, arguments.limit)
-    words = word_translations(arguments.training_pairs or [], arguments.on_bad_row)
+    words = word_translations(arguments.training_pairs or [], arguments.on_bad_row, list(examples))
 
     def evaluate(
         model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: TranslationArguments

@@ -208,6 +208,35 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     assert lost == []
 
 
+@functools.cache
+def messages() -> dict[str, str]:
+    """Pattern of each text in the code, with any value in its places -> its longest part, of ten letters or more."""
+    found = {}
+    for file in (
+        file for folder in ("scratch_gpt", "train", "eval") for file in (ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [str(part.value) if isinstance(part, ast.Constant) else "" for part in parts]
+            longest = max(texts, key=len, default="")
+            if len(longest) >= 10:
+                found["".join(re.escape(text) or ".*" for text in texts)] = longest
+    return found
+
+
+@page_by_page
+def test_mistakes_are_told_in_the_words_of_the_code(page: Path) -> None:
+    """Each line of a table of mistakes fits a message, but for a place before it and what is told besides behind it."""
+    unknown = [
+        line
+        for line in re.findall(r"`error: (.*)` \|$", read(page).replace("\\|", "|"), re.MULTILINE)
+        if not any(
+            part in line and re.fullmatch(f"(.*: )?{text}.*", line) for text, part in messages().items()
+        )
+    ]
+    assert unknown == []
+
+
 @page_by_page
 def test_shown_options_are_fields(page: Path) -> None:
     """Each --key of a shown command is a key of that stage, or an option of that command."""
@@ -376,8 +405,7 @@ def test_shown_commands_can_be_parsed(page: Path, monkeypatch) -> None:
     """Each command: its options, the YAML that it names and the keys in that, as the stage itself reads them."""
     monkeypatch.chdir(ROOT)
     # the benchmarks look at once whether there is a model
-    for room in ("benchmark", "alignment"):
-        monkeypatch.setattr(f"scratch_gpt.evaluation.{room}.check_folder", lambda folder: None)
+    monkeypatch.setattr("scratch_gpt.evaluation.benchmark.check_folder", lambda folder: None)
     for command in commands_of(page):
         program, words = program_of(command)
         if program not in NOT_PARSED:

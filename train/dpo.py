@@ -34,7 +34,7 @@ def main(arguments: DPOArguments) -> None:
         read_splits(preference_rows, arguments),
         partial(measure_pair, tokenizer),
         arguments.max_length,
-        arguments.on_bad_row,
+        arguments,
     )
 
     trainer = DPOTrainer(

@@ -40,7 +40,7 @@ def main(arguments: RewardArguments) -> None:
         read_splits(preference_rows, arguments),
         partial(measure_pair, tokenizer),
         arguments.max_length,
-        arguments.on_bad_row,
+        arguments,
     )
 
     trainer = RewardTrainer(

@@ -20,7 +20,7 @@ from scratch_gpt.training.posttraining import begin, load_chat_model, save_stage
 from scratch_gpt.training.prompts import read_prompts
 from scratch_gpt.training.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rewards import load_reward_model
-from scratch_gpt.training.rlhf import TRAINERS, FiniteGradients
+from scratch_gpt.training.rlhf import TRAINERS
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
 from scratch_gpt.training.telemetry import console
 
@@ -42,10 +42,7 @@ def main(arguments: RLHFArguments) -> None:
         stop_token_ids=chat_model.generation_config.eos_token_id,
         prompts=[prompt for split in prompts.values() for prompt in split],
     )
-    asked = {
-        split: [{"prompt": [{"role": "user", "content": prompt.text}]} for prompt in prompts[split]]
-        for split in ("train", "dev")
-    }
+    asked = {split: [{"prompt": prompt.messages} for prompt in prompts[split]] for split in ("train", "dev")}
 
     trainer = TRAINERS[arguments.algorithm](
         model=arguments.model_name_or_path,  # given as a path: TRL loads the KL term's reference from the same
@@ -54,7 +51,6 @@ def main(arguments: RLHFArguments) -> None:
         train_dataset=datasets.Dataset.from_list(asked["train"]),
         eval_dataset=datasets.Dataset.from_list(asked["dev"]),
         processing_class=tokenizer,
-        callbacks=[FiniteGradients()],
     )
     aligned = trainer.accelerator.unwrap_model(trainer.model)
     answering |= {"reference": chat_model, "seed": arguments.seed}

@@ -29,7 +29,7 @@ def main(arguments: Seq2SeqArguments) -> None:
         read_splits(instruction_rows, arguments),
         partial(encode_pair, tokenizer),
         model.config.max_position_embeddings,
-        arguments.on_bad_row,
+        arguments,
     )
     trainer = Seq2SeqTrainer(
         model=model,

@@ -37,7 +37,7 @@ def main(arguments: SFTArguments) -> None:
         read_splits(instruction_rows, arguments),
         partial(encode_conversation, tokenizer, assistant_only=arguments.assistant_only_loss),
         arguments.max_length,
-        arguments.on_bad_row,
+        arguments,
     )
     if arguments.replay_shards:
         documents = replay_rows(

@@ -89,7 +89,7 @@ def preference_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: 
     return _all_rows(sources, from_primer, PREFERENCES, bad_rows, seed)
 
 
-def split_rows(rows: list[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split_rows(rows: list[Row], fraction: float, seed: int | str) -> tuple[list[Row], list[Row]]:
     """Divide rows into (train, held out) by the hash of their opening question.
 
     Rows that begin with the same message of the user always come to the same side, whatever follows it.
@@ -119,10 +119,15 @@ def _all_rows(
         else:
             placed = file_rows(source, schema, bad_rows)
         own = [{**row, "source": source.name, "place": place} for place, row in placed]
-        repeats, share = divmod(source.weight, 1)
-        rows += own * int(repeats)
-        rows += random.Random(f"{seed} {source.name}").sample(own, round(share * len(own)))
+        rows += weighted_rows(own, source, seed)
     return rows
+
+
+def weighted_rows(rows: list[Row], source: Source, seed: int) -> list[Row]:
+    """The source's rows as often as its weight says: all for each whole, a random share for the rest."""
+    repeats, share = divmod(source.weight, 1)
+    drawn = random.Random(f"{seed} {source.name}").sample(rows, round(share * len(rows)))
+    return rows * int(repeats) + drawn
 
 
 def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list[tuple[str, Parsed]]:

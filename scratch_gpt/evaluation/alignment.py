@@ -10,21 +10,23 @@ Shapes: B answers in a batch, T tokens of the longest conversation, V vocabulary
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
+from scratch_gpt.data.messages import Message
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import AnsweringArguments
+from scratch_gpt.evaluation.benchmark import SEED, AnsweringArguments
 from scratch_gpt.evaluation.generation import bits_per_byte, distinct_metric
-from scratch_gpt.evaluation.runner import Answer, Metric, check_folder, generate_answers, mean_metric
+from scratch_gpt.evaluation.runner import Answer, Metric, generate_answers, mean_metric
 from scratch_gpt.evaluation.scores import distinct, repetition
 from scratch_gpt.training.prompts import Prompt
 from scratch_gpt.training.rewards import score_conversations
+from scratch_gpt.training.rows import check_held_out
 
 
 # One number for each answer, or an empty list where the judge knows none of the prompts.
@@ -36,6 +38,8 @@ SAMPLED, GREEDY = "temperature_1", "greedy"
 DECODINGS = {SAMPLED: 1.0, GREEDY: 0.0}
 # An answer of which more than this share of 4-grams is repeated does nothing else.
 LOOP = 0.5
+# The settings that name reward models.
+JUDGES = ("reward_model", "judge_model")
 
 
 @dataclass
@@ -70,12 +74,26 @@ class AlignmentArguments(AnsweringArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
+        for name in JUDGES:
+            if SEED in (getattr(self, name) or "") and not self.seeds:
+                raise UserError(f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2")
         for model in self.model:
-            check_folder(model)
+            if self.seeds and SEED not in model:
+                raise UserError(
+                    f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path"
+                )
+            for seed in self.seeds or [self.seed]:
+                check_held_out(model.replace(SEED, str(seed)), self.sources, seed, self.held_out_fraction)
         if self.best_of_n and not self.reward_model:
             raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
         if self.best_of_n < 0 or self.best_of_n == 1:
             raise UserError(f"best_of_n must be at least 2, or 0 to leave it out, got {self.best_of_n}")
+
+    def of_seed(self, seed: int) -> "AlignmentArguments":
+        """The arguments of one seed, which stands for {seed} in all folders."""
+        judges = {name: folder.replace(SEED, str(seed)) for name in JUDGES if (folder := getattr(self, name))}
+        models = [model.replace(SEED, str(seed)) for model in self.model]
+        return replace(self, model=models, seed=seed, seeds=[], **judges)
 
 
 class Measured(NamedTuple):
@@ -90,9 +108,9 @@ class Measured(NamedTuple):
     judged: dict[str, list[float]]
 
 
-def conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+def conversation(prompt: Prompt, answer: str) -> list[Message]:
     """One question and its answer, as messages."""
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return [*prompt.messages, {"role": "assistant", "content": answer}]
 
 
 def gold_scores(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[float]:
@@ -109,12 +127,12 @@ def model_judge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> J
     return lambda prompts, answers: score_conversations(
         model,
         tokenizer,
-        [conversation(prompt.text, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
+        [conversation(prompt, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
     )
 
 
 def answer_tokens(
-    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], answers: Sequence[Answer]
+    tokenizer: PreTrainedTokenizerFast, prompts: Sequence[Prompt], answers: Sequence[Answer]
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Model inputs of right-padded conversations, and which tokens the model wrote: both (B, T).
 
@@ -140,7 +158,7 @@ def token_statistics(
     model: PreTrainedModel,
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     answers: Sequence[Answer],
     batch_size: int = 32,
 ) -> tuple[list[float], list[float]]:
@@ -186,7 +204,7 @@ def best_of_n(
     answers = generate_answers(
         model,
         tokenizer,
-        [prompt.text for prompt in repeated],
+        [prompt.messages for prompt in repeated],
         chat=True,
         max_new_tokens=max_new_tokens,
         temperature=1.0,
@@ -222,9 +240,7 @@ def measure_answers(
     repeated = [repetition(answer.text) for answer in answers]
     measures: dict[str, Sequence[float]] = {
         "finished": [float(answer.finished) for answer in answers],
-        "length": answer_tokens(tokenizer, [prompt.text for prompt in prompts], answers)[1]
-        .sum(dim=1)
-        .tolist(),
+        "length": answer_tokens(tokenizer, prompts, answers)[1].sum(dim=1).tolist(),
         "repetition": repeated,
         "loops": [float(share > LOOP) for share in repeated],
     }
@@ -256,13 +272,13 @@ def measure_model(
     Raises:
         UserError: a prompt and its answer do not fit into the context; shards that cannot be used.
     """
-    texts = [prompt.text for prompt in prompts]
+    asked = [prompt.messages for prompt in prompts]
     measured = Measured({}, {})
     for decoding, temperature in DECODINGS.items():
         answers = generate_answers(
             model,
             tokenizer,
-            texts,
+            asked,
             chat=True,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -272,8 +288,8 @@ def measure_model(
         measured.metrics.update(found.metrics)
         measured.judged.update(found.judged)
         if decoding == SAMPLED:
-            divergences, entropies = token_statistics(model, reference, tokenizer, texts, answers)
-            measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed)
+            divergences, entropies = token_statistics(model, reference, tokenizer, prompts, answers)
+            measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed, share=False)
             measured.metrics[f"{SAMPLED}/entropy"] = mean_metric(entropies, seed)
     if shards is not None:
         blocks = PackedBlocks(shards, tokenizer)
@@ -299,12 +315,12 @@ def watch_model(
     prompts. Nothing of it enters the training, not even by the random state.
     """
     was_training = model.training
-    texts = [prompt.text for prompt in prompts]
+    asked = [prompt.messages for prompt in prompts]
     sampled, greedy = (
         generate_answers(
             model.eval(),
             tokenizer,
-            texts,
+            asked,
             chat=True,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -312,7 +328,7 @@ def watch_model(
         )
         for temperature in DECODINGS.values()
     )
-    divergences, entropies = token_statistics(model, reference, tokenizer, texts, sampled)
+    divergences, entropies = token_statistics(model, reference, tokenizer, prompts, sampled)
     model.train(was_training)
     measures: dict[str, Sequence[float]] = {
         "reward": reward(prompts, sampled),
@@ -322,7 +338,7 @@ def watch_model(
         "kl": divergences,
         "entropy": entropies,
         "finished": [float(answer.finished) for answer in sampled],
-        "length": answer_tokens(tokenizer, texts, sampled)[1].sum(dim=1).tolist(),
+        "length": answer_tokens(tokenizer, prompts, sampled)[1].sum(dim=1).tolist(),
         "repetition": [repetition(answer.text) for answer in sampled],
     }
     means = {f"eval_{name}": sum(values) / len(values) for name, values in measures.items() if values}

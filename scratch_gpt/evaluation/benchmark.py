@@ -61,6 +61,13 @@ class AnsweringArguments:
     limit: int | None = field(default=None, metadata={"help": "Use the first so many examples of each task."})
     max_new_tokens: int = field(default=32, metadata={"help": "Longest answer, in tokens."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
+    seeds: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Several seeds in place of one: each number is their mean, with their spread. Where each seed trained "
+            "a model, {seed} stands for it in the folder."
+        },
+    )
 
     def __post_init__(self) -> None:
         self.sources = decode_yaml(self.sources, "sources")
@@ -69,6 +76,13 @@ class AnsweringArguments:
         if self.on_bad_row not in ("skip", "fail"):
             raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
         check_positive(self, "limit", "max_new_tokens")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds must differ, got {' '.join(map(str, self.seeds))}")
+        for model in self.model:
+            if SEED in model and not self.seeds:
+                raise UserError(f"model {model} asks for seeds: give --seeds 0 1 2")
+            for seed in self.seeds or [self.seed]:
+                check_folder(model.replace(SEED, str(seed)))
 
 
 @dataclass
@@ -92,20 +106,13 @@ class EvalArguments(AnsweringArguments):
     num_beams: int = field(
         default=1, metadata={"help": "Above 1: beam search with so many beams, at temperature 0."}
     )
-    seeds: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "Several seeds in place of one: each number is their mean, with their spread. Where each seed trained "
-            "a model, {seed} stands for it in the folder."
-        },
-    )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.output and len(self.model) > 1:
             raise UserError(
                 f"output takes one file, but {len(self.model)} models are given: leave --output out"
             )
+        super().__post_init__()
         if self.split not in ("train", "dev", "test"):
             raise UserError(f"split must be train, dev or test, got {self.split!r}")
         check_positive(self, "batch_size", "num_beams")
@@ -113,13 +120,6 @@ class EvalArguments(AnsweringArguments):
             raise UserError(f"temperature must be at least 0, got {self.temperature}")
         if self.num_beams > 1 and self.temperature > 0:
             raise UserError(f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds must differ, got {' '.join(map(str, self.seeds))}")
-        for model in self.model:
-            if SEED in model and not self.seeds:
-                raise UserError(f"model {model} asks for seeds: give --seeds 0 1 2")
-            for seed in self.seeds or [self.seed]:
-                check_folder(model.replace(SEED, str(seed)))
 
     def generation_settings(self, temperature: float | None = None) -> dict[str, Any]:
         """How answers are generated: arguments of `generate_answers`; at another temperature, if one is given."""
@@ -177,7 +177,7 @@ def run_benchmark(
             found[seed] = evaluate(*loaded, dataclasses.replace(arguments, seed=seed))
             if SEED in model:
                 write(Path(folder) / "results" / f"{name}.json", folder, found[seed], seed)
-        results[model] = mean_over_seeds(found) if len(seeds) > 1 else found[seeds[0]]
+        results[model] = mean_over_seeds(found)
         if arguments.output or SEED not in model:
             default = Path(model) / "results" / f"{name}.json"
             write(arguments.output or default, model, results[model], seeds[0])
@@ -187,6 +187,8 @@ def run_benchmark(
 
 def mean_over_seeds(found: Mapping[int, Mapping[str, Metric]]) -> dict[str, Metric]:
     """The mean of each number over the seeds; its interval is the mean of the seeds' intervals over items."""
+    if len(found) == 1:
+        return dict(*found.values())
     metrics = {}
     for name, first in next(iter(found.values())).items():
         each = {seed: metrics_of_seed[name] for seed, metrics_of_seed in found.items()}

@@ -17,6 +17,7 @@ from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import Metric, mean_metric
 from scratch_gpt.tokenization import END_OF_TEXT, PAD
+from scratch_gpt.training.provenance import read_provenance
 
 
 # Words in a run, as GPT-3 takes them; an item with fewer is looked for as a whole, with fewer than 8 not at all.
@@ -103,20 +104,44 @@ def shard_documents(blocks: PackedBlocks, tokenizer: PreTrainedTokenizerFast) ->
         yield from tokenizer.batch_decode([piece for piece in pieces if len(piece)])
 
 
-def item_text(example: Example) -> str:
-    """What is looked for: the question and its answer."""
-    return f"{example.prompt} {example.references[0]}".strip()
+def item_texts(task: str, examples: Sequence[Example]) -> list[str]:
+    """What is looked for: each question with its answer.
+
+    Raises:
+        UserError: no item is long enough to be looked for.
+    """
+    items = [f"{example.prompt} {example.references[0]}".strip() for example in examples]
+    if all(len(WORD.findall(item)) < SHORTEST for item in items):
+        raise UserError(f"task {task!r}: no item has {SHORTEST} words, so none can be looked for")
+    return items
+
+
+def unsearched_sources(model: str, blocks: PackedBlocks) -> list[str]:
+    """What else the model learned from: `STAGE (SOURCE, ...)` of each stage after its pretraining on these blocks.
+
+    Raises:
+        UserError: by its provenance.json the model was pretrained on other blocks, or nothing is known of it.
+    """
+    records = read_provenance(model)
+    if blocks.manifest["content_hash"] not in [record["data"].get("content_hash") for record in records]:
+        raise UserError(
+            f"{model} was not trained on {blocks.folder}, as far as its provenance.json knows: give the shards of its "
+            "pretraining, or leave --model out"
+        )
+    return [
+        f"{record['stage']} ({', '.join(source['name'] for source in record['data']['sources'])})"
+        for record in records
+        if "content_hash" not in record["data"]
+    ]
 
 
 def overlap_metrics(task: str, found: Sequence[Overlap], seed: int) -> dict[str, Metric]:
     """`TASK/contaminated`: share of the items of which something stands in the text; `TASK/overlap`: mean share of runs.
 
-    Raises:
-        UserError: no item is long enough to be looked for.
+    Args:
+        found: of items of which at least one was long enough to be looked for.
     """
     judged = [overlap for overlap in found if overlap.total]
-    if not judged:
-        raise UserError(f"task {task!r}: no item has {SHORTEST} words, so none can be looked for")
     return {
         f"{task}/contaminated": mean_metric([float(overlap.found > 0) for overlap in judged], seed),
         f"{task}/overlap": mean_metric([overlap.share for overlap in judged], seed),

@@ -20,6 +20,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import scores
 from scratch_gpt.evaluation.baselines import gzip_bits_per_byte
 from scratch_gpt.evaluation.benchmark import EvalArguments, check_positive
+from scratch_gpt.evaluation.likelihood import packed_costs
 from scratch_gpt.evaluation.runner import (
     Items,
     Metric,
@@ -27,7 +28,6 @@ from scratch_gpt.evaluation.runner import (
     generate_answers,
     is_chat,
     mean_metric,
-    packed_costs,
 )
 from scratch_gpt.evaluation.task import Task
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import EvalArguments, check_positive
+from scratch_gpt.evaluation.benchmark import SEED, EvalArguments, check_positive
 from scratch_gpt.evaluation.generation import distinct_metric
 from scratch_gpt.evaluation.runner import (
     Items,
@@ -33,7 +33,7 @@ from scratch_gpt.evaluation.scores import distinct, repetition, token_f1
 from scratch_gpt.training.chat_format import check_chat_format, encode_conversation
 from scratch_gpt.training.posttraining import context_length
 from scratch_gpt.training.prompts import first_question
-from scratch_gpt.training.rows import Row, drop_long_rows
+from scratch_gpt.training.rows import Row, check_held_out, drop_long_rows
 
 
 @dataclass
@@ -63,6 +63,9 @@ class InstructionArguments(EvalArguments):
         super().__post_init__()
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
         check_positive(self, "max_length")
+        for model in self.model:
+            for seed in self.seeds or [self.seed]:
+                check_held_out(model.replace(SEED, str(seed)), self.sources, seed, self.held_out_fraction)
 
 
 def evaluate_instructions(
@@ -87,7 +90,8 @@ def evaluate_instructions(
     folder = str(model.name_or_path)
     check_chat_format(tokenizer, folder)
     measure, longest = partial(encode_conversation, tokenizer), context_length(model, arguments.max_length)
-    rows = drop_long_rows({"test": list(rows)}, measure, longest, arguments.on_bad_row)["test"]
+    splits = {"test": list(rows)}
+    rows = drop_long_rows(splits, measure, longest, arguments)["test"]  # type: ignore[arg-type]  # trains nothing
     costs = answer_costs(model, tokenizer, rows, arguments.batch_size)
     names = np.array([row["source"] for row in rows])
     metrics = {"loss": loss_metric(costs, arguments.seed)}
@@ -144,7 +148,7 @@ def answers_metrics(
     asked = [first_question(row) for row in rows]
     replies = [prompt.example.references[0] for prompt in asked if prompt.example]
     answers = generate_answers(
-        model, tokenizer, [prompt.text for prompt in asked], chat=True, **arguments.generation_settings()
+        model, tokenizer, [prompt.messages for prompt in asked], chat=True, **arguments.generation_settings()
     )
     texts, seed = [answer.text for answer in answers], arguments.seed
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How likely a model finds given texts: what multiple choice, minimal pairs and cloze texts are judged by.
+"""How likely a model finds given texts: what multiple choice, minimal pairs, cloze texts and held-out text are judged by.
 
-The numbers are those of lm-eval's HFLM for the same pairs of context and continuation.
+The numbers of single texts are those of lm-eval's HFLM for the same pairs of context and continuation.
 Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
 """
 
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts, fit, gathered, own_batches, padded
 from scratch_gpt.tokenization import encode_plain
@@ -130,3 +131,28 @@ def _logits(
         row[begin : begin + len(tail)].float()
         for row, begin, tail in zip(logits, begins, inputs, strict=True)
     ]
+
+
+@torch.inference_mode()
+def packed_costs(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], byte_lengths: torch.Tensor
+) -> torch.Tensor:
+    """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
+
+    End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted
+    and not counted. Bits per byte = nats / ln 2 / bytes, a measure that does not depend on the tokenizer.
+
+    Args:
+        batch: of `PackedCollator`, on the model's device.
+        byte_lengths: of `token_byte_lengths`, on the same device.
+    """
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[
+        :, :-1
+    ]
+    labels = batch["labels"][:, 1:]  # (B, T - 1)
+    nats = torch.nn.functional.cross_entropy(
+        logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    predicted = labels != IGNORED
+    num_bytes = byte_lengths[labels.clamp(min=0)] * predicted
+    return torch.stack([nats.double().sum(1), predicted.double().sum(1), num_bytes.double().sum(1)], dim=1)

@@ -27,7 +27,7 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
     """The model in `folder` as a `kind`, a model class or an Auto class, from safetensors only.
 
     Raises:
-        UserError: damaged or incomplete weights.
+        UserError: damaged or incomplete weights, or ones that are no finite numbers.
     """
     with loading(folder):
         model, report = kind.from_pretrained(
@@ -36,5 +36,10 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
         raise UserError(f"{folder} lacks the weight {missing}: copy or download it again")
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise UserError(
+                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
+            )
     loaded: PreTrainedModel = model
     return loaded

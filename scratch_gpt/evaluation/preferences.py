@@ -23,6 +23,7 @@ Pair = dict[str, Any]
 
 # Confidences of a choice between two answers, from guessing to certainty.
 BINS = np.linspace(0.5, 1.0, 11)
+CALIBRATED_DRAWS = 200
 
 
 def reward_margins(
@@ -81,17 +82,30 @@ def calibration_error(margins: np.ndarray, seed: int) -> Metric:
     """Expected calibration error: how far, on average, confidence is from the share ranked right.
 
     By the model of Bradley and Terry (1952) a margin m says that the better-scored answer is preferred with the
-    probability sigmoid(|m|). Pairs are put into ten bins by it (Guo et al. 2017, arXiv 1706.04599); few pairs make the
-    number larger, since a bin's share is then off by chance.
+    probability sigmoid(|m|). Pairs are put into ten bins by it (Guo et al. 2017, arXiv 1706.04599). Few pairs make the
+    number larger, since a bin's share is then off by chance: the baseline `calibrated` is what a calibrated model gets
+    for these pairs on average. Drawing the pairs again makes it larger once more, which the interval takes off (the basic
+    bootstrap, Davison and Hinkley 1997, section 5.2), so that the number may lie above its interval.
     """
-    confidence, right = _confidence(margins), _right(margins)
+    confidence, bins = _confidence(margins), _bin(_confidence(margins))
     gaps = np.zeros((len(margins), len(BINS) - 1))
-    gaps[np.arange(len(margins)), _bin(confidence)] = confidence - right
+    gaps[np.arange(len(margins)), bins] = confidence - _right(margins)
 
     def error(sums: np.ndarray) -> float:
         return float(np.abs(sums).sum() / len(margins))
 
-    return Metric(error(gaps.sum(axis=0)), bootstrap_ci(gaps, seed, error))
+    value = error(gaps.sum(axis=0))
+    low, high = bootstrap_ci(gaps, seed, error)
+    random = np.random.default_rng(seed)
+    calibrated = [
+        error(np.bincount(bins, confidence - (random.random(len(margins)) < confidence)))
+        for _ in range(CALIBRATED_DRAWS)
+    ]
+    return Metric(
+        value,
+        (max(2 * value - high, 0.0), max(2 * value - low, 0.0)),
+        baselines={"calibrated": float(np.mean(calibrated))},
+    )
 
 
 def plot_calibration(margins: np.ndarray, path: str | Path, seed: int) -> None:
@@ -102,7 +116,7 @@ def plot_calibration(margins: np.ndarray, path: str | Path, seed: int) -> None:
     axes.plot([0.5, 1], [0.5, 1], color="#777777", linestyle=":", label="calibrated")
     for index in np.unique(bins):
         share = right[bins == index]
-        low, high = bootstrap_ci(share, seed)
+        low, high = mean_metric(share.tolist(), seed).ci95
         x, y = confidence[bins == index].mean(), share.mean()
         axes.errorbar(x, y, [[max(y - low, 0)], [max(high - y, 0)]], color=COLORS[0], marker="o", capsize=3)
         axes.annotate(f"{len(share):,}", (x, y), xytext=(6, -12), textcoords="offset points", fontsize=8)

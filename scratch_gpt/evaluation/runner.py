@@ -31,8 +31,8 @@ from transformers import (
 )
 
 import scratch_gpt
-from scratch_gpt.data.collator import IGNORED
 from scratch_gpt.data.folders import written_file
+from scratch_gpt.data.messages import Message
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.loading import load_weights, loading
 from scratch_gpt.tokenization import IM_END, encode_plain
@@ -130,11 +130,6 @@ def load_model(
     else:
         raise UserError(f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}")
     model = load_weights(auto_class, folder)
-    for name, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise UserError(
-                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
-            )
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
@@ -150,11 +145,15 @@ def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.eos_token == IM_END)
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chat: bool) -> list[list[int]]:
-    """Token ids of each prompt: as a user's message through the chat template, or as plain text."""
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | list[Message]], chat: bool
+) -> list[list[int]]:
+    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text."""
     if not chat:
-        return encode_plain(tokenizer, list(prompts))
-    conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        return encode_plain(tokenizer, list(prompts))  # type: ignore[arg-type]  # texts alone
+    conversations = [
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
+    ]
     return list(
         tokenizer.apply_chat_template(
             conversations,
@@ -168,7 +167,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], c
 def generate_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[Message]],
     *,
     chat: bool,
     max_new_tokens: int,
@@ -184,7 +183,7 @@ def generate_answers(
 
     Args:
         model: in evaluation mode.
-        prompts: users' messages if `chat`, else texts to continue.
+        prompts: users' messages or conversations up to the answer if `chat`, else texts to continue.
         temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
             batch size give the same answers. The caller's random state is left as it was.
         one_line: end an answer at its first line break, for base models, which go on and on.
@@ -235,31 +234,6 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_li
         texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
         stop_ids |= {index for index, text in enumerate(texts) if "\n" in text}
     return stop_ids
-
-
-@torch.inference_mode()
-def packed_costs(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor], byte_lengths: torch.Tensor
-) -> torch.Tensor:
-    """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
-
-    End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted
-    and not counted. Bits per byte = nats / ln 2 / bytes, a measure that does not depend on the tokenizer.
-
-    Args:
-        batch: of `PackedCollator`, on the model's device.
-        byte_lengths: of `token_byte_lengths`, on the same device.
-    """
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[
-        :, :-1
-    ]
-    labels = batch["labels"][:, 1:]  # (B, T - 1)
-    nats = torch.nn.functional.cross_entropy(
-        logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-    )
-    predicted = labels != IGNORED
-    num_bytes = byte_lengths[labels.clamp(min=0)] * predicted
-    return torch.stack([nats.double().sum(1), predicted.double().sum(1), num_bytes.double().sum(1)], dim=1)
 
 
 def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:
@@ -347,10 +321,20 @@ def bootstrap_ci(
     return float(low), float(high)
 
 
-def mean_metric(values: Sequence[float], seed: int, chance: float | None = None) -> Metric:
-    """The mean over items with its bootstrap interval."""
+def mean_metric(
+    values: Sequence[float], seed: int, chance: float | None = None, *, share: bool = True
+) -> Metric:
+    """The mean over items with its interval: the bootstrap's, and Wilson's (1927) of shares that are all 0 or all 1.
+
+    Args:
+        share: whether the values are shares, from 0 to 1. No others have an interval where all are the same.
+    """
+    mean, (low, high) = float(np.mean(values)), bootstrap_ci(values, seed)
+    if share and low == high in (0.0, 1.0):
+        margin = 1.96**2 / (len(values) + 1.96**2)
+        low, high = mean * (1 - margin), mean + (1 - mean) * margin
     items = Items("mean", tuple((float(value),) for value in values))
-    return Metric(float(np.mean(values)), bootstrap_ci(values, seed), chance, len(values), items=items)
+    return Metric(mean, (low, high), chance, len(values), items=items)
 
 
 def write_result(

@@ -85,14 +85,15 @@ def item_difference(
 ) -> Difference | None:
     """The difference of two lines of items; None where they are missing or not of the same items.
 
-    Where no examples were asked (bits per byte), blocks of the same numbers of bytes are taken for the same.
+    Where no examples were asked, blocks of the same numbers of bytes (bits per byte) are taken for the same, and rows of one
+    number, which do not tell, for others.
     """
     if entry is None or other is None:
         return None
     rows, others = np.array(entry["rows"]), np.array(other["rows"])
     same = entry["statistic"] == other["statistic"] and rows.shape == others.shape
     if entry["examples"] is None:
-        same = same and np.array_equal(rows[:, 1:], others[:, 1:])
+        same = same and rows.shape[1] > 1 and np.array_equal(rows[:, 1:], others[:, 1:])
     if not same or entry["examples"] != other["examples"]:
         return None
     return paired_difference(rows, others, entry["statistic"], seed)

@@ -42,7 +42,7 @@ def first_line(text: str) -> str:
 
 def majority_answer(task: "Task", examples: Sequence[Example]) -> Scores:
     """What the most frequent acceptable answer gets if it is given every time."""
-    counts = Counter(reference for example in examples for reference in set(example.references))
+    counts = Counter(reference for example in examples for reference in dict.fromkeys(example.references))
     answer = counts.most_common(1)[0][0]
     return task.mean_scores([answer] * len(examples), examples)
 

@@ -2,7 +2,7 @@
 """Translation: corpus BLEU and chrF by sacreBLEU, with intervals over sentences and copying as the baseline."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -96,13 +96,24 @@ def file_translations(
     return tasks
 
 
-def word_translations(declared: list[dict[str, Any]], on_bad_row: str) -> dict[str, WordTranslation]:
-    """What is learned word by word from each source of pairs, by its name; errors as for `file_tasks`."""
+def word_translations(
+    declared: list[dict[str, Any]], on_bad_row: str, names: Collection[str]
+) -> dict[str, WordTranslation]:
+    """What is learned word by word from each source of pairs, by its name.
+
+    Raises:
+        UserError: as for `file_tasks`; a source whose name is none of `names`, those of the tasks.
+    """
     if not declared:
         return {}
-    pairs = {
-        task.name: task.examples("train") for task in file_tasks(declared, on_bad_row, {"translation": {}})
-    }
+    tasks = file_tasks(declared, on_bad_row, {"translation": {}})
+    for task in tasks:
+        if task.name not in names:
+            raise UserError(
+                f"training_pairs: {task.name!r} is the baseline of no task; name it as the pairs to translate: "
+                f"{', '.join(names)}"
+            )
+    pairs = {task.name: task.examples("train") for task in tasks}
     return {
         name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])
         for name, rows in pairs.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from scratch_gpt.data.folders import read_json, written_file
+from scratch_gpt.data.folders import read_json, read_yaml, written_file
 from scratch_gpt.evaluation.comparison import BENCHMARKS, compare, read_results
 from scratch_gpt.evaluation.runner import check_folder
 from scratch_gpt.launching import scripts_folder
@@ -23,7 +23,6 @@ from scratch_gpt.publishing.facts import (
     lineage,
     number,
     read_samples,
-    read_yaml,
     score_rows,
     stage_facts,
     training_text,

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from scratch_gpt.data.folders import read_json
+from scratch_gpt.data.folders import read_json, read_yaml
 from scratch_gpt.data.sources import license_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.comparison import Score
@@ -39,15 +39,6 @@ WEAK, WEAKEST = 0.5, 8
 
 # The key of run.yaml that names the stage's first input model.
 PREVIOUS_MODEL = "model_name_or_path"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, empty where there is none; UserError if it is damaged."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}): copy it again from where it was made") from None
-    return found if isinstance(found, dict) else {}
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:

@@ -30,8 +30,8 @@ from scratch_gpt.data.collator import IGNORED, PackedCollator
 from scratch_gpt.data.masking import MaskingCollator
 from scratch_gpt.data.span_corruption import SpanCorruptionCollator
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.likelihood import packed_costs
 from scratch_gpt.evaluation.masked_lm import keep_documents_apart, masked_costs, sampled_pseudo_costs
-from scratch_gpt.evaluation.runner import packed_costs
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 from scratch_gpt.training.arguments import PretrainArguments
 

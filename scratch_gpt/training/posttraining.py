@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
 )
 
 from scratch_gpt.errors import UserError
@@ -112,11 +113,32 @@ def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
         choose_hardware(step)
 
 
+class FiniteGradients(TrainerCallback):
+    """Ends a run before a gradient that is no number would make every weight one that is none.
+
+    Trainer would go on: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
+    and the gradient scaler leaves out their steps.
+    """
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        if args.fp16:
+            return
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
+            )
+
+
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl` and `samples.jsonl`; then merge LoRA's part.
 
     Raises:
-        UserError: see `checkpoints.find_start`.
+        UserError: see `checkpoints.find_start`; gradients or rewards that are no numbers, with what is left of the run.
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
@@ -142,7 +164,13 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
         if prompts and not trainer.is_fsdp_enabled:
             log = RunLog(output_dir / "samples.jsonl")
             trainer.add_callback(Samples(log, prompts, trainer.processing_class))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.add_callback(FiniteGradients())
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except UserError as error:
+            kept = sorted(output_dir.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+            left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+            raise UserError(f"step {trainer.state.global_step + 1}: {error}; {left}") from None
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
         trainer.model = trainer.model.merge_and_unload()

@@ -38,7 +38,7 @@ class PosttrainingArguments(SourcesArguments):
     max_train_samples: int | None = field(
         default=None,
         metadata={
-            "help": "Train on so many rows, drawn by the seed: a smaller number's are among a larger one's."
+            "help": "Train on so many of the rows that fit, drawn by the seed: fewer ones are among more."
         },
     )
     activation_checkpointing: bool = field(

@@ -1,33 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a chat model is asked in reinforcement learning and in measuring it: questions, and what is known of the answer."""
 
+import random
 from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data import primer
 from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.conversations import instruction_rows
+from scratch_gpt.data.conversations import instruction_rows, weighted_rows
 from scratch_gpt.data.example import Example
+from scratch_gpt.data.messages import Message
 from scratch_gpt.data.sources import PRIMER, Source
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import encode_prompts
-from scratch_gpt.training.rows import Row, SplitArguments, read_splits
+from scratch_gpt.training.rows import Row, SplitArguments, read_splits, training_sample
 from scratch_gpt.training.telemetry import console
 
 
 class Prompt(NamedTuple):
-    """A user's message.
+    """A user's message, and what was said to the model before it.
 
     Args:
         text: the message.
         example: with acceptable answers: those of the embedded corpus, or the reply in the user's file.
         source: the user's source it is from; None for the embedded corpus, which has a gold score for its examples.
+        system: the message that opens the conversation, as it was taught.
     """
 
     text: str
     example: Example | None = None
     source: str | None = None
+    system: str | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation up to the answer."""
+        opening = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*opening, {"role": "user", "content": self.text}]
 
 
 def read_prompts(
@@ -40,7 +50,8 @@ def read_prompts(
 ) -> dict[str, list[Prompt]]:
     """Questions of all sources as train, dev and test: the primer's prompts, and the first message of files' rows.
 
-    Prompts that leave no room for an answer of `max_new_tokens` are left out, and `limit` bounds dev and test.
+    Prompts that leave no room for an answer of `max_new_tokens` are left out, and `limit` bounds dev and test: with files a
+    draw by the seed, of all sources together.
 
     Raises:
         UserError: as for `read_splits`, or no prompt leaves room for an answer.
@@ -50,9 +61,12 @@ def read_prompts(
         rows: list[Row] = []
         for source in sources:
             if source.path == PRIMER:
-                rows += [
-                    {"asked": Prompt(example.prompt, example)} for example in primer.prompts(split, seed)
+                asked = [Prompt(example.prompt, example) for example in primer.prompts(split, seed)]
+                own = [
+                    {"asked": prompt, "source": PRIMER, "place": number}
+                    for number, prompt in enumerate(asked)
                 ]
+                rows += weighted_rows(own, source, seed)
             else:
                 rows += instruction_rows([source], split, bad_rows, seed)
         return rows
@@ -61,7 +75,7 @@ def read_prompts(
     prompts = {}
     for split, rows in read_splits(read, arguments).items():
         asked = [row["asked"] if "asked" in row else first_question(row) for row in rows]
-        token_ids = encode_prompts(tokenizer, [prompt.text for prompt in asked], chat=True)
+        token_ids = encode_prompts(tokenizer, [prompt.messages for prompt in asked], chat=True)
         found = [
             prompt
             for prompt, ids in zip(asked, token_ids, strict=True)
@@ -73,7 +87,14 @@ def read_prompts(
                 f"{positions}: lower max_completion_length"
             )
         dropped = len(asked) - len(found)
-        prompts[split] = found if split == "train" else found[:limit]
+        if split == "train":
+            found = training_sample(found, arguments)
+        elif limit is not None and len(found) > limit:
+            # the primer's come first, in a random order; a file's order may be one by subject
+            if any(prompt.source for prompt in found):
+                random.Random(arguments.seed).shuffle(found)
+            found = found[:limit]
+        prompts[split] = found
         console.print(
             f"{split}: {len(prompts[split]):,} prompts"
             + (f" ({dropped:,} that leave no room for an answer left out)" if dropped else "")
@@ -82,8 +103,10 @@ def read_prompts(
 
 
 def first_question(row: Row) -> Prompt:
-    """A conversation's first question, with the reply to it as the one acceptable answer."""
-    place = next(number for number, message in enumerate(row["messages"]) if message["role"] == "user")
-    question, *rest = (message["content"] for message in row["messages"][place : place + 2])
+    """A conversation's first question behind its system message, with the reply as the one acceptable answer."""
+    messages = row["messages"]
+    place = next(number for number, message in enumerate(messages) if message["role"] == "user")
+    system = next((message["content"] for message in messages[:place] if message["role"] == "system"), None)
+    question, *rest = (message["content"] for message in messages[place : place + 2])
     example = Example(question, tuple(rest), kind=row["source"], key=question) if rest else None
-    return Prompt(question, example, row["source"])
+    return Prompt(question, example, row["source"], system)

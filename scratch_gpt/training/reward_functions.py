@@ -288,7 +288,7 @@ def reward_judge(
     """
 
     def judge(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[float]:
-        asked = [[{"role": "user", "content": prompt.text}] for prompt in prompts]
+        asked = [prompt.messages for prompt in prompts]
         said = [[{"role": "assistant", "content": answer.text}] for answer in answers]
         token_ids = encode_plain(tokenizer, [answer.text for answer in answers])
         for ids, answer in zip(token_ids, answers, strict=True):

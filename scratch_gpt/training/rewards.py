@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -14,18 +15,20 @@ from transformers import (
 
 from scratch_gpt.data.messages import Message
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.loading import load_weights, loading
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 
 
 def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """Load what the reward stage wrote, in evaluation mode, for a chat model with this tokenizer.
+    """Load what the reward stage wrote, on this process's device, ready to score, for a chat model with this tokenizer.
 
     Raises:
-        UserError: no model in the folder, no reward model (one score), another tokenizer.
+        UserError: no model in the folder, no reward model (one score), another tokenizer, damaged weights.
     """
     if not (Path(folder) / "config.json").is_file():
         raise UserError(f"no model in {folder} (config.json is missing): run the reward stage first")
-    config = AutoConfig.from_pretrained(folder)
+    with loading(folder):
+        config = AutoConfig.from_pretrained(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise UserError(f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}")
@@ -37,7 +40,7 @@ def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
         raise UserError(
             f"the reward model {folder} has another tokenizer than the chat model: train it from that one"
         )
-    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    return load_weights(AutoModelForSequenceClassification, folder).to(PartialState().device).eval()
 
 
 @torch.inference_mode()

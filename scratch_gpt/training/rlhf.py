@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and what goes wrong is told and ends the run."""
+"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and what goes wrong is told.
+
+Numbers that are none end the run, and `max_kl` and `patience` where they are given.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
+from transformers import AutoModelForCausalLM, Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
@@ -94,22 +96,11 @@ class Measured(Trainer):
         return {**row, "eval_score": row["eval_score"] if eligible else -math.inf}
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the trainer does, then take the best model; a mistake of the user's is told with what is left of the run.
-
-        Raises:
-            UserError: rewards or gradients that are no numbers.
-        """
+        """As the trainer does, then take the best model."""
         # a resumed run goes on with what its log says
         rows = RunLog(Path(self.args.output_dir) / "log.jsonl").rows()
         self.history = [row for row in rows if "eval_score" in row]
-        try:
-            output = super().train(*args, **kwargs)
-        except UserError as error:
-            kept = sorted(
-                Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: path.stat().st_mtime
-            )
-            left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
-            raise UserError(f"step {self.state.global_step + 1}: {error}; {left}") from None
+        output = super().train(*args, **kwargs)
         self.best = best_row(self.history, self.limits[0])
         if self.best["step"] == 0:
             self._take_start()
@@ -136,15 +127,3 @@ class MeasuredGRPO(Measured, GRPOTrainer):
 
 
 TRAINERS = {"rloo": MeasuredRLOO, "grpo": MeasuredGRPO}
-
-
-class FiniteGradients(TrainerCallback):
-    """Ends a run before a gradient that is no number would make every weight one that is none."""
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
-    ) -> None:
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
-            raise UserError(f"the gradient is {norm.item()}: lower learning_rate, or look at the rewards")

@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "eval" / "learning_curve.py"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module, whose launches write a result that grows with the number of pairs instead of training."""
+    """The module, whose launches write a result that grows with the number of pairs, of 450, instead of training."""
     spec = importlib.util.spec_from_file_location("eval_learning_curve", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     # dataclasses look their module up
@@ -30,12 +30,13 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         options = dict(zip(words[::2], words[1::2], strict=True))
         folder, size = Path(options["--output_dir"]), int(options["--max_train_samples"])
         module.started.append((script, size, int(options["--seed"])))
-        value = 0.5 + size / 1000
+        value, pairs = 0.5 + size / 1000, min(size, 450)
         metric = {"value": value, "ci95": [value - 0.05, value + 0.05], "chance": 0.5}
         (folder / "results").mkdir(parents=True)
-        (folder / "results" / "dpo.json").write_text(json.dumps({"metrics": {"accuracy": metric}}))
+        result = {"metrics": {"accuracy": metric}, "settings": {"training_pairs": pairs}}
+        (folder / "results" / "dpo.json").write_text(json.dumps(result))
         (folder / "run.yaml").write_text("{}")
-        return 0 if size < 400 else 2
+        return 2 if size == 400 else 0
 
     monkeypatch.setattr(module, "launch", train)
     return module
@@ -55,6 +56,27 @@ def test_runs_are_collected_and_not_repeated(script: ModuleType, tmp_path: Path)
         "200 pairs": 0.7,
     }
     assert (tmp_path / "curve" / "results" / "learning_curve.png").is_file()
+    config.write_text("beta: 0.3")
+    with pytest.raises(UserError, match="holds runs with another beta than"):
+        script.main(parse(script.LearningCurveArguments, [*words, "--sizes", "100"]))
+
+
+def test_the_curve_ends_where_the_pairs_end(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number that is not there stands as what was trained on, and no larger one is tried."""
+    config = tmp_path / "dpo.yaml"
+    config.write_text("{}")
+    folder = tmp_path / "curve"
+    script.main(
+        script.LearningCurveArguments(
+            stage="dpo", stage_config=str(config), output_dir=str(folder), sizes=[200, 800, 1600]
+        )
+    )
+    assert [size for _, size, _ in script.started] == [200, 800]
+    result = json.loads((folder / "results" / "learning_curve.json").read_text())
+    assert list(result["metrics"]) == ["200 pairs", "450 pairs"]
+    assert "no more than 450 pairs are there to train on" in capsys.readouterr().out
 
 
 def test_a_failed_run_stops_the_curve(script: ModuleType, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from transformers import (
 import scratch_gpt
 from scratch_gpt.data.shards import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation import qa
+from scratch_gpt.evaluation import contamination, qa
 from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import ShardsArguments, parse, run_stage
 
@@ -196,9 +196,9 @@ def test_qa_takes_files_of_every_layout(chat_folder: Path, tmp_path: Path) -> No
 
 
 def test_contamination_finds_what_the_training_text_holds(
-    base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shards of a text that holds one of two questions: half of the items, the worst one shown."""
+    """Shards of a text that holds one of two questions: half of the items, the worst one shown; mistakes cost no pass."""
     seen = "where does the small old dog of Lily sleep when it rains on the hill? in the house"
     others = "".join(f"Other text number {number} here.\n\n" for number in range(40))
     (tmp_path / "text.txt").write_text(f"A cat. She asked {seen} of Tom.\n\n{others}")
@@ -221,6 +221,15 @@ def test_contamination_finds_what_the_training_text_holds(
     assert result["metrics"]["mine/overlap"]["value"] == 0.5
     assert [item["item"] for item in result["settings"]["worst"]] == [f"{question}? {answer}"]
     assert "100% of mine" in capsys.readouterr().out
+    monkeypatch.setattr(contamination, "shard_documents", lambda *read: pytest.fail("the text was read"))
+    (tmp_path / "short.jsonl").write_text('{"question": "Who?", "answer": "Tom"}\n')
+    short = json.dumps([{"name": "short", "path": str(tmp_path / "short.jsonl")}])
+    for wrong, message in (
+        (["--sources", short], "no item has 8 words"),
+        (["--model", "x"], "not trained on"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run("contamination", *place, "--sources", sources, *wrong)
 
 
 def test_batching_is_timed(chat_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,6 +328,22 @@ def test_alignment_compares_models_and_best_of_n(
     assert "best of 4" in capsys.readouterr().out
 
 
+def test_alignment_of_several_seeds(
+    chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each seed's folder gets its own result, on the prompts that its seed holds out; the table has means and spreads."""
+    for seed in (0, 1):
+        shutil.copytree(chat_folder, tmp_path / f"seed{seed}" / "chat")
+    folder = str(tmp_path / "seed{seed}" / "chat")
+    run("alignment", "--model", folder, "--seeds", "0", "1", "--limit", "4", "--max_new_tokens", "4")
+    results = [read(tmp_path / f"seed{seed}" / "chat", "alignment") for seed in (0, 1)]
+    assert [result["seed"] for result in results] == [0, 1]
+    entropies = [result["metrics"]["temperature_1/entropy"]["value"] for result in results]
+    assert entropies[0] != entropies[1]
+    shown = next(line for line in capsys.readouterr().out.splitlines() if "temperature_1/entropy" in line)
+    assert f"{sum(entropies) / 2:.3f} ± " in shown
+
+
 def test_instructions_of_a_base_and_a_chat_model(
     base_folder: Path, chat_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,6 +361,12 @@ def test_instructions_of_a_base_and_a_chat_model(
     assert seeds["0"] != seeds["1"]  # other rows are held out
     assert chat["metrics"]["length"]["baselines"] == {"references": 3.0}
     assert "finished" in capsys.readouterr().out
+    (chat_folder / "run.yaml").write_text(f"sources: {sources}\nseed: 0\nheld_out_fraction: 0.3\n")
+    for script in ("instructions", "alignment"):
+        with pytest.raises(UserError, match=r"chat was trained on .* with seed 0: with 1 it would be asked"):
+            run(script, *args, "--seed", "1")
+    with pytest.raises(UserError, match="with seed 0: with 1 it would be asked"):
+        run("instructions", *args, "--seeds", "0", "1")
 
 
 def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path) -> None:

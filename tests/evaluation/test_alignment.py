@@ -42,7 +42,7 @@ def changed_model(tiny_model: Any) -> Any:
 
 
 ANSWERS = [Answer("Paris is in France.", True), Answer("Yes", False), Answer("", True)]
-QUESTIONS = ["Where is Paris?", "Is it?", "Well?"]
+QUESTIONS = [Prompt("Where is Paris?"), Prompt("Is it?", system="Be kind."), Prompt("Well?")]
 
 
 def test_the_stop_token_counts_where_it_was_written(chat_tokenizer: Any) -> None:
@@ -59,7 +59,8 @@ def test_kl_and_entropy_of_the_answer_alone(tiny_model: Any, changed_model: Any,
     )
     expected_kl, expected_entropy = [], []
     for question, answer in zip(QUESTIONS, ANSWERS, strict=True):
-        text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+        system = f"<|im_start|>system\n{question.system}<|im_end|>\n" if question.system else ""
+        text = f"{system}<|im_start|>user\n{question.text}<|im_end|>\n<|im_start|>assistant\n"
         start = chat_tokenizer(text, return_tensors="pt")["input_ids"]
         whole = text + answer.text + ("<|im_end|>" if answer.finished else "")
         ids = chat_tokenizer(whole, return_tensors="pt")["input_ids"]
@@ -145,7 +146,9 @@ def test_best_of_n_takes_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         alignment,
         "generate_answers",
-        lambda model, tokenizer, texts, **_: [Answer(next(said[text]), True) for text in texts],
+        lambda model, tokenizer, asked, **_: [
+            Answer(next(said[messages[-1]["content"]]), True) for messages in asked
+        ],
     )
     best = best_of_n(
         None,
@@ -236,8 +239,12 @@ def test_the_dev_score(
 
 
 def test_mistakes_in_the_comparison(chat_folder: Any) -> None:
-    """Best of n needs a score to be best by, and more than one answer."""
+    """Best of n needs a score to be best by, and more than one answer; seeds hold out prompts of their own."""
     with pytest.raises(UserError, match="best_of_n needs reward_model"):
         AlignmentArguments(model=[str(chat_folder)], best_of_n=4)
     with pytest.raises(UserError, match="best_of_n must be at least 2, or 0 to leave it out, got 1"):
         AlignmentArguments(model=[str(chat_folder)], best_of_n=1, reward_model="r")
+    with pytest.raises(UserError, match=r"reward_model r\{seed\} asks for seeds: give --seeds 0 1 2"):
+        AlignmentArguments(model=[str(chat_folder)], reward_model="r{seed}")
+    with pytest.raises(UserError, match=r"chat is of one seed, so that .*: put \{seed\} into its path"):
+        AlignmentArguments(model=[str(chat_folder)], seeds=[0, 1])

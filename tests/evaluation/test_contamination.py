@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overlap with the training text against a plain search, and on packed blocks."""
 
+import json
 import random
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from scratch_gpt.data.example import Example
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.contamination import (
     Overlap,
+    item_texts,
     overlap_metrics,
     overlaps,
     run_hashes,
     shard_documents,
+    unsearched_sources,
     word_hashes,
 )
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
@@ -76,10 +82,27 @@ def test_documents_come_out_of_packed_blocks(tiny_tokenizer) -> None:
 
 
 def test_short_items_do_not_count() -> None:
-    """Two items are judged, one of them contaminated by half; a benchmark of short items alone is refused."""
+    """Two items are judged, one of them contaminated by half; a benchmark of short items alone is refused at once."""
     metrics = overlap_metrics("t", [Overlap(1, 2), Overlap(0, 3), Overlap(0, 0)], 0)
     assert metrics["t/contaminated"].value == 0.5
     assert metrics["t/overlap"].value == 0.25
     assert metrics["t/overlap"].n == 2
+    short, long = (Example("word " * count, ("yes",), "", "") for count in (6, 7))
+    assert item_texts("t", [short, long])[1].split() == ["word"] * 7 + ["yes"]
     with pytest.raises(UserError, match="task 't': no item has 8 words"):
-        overlap_metrics("t", [Overlap(0, 0)], 0)
+        item_texts("t", [short])
+
+
+def test_a_model_is_that_of_the_blocks(tmp_path: Path) -> None:
+    """Pretrained on other blocks it is refused; what its later stages learned from is named."""
+    later = {"stage": "sft", "data": {"sources": [{"name": "squad"}, {"name": "dolly"}]}}
+    stages = [{"stage": "pretrain", "data": {"sources": [], "content_hash": "abc"}}, later]
+    (tmp_path / "provenance.json").write_text(json.dumps({"stages": stages}))
+    blocks = SimpleNamespace(folder=Path("shards/train"), manifest={"content_hash": "abc"})
+    assert unsearched_sources(tmp_path, blocks) == ["sft (squad, dolly)"]
+    blocks.manifest["content_hash"] = "def"
+    for model in (tmp_path, tmp_path / "unknown"):
+        with pytest.raises(
+            UserError, match=r"was not trained on shards.train, as far as its provenance\.json"
+        ):
+            unsearched_sources(model, blocks)

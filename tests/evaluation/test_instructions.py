@@ -81,7 +81,9 @@ def test_answers_stand_beside_the_replies(
         "And Rome?": Answer("a b", True),
     }
     monkeypatch.setattr(
-        instructions, "generate_answers", lambda _model, _tokenizer, asked, **_: [written[q] for q in asked]
+        instructions,
+        "generate_answers",
+        lambda _model, _tokenizer, asked, **_: [written[messages[-1]["content"]] for messages in asked],
     )
     metrics = evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)
     assert metrics["finished"].value == pytest.approx(2 / 3)

@@ -82,6 +82,20 @@ def test_a_calibrated_model_has_a_small_error() -> None:
     assert doubled.ci95[0] <= doubled.value <= doubled.ci95[1]
 
 
+def test_chance_is_taken_off_the_interval_of_few_pairs() -> None:
+    """Of calibrated models on 100 pairs the error is far from 0, as the baseline says, and many intervals hold 0."""
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        size = np.abs(random.normal(size=100))
+        right = random.random(100) < 1 / (1 + np.exp(-size))
+        found.append(calibration_error(np.where(right, size, -size), seed=0))
+    expected = np.mean([metric.baselines["calibrated"] for metric in found])
+    assert np.mean([metric.value for metric in found]) == pytest.approx(expected, rel=0.1)
+    assert expected > 0.05
+    assert sum(metric.ci95[0] == 0 for metric in found) > 10
+
+
 def test_calibration_plot_is_a_picture(tmp_path: Path) -> None:
     """One pair, a tie and a margin beyond floating point are drawn too."""
     plot_calibration(np.array([0.0, 900.0, -0.3]), tmp_path / "results" / "calibration.png", seed=0)

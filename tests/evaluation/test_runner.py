@@ -191,10 +191,17 @@ def test_the_bootstrap_takes_a_score_of_sums() -> None:
     assert bootstrap_ci(rows, seed=0, score=lambda sums: sums[0] / sums[1]) == (2.0, 2.0)
 
 
-def test_a_constant_has_no_interval() -> None:
-    """All right: the mean and both ends are one."""
-    items = Items("mean", ((1.0,), (1.0,)))
-    assert mean_metric([1.0, 1.0], seed=0, chance=0.5) == Metric(1.0, (1.0, 1.0), 0.5, n=2, items=items)
+def test_shares_that_are_all_the_same_have_an_interval() -> None:
+    """28 of 28 right may be 88% of all, and none of 28 12%: Wilson's interval; other constants have none."""
+    # its ends p solve |share - p| = 1.96 sqrt(p (1 - p) / n)
+    for share, inner in ((1.0, 0), (0.0, 1)):
+        found = mean_metric([share] * 28, seed=0, chance=0.5)
+        end = found.ci95[inner]
+        assert found.ci95[1 - inner] == share
+        assert abs(share - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / 28))
+        assert found == Metric(share, found.ci95, 0.5, n=28, items=Items("mean", ((share,),) * 28))
+    assert mean_metric([0.5] * 28, seed=0).ci95 == (0.5, 0.5)
+    assert mean_metric([0.0] * 28, seed=0, share=False).ci95 == (0.0, 0.0)
 
 
 def test_the_result_file_keeps_its_form(tmp_path: Path) -> None:

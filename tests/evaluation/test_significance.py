@@ -93,6 +93,8 @@ def test_only_the_same_items_are_paired(tmp_path: Path) -> None:
     assert item_difference(entry, None) is None
     for change in ({"examples": "y"}, {"rows": [[0.0]]}, {"statistic": "perplexity"}):
         assert item_difference(entry, {**entry, **change}) is None
+    nameless = {**entry, "examples": None}  # such as the repetition of two models' continuations
+    assert item_difference(nameless, nameless) is None
     blocks = {**entry, "examples": None, "statistic": "bits_per_byte", "rows": [[3.0, 8.0], [4.0, 9.0]]}
     assert item_difference(blocks, {**blocks, "rows": [[2.0, 8.0], [4.0, 9.0]]}) is not None
     assert item_difference(blocks, {**blocks, "rows": [[2.0, 7.0], [4.0, 9.0]]}) is None

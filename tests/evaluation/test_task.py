@@ -37,6 +37,15 @@ def test_the_first_reference_of_every_example_is_right(name: str) -> None:
     assert 0.0 <= task.chance(task, examples)[main] < 0.5
 
 
+def test_of_equally_frequent_answers_the_first_is_the_majority() -> None:
+    """Whatever order a set would have in this process."""
+    example = question("Which?", *(f"answer {number}" for number in range(50)))
+    task = Task(
+        "t", lambda split: [example], lambda prediction, _: {"first": float(prediction == "answer 0")}
+    )
+    assert majority_answer(task, [example]) == {"first": 1.0}
+
+
 @pytest.mark.parametrize("name", ["facts", "choices", "sums", "reading"])
 def test_base_models_are_asked_on_a_line_of_its_own(name: str) -> None:
     """A chat model gets the question, a base model the question with a line break."""

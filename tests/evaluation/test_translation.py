@@ -144,6 +144,8 @@ def test_a_file_is_asked_in_its_direction(tmp_path: Path) -> None:
     continued = [task.prompts(task.examples("test"), chat=False)[0] for task in tasks]
     assert continued[1:] == ["German: ein Hund\nEnglish:", "English: a dog\nGerman:"]
     assert [task.source(task.examples("test")[0]) for task in tasks] == ["a dog", "ein Hund", "a dog"]
-    words = translation.word_translations(declared[:1], "skip")["forth"]
+    words = translation.word_translations(declared[:1], "skip", ["forth", "back"])["forth"]
     assert words.translate("zebra") == "zebra"
-    assert translation.word_translations([], "skip") == {}
+    assert translation.word_translations([], "skip", ["forth"]) == {}
+    with pytest.raises(UserError, match=r"training_pairs: 'own' is the baseline of no task; .*: forth, back"):
+        translation.word_translations(declared[2:], "skip", ["forth", "back"])

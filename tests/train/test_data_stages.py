@@ -2,7 +2,6 @@
 """The tokenizer and shards stages, run as a user runs them, on a small corpus of every format."""
 
 import gzip
-import importlib.util
 import json
 import os
 import random
@@ -16,27 +15,9 @@ import yaml
 
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
-from scratch_gpt.training.arguments import parse
 
 
 STAGES = Path(__file__).parents[2] / "train"
-
-
-def stage(name):
-    """The module of a stage file, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"stage_{name}", STAGES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(name, config, tmp_path):
-    """Parse a config as the command line would and run the stage in this process."""
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    module = stage(name)
-    arguments_class = {"tokenizer": "TokenizerArguments", "shards": "ShardsArguments"}[name]
-    module.main(parse(getattr(module, arguments_class), ["--config", str(path)]))
 
 
 @pytest.fixture
@@ -70,10 +51,10 @@ def corpus(tmp_path):
     ]
 
 
-def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
+def test_both_stages_on_a_mixture(run, corpus, tmp_path, capsys):
     """The folders of the two stages fit each other, hold what the contract says and tell of the bad row."""
     tokenizer_folder, shards_folder = tmp_path / "tokenizer", tmp_path / "shards"
-    run("tokenizer", {"sources": corpus, "vocab_size": 500, "output_dir": str(tokenizer_folder)}, tmp_path)
+    run("tokenizer", sources=corpus, vocab_size=500, output_dir=str(tokenizer_folder))
     assert sorted(file.name for file in tokenizer_folder.iterdir()) == [
         "chat_template.jinja",
         "run.yaml",
@@ -97,7 +78,7 @@ def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
         "max_tokens": 8000,
         "validation_fraction": 0.1,
     }
-    run("shards", config, tmp_path)
+    run("shards", **config)
     names = ["run.yaml", "settings.sha256", "train", "validation"]
     assert sorted(file.name for file in shards_folder.iterdir()) == names
     manifest = PackedBlocks(shards_folder / "train").manifest
@@ -109,7 +90,7 @@ def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
     assert len(PackedBlocks(shards_folder / "validation")) > 0
 
 
-def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(tmp_path, capsys):
+def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(run, tmp_path, capsys):
     """What the filters or the hash leave out of the shards shapes no merge, and is told."""
     kept = "\n\n".join(f"bdfh {number} jlbd" for number in range(50))
     (tmp_path / "kept.txt").write_text(f"{kept}\n\n{'zxvt ' * 60}\n\nqqww", encoding="utf-8")
@@ -118,7 +99,7 @@ def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(tmp_path, ca
         {"name": "kept", "path": str(tmp_path / "kept.txt"), "filters": {"min_characters": 6}},
         {"name": "twice", "path": str(tmp_path / "twice.txt")},
     ]
-    run("tokenizer", {"sources": sources, "vocab_size": 320, "output_dir": str(tmp_path / "out")}, tmp_path)
+    run("tokenizer", sources=sources, vocab_size=320, output_dir=str(tmp_path / "out"))
     shown = " ".join(capsys.readouterr().out.split())
     assert "left out of 52 documents: duplicate 25, max_repeated_ngrams 1, min_characters 1" in shown
     assert "source 'twice': left out of 51 documents: duplicate 25" in shown
@@ -127,7 +108,7 @@ def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(tmp_path, ca
     assert not any("zx" in token or "qq" in token for token in tokens)
 
 
-def test_weights_decide_the_vocabulary(tmp_path):
+def test_weights_decide_the_vocabulary(run, tmp_path):
     """Of two texts of equal size, the one with nearly all the weight shapes the merges."""
     for name, letters in (("heavy", "bdfhjl"), ("light", "zxvtrp")):
         words = [f"{first}{second}" for first in letters for second in letters]
@@ -142,7 +123,7 @@ def test_weights_decide_the_vocabulary(tmp_path):
         "output_dir": str(tmp_path / "out"),
         "max_characters": 1000,
     }
-    run("tokenizer", config, tmp_path)
+    run("tokenizer", **config)
     merged = [
         token for token in load_tokenizer(tmp_path / "out").get_vocab() if token.isascii() and len(token) == 2
     ]
@@ -200,7 +181,7 @@ SCHEMAS = {
 @pytest.mark.parametrize(
     "config", sorted((STAGES / "configs" / "mixtures").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_ready_mixtures_run_on_rows_of_their_schema(config, tmp_path, trained_tokenizer, monkeypatch):
+def test_ready_mixtures_run_on_rows_of_their_schema(run, config, tmp_path, trained_tokenizer, monkeypatch):
     """Each mixture, with local stand-ins for the Hub datasets: all sources come, in their shares."""
     generator = random.Random(0)
     asked = []
@@ -224,7 +205,7 @@ def test_ready_mixtures_run_on_rows_of_their_schema(config, tmp_path, trained_to
         "max_tokens": 60_000,
         "validation_fraction": 0.3,
     }
-    run("shards", settings, tmp_path)
+    run("shards", **settings)
     manifest = PackedBlocks(tmp_path / "out" / "train").manifest
     assert [(source["path"], source.get("subset")) for source in settings["sources"]] == sorted(
         set(asked), key=asked.index
@@ -236,16 +217,16 @@ def test_ready_mixtures_run_on_rows_of_their_schema(config, tmp_path, trained_to
         assert source["left_out"] == {}
 
 
-def test_slices_of_an_array_are_merged_by_the_command_without_a_slice(corpus, tmp_path, trained_tokenizer):
+def test_slices_of_an_array_are_merged_by_the_command_without_a_slice(
+    run, corpus, tmp_path, trained_tokenizer
+):
     """What a job array runs, and then once the same command without --slice."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
-    options = ["--sources", json.dumps(corpus[:2]), "--tokenizer", str(tmp_path / "tokenizer")]
-    options += ["--sequence_length", "64", "--validation_fraction", "0.1"]
-    module = stage("shards")
-    for own in (["--slice", "0"], ["--slice", "1"], []):
-        arguments = [*options, "--num_slices", "2", *own, "--output_dir", str(tmp_path / "merged")]
-        module.main(parse(module.ShardsArguments, arguments))
-    module.main(parse(module.ShardsArguments, [*options, "--output_dir", str(tmp_path / "whole")]))
+    options = {"sources": corpus[:2], "tokenizer": str(tmp_path / "tokenizer")}
+    options |= {"sequence_length": 64, "validation_fraction": 0.1}
+    for own in ({"slice": 0}, {"slice": 1}, {}):
+        run("shards", **options, num_slices=2, **own, output_dir=str(tmp_path / "merged"))
+    run("shards", **options, output_dir=str(tmp_path / "whole"))
     for file in (
         "train/tokens.bin",
         "train/manifest.json",

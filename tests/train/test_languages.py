@@ -1,26 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three scripts through the real stages, from raw text to chat: what was trained on comes back byte for byte."""
 
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scratch_gpt.data.shards import PackedBlocks
 from scratch_gpt.serving.chat import ChatSession, Sampling, StreamingModel
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training import arguments
-from scratch_gpt.training.posttraining_arguments import SFTArguments
 
 
-STAGES = {
-    "tokenizer": arguments.TokenizerArguments,
-    "shards": arguments.ShardsArguments,
-    "pretrain": arguments.PretrainArguments,
-    "sft": SFTArguments,
-}
 CONVERSATIONS = {
     "Où est la clé ?": "Elle est là-bas, près du café.",
     "Где ключ?": "Ключ лежит на столе, рядом с книгой.",  # noqa: RUF001
@@ -29,23 +19,9 @@ CONVERSATIONS = {
 }
 
 
-def run(stage: str, **settings: Any) -> None:
-    """Call the stage's main as its command line would."""
-    path = Path(__file__).parents[2] / "train" / f"{stage}.py"
-    spec = importlib.util.spec_from_file_location(f"stage_{stage}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    words = [
-        word
-        for name, value in settings.items()
-        for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
-    ]
-    module.main(arguments.parse(STAGES[stage], words))
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_three_scripts_come_through_every_stage(tmp_path: Path, monkeypatch) -> None:
+def test_three_scripts_come_through_every_stage(run, tmp_path: Path, monkeypatch) -> None:
     """Each document is whole in the blocks; after training, each question gets the answer that was taught."""
     monkeypatch.chdir(tmp_path)
     documents = [f"{question}\n{answer}" for question, answer in CONVERSATIONS.items()]
@@ -90,7 +66,7 @@ def test_three_scripts_come_through_every_stage(tmp_path: Path, monkeypatch) -> 
         sources=[{"name": "rows", "path": "rows.jsonl"}],
         output_dir="chat",
         held_out_fraction=0.1,
-        seed=2,  # by which the conversations above are on the side of the training
+        seed=3,  # by which the conversations above are on the side of the training
         max_steps=200,
         per_device_train_batch_size=8,
         gradient_accumulation_steps=1,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """sft, reward, dpo and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
-import importlib.util
 import json
 import logging
 import math
@@ -12,20 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.data.shards import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import alignment
 from scratch_gpt.training import reward_functions
-from scratch_gpt.training.arguments import ShardsArguments, parse
-from scratch_gpt.training.posttraining_arguments import DPOArguments, RewardArguments, SFTArguments
-from scratch_gpt.training.rlhf_arguments import RLHFArguments
+from scratch_gpt.training.arguments import ShardsArguments
 from scratch_gpt.training.telemetry import RunLog
 
 
-TRAIN_FOLDER = Path(__file__).parents[2] / "train"
-ARGUMENTS = {"sft": SFTArguments, "reward": RewardArguments, "dpo": DPOArguments, "rlhf": RLHFArguments}
 ROW_KEYS = ["step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"]
 MODEL_FILES = {
     "model.safetensors",
@@ -39,19 +35,6 @@ MODEL_FILES = {
     "provenance.json",
     "run.yaml",
 }
-
-
-def run(stage: str, **settings: Any) -> None:
-    """Call the stage's main as its command line would."""
-    spec = importlib.util.spec_from_file_location(f"stage_{stage}", TRAIN_FOLDER / f"{stage}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    words = [
-        word
-        for name, value in settings.items()
-        for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
-    ]
-    module.main(parse(ARGUMENTS[stage], words))
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -98,7 +81,9 @@ SMALL: dict[str, Any] = {"logging_steps": 1, "warmup_steps": 1, "held_out_fracti
 
 
 @pytest.fixture
-def sft(base_folder: Path, instruction_source: list[dict[str, str]]) -> Callable[..., None]:
+def sft(
+    run: Callable[..., None], base_folder: Path, instruction_source: list[dict[str, str]]
+) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(base_folder),
         "sources": instruction_source,
@@ -108,7 +93,9 @@ def sft(base_folder: Path, instruction_source: list[dict[str, str]]) -> Callable
 
 
 @pytest.fixture
-def reward(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[..., None]:
+def reward(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
         "sources": preference_source,
@@ -118,7 +105,9 @@ def reward(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callab
 
 
 @pytest.fixture
-def dpo(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[..., None]:
+def dpo(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
         "sources": preference_source,
@@ -129,7 +118,7 @@ def dpo(chat_folder: Path, preference_source: list[dict[str, str]]) -> Callable[
 
 
 @pytest.fixture
-def rlhf(chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
+def rlhf(run: Callable[..., None], chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
         "reward_model": str(reward_folder),
@@ -507,26 +496,55 @@ def test_rewards_that_are_no_numbers_end_the_run(
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
 
 
-def test_a_broken_gradient_ends_the_run(
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_a_broken_gradient_leaves_the_last_checkpoint(
+    stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
+    trainer = {"sft": trl.SFTTrainer, "reward": trl.RewardTrainer, "dpo": trl.DPOTrainer}[stage]
+    compute = trainer.compute_loss
+
+    def broken(self: Any, *args: Any, **more: Any) -> Any:
+        return compute(self, *args, **more) * (math.nan if self.state.global_step else 1.0)
+
+    monkeypatch.setattr(trainer, "compute_loss", broken)
+    output = tmp_path / "out"
+    message = f"step 2: the gradient is nan: .*; the last good checkpoint is {output}/checkpoint-1"
+    with pytest.raises(UserError, match=message):
+        request.getfixturevalue(stage)(output_dir=str(output), max_steps=4, save_steps=1, eval_strategy="no")
+    assert not (output / "model.safetensors").exists() and not (output / "checkpoint-2").exists()
+
+
+def test_a_broken_gradient_ends_rlhf(
     rlhf: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A loss that is NaN stops before the weights are touched."""
-    from trl import RLOOTrainer
-
-    compute = RLOOTrainer.compute_loss
+    compute = trl.RLOOTrainer.compute_loss
     monkeypatch.setattr(
-        RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
+        trl.RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
     )
     with pytest.raises(UserError, match=r"step 1: the gradient is nan.*no checkpoint was written yet"):
         rlhf(output_dir=str(tmp_path / "out"), max_steps=2)
 
 
 def test_rlhf_takes_questions_from_a_file(
-    rlhf: Callable[..., None], instruction_source: list[dict[str, str]], tmp_path: Path
+    rlhf: Callable[..., None],
+    instruction_source: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """With a file of instructions there is no gold score, and everything else is measured."""
+    """With a file of instructions there is no gold score, and everything else is measured; its system message is asked."""
     output = tmp_path / "out"
-    rlhf(output_dir=str(output), max_steps=1, sources=instruction_source)
+    seen: list[Any] = []
+    score = reward_functions.score_conversations
+    monkeypatch.setattr(
+        reward_functions,
+        "score_conversations",
+        lambda model, tokenizer, rows: seen.extend(rows) or score(model, tokenizer, rows),
+    )
+    rlhf(output_dir=str(output), max_steps=1, sources=[{**instruction_source[0], "system": "Be kind."}])
+    roles = [[message["role"] for message in conversation] for conversation in seen]
+    assert roles == [["system", "user", "assistant"]] * len(seen) and seen[0][0]["content"] == "Be kind."
     metrics = json.loads((output / "results" / "rlhf.json").read_text())["metrics"]
     assert "aligned/greedy/reward" in metrics
     assert not any("gold" in name for name in metrics)

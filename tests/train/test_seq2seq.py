@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seq2seq stage on a tiny model: what it writes and logs, that it learns, and that resuming is exact."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -12,20 +11,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import generate_answers, load_model
-from scratch_gpt.training.arguments import parse
-from scratch_gpt.training.seq2seq import Seq2SeqArguments
 from scratch_gpt.training.telemetry import RunLog
 
 
-STAGE = Path(__file__).parents[2] / "train" / "seq2seq.py"
-
-
 @pytest.fixture
-def seq2seq(encoder_decoder_folder: Path, tmp_path: Path) -> Callable[..., None]:
+def seq2seq(run, encoder_decoder_folder: Path, tmp_path: Path) -> Callable[..., None]:
     """Runs the stage as its command line would, on 40 translations of one word each."""
-    spec = importlib.util.spec_from_file_location("stage_seq2seq", STAGE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     words = ["Hund", "Katze", "Baum", "Haus"]
     rows = [{"en": f"What is {number}?", "de": words[number % 4]} for number in range(40)]
     file = tmp_path / "pairs.jsonl"
@@ -42,16 +33,7 @@ def seq2seq(encoder_decoder_folder: Path, tmp_path: Path) -> Callable[..., None]
         "num_threads": 1,
     }
 
-    def run(**more) -> None:
-        given = {**settings, **more}.items()
-        arguments = [
-            word
-            for name, value in given
-            for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
-        ]
-        module.main(parse(Seq2SeqArguments, arguments))
-
-    return run
+    return lambda **more: run("seq2seq", **{**settings, **more})
 
 
 def training_rows(folder: Path) -> list[dict]:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading, checks and saving of the stages on top of TRL, and what TRL computes from our models."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,12 @@ from trl.trainer.utils import add_fused_lm_head
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.chat_format import encode_conversation
-from scratch_gpt.training.posttraining import context_length, load_chat_model, make_chat_model
+from scratch_gpt.training.posttraining import (
+    FiniteGradients,
+    context_length,
+    load_chat_model,
+    make_chat_model,
+)
 from scratch_gpt.training.posttraining_arguments import SFTArguments
 
 
@@ -120,3 +127,14 @@ def test_context_length(tiny_model: Any) -> None:
     assert context_length(tiny_model, 64) == 64
     with pytest.raises(UserError, match="129 is longer than the model's context of 128"):
         context_length(tiny_model, 129)
+
+
+def test_gradients_must_be_finite() -> None:
+    """One number that is none among all gradients is enough; in fp16 the gradient scaler leaves the step out."""
+    model = torch.nn.Linear(3, 3)
+    model(torch.ones(1, 3)).sum().backward()
+    FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
+    model.bias.grad[1] = math.inf
+    with pytest.raises(UserError, match="the gradient is inf"):
+        FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
+    FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=True), None, None, model=model)

@@ -9,7 +9,7 @@ import pytest
 
 from scratch_gpt.data import primer
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.prompts import read_prompts
+from scratch_gpt.training.prompts import Prompt, read_prompts
 from scratch_gpt.training.rlhf_arguments import RLHFArguments
 
 
@@ -58,3 +58,52 @@ def test_a_file_brings_its_replies_as_references(
         number = int(prompt.text.split()[2])
         assert prompt.example.references == (f"It is {number + 1}.",)
         assert prompt.example.prompt == prompt.text
+
+
+def test_a_limit_leaves_something_of_every_source(
+    arguments: RLHFArguments, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    """Of a mixture the prompts are drawn by the seed; the primer alone is in a random order, and its first ones are taken."""
+
+    def read(limit: int | None, arguments: RLHFArguments = arguments) -> dict[str, list[Prompt]]:
+        return read_prompts(arguments, tiny_model, tiny_tokenizer, max_new_tokens=10, limit=limit)
+
+    everything, some = read(None), read(60)
+    for split in ("dev", "test"):
+        of_file = [sum(prompt.source == "mine" for prompt in found[split]) for found in (everything, some)]
+        assert len(some[split]) == 60 and set(some[split]) < set(everything[split])
+        assert 0 < of_file[1] < of_file[0]
+    assert read(60) == some
+    arguments.sources = arguments.sources[:1]
+    assert read(60, arguments)["test"] == read(None, arguments)["test"][:60]
+
+
+def test_prompts_are_asked_as_they_were_taught(
+    arguments: RLHFArguments, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    """The system message opens the prompt, of the source or of the row; the primer comes as often as its weight says."""
+    sources = [{**arguments.sources[0], "weight": 0}, {**arguments.sources[1], "system": "Count well."}]
+    arguments.sources = sources
+    prompts = read_prompts(arguments, tiny_model, tiny_tokenizer, max_new_tokens=40, limit=None)
+    for prompt in (prompt for split in prompts.values() for prompt in split):
+        assert prompt.source == "mine"
+        taught, asked = {"role": "system", "content": "Count well."}, {"role": "user", "content": prompt.text}
+        assert prompt.messages == [taught, asked]
+    sources[0]["weight"] = 2
+    prompts = read_prompts(arguments, tiny_model, tiny_tokenizer, max_new_tokens=1, limit=None)
+    known = [prompt for prompt in prompts["train"] if prompt.source is None]
+    assert len(known) == 2 * len(primer.prompts("train")) and len(set(known)) == len(primer.prompts("train"))
+    assert all(prompt.messages == [{"role": "user", "content": prompt.text}] for prompt in known)
+    assert len([prompt for prompt in prompts["test"] if prompt.source is None]) == len(primer.prompts("test"))
+
+
+def test_the_system_message_takes_its_room(
+    arguments: RLHFArguments, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    """A prompt that fits alone is left out where its system message leaves no room for the answer."""
+    arguments.sources = [arguments.sources[1]]
+    settings: dict[str, Any] = {"max_new_tokens": 20, "limit": None}
+    assert read_prompts(arguments, tiny_model, tiny_tokenizer, **settings)["train"]
+    arguments.sources[0]["system"] = "Be kind to everyone who asks. " * 20
+    with pytest.raises(UserError, match="no train prompt leaves room for 20 tokens"):
+        read_prompts(arguments, tiny_model, tiny_tokenizer, **settings)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.errors import UserError
@@ -63,3 +65,29 @@ def test_other_models_are_no_reward_model(reward_folder: Path, chat_folder: Path
     two.save_pretrained(tmp_path / "two")
     with pytest.raises(UserError, match="gives 2 scores"):
         load_reward_model(str(tmp_path / "two"), tokenizer)
+
+
+def test_a_damaged_reward_model_is_refused(reward_folder: Path) -> None:
+    """A weight that is missing, is no number or cannot be read is one line; a score at random would be rewarded."""
+    tokenizer = AutoTokenizer.from_pretrained(reward_folder)
+    file = reward_folder / "model.safetensors"
+    weights = load_file(file)
+
+    def load(changed: dict[str, torch.Tensor]) -> None:
+        save_file(changed, file, metadata={"format": "pt"})
+        load_reward_model(str(reward_folder), tokenizer)
+
+    with pytest.raises(UserError, match=r"reward lacks the weight score\.weight"):
+        load({name: weight for name, weight in weights.items() if name != "score.weight"})
+    with pytest.raises(UserError, match=r"reward: the weight score\.weight holds NaN or infinity"):
+        load({**weights, "score.weight": weights["score.weight"] * float("nan")})
+    with pytest.raises(UserError, match=r"^cannot load .*reward: "):
+        file.write_bytes(file.read_bytes()[:1000])
+        load_reward_model(str(reward_folder), tokenizer)
+
+
+def test_the_reward_model_is_on_the_device(reward_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process has a GPU the scores are computed there: here the meta device stands for it."""
+    monkeypatch.setattr(PartialState(), "device", torch.device("meta"))
+    model = load_reward_model(str(reward_folder), AutoTokenizer.from_pretrained(reward_folder))
+    assert model.device.type == "meta" and not model.training
