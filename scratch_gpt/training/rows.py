@@ -54,9 +54,8 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     train, dev = split_rows(rest, fraction / (1 - fraction), f"dev {arguments.seed}")
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
-        if (
-            split != "train"
-        ):  # a weight's second copy of a row tells nothing, and would make intervals too narrow
+        if split != "train":
+            # a weight's second copy of a row tells nothing, and would make intervals too narrow
             rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
         if not rows[split]:
             raise UserError(
