@@ -330,6 +330,8 @@ class PretrainArguments:
             )
         if not 0.0 <= self.decay_ratio <= 1.0:
             raise UserError(f"decay_ratio must be in [0, 1], got {self.decay_ratio}")
+        if not all(self.sample_prompts):
+            raise UserError("sample_prompts must not be empty texts: leave them out, or give a first word")
         if self.push_to_hub and not self.hub_model_id:
             raise UserError("push_to_hub needs hub_model_id: user/name")
 

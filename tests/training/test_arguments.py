@@ -86,6 +86,7 @@ def test_lists_on_the_command_line_are_json(config) -> None:
         ({**FOLDERS, "adam_beta2": -0.5}, [], "adam_beta2 must be at least 0 and below 1, got -0.5"),
         ({**FOLDERS, "seed": -1}, [], "seed must be from 0 to 2147483647, got -1"),
         ({**FOLDERS, "seed": 1 << 32}, [], "seed must be from 0 to 2147483647, got 4294967296"),
+        ({**FOLDERS, "sample_prompts": ["The", ""]}, [], "sample_prompts must not be empty texts"),
         ({**FOLDERS, "tokens": 9}, ["--num_train_epochs", "2"], "tokens 9 and num_train_epochs 2.0 are both"),
         ({**FOLDERS, "num_train_epochs": -0.5}, [], "num_train_epochs -0.5"),
     ],
