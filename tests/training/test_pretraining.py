@@ -2,6 +2,7 @@
 """The loop: same bits after an interruption, same step whatever the micro-batches, and a model that learns."""
 
 import errno
+import itertools
 import json
 import math
 import shutil
@@ -276,6 +277,51 @@ def test_several_bad_steps_in_a_row_end_the_run_with_a_diagnosis(
     ):
         stage.main(arguments_for(tmp_path / "base", max_skipped_steps=3))
     assert not (tmp_path / "base" / "run.yaml").exists()
+
+
+@pytest.mark.parametrize("optim", ["muon", "adamw"])
+def test_float16_leaves_out_overflows_and_outliers(
+    optim, stage, arguments_for, tmp_path, monkeypatch, capsys
+) -> None:
+    """With a scaler of gradients: an overflow halves its scale and is counted, an outlier is left out as ever.
+
+    torch's fused AdamW asks the scaler itself, so there a step that was left out looks like one that was taken.
+    """
+    scalers = []
+
+    class Scaled(Accelerator):
+        def __init__(self, **kwargs) -> None:
+            super().__init__(**kwargs)
+            self.scaler = torch.amp.GradScaler("cpu")
+            scalers.append(self.scaler)
+            self.calls = 0
+
+        def unscale_gradients(self, optimizer=None) -> None:
+            (prepared,) = self._optimizers
+            factor = {1: math.inf, 4: 1e3}.get(self.calls, 1.0)
+            for group in prepared.param_groups:
+                for weight in group["params"]:
+                    weight.grad *= factor
+            self.scaler.unscale_(prepared.optimizer)
+            self.calls += 1
+
+    monkeypatch.setattr(stage, "Accelerator", Scaled)
+    monkeypatch.setattr("scratch_gpt.training.safeguard.Safeguard.WINDOW", 3)
+    weights = []
+    update = pretraining.Pretraining._update
+
+    def remember(self, outcome):
+        update(self, outcome)
+        weights.append(torch.cat([weight.detach().flatten() for weight in self.model.parameters()]))
+
+    monkeypatch.setattr(pretraining.Pretraining, "_update", remember)
+    stage.main(arguments_for(tmp_path / "base", optim=optim))
+    moved = [not torch.equal(before, after) for before, after in itertools.pairwise(weights)]
+    assert moved == [False, True, True, False, True]
+    training = [row for row in rows(tmp_path / "base") if "loss" in row]
+    assert [row["skipped_steps"] for row in training] == [0, 1, 1, 1, 2, 2]
+    assert "step 5 is left out: gradient norm" in capsys.readouterr().out
+    assert scalers[0].get_scale() == 2.0**15
 
 
 def test_a_token_that_the_model_does_not_have_is_told(stage, arguments_for, data, tmp_path) -> None:
