@@ -16,7 +16,10 @@ CROWDED = 1.5
 
 @dataclass(frozen=True)
 class Hardware:
-    """The fastest way to take a step here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast."""
+    """The fastest way to take a step here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast.
+
+    What the launcher says of precision is not asked: it says "no" where its user said nothing.
+    """
 
     num_threads: int
     mixed_precision: str

@@ -144,6 +144,12 @@ class Pretraining:
         """Tell what will be trained, and what was found by rule (`by_rule`)."""
         for line in rules:
             console.print(f"by rule: {line}", markup=False, highlight=False)
+        if self.warmup_steps > self.max_steps:
+            console.print(
+                f"warning: warmup_steps {self.warmup_steps} are more than the run's {self.max_steps} steps: the learning "
+                "rate does not reach its peak",
+                soft_wrap=True,
+            )
         model = self.accelerator.unwrap_model(self.model)
         console.print(
             f"{model.num_parameters():,} parameters, {self.max_steps} steps, "

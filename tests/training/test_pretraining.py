@@ -200,6 +200,15 @@ def test_the_learning_rate_follows_a_cosine(stage, arguments_for, tmp_path) -> N
     assert learning_rates == pytest.approx([1e-3, 0.7525e-3, 0.2575e-3, 1e-5])
 
 
+def test_a_warm_up_longer_than_the_run_is_told(stage, arguments_for, tmp_path, capsys) -> None:
+    """A short try of a long run's settings goes on; one that ends with its warm-up reaches the peak."""
+    stage.main(arguments_for(tmp_path / "short", max_steps=1, warmup_steps=2))
+    assert "warning: warmup_steps 2 are more than the run's 1 steps" in capsys.readouterr().out
+    stage.main(arguments_for(tmp_path / "long", max_steps=2, warmup_steps=2))
+    assert "warmup_steps" not in capsys.readouterr().out
+    assert rows(tmp_path / "long")[-2]["learning_rate"] == 7e-3
+
+
 def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, capsys) -> None:
     """Shards of two sources, as the shards stage writes them: the log and the terminal have both."""
     (tmp_path / "digits.txt").write_text("\n\n".join(f"{number} {number * 7919}" for number in range(2000)))
