@@ -12,6 +12,7 @@ cores, in turns: each figure is the median of --repeats, the ratio that of the p
 import itertools
 import json
 import os
+import shutil
 import statistics
 import tempfile
 import threading
@@ -96,6 +97,7 @@ def shards_speed(arguments: ShardsSpeedArguments, path: Path, memory: list[tuple
 
     sampler = threading.Thread(target=sample)
     sampler.start()
+    shutil.rmtree(output_dir, ignore_errors=True)  # the round before wrote the same
     start = time.perf_counter()
     write_shards(
         ShardsArguments(

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments, run_stage
-from scratch_gpt.training.checkpoints import MANIFEST_FILE, prepare_folder, read_progress
+from scratch_gpt.training.checkpoints import MANIFEST_FILE, agree_on_start, cut_back, read_progress
 from scratch_gpt.training.distribution import check_launch
 from scratch_gpt.training.interruption import Interruption
 from scratch_gpt.training.objectives import OBJECTIVES
@@ -41,7 +41,7 @@ def main(arguments: PretrainArguments) -> None:
     output_dir = Path(arguments.output_dir)
     if is_finished(output_dir, arguments, train_blocks.manifest["content_hash"]):
         return
-    checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
+    checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
     progress = read_progress(checkpoint) if checkpoint else None
 
     sequence_length = train_blocks.manifest["sequence_length"]
@@ -74,6 +74,7 @@ def main(arguments: PretrainArguments) -> None:
     )
     if checkpoint:
         run.resume(checkpoint, progress)
+    cut_back(output_dir, checkpoint)
     run.announce(rules)
 
     with Interruption() as interruption, progress_bar(state.is_main_process) as bar:
@@ -93,11 +94,11 @@ def main(arguments: PretrainArguments) -> None:
                     f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
                     soft_wrap=True,
                 )
-                accelerator.end_training()
+                run.end()
                 interruption.leave()
 
     run.finish()
-    accelerator.end_training()
+    run.end()
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ class Corpus:
     """Batches of the mixed documents, each with the state after it.
 
     Args:
-        streams: of the sources with a weight above 0.
+        streams: of the sources that are used.
         stop: as for `Mixture`.
     """
 
@@ -238,7 +238,7 @@ def open_corpus(
     folder: Path,
     other_reader: Callable[[int, Source], Reader | None] = lambda number, source: None,
 ) -> Corpus:
-    """The sources with a weight above 0 as one corpus.
+    """The sources that are used as one corpus.
 
     Args:
         stop: as for `Mixture`.
@@ -248,7 +248,7 @@ def open_corpus(
     seen = HashSet()
     streams = []
     for number, source in enumerate(sources):
-        if source.weight:
+        if source.is_used:
             reader = other_reader(number, source) or text_reader(source, bad_rows, parts_of(source, seed))
             streams.append(SourceStream(source, reader, seen, folder / f"{number}.kept"))
     return Corpus(streams, stop, bad_rows)

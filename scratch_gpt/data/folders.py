@@ -21,6 +21,7 @@ from scratch_gpt.errors import UserError
 
 # Inside the unfinished folder: what is needed to go on, gone in the finished one.
 PROGRESS = ".progress"
+# By which settings the folder is, or was, written.
 SETTINGS = "settings.sha256"
 STATE = "state.safetensors"
 
@@ -33,7 +34,8 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
         output_dir: a new folder, or an older result of the same stage, which is replaced.
         contents: names that a result of this stage may hold.
         settings: all that decides the result, as plain values. If an earlier try with the same settings was
-            interrupted, its folder is given again, as it is; None: always an empty one, gone if the block fails.
+            interrupted after it recorded its progress, its folder is given again, as it is; None: always an empty one,
+            gone if the block fails.
 
     Raises:
         UserError: `output_dir` is a file, or holds something else, which replacing would delete; it cannot be
@@ -44,20 +46,20 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
         raise UserError(f"output_dir {output_dir} is a file: name a folder")
     if output_dir.is_dir():
         for entry in output_dir.iterdir():
-            if entry.name not in (*contents, PROGRESS):
+            if entry.name not in (*contents, PROGRESS, SETTINGS):
                 raise UserError(
                     f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder"
                 )
     temporary = output_dir.with_name(output_dir.name + ".tmp")
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    mark = temporary / PROGRESS / SETTINGS
     with _writing(output_dir):
-        if settings is None or not mark.is_file() or mark.read_text() != digest:
+        # What was written before the first record of progress would be written once more behind itself.
+        recorded = (temporary / PROGRESS / STATE).is_file()
+        if settings is None or not recorded or not has_settings(temporary, settings):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             if settings is not None:
-                mark.parent.mkdir()
-                mark.write_text(digest)
+                (temporary / PROGRESS).mkdir()
+                (temporary / SETTINGS).write_text(_digest(settings))
         try:
             yield temporary
         except BaseException:
@@ -68,6 +70,16 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
             shutil.rmtree(output_dir)
         temporary.rename(output_dir)
         shutil.rmtree(output_dir / PROGRESS, ignore_errors=True)
+
+
+def has_settings(folder: str | Path, settings: Any) -> bool:
+    """Whether `written_whole` wrote the folder, finished or not, with these settings."""
+    mark = Path(folder) / SETTINGS
+    return mark.is_file() and mark.read_text() == _digest(settings)
+
+
+def _digest(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ written depend on the arguments and the text alone: not on the number of cores, 
 """
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable
@@ -36,7 +37,7 @@ from scratch_gpt.data.corpus import (
     tokenize,
     work_ahead,
 )
-from scratch_gpt.data.folders import PROGRESS, load_progress, save_progress, written_whole
+from scratch_gpt.data.folders import PROGRESS, has_settings, load_progress, save_progress, written_whole
 from scratch_gpt.data.packing import Packer, SourceCounts, join
 from scratch_gpt.data.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources import PRIMER, ROW_SETTINGS, Source, parse_sources
@@ -108,7 +109,8 @@ def held_out(text_hash: int, fraction: float) -> bool:
 def write_shards(arguments: ShardsArguments) -> list[str]:
     """Tokenize and pack the sources into `output_dir/{train,validation}`; or write one slice, or merge all slices.
 
-    The folder appears under its name only when it is complete. After an interruption the same call goes on.
+    The folder appears under its name only when it is complete. After an interruption the same call goes on; where
+    nothing is left to do, it does nothing.
 
     Args:
         arguments: with `max_tokens`, sources are repeated until the training side has so many tokens; without,
@@ -130,7 +132,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         "sources": [
             {
                 **dataclasses.asdict(source),
-                "weight": bool(source.weight),
+                "weight": source.is_used,
                 "deduplicate": None,
                 "held_out": None,
             }
@@ -146,6 +148,11 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         place = (arguments.slice, arguments.num_slices)
         line = write_slice(folder, sources, tokenizer, bad_rows, settings, *place)
         return [line, *bad_rows.report()]
+    names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
+    all_settings = settings | {name: getattr(arguments, name) for name in names}
+    all_settings["mixture"] = [[source.weight, source.deduplicate, source.held_out] for source in sources]
+    if has_settings(output_dir, all_settings) and _is_whole(Path(output_dir)):
+        return [f"complete already: {output_dir}; remove it to write it again"]
     slices = check_slices(output_dir, arguments.num_slices, settings) if arguments.num_slices else []
 
     def reader_of(number: int, source: Source) -> Reader | None:
@@ -153,10 +160,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
             return record_reader(slices, number, token_dtype(tokenizer))
         return None
 
-    names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
-    settings |= {name: getattr(arguments, name) for name in names}
-    settings["mixture"] = [[source.weight, source.deduplicate, source.held_out] for source in sources]
-    with written_whole(output_dir, ("train", "validation", "run.yaml"), settings) as folder:
+    with written_whole(output_dir, ("train", "validation", "run.yaml"), all_settings) as folder:
         stop = "never" if arguments.max_tokens else "first_used_up"
         corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
         run = _Run(folder, corpus, tokenizer, arguments)
@@ -176,9 +180,23 @@ def _check(arguments: ShardsArguments) -> list[Source]:
         raise UserError(f"max_tokens must be at least 1, got {arguments.max_tokens}")
     if not 0 < arguments.validation_fraction < 1:
         raise UserError(f"validation_fraction must be between 0 and 1, got {arguments.validation_fraction}")
-    if arguments.max_tokens is None and all(source.path == "primer" for source in sources if source.weight):
+    trained_on = [source for source in sources if source.weight and not source.held_out]
+    if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
         raise UserError("max_tokens is missing: the primer is endless, so say how many tokens to write")
     return sources
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether both splits have the bytes that their manifests tell of."""
+    for split in ("train", "validation"):
+        try:
+            manifest = PackedBlocks(folder / split).manifest
+        except ValueError:
+            return False
+        with (folder / split / "tokens.bin").open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != manifest["content_hash"]:
+                return False
+    return True
 
 
 class _Run:

@@ -30,7 +30,7 @@ from scratch_gpt.data.corpus import (
     work_ahead,
 )
 from scratch_gpt.data.filters import RULES
-from scratch_gpt.data.folders import load_progress, save_progress, written_whole
+from scratch_gpt.data.folders import has_settings, load_progress, save_progress, written_whole
 from scratch_gpt.data.sources import PRIMER, Source, parts_of
 from scratch_gpt.errors import UserError
 
@@ -71,10 +71,12 @@ def write_slice(
     """Tokenize slice `index` of all sources but the primer; go on where an earlier try was interrupted.
 
     Returns:
-        A line for the terminal.
+        A line for the terminal; of a slice that is complete, that it is.
     """
-    numbers = [number for number, source in enumerate(sources) if source.weight and source.path != PRIMER]
+    numbers = [number for number, source in enumerate(sources) if source.is_used and source.path != PRIMER]
     names = tuple(f"{number}.{kind}" for number in numbers for kind in ("records", "tokens"))
+    if has_settings(folder, settings) and not _damaged(folder):
+        return f"complete already: {folder}; remove it to write it again"
     with written_whole(folder, (*names, MANIFEST), settings) as temporary:
         for name in names:
             (temporary / name).touch()
@@ -119,10 +121,18 @@ def check_slices(output_dir: str, num_slices: int, settings: dict[str, Any]) -> 
         for name, value in settings.items():
             if manifest[name] != value:
                 raise UserError(f"slice {index} in {folder} was written with another {name}: run it again")
-        for name, size in manifest["sizes"].items():
-            if not (folder / name).is_file() or (folder / name).stat().st_size != size:
-                raise UserError(f"{folder / name} is damaged: remove {folder} and run --slice {index} again")
+        for name in _damaged(folder):
+            raise UserError(f"{folder / name} is damaged: remove {folder} and run --slice {index} again")
     return folders
+
+
+def _damaged(folder: Path) -> list[str]:
+    """The files of a slice that are not there in the size that they were written in."""
+    if not (folder / MANIFEST).is_file():
+        return [MANIFEST]
+    sizes = json.loads((folder / MANIFEST).read_text("utf-8"))["sizes"]
+    sizes_now = {path.name: path.stat().st_size for path in folder.iterdir()}
+    return [name for name, size in sizes.items() if sizes_now.get(name) != size]
 
 
 def record_reader(folders: list[Path], number: int, dtype: str) -> Reader:

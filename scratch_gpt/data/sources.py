@@ -88,6 +88,11 @@ class Source:
         self.license = license_of(vars(self))
 
     @property
+    def is_used(self) -> bool:
+        """Whether its documents come into the shards: to train on, or held out whole."""
+        return bool(self.weight) or self.held_out
+
+    @property
     def files(self) -> list[Path]:
         """The local files of this source, sorted; empty for the primer and for a Hub dataset."""
         if self.path == PRIMER:

@@ -159,17 +159,12 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     return None
 
 
-def prepare_folder(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
-    """Make the output folder that of an unfinished run: without run.yaml, log and checkpoints up to its start.
-
-    Returns:
-        The checkpoint to start from, see `find_start`; with several processes, the main one's finding.
-    """
+def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+    """The finding of the main process's `find_start`, in all processes."""
     found, mistake = None, None
     if PartialState().is_main_process:
         try:
             found = find_start(output_dir, resume_from_checkpoint, last_file)
-            _cut_back(output_dir, checkpoint_step(found) if found else -1)
         except UserError as error:
             mistake = error
     found, mistake = broadcast_object_list([found, mistake])
@@ -178,9 +173,20 @@ def prepare_folder(output_dir: Path, resume_from_checkpoint: str | None, last_fi
     return found
 
 
-def _cut_back(output_dir: Path, start: int) -> None:
+def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
+    """Make the output folder that of a run which stands at `checkpoint`, None: which begins.
+
+    What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it.
+    """
+    if not PartialState().is_main_process:
+        return
+    start = checkpoint_step(checkpoint) if checkpoint else -1
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / "run.yaml").unlink(missing_ok=True)
+    # An earlier run's model must not pass for this one's: without config.json none is found.
+    for name in ("run.yaml", "config.json"):
+        (output_dir / name).unlink(missing_ok=True)
+    for weights in output_dir.glob("model*.safetensors*"):
+        weights.unlink()
     for name in ("log.jsonl", "samples.jsonl"):
         RunLog(output_dir / name).truncate_after(start)
     for checkpoint in list_checkpoints(output_dir):
@@ -213,6 +219,22 @@ def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
 
 
 @contextmanager
+def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Whatever fails while `folder` is written, as one line; `temporary` is removed."""
+    try:
+        yield
+    # torch and safetensors have errors of their own for a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder} could not be written: {reason}; make room, then go on from the checkpoint before it with "
+            "--resume_from_checkpoint latest"
+        ) from error
+
+
+@contextmanager
 def writing_checkpoint(
     accelerator: Accelerator, output_dir: Path, step: int, save_total_limit: int
 ) -> Iterator[Path]:
@@ -225,7 +247,7 @@ def writing_checkpoint(
     """
     final = output_dir / f"checkpoint-{step}"
     temporary = final.with_name(f"{final.name}.tmp")
-    try:
+    with disk_errors(final, temporary):
         if accelerator.is_main_process and temporary.exists():
             shutil.rmtree(temporary)
         accelerator.wait_for_everyone()
@@ -234,20 +256,10 @@ def writing_checkpoint(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             write_manifest(temporary)
-            if final.exists():
-                remove_checkpoint(final)
             temporary.rename(final)
             for old in list_checkpoints(output_dir)[:-save_total_limit]:
                 remove_checkpoint(old)
         accelerator.wait_for_everyone()
-    # torch and safetensors have errors of their own for a full disk
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{final} could not be written: {reason}; make room, then go on from the checkpoint before it with "
-            "--resume_from_checkpoint latest"
-        ) from error
 
 
 def save_checkpoint(

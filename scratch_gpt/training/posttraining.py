@@ -27,7 +27,7 @@ from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import write_run_yaml
 from scratch_gpt.training.chat_format import check_chat_format
-from scratch_gpt.training.checkpoints import prepare_folder, save_model_folder
+from scratch_gpt.training.checkpoints import agree_on_start, cut_back, save_model_folder
 from scratch_gpt.training.hardware import choose_hardware
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.provenance import write_provenance
@@ -119,8 +119,9 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
         UserError: see `checkpoints.find_start`.
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
-    checkpoint = prepare_folder(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
+    checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
     set_threads(trainer.model, arguments.num_threads)
+    cut_back(output_dir, checkpoint)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)

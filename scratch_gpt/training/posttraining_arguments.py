@@ -8,6 +8,7 @@ smaller, and the recipes in `train/` say the rest.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,6 +80,8 @@ class PosttrainingArguments(SourcesArguments):
             raise UserError(
                 "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
             )
+        if Path(str(self.output_dir)).resolve() == Path(self.model_name_or_path).resolve():
+            raise UserError(f"output_dir {self.output_dir} is the model to start from: name another folder")
         if self.max_train_samples is not None and self.max_train_samples < 1:
             raise UserError(f"max_train_samples must be at least 1, got {self.max_train_samples}")
         if self.push_to_hub and not self.hub_model_id:

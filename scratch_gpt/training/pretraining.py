@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretraining step by step: packed blocks in, weights that serve the objective out. `train/pretrain.py` has the loop."""
 
+import gc
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from scratch_gpt.training.arguments import PretrainArguments, write_run_yaml
 from scratch_gpt.training.block_order import BlockOrder, block_hash
 from scratch_gpt.training.checkpoints import (
     STATE_FOLDER,
+    disk_errors,
     keep_weights_in_model_folder,
     save_checkpoint,
     save_model_folder,
@@ -352,19 +354,35 @@ class Pretraining:
         return final
 
     def finish(self) -> None:
-        """Write the finished model, `run.yaml` last, and upload it where asked; all processes call it."""
+        """Write the finished model, `run.yaml` last, and upload it where asked; all processes call it.
+
+        Raises:
+            UserError: no room, no permission.
+        """
         arguments, output_dir = self.arguments, self.output_dir
         weights, progress = self.accelerator.get_state_dict(self.model), self.progress()
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(self.model)
-            save_model_folder(model, self.objective.tokenizer, output_dir, weights)
-            write_provenance(arguments, model.config, output_dir, self.log)
-            write_progress(progress, output_dir)
-            write_run_yaml(arguments, output_dir)
+            with disk_errors(output_dir):
+                save_model_folder(model, self.objective.tokenizer, output_dir, weights)
+                write_provenance(arguments, model.config, output_dir, self.log)
+                write_progress(progress, output_dir)
+                write_run_yaml(arguments, output_dir)
             opener = self.objective.auto_class.__name__
             console.print(f"wrote {output_dir}: {opener}.from_pretrained opens it")
             if arguments.push_to_hub:
                 push_to_hub(arguments)
+
+    def end(self) -> None:
+        """Leave the process group, after the last step or an interruption.
+
+        The model goes first. Where DDP's reducer is the last to hold the group, its destructor waits for a thread that
+        waits for the interpreter: now and then a process would never end.
+        """
+        self.accelerator.free_memory()
+        del self.model, self.optimizer
+        gc.collect()
+        self.accelerator.end_training()
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,10 @@ from scratch_gpt.training.scaling import as_before
 from scratch_gpt.training.telemetry import console
 
 
+# A setting that is younger than a run had no other value in it.
+DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
+# With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
+UNCHANGEABLE = ("model_config", "objective", "optim")
 # These change what is written, not what is computed. Every other setting counts, also one that is added later.
 HARMLESS = frozenset(
     {
@@ -57,10 +61,10 @@ def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: st
     now = settings_of(again, hardware_again(progress, again), before["num_processes"])
     changed = _changed(before, now)
     if progress["content_hash"] != content_hash:
-        changed.append("the shards are others")
+        changed["shards"] = "the shards are others"
     if changed:
         console.print(
-            f"{output_dir} holds a finished run of other settings ({'; '.join(changed)}): starting afresh",
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): starting afresh",
             soft_wrap=True,
         )
         return False
@@ -77,25 +81,27 @@ def check_settings(
     """List what is not as it was in the run that wrote the checkpoint.
 
     Raises:
-        UserError: something is not, and that is not allowed; or the model itself is another.
+        UserError: something is not, and that is not allowed; or the model or the optimizer is another.
     """
-    before = progress["settings"]
-    changed = _changed(before, settings)
+    changed = _changed(progress["settings"], settings)
     if not changed:
         return
-    if before["model_config"] != settings["model_config"]:
-        raise UserError(f"{checkpoint} holds another model ({'; '.join(changed)}): name a new output_dir")
+    told = "; ".join(changed.values())
+    if not changed.keys().isdisjoint(UNCHANGEABLE):
+        raise UserError(f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir")
     if not allow_changed_settings:
         raise UserError(
-            f"{checkpoint} was written with other settings ({'; '.join(changed)}): set them back to go on exactly, or add "
+            f"{checkpoint} was written with other settings ({told}): set them back to go on exactly, or add "
             "--allow_changed_settings true"
         )
-    console.print(f"going on with changed settings: {'; '.join(changed)}", soft_wrap=True)
+    console.print(f"going on with changed settings: {told}", soft_wrap=True)
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [
-        f"{name} was {before.get(name)}, is {now.get(name)}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """By name, what is told of each setting that is another."""
+    before = {name: DEFAULTS.get(name) for name in now} | before
+    return {
+        name: f"{name} was {before[name]}, is {now.get(name)}"
+        for name in sorted(before)
+        if before[name] != now.get(name)
+    }

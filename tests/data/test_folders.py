@@ -6,7 +6,9 @@ import pytest
 
 from scratch_gpt.data.folders import (
     PROGRESS,
+    SETTINGS,
     STATE,
+    has_settings,
     load_progress,
     read_json,
     save_progress,
@@ -59,9 +61,12 @@ def test_unfinished_folder_is_given_again_for_the_same_settings_only(tmp_path):
     assert arrays["ids"].tolist() == [0, 1, 2]
     assert arrays["ids"].dtype == np.uint16
     assert interrupted({"seed": 2}) == ([], None)
+    (tmp_path / "out.tmp" / PROGRESS / STATE).unlink()
+    assert interrupted({"seed": 2}) == ([], None), "what was never recorded is not gone on with"
     with written_whole(tmp_path / "out", ("a",), {"seed": 2}):
         pass
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", SETTINGS]
+    assert [has_settings(tmp_path / "out", {"seed": seed}) for seed in (1, 2)] == [False, True]
 
 
 def test_damaged_record_is_named(tmp_path):

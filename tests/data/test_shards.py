@@ -143,10 +143,12 @@ def test_held_out_documents_of_a_source_have_blocks_of_their_own(stage, trained_
         assert [piece for piece in found if piece not in pieces_of(read, trained_tokenizer)] == []
 
 
-def test_source_held_out_whole_is_the_validation_side(stage, trained_tokenizer):
+@pytest.mark.parametrize("weight", [1, 0])
+def test_source_held_out_whole_is_the_validation_side(stage, trained_tokenizer, weight):
     """All of it and nothing else is held out, its texts are left out of the training text, however long that is."""
     own, other = some_texts(60, seed=1), some_texts(40, seed=2)
-    folder = stage({"own": own + other[:7], "test": other}, whole=["test"], max_tokens=20_000)
+    texts = {"own": own + other[:7], "test": other}
+    folder = stage(texts, whole=["test"], weights={"test": weight}, max_tokens=20_000)
     held, left = pieces_of(other, trained_tokenizer), pieces_of(own, trained_tokenizer)
     assert sorted(documents_of(folder / "validation", trained_tokenizer)) == sorted(held)
     assert {tuple(piece) for piece in documents_of(folder / "train", trained_tokenizer)} == set(
@@ -171,10 +173,25 @@ def test_budget_repeats_sources_and_holds_out_once(stage, trained_tokenizer):
 def test_same_seed_same_bytes(stage):
     """The same arguments give the same content hash; another seed another order of the same rows."""
     texts = {"a": some_texts(200)}
-    first, second, other = (
-        PackedBlocks(stage(texts, seed=seed) / "train").manifest["content_hash"] for seed in (0, 0, 1)
+    first, other, second = (
+        PackedBlocks(stage(texts, seed=seed) / "train").manifest["content_hash"] for seed in (0, 1, 0)
     )
     assert first == second != other
+
+
+def test_complete_shards_are_written_once(stage):
+    """The same command does nothing and says so; where a byte or a file is not as it was, they are written again."""
+    texts = {"a": some_texts(100)}
+    folder = stage(texts)
+    tokens = folder / "train" / "tokens.bin"
+    whole, written = tokens.read_bytes(), tokens.stat().st_mtime_ns
+    stage(texts)
+    assert stage.lines == [f"complete already: {folder}; remove it to write it again"]
+    assert tokens.stat().st_mtime_ns == written
+    for spoil in (lambda: tokens.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1])), tokens.unlink):
+        spoil()
+        stage(texts)
+        assert tokens.read_bytes() == whole
 
 
 def test_buffers_and_batches_do_not_change_the_content(stage, trained_tokenizer, monkeypatch):
@@ -237,10 +254,12 @@ def test_setting_that_cannot_work_is_one_clear_line(stage, message):
 
 
 def test_endless_primer_needs_a_budget(trained_tokenizer, tmp_path):
-    """The primer alone without max_tokens would never end, so it is refused."""
+    """The primer alone to train on, without max_tokens, would never end, so it is refused."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "test.txt").write_text("A text.")
+    test = {"name": "test", "path": str(tmp_path / "test.txt"), "held_out": True}
     arguments = ShardsArguments(
-        sources=[{"name": "p", "path": "primer"}],
+        sources=[{"name": "p", "path": "primer"}, test],
         tokenizer=str(tmp_path / "tokenizer"),
         output_dir=str(tmp_path / "out"),
     )
@@ -351,7 +370,22 @@ def test_interrupted_run_gives_the_bytes_of_an_uninterrupted_one(
     assert kills > 1
     assert lines[0].startswith("went on after")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.yaml", "train", "validation"]
+    names = ["run.yaml", "settings.sha256", "train", "validation"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_run_that_dies_before_its_first_record_starts_afresh(arguments, tmp_path, monkeypatch):
+    """What it wrote is written once: the same files, and no word of going on."""
+    monkeypatch.setattr(shards, "CHECKPOINT_BATCHES", 1000)
+    write_shards(arguments("whole", max_tokens=40_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(shards._Run, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_shards(arguments("out", max_tokens=40_000))
+    assert (tmp_path / "out.tmp" / "train" / "tokens.bin").stat().st_size > 0
+    lines = write_shards(arguments("out", max_tokens=40_000))
+    assert not any(line.startswith("went on") for line in lines)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_changed_settings_start_afresh(arguments, tmp_path, monkeypatch):

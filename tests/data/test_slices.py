@@ -2,6 +2,7 @@
 """Slices: who owns which row, going on, and merges that are refused. That merges equal one run stands in test_shards."""
 
 import json
+import shutil
 
 import pytest
 
@@ -88,6 +89,24 @@ def test_interrupted_slice_goes_on_to_the_same_bytes(arguments, tmp_path, monkey
     assert min(rows) > 30, "what was done before the interruption is not done again"
 
 
+def test_complete_slice_is_written_once(arguments, tmp_path):
+    """The same command does nothing and says so, also of the merge whose slices are gone; a cut-off file is replaced."""
+    write_shards(arguments(slice=0))
+    tokens = slice_folder(tmp_path / "out", 0, 2) / "0.tokens"
+    whole, written = tokens.read_bytes(), tokens.stat().st_mtime_ns
+    assert write_shards(arguments(slice=0)) == [
+        f"complete already: {tokens.parent}; remove it to write it again"
+    ]
+    assert tokens.stat().st_mtime_ns == written
+    tokens.write_bytes(whole[:-2])
+    write_shards(arguments(slice=0))
+    assert tokens.read_bytes() == whole
+    write_shards(arguments(slice=1))
+    write_shards(arguments())
+    shutil.rmtree(tokens.parents[1])
+    assert write_shards(arguments()) == [f"complete already: {tmp_path / 'out'}; remove it to write it again"]
+
+
 def test_merge_needs_all_slices_of_the_same_settings(arguments, tmp_path, trained_tokenizer):
     """A missing, a damaged and a differing slice are named, with the cure."""
     with pytest.raises(UserError, match=r"slice 0 of 2 is not complete: run it with --slice 0"):
@@ -121,6 +140,18 @@ def test_merge_may_change_what_concerns_the_merge(arguments, tmp_path):
     write_shards(changed)
     for name in ("train/tokens.bin", "train/manifest.json"):
         assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_source_held_out_whole_needs_no_weight(arguments, tmp_path):
+    """Its rows are in the slices, and the merge holds them out."""
+    write_rows(tmp_path / "b.jsonl", 50)
+    for index in (0, 1, None):
+        settings = arguments(slice=index)
+        source = {"name": "b", "path": str(tmp_path / "b.jsonl"), "weight": 0, "held_out": True}
+        settings.sources.append(source)
+        write_shards(settings)
+    manifest = json.loads((tmp_path / "out" / "validation" / "manifest.json").read_text())
+    assert [source["documents"] for source in manifest["sources"]] == [0, 50]
 
 
 @pytest.mark.parametrize(

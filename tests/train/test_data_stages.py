@@ -98,7 +98,8 @@ def test_both_stages_on_a_mixture(corpus, tmp_path, capsys):
         "validation_fraction": 0.1,
     }
     run("shards", config, tmp_path)
-    assert sorted(file.name for file in shards_folder.iterdir()) == ["run.yaml", "train", "validation"]
+    names = ["run.yaml", "settings.sha256", "train", "validation"]
+    assert sorted(file.name for file in shards_folder.iterdir()) == names
     manifest = PackedBlocks(shards_folder / "train").manifest
     assert 8000 <= manifest["tokens"] < 8200
     assert manifest["tokenizer_hash"] == tokenizer_hash(tokenizer)

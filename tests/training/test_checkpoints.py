@@ -10,10 +10,10 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.training.checkpoints import (
     MANIFEST_FILE,
     STATE_FOLDER,
+    cut_back,
     damage,
     find_start,
     list_checkpoints,
-    prepare_folder,
     remove_checkpoint,
     write_manifest,
     writing_checkpoint,
@@ -57,14 +57,16 @@ def test_wrong_starts_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
-    """From a named checkpoint, later checkpoints, later rows and run.yaml go; afresh, all of them."""
+    """From a named checkpoint, later checkpoints, later rows and the finished model go; afresh, all of them."""
     make_run(tmp_path, [5, 10], finished=True)
+    for name in ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
+        (tmp_path / name).write_text("{}")
     checkpoint = tmp_path / "checkpoint-5"
-    assert prepare_folder(tmp_path, str(checkpoint), LAST) == checkpoint
+    cut_back(tmp_path, checkpoint)
     assert [row["step"] for row in RunLog(tmp_path / "log.jsonl").rows()] == [5]
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "log.jsonl"}
     (tmp_path / "run.yaml").write_text("{}")
-    assert prepare_folder(tmp_path, None, LAST) is None
+    cut_back(tmp_path, None)
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
     assert RunLog(tmp_path / "log.jsonl").rows() == []
 
@@ -130,10 +132,24 @@ def test_a_checkpoint_appears_whole_and_old_ones_go(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
     assert damage(tmp_path / "checkpoint-3") is None
     (tmp_path / "checkpoint-2").rename(tmp_path / "checkpoint-2.tmp")
-    assert prepare_folder(tmp_path, "latest", MANIFEST_FILE) == tmp_path / "checkpoint-3"
+    cut_back(tmp_path, tmp_path / "checkpoint-3")
     assert not (tmp_path / "checkpoint-2.tmp").exists()
     remove_checkpoint(tmp_path / "checkpoint-3")
     assert list(tmp_path.glob("checkpoint*")) == []
+
+
+def test_a_checkpoint_is_never_written_over(tmp_path: Path) -> None:
+    """The one that is there stays as it is."""
+
+    def write(content: str) -> None:
+        with writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, save_total_limit=2) as folder:
+            (folder / "model.safetensors").write_text(content)
+
+    write("first")
+    with pytest.raises(UserError, match="checkpoint-1 could not be written"):
+        write("second")
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ CONFIG_FILES = {
 
 def sft_arguments(folder: Path, **settings: Any) -> SFTArguments:
     sources = [{"name": "primer", "path": "primer"}]
-    return SFTArguments(model_name_or_path="base", sources=sources, output_dir=str(folder), **settings)
+    given = {"model_name_or_path": "base", "sources": sources, "output_dir": str(folder), **settings}
+    return SFTArguments(**given)
 
 
 @pytest.mark.parametrize("name", CONFIG_FILES)
@@ -60,6 +61,7 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
         ({"replay_fraction": 1.0}, "replay_fraction must be at least 0 and below 1, got 1.0"),
         ({"replay_fraction": 0.2}, "replay_fraction 0.2 has no effect without replay_shards"),
         ({"lora_r": 4}, "lora_r 4 has no effect without use_peft"),
+        ({"output_dir": "./base"}, r"output_dir ./base is the model to start from: name another folder"),
         ({"max_train_samples": 0}, "max_train_samples must be at least 1, got 0"),
     ],
 )

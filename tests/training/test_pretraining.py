@@ -15,6 +15,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.data.shards import PackedBlocks, write_shards
@@ -364,6 +365,23 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     assert damage(tmp_path / "base" / "checkpoint-2") is None
 
 
+def test_a_full_disk_at_the_end_is_told_and_gone_on_from(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """One line; the folder does not look complete; with room again the run ends from its last checkpoint."""
+    stage.main(arguments_for(tmp_path / "straight"))
+
+    def fail(model, tokenizer, folder, weights):
+        (folder / "config.json").write_text("{")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "save_model_folder", fail)
+        with pytest.raises(UserError, match=r"base could not be written: .*No space left .*; make room"):
+            stage.main(arguments_for(tmp_path / "base"))
+    assert not (tmp_path / "base" / "run.yaml").exists()
+    stage.main(arguments_for(tmp_path / "base", resume_from_checkpoint="latest"))
+    assert_same_run(tmp_path / "straight", tmp_path / "base")
+
+
 def test_an_impossible_batch_is_refused(stage, arguments_for, data, tmp_path) -> None:
     """A step of more blocks than there are."""
     blocks = len(PackedBlocks(f"{data['shards']}/train"))
@@ -383,6 +401,25 @@ def test_resuming_with_changed_settings(stage, arguments_for, tmp_path, monkeypa
     stage.main(arguments_for(tmp_path / "base", **changed, allow_changed_settings=True))
     tokens = [row["tokens"] for row in rows(tmp_path / "base") if "loss" in row]
     assert tokens == [64 * blocks for blocks in (8, 16, 20, 24, 28, 32)]
+
+
+def test_what_is_refused_costs_nothing(stage, arguments_for, tmp_path) -> None:
+    """Not what a finished run left, nor the checkpoints and rows behind the one that is named."""
+    base = tmp_path / "base"
+    stage.main(arguments_for(base))
+    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
+    early = str(base / "checkpoint-2")
+    for message, refused in {
+        "one step takes 8000 blocks": {"gradient_accumulation_steps": 1000},
+        "has no hiden_size": {"model_config": {"hiden_size": 32}},
+        "learning_rate was 0.007, is 0.001": {"learning_rate": 1e-3, "resume_from_checkpoint": early},
+    }.items():
+        with pytest.raises(UserError, match=message):
+            stage.main(arguments_for(base, **{"resume_from_checkpoint": "latest", **refused}))
+        assert {path: path.read_bytes() for path in base.rglob("*") if path.is_file()} == before
+    stage.main(arguments_for(base, resume_from_checkpoint=early))
+    assert (base / "model.safetensors").read_bytes() == before[base / "model.safetensors"]
+    assert [row["step"] for row in rows(base) if "loss" in row] == [1, 2, 3, 4, 5, 6]
 
 
 def test_resuming_from_what_is_no_checkpoint_is_refused(stage, arguments_for, tmp_path) -> None:

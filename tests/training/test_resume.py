@@ -7,8 +7,9 @@ import pytest
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.arguments import PretrainArguments
+from scratch_gpt.training.checkpoints import write_progress
 from scratch_gpt.training.hardware import Hardware
-from scratch_gpt.training.resume import check_settings, hardware_again, settings_of
+from scratch_gpt.training.resume import check_settings, hardware_again, is_finished, settings_of
 
 
 HARDWARE = Hardware(2, "bf16")
@@ -46,11 +47,28 @@ def test_what_only_changes_the_output_is_no_difference() -> None:
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
 
 
-def test_another_model_is_refused_even_if_changes_are_allowed() -> None:
-    """Its weights would not fit."""
-    now = settings(model_config={"hidden_size": 64})
-    with pytest.raises(UserError, match="another model"):
-        check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=True)
+@pytest.mark.parametrize(
+    "other", [{"model_config": {"hidden_size": 64}}, {"optim": "adamw"}, {"objective": "masked"}]
+)
+def test_another_model_or_optimizer_is_refused_even_if_changes_are_allowed(other) -> None:
+    """Its weights or its state would not fit."""
+    (name,) = other
+    with pytest.raises(UserError, match=rf"another model or optimizer \({name} was "):
+        check_settings({"settings": settings()}, settings(**other), Path("c"), allow_changed_settings=True)
+
+
+def test_a_setting_younger_than_the_run_had_its_default(tmp_path, capsys) -> None:
+    """A run of before there was a cosine is gone on with, and complete already; with a cosine it is another."""
+    before = {name: value for name, value in settings().items() if name != "lr_scheduler_type"}
+    check_settings({"settings": before}, settings(), Path("c"), allow_changed_settings=False)
+    with pytest.raises(UserError, match="lr_scheduler_type was warmup_stable_decay, is cosine"):
+        check_settings({"settings": before}, settings(lr_scheduler_type="cosine"), Path("c"), False)
+    write_progress({"settings": before, "content_hash": "h", "step": 9}, tmp_path)
+    (tmp_path / "run.yaml").write_text("{}")
+    given = {"shards": "s", "tokenizer": "t", "output_dir": "o", "gradient_accumulation_steps": 1}
+    again = PretrainArguments(**given, resume_from_checkpoint="latest")
+    assert is_finished(tmp_path, again, "h")
+    assert "complete already" in capsys.readouterr().out
 
 
 def test_precision_and_threads_are_those_of_before_unless_named() -> None:
