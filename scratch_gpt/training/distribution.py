@@ -26,7 +26,7 @@ def check_launch() -> None:
     if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment and "WORLD_SIZE" not in environment:
         raise UserError(
             "accelerate launch was asked for several processes and started one, as it does on a CPU and on one GPU: "
-            "on a CPU use torchrun --nproc_per_node N train/pretrain.py ..., on one GPU --num_processes 1"
+            "on a CPU use torchrun --nproc_per_node N train/pretrain.py ..., on one GPU num_processes 1"
         )
     for kind in ("tp", "cp", "sp"):
         size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")

@@ -52,7 +52,7 @@ def cpu_precision() -> str:
     Known and not timed: the bits of a run depend on it, and a timing can come out otherwise the next time. Before
     version 2.11 torch could not tell.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if capabilities.get("avx512_bf16") else "no"
 
 
