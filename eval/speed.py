@@ -5,7 +5,7 @@
     accelerate launch eval/speed.py --config eval/configs/speed.yaml --sequence_lengths 128 256 512 --batch_sizes 4 16
 
 All contenders take turns in one run: the ratios hold on a busy machine too, the tokens a second do not. On a GPU the
-same command runs there, in bfloat16.
+same command runs there, and decodes in the precision of the training.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import Metric, print_table, write_result
 from scratch_gpt.evaluation.speed import (
+    HALF,
     STOCK_CLASSES,
     compare_decoding,
     compare_training,
@@ -55,7 +56,9 @@ class SpeedArguments:
     )
     repeats: int = field(default=5, metadata={"help": "Steps of each contender; the figures are medians."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Attention of our model."})
-    mixed_precision: str = field(default="auto", metadata={"help": "no, bf16, or auto: the faster here."})
+    mixed_precision: str = field(
+        default="auto", metadata={"help": "no, bf16, fp16, or auto: what this machine is made for."}
+    )
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model (needs a C++ compiler)."})
     seed: int = field(default=0, metadata={"help": "Seed of weights and tokens."})
 
@@ -64,8 +67,8 @@ class SpeedArguments:
         unknown = [name for name in self.stock if name not in STOCK_CLASSES]
         if unknown:
             raise UserError(f"stock must be of {', '.join(STOCK_CLASSES)}, got {unknown[0]!r}")
-        if self.mixed_precision not in ("auto", "no", "bf16"):
-            raise UserError(f"mixed_precision must be auto, no or bf16, got {self.mixed_precision!r}")
+        if self.mixed_precision not in ("auto", "no", *HALF):
+            raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
         for name in ("sequence_lengths", "batch_sizes", "gradient_accumulation_steps", "repeats"):
             values = getattr(self, name)
             if min(values if isinstance(values, list) else [values], default=0) < 1:
@@ -103,7 +106,7 @@ def main(arguments: SpeedArguments) -> None:
         metrics |= compare_decoding(
             config,
             stock=arguments.stock,
-            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            dtype=HALF.get(precision, torch.float32) if device.type == "cuda" else torch.float32,
             device=device,
             batch_size=arguments.batch_sizes[0],
             new_tokens=arguments.new_tokens,

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,43 @@ from safetensors.numpy import save
 from scratch_gpt.errors import UserError
 
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 # Inside the unfinished folder: what is needed to go on, gone in the finished one.
 PROGRESS = ".progress"
 # By which settings the folder is, or was, written.
 SETTINGS = "settings.sha256"
 STATE = "state.safetensors"
+# Of the folder that this process writes, open as long as it does.
+_claims: list[int] = []
+
+
+def claim(folder: Path) -> None:
+    """Make this process the only one that writes into a folder, until it ends or claims another one.
+
+    The lock is the system's, on the folder itself: it leaves no file, and a kill leaves no lock. Where the system or the
+    file system has no such locks, nothing is claimed.
+
+    Raises:
+        UserError: another process writes into the folder.
+    """
+    while _claims:
+        os.close(_claims.pop())
+    if fcntl is None:
+        return
+    _claims.append(os.open(folder, os.O_RDONLY))
+    try:
+        fcntl.flock(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir"
+        ) from None
+    except OSError:
+        pass
 
 
 @contextmanager
@@ -40,7 +73,7 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
 
     Raises:
         UserError: `output_dir` is a file, or holds something else, which replacing would delete; it cannot be
-            written, for want of room or permission.
+            written, for want of room or permission; another run is writing it.
     """
     output_dir = Path(output_dir)
     if output_dir.is_file():
@@ -53,6 +86,8 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
                 )
     temporary = output_dir.with_name(output_dir.name + ".tmp")
     with _writing(output_dir):
+        if temporary.is_dir():
+            claim(temporary)
         # What was written before the first record of progress would be written once more behind itself.
         recorded = (temporary / PROGRESS / STATE).is_file()
         if settings is None or not recorded or not has_settings(temporary, settings):
@@ -61,6 +96,7 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
             if settings is not None:
                 (temporary / PROGRESS).mkdir()
                 (temporary / SETTINGS).write_text(_digest(settings))
+            claim(temporary)
         try:
             yield temporary
         except BaseException:

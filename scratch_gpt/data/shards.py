@@ -40,7 +40,7 @@ from scratch_gpt.data.corpus import (
 from scratch_gpt.data.folders import PROGRESS, has_settings, load_progress, save_progress, written_whole
 from scratch_gpt.data.packing import Packer, SourceCounts, join
 from scratch_gpt.data.slices import check_slices, record_reader, slice_folder, write_slice
-from scratch_gpt.data.sources import PRIMER, ROW_SETTINGS, Source, parse_sources
+from scratch_gpt.data.sources import PRIMER, ROW_SETTINGS, Source, go_on_with_commits, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import ShardsArguments, write_run_yaml
@@ -153,7 +153,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
     all_settings["mixture"] = [[source.weight, source.deduplicate, source.held_out] for source in sources]
     if has_settings(output_dir, all_settings) and _is_whole(Path(output_dir)):
         return [f"complete already: {output_dir}; remove it to write it again"]
-    slices = check_slices(output_dir, arguments.num_slices, settings) if arguments.num_slices else []
+    slices = check_slices(output_dir, arguments.num_slices, settings, sources) if arguments.num_slices else []
 
     def reader_of(number: int, source: Source) -> Reader | None:
         if slices and source.path != PRIMER:
@@ -162,6 +162,8 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
     with written_whole(output_dir, ("train", "validation", "run.yaml"), all_settings) as folder:
         stop = "never" if arguments.max_tokens else "first_used_up"
+        progress = load_progress(folder)
+        go_on_with_commits(sources, progress[0]["commits"] if progress else {})
         corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
         run = _Run(folder, corpus, tokenizer, arguments)
         lines = run.go_on()
@@ -252,7 +254,8 @@ class _Run:
 
     def save(self, corpus_state: dict[str, Any]) -> None:
         """Record the progress."""
-        values: dict[str, Any] = {"used_bytes": self.used_bytes, "corpus": corpus_state}
+        commits = {name: stream.source.commit for name, stream in self.corpus.streams.items()}
+        values: dict[str, Any] = {"used_bytes": self.used_bytes, "corpus": corpus_state, "commits": commits}
         arrays: dict[str, np.ndarray] = {}
         for name, packer in self.packers.items():
             packer.sync()
@@ -322,6 +325,7 @@ class _Run:
                 {
                     "name": source.name,
                     "path": source.path,
+                    "commit": source.commit,
                     "license": source.license,
                     "weight_asked": 0.0 if source.held_out else source.weight / total_weight,
                     "epochs": 1.0 if source.held_out else epochs,

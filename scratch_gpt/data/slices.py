@@ -31,7 +31,7 @@ from scratch_gpt.data.corpus import (
 )
 from scratch_gpt.data.filters import RULES
 from scratch_gpt.data.folders import has_settings, load_progress, save_progress, written_whole
-from scratch_gpt.data.sources import PRIMER, Source, parts_of
+from scratch_gpt.data.sources import PRIMER, Source, go_on_with_commits, parts_of
 from scratch_gpt.errors import UserError
 
 
@@ -81,8 +81,10 @@ def write_slice(
         for name in names:
             (temporary / name).touch()
         progress = load_progress(temporary)
-        start: dict[str, Any] = {"number": 0, "place": [0, 0], "sizes": {}, "bad_rows": []}
+        start: dict[str, Any] = {"number": 0, "place": [0, 0], "sizes": {}, "bad_rows": [], "commits": {}}
         state = progress[0] if progress else start
+        commits = state["commits"]
+        go_on_with_commits(sources, commits)
         bad_rows.restore(state["bad_rows"])
         for name in names:
             os.truncate(temporary / name, state["sizes"].get(name, 0))
@@ -90,6 +92,7 @@ def write_slice(
             if number >= state["number"]:
                 part, row = state["place"] if number == state["number"] else (0, 0)
                 reader = _slice_reader(sources[number], bad_rows, index, num_slices)
+                commits[sources[number].name] = sources[number].commit
                 batches = _batches(reader((part, row), True), bad_rows)
                 batches = work_ahead(batches, lambda batch: tokenize(tokenizer, _kept(batch[0])))
                 for count, (documents, seen_bad_rows) in enumerate(batches, start=1):
@@ -98,20 +101,22 @@ def write_slice(
                         place = [documents[-1].part, documents[-1].row]
                         sizes = {name: (temporary / name).stat().st_size for name in names}
                         values = {"number": number, "place": place, "sizes": sizes, "bad_rows": seen_bad_rows}
-                        save_progress(temporary, values, {})
+                        save_progress(temporary, {**values, "commits": commits}, {})
         sizes = {name: (temporary / name).stat().st_size for name in names}
-        manifest = {**settings, "slice": index, "sizes": sizes}
+        manifest = {**settings, "slice": index, "sizes": sizes, "commits": commits}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
     tokens = sum(size for name, size in sizes.items() if name.endswith("tokens"))
     tokens //= np.dtype(token_dtype(tokenizer)).itemsize
     return f"slice {index} of {num_slices}: {tokens:,} tokens in {folder}"
 
 
-def check_slices(output_dir: str, num_slices: int, settings: dict[str, Any]) -> list[Path]:
-    """The folders of all slices.
+def check_slices(
+    output_dir: str, num_slices: int, settings: dict[str, Any], sources: list[Source]
+) -> list[Path]:
+    """The folders of all slices; `sources` learn of which commit their slices are.
 
     Raises:
-        UserError: one is missing, incomplete or was written with other settings.
+        UserError: one is missing, incomplete, or was written with other settings or of another commit.
     """
     folders = [slice_folder(output_dir, index, num_slices) for index in range(num_slices)]
     for index, folder in enumerate(folders):
@@ -121,6 +126,14 @@ def check_slices(output_dir: str, num_slices: int, settings: dict[str, Any]) -> 
         for name, value in settings.items():
             if manifest[name] != value:
                 raise UserError(f"slice {index} in {folder} was written with another {name}: run it again")
+        for source in sources:
+            commit = manifest["commits"].get(source.name)
+            if index and commit != source.commit:
+                raise UserError(
+                    f"slice {index} is of commit {commit} of {source.path}, those before it of {source.commit}: add the "
+                    f"revision to source {source.name!r}, and run all slices again"
+                )
+            source.commit = commit
         for name in _damaged(folder):
             raise UserError(f"{folder / name} is damaged: remove {folder} and run --slice {index} again")
     return folders

@@ -49,6 +49,7 @@ class Source:
         weight: share of this source in a mixture, relative to the other weights.
         subset: configuration name of a Hub dataset.
         split: split of a Hub dataset.
+        revision: branch, tag or commit of a Hub dataset. Default: the newest commit.
         text_column: column that holds the text of a document.
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
@@ -68,6 +69,7 @@ class Source:
     weight: float = 1.0
     subset: str | None = None
     split: str = "train"
+    revision: str | None = None
     text_column: str = "text"
     columns: dict[str, str] = field(default_factory=dict)
     template: str | None = None
@@ -77,6 +79,8 @@ class Source:
     deduplicate: bool | None = None
     license: str | None = None
     held_out: bool = False
+    # Of a Hub dataset, once it is opened.
+    commit: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.filters is None:
@@ -134,7 +138,7 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
         UserError: an unknown, refused or missing key, a value of the wrong type, a name given twice, a negative weight,
             no weight above zero, a path where nothing is, a file format that is not read.
     """
-    known = [entry.name for entry in fields(Source)]
+    known = [entry.name for entry in fields(Source) if entry.init]
     sources = []
     for number, entry in enumerate(declared, start=1):
         if not isinstance(entry, dict):
@@ -168,7 +172,7 @@ def _check(source: Source) -> None:
     for key in ("name", "path", "split", "text_column", "documents"):
         if not isinstance(getattr(source, key), str):
             raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
-    for key in ("template", "system"):
+    for key in ("template", "system", "revision"):
         if not isinstance(getattr(source, key), str | None):
             raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
     weight = source.weight
@@ -240,10 +244,18 @@ def _hub_parts(source: Source) -> list[Part]:
         return rows
 
     with _hub_errors(source):
-        dataset = datasets.load_dataset(source.path, source.subset, split=source.split, streaming=True)
+        builder = datasets.load_dataset_builder(source.path, source.subset, revision=source.revision)
+        dataset = builder.as_streaming_dataset(split=source.split)
+    source.commit = builder.hash
     if dataset.num_shards == 1:
         return [Part(source.path, rows_of(0))]
     return [Part(f"{source.path}[{index}]", rows_of(index)) for index in range(dataset.num_shards)]
+
+
+def go_on_with_commits(sources: list[Source], commits: dict[str, str | None]) -> None:
+    """Let an interrupted stage read on in the commits, by the name of the source, that it began with."""
+    for source in sources:
+        source.revision = commits.get(source.name) or source.revision
 
 
 @contextmanager

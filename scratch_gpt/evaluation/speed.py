@@ -33,7 +33,8 @@ from scratch_gpt.training.planning import training_flops_per_token
 Step = Callable[[], object]
 
 STOCK_CLASSES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
-MATMUL_DTYPES = {"matmul_float32": torch.float32, "matmul_bfloat16": torch.bfloat16}
+# What autocast computes in, by the name of the precision.
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # What makes two models the same shape.
 SHAPE = (
     "vocab_size",
@@ -130,7 +131,8 @@ def our_step(
 ) -> Step:
     """One optimizer step as `train/pretrain.py` takes it, over `micro_batches` times the batch; returns its loss.
 
-    Packed documents, autocast, the loss in chunks where the vocabulary is large, clipping, our optimizer.
+    Packed documents, autocast (in float16 with scaled gradients), the loss in chunks where the vocabulary is large,
+    clipping, our optimizer.
 
     Raises:
         UserError: `compiled`, and nothing can be compiled here.
@@ -145,14 +147,18 @@ def our_step(
     if compiled and (reason := compile_layers(model)):
         raise UserError(f"torch_compile: nothing can be compiled here: {reason}")
     num_tokens = micro_batches * (batch["labels"][:, 1:] != IGNORED).sum()
+    dtype = HALF.get(mixed_precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=mixed_precision == "fp16")
 
     def step() -> torch.Tensor:
         for _ in range(micro_batches):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16"):
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 loss = model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
-            loss.backward()
+            scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         return micro_batches * loss.detach()
 
@@ -202,7 +208,8 @@ def compare_training(
     """Tokens a second, peak memory in MiB and share of the matmul peak of our step, beside the stock classes'.
 
     Every figure carries the smallest and largest of its repeats as its interval: of five, they hold the median with
-    94% confidence. Ratios are taken within each turn, that to the faster of a float32 and a bfloat16 matmul too.
+    94% confidence. Ratios are taken within each turn, that to the faster of a matmul in float32 and one in half of it
+    (float16 for fp16, else bfloat16) too.
     Every contender's step is over `micro_batches` times the batch.
     """
     device = batch["input_ids"].device
@@ -213,7 +220,10 @@ def compare_training(
     for name in stock:
         builders[name] = lambda name=name: plain_step(stock_twin(config, name), batch, micro_batches)  # type: ignore[misc]
     steps = {name: build() for name, build in builders.items()}
-    matmuls = {name: matmul_step(dtype, device, matmul_size) for name, dtype in MATMUL_DTYPES.items()}
+    matmuls = {
+        f"matmul_{str(dtype).removeprefix('torch.')}": matmul_step(dtype, device, matmul_size)
+        for dtype in (torch.float32, HALF.get(mixed_precision, torch.bfloat16))
+    }
     seconds = interleaved_seconds(steps | matmuls, repeats, device)
     del steps
 

@@ -40,6 +40,12 @@ def decode_yaml(value: Any, name: str) -> Any:
     return decoded
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what a generator of numpy or torch would not take, the process's number added."""
+    if not 0 <= seed < 1 << 31:
+        raise UserError(f"seed must be from 0 to {(1 << 31) - 1}, got {seed}")
+
+
 @dataclass
 class SourcesArguments:
     """What every stage that reads text is told."""
@@ -65,6 +71,7 @@ class SourcesArguments:
             raise UserError("sources: name at least one, for example sources: [{name: primer, path: primer}]")
         if self.on_bad_row not in ("skip", "fail"):
             raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
+        check_seed(self.seed)
         if not self.output_dir:
             raise UserError("output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML")
 
@@ -186,7 +193,9 @@ class PretrainArguments:
     weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
     adam_beta1: float = field(default=0.9, metadata={"help": "AdamW's first moment decay."})
     adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second moment decay."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
+    max_grad_norm: float = field(
+        default=1.0, metadata={"help": "Gradients are clipped to this global norm; inf: they are not."}
+    )
     warmup_steps: int | None = field(
         default=None,
         metadata={"help": "Steps of linear warm-up. Default: by rule, at most a twentieth of all."},
@@ -287,16 +296,25 @@ class PretrainArguments:
         if self.optim not in ("muon", "adamw"):
             raise UserError(f"optim must be muon or adamw, got {self.optim!r}")
         epochs = self.num_train_epochs
-        if self.max_steps == 0 or (self.max_steps < 0 and epochs is not None and not epochs > 0):
+        no_epochs = self.max_steps < 0 and epochs is not None and not epochs > 0
+        if self.max_steps == 0 or self.max_steps < -1 or no_epochs:
             raise UserError(f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}")
         if self.tokens is not None and epochs is not None:
             raise UserError(
                 f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out"
             )
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise UserError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
+        for name, cure in (("learning_rate", ""), ("max_grad_norm", " (inf: no clipping)")):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name} must be above 0{cure}, got {value}")
+        for name in ("warmup_steps", "weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise UserError(f"{name} must be at least 0, got {value}")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        check_seed(self.seed)
         if self.hub_strategy not in ("end", "every_save"):
             raise UserError(f"hub_strategy must be end or every_save, got {self.hub_strategy!r}")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
@@ -312,6 +330,8 @@ class PretrainArguments:
             )
         if not 0.0 <= self.decay_ratio <= 1.0:
             raise UserError(f"decay_ratio must be in [0, 1], got {self.decay_ratio}")
+        if not all(self.sample_prompts):
+            raise UserError("sample_prompts must not be empty texts: leave them out, or give a first word")
         if self.push_to_hub and not self.hub_model_id:
             raise UserError("push_to_hub needs hub_model_id: user/name")
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from scratch_gpt.data.folders import claim
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.telemetry import RunLog, console
 
@@ -177,11 +178,15 @@ def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
     """Make the output folder that of a run which stands at `checkpoint`, None: which begins.
 
     What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it.
+
+    Raises:
+        UserError: another run is writing into the folder.
     """
     if not PartialState().is_main_process:
         return
     start = checkpoint_step(checkpoint) if checkpoint else -1
     output_dir.mkdir(parents=True, exist_ok=True)
+    claim(output_dir)
     # An earlier run's model must not pass for this one's: without config.json none is found.
     for name in ("run.yaml", "config.json"):
         (output_dir / name).unlink(missing_ok=True)

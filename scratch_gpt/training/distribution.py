@@ -14,18 +14,19 @@ from scratch_gpt.training.optimization import MuonAndAdamW
 def check_launch() -> None:
     """Refuse, before anything is built, launches that would not train what they ask for.
 
-    Accelerate 1.15 starts one process for `--cpu --num_processes 2` (and for a YAML that says so), without a word. The
-    trace that it leaves is the address of a main process that nobody will call. For tensor and context parallelism
+    Accelerate 1.15 starts one process for `--num_processes 2` (and for a YAML that says so) on a CPU and on a single
+    GPU, without a word. The trace that it leaves is the address of a main process that nobody will call, beside the
+    variable that only this launcher sets, to True or False. For tensor and context parallelism
     its own constructor fails: it imports a class that transformers 5.23 no longer has.
 
     Raises:
         UserError: such a launch.
     """
-    launched_on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-    if launched_on_cpu and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+    environment = os.environ.keys()
+    if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment and "WORLD_SIZE" not in environment:
         raise UserError(
-            "accelerate launch was asked for several processes and started one, as it does on a CPU: "
-            "use torchrun --nproc_per_node N train/pretrain.py ..."
+            "accelerate launch was asked for several processes and started one, as it does on a CPU and on one GPU: "
+            "on a CPU use torchrun --nproc_per_node N train/pretrain.py ..., on one GPU num_processes 1"
         )
     for kind in ("tp", "cp", "sp"):
         size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")

@@ -3,10 +3,9 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -17,7 +16,10 @@ CROWDED = 1.5
 
 @dataclass(frozen=True)
 class Hardware:
-    """The fastest way to take a step here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast."""
+    """The fastest way to take a step here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast.
+
+    What the launcher says of precision is not asked: it says "no" where its user said nothing.
+    """
 
     num_threads: int
     mixed_precision: str
@@ -50,7 +52,7 @@ def cpu_precision() -> str:
     Known and not timed: the bits of a run depend on it, and a timing can come out otherwise the next time. Before
     version 2.11 torch could not tell.
     """
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if capabilities.get("avx512_bf16") else "no"
 
 

@@ -96,12 +96,16 @@ class Objective(ABC):
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
         """What the model makes of a prompt, greedily."""
 
+    def _prompt_ids(self, model: PreTrainedModel, prompt: str) -> list[int]:
+        """Tokens of the prompt that leave room: a model with a table of positions can go no further than it."""
+        return encode_plain(self.tokenizer, [prompt])[0][: model.config.max_position_embeddings // 2]
+
     def _generated(self, model: PreTrainedModel, ids: list[int]) -> str:
         input_ids = torch.tensor([ids], device=model.device)
         output = model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            max_new_tokens=SAMPLE_TOKENS,
+            max_new_tokens=min(SAMPLE_TOKENS, model.config.max_position_embeddings - len(ids)),
             do_sample=False,
         )
         return str(self.tokenizer.decode(output[0], skip_special_tokens=True))
@@ -137,7 +141,7 @@ class CausalObjective(Objective):
 
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
         """The prompt and how the model goes on."""
-        return self._generated(model, encode_plain(self.tokenizer, [prompt])[0])
+        return self._generated(model, self._prompt_ids(model, prompt))
 
 
 class MaskedObjective(Objective):
@@ -171,7 +175,7 @@ class MaskedObjective(Objective):
 
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
         """The prompt and the token that the model finds likeliest after it."""
-        ids = [*encode_plain(self.tokenizer, [prompt])[0], self.held_out.mask]
+        ids = [*self._prompt_ids(model, prompt), self.held_out.mask]
         input_ids = torch.tensor([ids], device=model.device)
         logits = model(
             input_ids=input_ids, position_ids=torch.arange(len(ids), device=model.device)[None]
@@ -212,7 +216,7 @@ class SpanObjective(Objective):
 
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
         """The prompt and what the model writes for a sentinel after it."""
-        ids = [*encode_plain(self.tokenizer, [prompt])[0], int(self.held_out.sentinels[0])]
+        ids = [*self._prompt_ids(model, prompt), int(self.held_out.sentinels[0])]
         return prompt + self._generated(model, ids)
 
 

@@ -46,7 +46,7 @@ class PlanArguments(PretrainArguments):
     accelerate_config: str | None = field(
         default=None,
         metadata={
-            "help": "Launcher settings, a YAML file: processes, precision, sharding. Default: one process."
+            "help": "Launcher settings, a YAML file: processes, sharding, checkpointing. Default: one process."
         },
     )
     sequence_length: int | None = field(
@@ -113,13 +113,12 @@ class Launcher:
     """What the plan needs of an Accelerate configuration file."""
 
     num_processes: int = 1
-    mixed_precision: str | None = None
     sharded: bool = False
     gradient_checkpointing: bool = False
 
 
 def read_launcher(path: str | None) -> Launcher:
-    """The settings of an Accelerate YAML; one process without a file.
+    """The settings of an Accelerate YAML; one process without a file. Its precision is not asked, see `Hardware`.
 
     Raises:
         UserError: there is no such file, or it is no YAML mapping.
@@ -136,8 +135,9 @@ def read_launcher(path: str | None) -> Launcher:
         raise UserError(f"--accelerate_config: {path} is no mapping of settings")
     fsdp = values.get("fsdp_config") or {}
     return Launcher(
-        num_processes=int(values.get("num_processes", 1)),
-        mixed_precision=values.get("mixed_precision"),
+        num_processes=int(
+            values.get("num_processes") or 1
+        ),  # null, as Accelerate's own default file can have it
         sharded=values.get("distributed_type") == "FSDP",
         gradient_checkpointing=bool(fsdp.get("fsdp_activation_checkpointing", False)),
     )
@@ -159,14 +159,12 @@ def gpu_memory() -> int | None:
 
 def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_length: int) -> StepSettings:
     """One step's settings; what is open of the batch counts as 1 block, in more than one micro-batch."""
-    precision = arguments.mixed_precision
-    if precision == "auto":  # bfloat16 is what nearly all hardware of today is faster with
-        precision = launcher.mixed_precision if launcher.mixed_precision not in (None, "no") else "bf16"
     return StepSettings(
         micro_batch=arguments.per_device_train_batch_size or 1,
         sequence_length=sequence_length,
         accumulation=arguments.gradient_accumulation_steps or 2,
-        mixed_precision=precision,
+        # bfloat16 is what nearly all hardware of today is faster with
+        mixed_precision="bf16" if arguments.mixed_precision == "auto" else arguments.mixed_precision,
         gradient_checkpointing=arguments.gradient_checkpointing or launcher.gradient_checkpointing,
         num_processes=launcher.num_processes,
         sharded=launcher.sharded,

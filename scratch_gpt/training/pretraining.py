@@ -146,6 +146,12 @@ class Pretraining:
         """Tell what will be trained, and what was found by rule (`by_rule`)."""
         for line in rules:
             console.print(f"by rule: {line}", markup=False, highlight=False)
+        if self.warmup_steps > self.max_steps:
+            console.print(
+                f"warning: warmup_steps {self.warmup_steps} are more than the run's {self.max_steps} steps: the learning "
+                "rate does not reach its peak",
+                soft_wrap=True,
+            )
         model = self.accelerator.unwrap_model(self.model)
         console.print(
             f"{model.num_parameters():,} parameters, {self.max_steps} steps, "
@@ -225,10 +231,11 @@ class Pretraining:
     def _update(self, outcome: Outcome) -> None:
         """Let the optimizer take its step, unless there is an objection."""
         scaler = self.accelerator.scaler
-        if scaler is not None and math.isfinite(outcome.loss) and scaler.get_scale() > 1:
-            # Gradients that overflow float16 are in order: the scaler leaves the step out and halves its scale.
-            self.optimizer.step()
-            self.safeguard.skipped += self.optimizer.step_was_skipped
+        overflow = math.isfinite(outcome.loss) and not math.isfinite(outcome.grad_norm)
+        if scaler is not None and overflow and scaler.get_scale() > 1:
+            # Gradients that overflow float16 are in order: the step is left out, and the scaler halves its scale.
+            scaler.update()
+            self.safeguard.skipped += 1
         elif objection := self.safeguard.objection(outcome.loss, outcome.grad_norm):
             console.print(f"step {self.step + 1} is left out: {objection}")
             if self.safeguard.exhausted:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output folders: whole or absent, and never at the price of somebody's files."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from scratch_gpt.data.folders import (
     PROGRESS,
     SETTINGS,
     STATE,
+    claim,
     has_settings,
     load_progress,
     read_json,
@@ -16,6 +19,38 @@ from scratch_gpt.data.folders import (
     written_whole,
 )
 from scratch_gpt.errors import UserError
+
+
+@pytest.fixture
+def another_run():
+    """`another_run(folder)` holds the lock on a folder as another process would, until the number it gives is closed."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def hold(folder):
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return handle
+
+    return hold
+
+
+def test_a_folder_is_written_by_one_run(another_run, tmp_path):
+    """While another run holds it, it is refused and stays as it is; afterwards, and again by the same process, it is not."""
+    (tmp_path / "out.tmp").mkdir()
+    (tmp_path / "out.tmp" / "theirs").write_text("half")
+    handle = another_run(tmp_path / "out.tmp")
+    with (
+        pytest.raises(UserError, match=r"another run is writing .*out.tmp: wait for its end"),
+        written_whole(tmp_path / "out", ("a",)),
+    ):
+        pytest.fail("written by two")
+    assert (tmp_path / "out.tmp" / "theirs").is_file()
+    os.close(handle)
+    with written_whole(tmp_path / "out", ("a",)), pytest.raises(BlockingIOError):
+        another_run(tmp_path / "out.tmp")
+    claim(tmp_path)
+    claim(tmp_path)
+    os.close(another_run(tmp_path / "out"))
 
 
 def test_folder_appears_only_when_the_block_ends_well(tmp_path):

@@ -3,10 +3,12 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
+import datasets
 import pytest
 
-from scratch_gpt.data import slices
+from scratch_gpt.data import corpus, shards, slices
 from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.shards import write_shards
 from scratch_gpt.data.slices import _slice_reader, slice_folder
@@ -152,6 +154,69 @@ def test_a_source_held_out_whole_needs_no_weight(arguments, tmp_path):
         write_shards(settings)
     manifest = json.loads((tmp_path / "out" / "validation" / "manifest.json").read_text())
     assert [source["documents"] for source in manifest["sources"]] == [0, 50]
+
+
+@pytest.fixture
+def hub(arguments, monkeypatch):
+    """A Hub whose dataset moves on to another commit where `newest` is set, and `hub.arguments` that read it."""
+
+    def load(path, subset, revision):
+        commit = revision or hub.newest
+        stream = datasets.Dataset.from_dict({"text": [f"{commit} {number}" for number in range(200)]})
+        return SimpleNamespace(hash=commit, as_streaming_dataset=lambda split: stream.to_iterable_dataset())
+
+    def make(revision=None, **settings):
+        made = arguments(**settings)
+        made.sources = [{"name": "h", "path": "user/corpus", "filters": False, "revision": revision}]
+        return made
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    hub = SimpleNamespace(newest="c1", arguments=make)
+    return hub
+
+
+@pytest.mark.parametrize("settings", [{"slice": 0}, {"num_slices": None}], ids=["slice", "whole"])
+def test_an_interrupted_try_keeps_to_its_commit(hub, settings, tmp_path, monkeypatch):
+    """The dataset moves on in between: the same files as without the interruption."""
+    monkeypatch.setattr(corpus, "BATCH_BYTES", 100)
+    monkeypatch.setattr(shards, "CHECKPOINT_BATCHES", 2)
+    folder = slice_folder(tmp_path / "out", 0, 2) if "slice" in settings else tmp_path / "out"
+
+    def files():
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    write_shards(hub.arguments(**settings))
+    whole = files()
+    folder.rename(tmp_path / "first")
+    save_progress = slices.save_progress
+
+    def save_and_die(*args):
+        save_progress(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for module in (slices, shards):
+            patch.setattr(module, "save_progress", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            write_shards(hub.arguments(**settings))
+    hub.newest = "c2"
+    write_shards(hub.arguments(**settings))
+    assert files() == whole
+
+
+def test_slices_of_two_commits_are_not_merged(hub, tmp_path):
+    """Both are named, with the cure; the merge's manifest says of which commit its text is."""
+    write_shards(hub.arguments(slice=0))
+    hub.newest = "c2"
+    write_shards(hub.arguments(slice=1))
+    with pytest.raises(
+        UserError, match="slice 1 is of commit c2 of user/corpus, those before it of c1: add the"
+    ):
+        write_shards(hub.arguments())
+    for index in (0, 1, None):
+        write_shards(hub.arguments("c1", slice=index))
+    manifest = json.loads((tmp_path / "out" / "train" / "manifest.json").read_text())
+    assert manifest["sources"][0]["commit"] == "c1"
 
 
 @pytest.mark.parametrize(

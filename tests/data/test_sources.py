@@ -4,6 +4,7 @@
 import gzip
 import itertools
 import json
+from types import SimpleNamespace
 
 import datasets
 import pyarrow
@@ -114,11 +115,12 @@ def test_documents_after_a_place(tmp_path, place):
 def test_parts_of_a_hub_dataset_are_its_files(monkeypatch):
     """The shards of a streamed dataset are parts, in order; reading goes on inside one."""
 
-    def load_dataset(*args, **kwargs):
+    def load(*args, **kwargs):
         texts = [str(number) for number in range(10)]
-        return datasets.Dataset.from_dict({"text": texts}).to_iterable_dataset(num_shards=3)
+        dataset = datasets.Dataset.from_dict({"text": texts}).to_iterable_dataset(num_shards=3)
+        return SimpleNamespace(hash="1f2e", as_streaming_dataset=lambda split: dataset)
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
     (source,) = parse_sources([{"name": "s", "path": "user/corpus"}])
     parts = parts_of(source, seed=0)
     assert [part.name for part in parts] == ["user/corpus[0]", "user/corpus[1]", "user/corpus[2]"]
@@ -135,25 +137,33 @@ def test_primer_is_a_source():
 
 
 def test_hub_dataset_is_streamed(monkeypatch):
-    """A name that is no file goes to load_dataset, with subset and split, as a stream."""
+    """A name that is no file is asked of the Hub, with subset, revision and split, as a stream; its commit is kept."""
     asked = []
 
-    def load_dataset(*args, **kwargs):
-        asked.append((args, kwargs))
+    def stream(**kwargs):
+        asked.append(kwargs)
         return datasets.Dataset.from_dict({"body": ["a", "b"]}).to_iterable_dataset()
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert documents("user/corpus", subset="sample", split="validation", text_column="body") == ["a", "b"]
-    assert asked == [(("user/corpus", "sample"), {"split": "validation", "streaming": True})]
+    def load(*args, **kwargs):
+        asked.append((args, kwargs))
+        return SimpleNamespace(hash="1f2e", as_streaming_dataset=stream)
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    settings = {"subset": "sample", "split": "validation", "revision": "v1", "text_column": "body"}
+    (source,) = parse_sources([{"name": "s", "path": "user/corpus", **settings}])
+    assert source.commit is None
+    assert list(read_documents(source, BadRows(), seed=0)) == ["a", "b"]
+    assert asked == [(("user/corpus", "sample"), {"revision": "v1"}), {"split": "validation"}]
+    assert (source.revision, source.commit) == ("v1", "1f2e")
 
 
 def test_unreachable_hub_dataset_is_one_clear_line(monkeypatch):
     """Without a network the name, and the two things to look at, are said."""
 
-    def load_dataset(*args, **kwargs):
+    def load(*args, **kwargs):
         raise ConnectionError("Couldn't reach the Hub")
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
     with pytest.raises(UserError, match=r"no file user/corpus, and no Hub dataset.*network"):
         documents("user/corpus")
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measuring speed: turns, peaks of memory counted by hand, twins of the same shape."""
 
+import math
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -64,17 +66,35 @@ def test_the_stock_twin_has_the_same_shape(dialect, name) -> None:
         torch.testing.assert_close(twin(tokens).logits, ours(tokens).logits)
 
 
-def test_our_step_trains_on_packed_documents() -> None:
-    """The batch holds four documents a row, the joints are not labelled, and steps lower the loss."""
-    torch.manual_seed(0)
+def test_batches_are_packed_documents() -> None:
+    """Four documents a row, whose joints are not labelled; the same for the same seed."""
     batch = random_batch(ScratchGPTConfig(**TINY), 2, 32, CPU, seed=0)
     assert (batch["position_ids"] == 0).sum(dim=1).tolist() == [4, 4]
     assert (batch["labels"][batch["position_ids"] == 0] == IGNORED).all()
     again = random_batch(ScratchGPTConfig(**TINY), 2, 32, CPU, seed=0)
     assert all(torch.equal(batch[name], again[name]) for name in batch)
-    step = our_step(ScratchGPTConfig(**TINY), batch, "bf16", "eager", compiled=False)
+
+
+@pytest.mark.parametrize(
+    ("mixed_precision", "dtype"), [("no", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_our_step_learns_in_the_precision_that_it_is_told(mixed_precision, dtype, monkeypatch) -> None:
+    """Autocast is to that type, or off; float16 needs its gradients scaled, and the scale is not in the loss."""
+    seen = set()
+    forward = ScratchGPTForCausalLM.forward
+
+    def watched(self, *args, **kwargs):
+        seen.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(ScratchGPTForCausalLM, "forward", watched)
+    torch.manual_seed(0)
+    batch = random_batch(ScratchGPTConfig(**TINY), 2, 32, CPU, seed=0)
+    step = our_step(ScratchGPTConfig(**TINY), batch, mixed_precision, "eager", compiled=False)
     losses = [step().item() for _ in range(20)]
+    assert losses[0] == pytest.approx(math.log(128), abs=0.3)
     assert losses[-1] < 0.9 * losses[0]
+    assert seen == {dtype}
 
 
 def test_figures_are_consistent() -> None:

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -186,17 +187,16 @@ def test_ready_mixtures_run_on_rows_of_their_schema(run, config, tmp_path, train
     generator = random.Random(0)
     asked = []
 
-    def load_dataset(path, subset, split, streaming):
+    def load(path, subset, revision):
         asked.append((path, subset))
         rows = []
         for row in range(60):
             text = " ".join(str(generator.randrange(10**6)) for _ in range(250))
             rows.append(dict.fromkeys(SCHEMAS[path], f"{path} {row} {text}"))
-        assert split == "train"
-        assert streaming
-        return datasets.Dataset.from_list(rows).to_iterable_dataset(num_shards=3)
+        dataset = datasets.Dataset.from_list(rows).to_iterable_dataset(num_shards=3)
+        return SimpleNamespace(hash="1f2e", as_streaming_dataset=lambda split: {"train": dataset}[split])
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
     settings = yaml.safe_load(config.read_text())
     settings |= {

@@ -78,6 +78,15 @@ def test_lists_on_the_command_line_are_json(config) -> None:
             "per_device_train_batch_size must be at least 1",
         ),
         ({**FOLDERS, "max_steps": 0}, [], "nothing to train: max_steps is 0"),
+        ({**FOLDERS, "max_steps": -2}, [], "nothing to train: max_steps is -2"),
+        ({**FOLDERS, "max_grad_norm": 0}, [], "max_grad_norm must be above 0 .inf: no clipping., got 0"),
+        ({**FOLDERS, "max_grad_norm": -1}, [], "max_grad_norm must be above 0"),
+        ({**FOLDERS, "weight_decay": -0.1}, [], "weight_decay must be at least 0, got -0.1"),
+        ({**FOLDERS, "adam_beta1": 1}, [], "adam_beta1 must be at least 0 and below 1, got 1"),
+        ({**FOLDERS, "adam_beta2": -0.5}, [], "adam_beta2 must be at least 0 and below 1, got -0.5"),
+        ({**FOLDERS, "seed": -1}, [], "seed must be from 0 to 2147483647, got -1"),
+        ({**FOLDERS, "seed": 1 << 32}, [], "seed must be from 0 to 2147483647, got 4294967296"),
+        ({**FOLDERS, "sample_prompts": ["The", ""]}, [], "sample_prompts must not be empty texts"),
         ({**FOLDERS, "tokens": 9}, ["--num_train_epochs", "2"], "tokens 9 and num_train_epochs 2.0 are both"),
         ({**FOLDERS, "num_train_epochs": -0.5}, [], "num_train_epochs -0.5"),
     ],
@@ -86,6 +95,12 @@ def test_mistakes_are_user_errors(config, values, extra, message) -> None:
     """The message names the key or value."""
     with pytest.raises(UserError, match=message):
         parse(PretrainArguments, ["--config", config(**values), *extra])
+
+
+def test_a_negative_seed_of_the_data_is_refused() -> None:
+    """numpy's generators take none."""
+    with pytest.raises(UserError, match="seed must be from 0 to 2147483647, got -1"):
+        ShardsArguments(sources=[{"name": "p", "path": "primer"}], tokenizer="t", output_dir="o", seed=-1)
 
 
 @pytest.mark.parametrize("name", ["max_characters", "max_document_characters"])

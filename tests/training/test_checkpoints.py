@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a run starts, and what of an earlier one stays."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,19 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         (folder / "model.safetensors").write_text("half")
         raise OSError("read-only file system")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_run_writes_is_left_alone(tmp_path) -> None:
+    """The lock is on the folder itself; log, model and what is being written stay."""
+    fcntl = pytest.importorskip("fcntl")
+    make_run(tmp_path, [1], finished=True)
+    (tmp_path / "checkpoint-2.tmp").mkdir()
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="another run is writing"):
+        cut_back(tmp_path, None)
+    assert sorted(tmp_path.rglob("*")) == before
+    os.close(handle)
+    cut_back(tmp_path, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.checkpoints import damage, list_checkpoints
 from scratch_gpt.training.distribution import check_distribution, check_launch
+from scratch_gpt.training.optimization import build_optimizer
 from scratch_gpt.training.telemetry import RunLog
 
 
@@ -32,23 +33,28 @@ SETTINGS = {"model_config": MODEL, "per_device_train_batch_size": 4, "max_eval_b
 ONE = {**SETTINGS, "gradient_accumulation_steps": 2}
 
 
-def test_a_launch_that_lost_its_processes_is_refused(monkeypatch) -> None:
-    """What accelerate leaves in the environment for --cpu --num_processes 2, for 1, and torchrun for 2."""
+@pytest.mark.parametrize("use_cpu", ["True", "False"])
+def test_a_launch_that_lost_its_processes_is_refused(monkeypatch, use_cpu) -> None:
+    """What accelerate leaves in the environment for --num_processes 1, for 2 (with and without --cpu), torchrun for 2."""
     for name in ("MASTER_ADDR", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
     check_launch()
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(UserError, match="torchrun --nproc_per_node"):
         check_launch()
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_launch()
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    check_launch()
 
 
 @pytest.mark.slow
-def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path) -> None:
-    """The real launcher: one line, exit status not 0, no folder."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+@pytest.mark.parametrize("cpu", [["--cpu"], []], ids=["cpu", "found"])
+def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path, cpu) -> None:
+    """The real launcher, told that this is a CPU, or left to find out: one line, exit status not 0, no folder."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *cpu, "--num_processes", "2"]
     done = subprocess.run(
         [
             *launcher,
@@ -59,6 +65,7 @@ def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode != 0
     assert "error: accelerate launch was asked for several processes and started one" in done.stderr
@@ -87,14 +94,20 @@ def launched(kind: DistributedType, fsdp_version: int = 2) -> SimpleNamespace:
 
 
 def test_unsupported_sharding_is_refused() -> None:
-    """DeepSpeed, FSDP in its first version."""
+    """DeepSpeed, FSDP in its first version; Muon where weights are sharded, and only there."""
     for accelerator, message in (
         (launched(DistributedType.DEEPSPEED), "DEEPSPEED"),
         (launched(DistributedType.FSDP, fsdp_version=1), "fsdp_version: 2"),
     ):
         with pytest.raises(UserError, match=message):
             check_distribution(accelerator, None)
-    check_distribution(launched(DistributedType.FSDP), None)
+    adamw, muon = (
+        build_optimizer(torch.nn.Linear(2, 2), name, 1e-3, 0.1, (0.9, 0.95)) for name in ("adamw", "muon")
+    )
+    check_distribution(launched(DistributedType.FSDP), adamw)
+    with pytest.raises(UserError, match="optim muon works on whole matrices"):
+        check_distribution(launched(DistributedType.FSDP), muon)
+    check_distribution(launched(DistributedType.MULTI_GPU, fsdp_version=0), muon)
 
 
 def training_rows(folder: Path) -> list[dict]:

@@ -166,6 +166,15 @@ def test_masked_figures_equal_a_plain_loop(made, blocks, trained_tokenizer) -> N
     assert set(metrics) == {"eval_loss", "eval_masked_accuracy", "eval_pseudo_perplexity"}
 
 
+@pytest.mark.parametrize("objective", ["causal", "masked", "span"])
+@pytest.mark.parametrize("prompt", ["The", "The cat sat on the mat. " * 20], ids=["short", "long"])
+def test_a_sample_ends_where_the_positions_do(made, objective, prompt) -> None:
+    """In a model that learns a table of 64 positions; the text begins as the prompt does."""
+    drawer, model = made(objective, model_config={**SMALL, "dialect": "gpt2"})
+    with torch.no_grad():
+        assert drawer.sample(model, prompt).startswith(prompt[:20])
+
+
 def test_span_loss_equals_a_plain_loop(made, blocks) -> None:
     """Of each document alone, without padding; and the costs of a block are those of its documents."""
     objective, model = made("span")

@@ -133,14 +133,16 @@ def test_a_users_mistake_is_one_line(arguments, extra, message, capsys) -> None:
 
 
 def test_the_launcher_is_read(tmp_path) -> None:
-    """Processes, precision, sharding and checkpointing out of an Accelerate file."""
+    """Processes, sharding and checkpointing out of an Accelerate file; a null is no number of processes."""
     path = tmp_path / "fsdp.yaml"
     path.write_text(
         "distributed_type: FSDP\nnum_processes: 8\nmixed_precision: bf16\n"
         "fsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}\n"
     )
-    assert read_launcher(str(path)) == Launcher(8, "bf16", sharded=True, gradient_checkpointing=True)
+    assert read_launcher(str(path)) == Launcher(8, sharded=True, gradient_checkpointing=True)
     assert read_launcher(None) == Launcher()
+    path.write_text("num_processes: null\n")
+    assert read_launcher(str(path)) == Launcher()
     for shipped in (scripts_folder() / "train" / "accelerate").glob("*.yaml"):
         assert read_launcher(str(shipped)).num_processes >= 1
 

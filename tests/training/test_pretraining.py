@@ -2,6 +2,7 @@
 """The loop: same bits after an interruption, same step whatever the micro-batches, and a model that learns."""
 
 import errno
+import itertools
 import json
 import math
 import shutil
@@ -200,6 +201,15 @@ def test_the_learning_rate_follows_a_cosine(stage, arguments_for, tmp_path) -> N
     assert learning_rates == pytest.approx([1e-3, 0.7525e-3, 0.2575e-3, 1e-5])
 
 
+def test_a_warm_up_longer_than_the_run_is_told(stage, arguments_for, tmp_path, capsys) -> None:
+    """A short try of a long run's settings goes on; one that ends with its warm-up reaches the peak."""
+    stage.main(arguments_for(tmp_path / "short", max_steps=1, warmup_steps=2))
+    assert "warning: warmup_steps 2 are more than the run's 1 steps" in capsys.readouterr().out
+    stage.main(arguments_for(tmp_path / "long", max_steps=2, warmup_steps=2))
+    assert "warmup_steps" not in capsys.readouterr().out
+    assert rows(tmp_path / "long")[-2]["learning_rate"] == 7e-3
+
+
 def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, capsys) -> None:
     """Shards of two sources, as the shards stage writes them: the log and the terminal have both."""
     (tmp_path / "digits.txt").write_text("\n\n".join(f"{number} {number * 7919}" for number in range(2000)))
@@ -277,6 +287,51 @@ def test_several_bad_steps_in_a_row_end_the_run_with_a_diagnosis(
     ):
         stage.main(arguments_for(tmp_path / "base", max_skipped_steps=3))
     assert not (tmp_path / "base" / "run.yaml").exists()
+
+
+@pytest.mark.parametrize("optim", ["muon", "adamw"])
+def test_float16_leaves_out_overflows_and_outliers(
+    optim, stage, arguments_for, tmp_path, monkeypatch, capsys
+) -> None:
+    """With a scaler of gradients: an overflow halves its scale and is counted, an outlier is left out as ever.
+
+    torch's fused AdamW asks the scaler itself, so there a step that was left out looks like one that was taken.
+    """
+    scalers = []
+
+    class Scaled(Accelerator):
+        def __init__(self, **kwargs) -> None:
+            super().__init__(**kwargs)
+            self.scaler = torch.amp.GradScaler("cpu")
+            scalers.append(self.scaler)
+            self.calls = 0
+
+        def unscale_gradients(self, optimizer=None) -> None:
+            (prepared,) = self._optimizers
+            factor = {1: math.inf, 4: 1e3}.get(self.calls, 1.0)
+            for group in prepared.param_groups:
+                for weight in group["params"]:
+                    weight.grad *= factor
+            self.scaler.unscale_(prepared.optimizer)
+            self.calls += 1
+
+    monkeypatch.setattr(stage, "Accelerator", Scaled)
+    monkeypatch.setattr("scratch_gpt.training.safeguard.Safeguard.WINDOW", 3)
+    weights = []
+    update = pretraining.Pretraining._update
+
+    def remember(self, outcome):
+        update(self, outcome)
+        weights.append(torch.cat([weight.detach().flatten() for weight in self.model.parameters()]))
+
+    monkeypatch.setattr(pretraining.Pretraining, "_update", remember)
+    stage.main(arguments_for(tmp_path / "base", optim=optim))
+    moved = [not torch.equal(before, after) for before, after in itertools.pairwise(weights)]
+    assert moved == [False, True, True, False, True]
+    training = [row for row in rows(tmp_path / "base") if "loss" in row]
+    assert [row["skipped_steps"] for row in training] == [0, 1, 1, 1, 2, 2]
+    assert "step 5 is left out: gradient norm" in capsys.readouterr().out
+    assert scalers[0].get_scale() == 2.0**15
 
 
 def test_a_token_that_the_model_does_not_have_is_told(stage, arguments_for, data, tmp_path) -> None:
