@@ -4,14 +4,15 @@
     accelerate launch eval/architectures.py --config eval/configs/architectures.yaml
     accelerate launch eval/architectures.py --config eval/configs/architectures.yaml --seconds 60 --seeds 0
 
-Prints a Markdown table with copying and word-by-word translation beside the two, and writes all figures to `output`.
+Prints a Markdown table with copying and word-by-word translation beside the two, and sacreBLEU's signatures; writes all
+figures to `output`.
 """
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from scratch_gpt.data.bad_rows import BadRows
+from scratch_gpt.data.example import Example
 from scratch_gpt.data.folders import written_file
 from scratch_gpt.data.sources import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
@@ -28,6 +29,7 @@ from scratch_gpt.evaluation.architectures import (
     race_table,
     verdict,
 )
+from scratch_gpt.evaluation.translation import signatures
 from scratch_gpt.tokenization import train_tokenizer
 from scratch_gpt.training.arguments import decode_yaml, run_stage
 from scratch_gpt.training.hardware import Hardware, available_cpus
@@ -111,7 +113,7 @@ def main(arguments: ArchitecturesArguments) -> None:
     configs = {"decoder": arguments.decoder, "encoder-decoder": arguments.encoder_decoder}
     hardware = Hardware(arguments.num_threads or available_cpus(), arguments.mixed_precision)
     lines = ["| pairs | model | parameters | steps | BLEU | chrF |", "|---|---|---|---|---|---|"]
-    verdicts, figures = [], {}
+    verdicts, figures, signed = [], {}, {}
     for name, corpus in corpora(arguments).items():
         tokenizer = train_tokenizer((text for pair in corpus.train for text in pair), arguments.vocab_size)
         results: dict[str, list[Result]] = {kind: [] for kind in KINDS}
@@ -136,16 +138,14 @@ def main(arguments: ArchitecturesArguments) -> None:
         lines += race_table(name, corpus, results)
         verdicts.append(verdict(name, results))
         figures[name] = {kind: [row._asdict() for row in rows] for kind, rows in results.items()}
-    print("\n".join(["", *lines, "", *verdicts]))
-    write_figures(arguments, figures)
-
-
-def write_figures(arguments: ArchitecturesArguments, figures: dict[str, Any]) -> None:
-    """All figures with the settings they were made with."""
-    with written_file(arguments.output) as temporary:
-        temporary.write_text(
-            json.dumps({"settings": asdict(arguments), "results": figures}, indent=2) + "\n", "utf-8"
+        signed |= signatures(
+            {name: [Example(pair.source, (pair.target,), "translation", pair.source) for pair in corpus.test]}
         )
+    versions = [f"{score}: {signature}" for score, signature in signed.items()]
+    print("\n".join(["", *lines, "", *verdicts, "", *versions]))
+    with written_file(arguments.output) as temporary:
+        written = {"settings": asdict(arguments), "signatures": signed, "results": figures}
+        temporary.write_text(json.dumps(written, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ def test_architectures_prints_a_table_and_writes_all_figures(tmp_path, capsys) -
     for what in ("copy the source", "word by word", "decoder", "encoder-decoder"):
         assert f"| primer | {what} |" in output
     assert " wins by " in output
+    assert "primer/bleu: nrefs:1|case:mixed|" in output
     written = json.loads((tmp_path / "out" / "race.json").read_text())
     assert {kind: len(rows) for kind, rows in written["results"]["primer"].items()} == {
         "decoder": 2,
