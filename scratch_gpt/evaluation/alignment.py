@@ -38,8 +38,8 @@ SAMPLED, GREEDY = "temperature_1", "greedy"
 DECODINGS = {SAMPLED: 1.0, GREEDY: 0.0}
 # An answer of which more than this share of 4-grams is repeated does nothing else.
 LOOP = 0.5
-# The settings that name reward models.
-JUDGES = ("reward_model", "judge_model")
+# The settings, beside the models, that name folders which may be those of a seed.
+FOLDERS = ("reward_model", "judge_model", "shards")
 
 
 @dataclass
@@ -74,7 +74,7 @@ class AlignmentArguments(AnsweringArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
-        for name in JUDGES:
+        for name in FOLDERS:
             if SEED in (getattr(self, name) or "") and not self.seeds:
                 raise UserError(f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2")
         for model in self.model:
@@ -91,9 +91,9 @@ class AlignmentArguments(AnsweringArguments):
 
     def of_seed(self, seed: int) -> "AlignmentArguments":
         """The arguments of one seed, which stands for {seed} in all folders."""
-        judges = {name: folder.replace(SEED, str(seed)) for name in JUDGES if (folder := getattr(self, name))}
+        folders = {name: path.replace(SEED, str(seed)) for name in FOLDERS if (path := getattr(self, name))}
         models = [model.replace(SEED, str(seed)) for model in self.model]
-        return replace(self, model=models, seed=seed, seeds=[], **judges)
+        return replace(self, model=models, seed=seed, seeds=[], **folders)
 
 
 class Measured(NamedTuple):
