@@ -172,7 +172,7 @@ def _by_main_process(action: Callable[[], Result]) -> Result:
     found, mistake = broadcast_object_list([found, mistake])
     if mistake:
         raise mistake
-    return found  # type: ignore[return-value]  # None where that is what was found
+    return found
 
 
 def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
