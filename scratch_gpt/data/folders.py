@@ -86,17 +86,17 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
                 )
     temporary = output_dir.with_name(output_dir.name + ".tmp")
     with _writing(output_dir):
-        if temporary.is_dir():
-            claim(temporary)
+        # The folder stays the same one from here to its end: who removed it would remove another run's lock with it.
+        temporary.mkdir(parents=True, exist_ok=True)
+        claim(temporary)
         # What was written before the first record of progress would be written once more behind itself.
         recorded = (temporary / PROGRESS / STATE).is_file()
         if settings is None or not recorded or not has_settings(temporary, settings):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            for entry in temporary.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             if settings is not None:
                 (temporary / PROGRESS).mkdir()
                 (temporary / SETTINGS).write_text(_digest(settings))
-            claim(temporary)
         try:
             yield temporary
         except BaseException:

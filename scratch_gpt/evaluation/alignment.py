@@ -244,7 +244,8 @@ def measure_answers(
         "repetition": repeated,
         "loops": [float(share > LOOP) for share in repeated],
     }
-    metrics |= {f"{decoding}/{name}": mean_metric(values, seed) for name, values in measures.items()}
+    for name, measured in measures.items():
+        metrics[f"{decoding}/{name}"] = mean_metric(measured, seed, share=name != "length")
     metrics[f"{decoding}/distinct_2"] = distinct_metric([answer.text for answer in answers], 2)
     return Measured(metrics, judged)
 

@@ -164,7 +164,7 @@ def answers_metrics(
     }
     expected = {"distinct_2": distinct(replies, 2)}
     for name, measure in (("length", words), ("repetition", repetition)):
-        metrics[name] = mean_metric([measure(text) for text in texts], seed)
+        metrics[name] = mean_metric([measure(text) for text in texts], seed, share=name != "length")
         expected[name] = float(np.mean([measure(reply) for reply in replies]))
     metrics["distinct_2"] = distinct_metric(texts, 2)
     for name, value in expected.items():

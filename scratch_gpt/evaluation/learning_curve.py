@@ -26,7 +26,8 @@ def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
     """
     settings = {name: value for name, value in read_yaml(config).items() if name not in OWN}
     path = Path(folder) / f"{stage}.yaml"
-    if path.is_file():
+    has_runs = any(Path(folder).glob("*-seed*"))  # without one, these settings come after a mistake in others
+    if has_runs and path.is_file():
         kept = read_yaml(path)
         changed = sorted(
             name for name in {*kept, *settings} if kept.get(name, path) != settings.get(name, path)
@@ -35,7 +36,7 @@ def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
             raise UserError(
                 f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir"
             )
-    elif any(Path(folder).glob("*-seed*")):
+    elif has_runs:
         raise UserError(f"{folder} holds runs, but not their {path.name}: give another --output_dir")
     with written_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")

@@ -5,10 +5,10 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -26,6 +26,7 @@ STATE_FOLDER = "training_state"
 PROGRESS_FILE = f"{STATE_FOLDER}/progress.json"
 # The hash of every other file: written last, so a checkpoint that has it is complete.
 MANIFEST_FILE = f"{STATE_FOLDER}/manifest.json"
+Result = TypeVar("Result")
 
 
 def save_model_folder(
@@ -129,16 +130,16 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     Args:
         resume_from_checkpoint: None, a checkpoint folder, or "latest": the newest one whose files are as they were
             written, None where there is no checkpoint.
-        last_file: what is written last into a checkpoint: one without it was cut off in the middle, and is removed.
+        last_file: what is written last into a checkpoint: one without it was cut off in the middle, or another run is
+            just writing it, and is passed over.
 
     Raises:
         UserError: the folder named is not there, no checkpoint or damaged; all checkpoints are damaged; an unfinished
             run is there that nobody asked to go on with.
     """
-    for checkpoint in list_checkpoints(output_dir):
-        if not (checkpoint / last_file).is_file():
-            remove_checkpoint(checkpoint)
-    checkpoints = list_checkpoints(output_dir)
+    checkpoints = [
+        checkpoint for checkpoint in list_checkpoints(output_dir) if (checkpoint / last_file).is_file()
+    ]
     finished = (output_dir / "run.yaml").exists()
     if resume_from_checkpoint == "latest":
         return None if finished or not checkpoints else _newest_whole(checkpoints)
@@ -160,12 +161,12 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     return None
 
 
-def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
-    """The finding of the main process's `find_start`, in all processes."""
+def _by_main_process(action: Callable[[], Result]) -> Result:
+    """What the main process finds, in all processes; all of them raise its mistake, and none waits for it forever."""
     found, mistake = None, None
     if PartialState().is_main_process:
         try:
-            found = find_start(output_dir, resume_from_checkpoint, last_file)
+            found = action()
         except UserError as error:
             mistake = error
     found, mistake = broadcast_object_list([found, mistake])
@@ -174,19 +175,32 @@ def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_fi
     return found
 
 
+def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+    """The finding of the main process's `find_start`, in all processes."""
+    return _by_main_process(lambda: find_start(output_dir, resume_from_checkpoint, last_file))
+
+
 def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
     """Make the output folder that of a run which stands at `checkpoint`, None: which begins.
 
-    What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it.
+    What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it. All
+    processes call it.
 
     Raises:
         UserError: another run is writing into the folder.
     """
-    if not PartialState().is_main_process:
-        return
-    start = checkpoint_step(checkpoint) if checkpoint else -1
+    _by_main_process(lambda: _cut_back(output_dir, checkpoint_step(checkpoint) if checkpoint else -1))
+
+
+def _cut_back(output_dir: Path, start: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     claim(output_dir)
+    # Before run.yaml: a kill must not leave a finished run's checkpoints as an unfinished one's, to be gone on from.
+    for checkpoint in list_checkpoints(output_dir):
+        if checkpoint_step(checkpoint) > start:
+            remove_checkpoint(checkpoint)
+    for leftover in output_dir.glob("checkpoint-*.tmp"):
+        shutil.rmtree(leftover)
     # An earlier run's model must not pass for this one's: without config.json none is found.
     for name in ("run.yaml", "config.json"):
         (output_dir / name).unlink(missing_ok=True)
@@ -194,11 +208,6 @@ def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
         weights.unlink()
     for name in ("log.jsonl", "samples.jsonl"):
         RunLog(output_dir / name).truncate_after(start)
-    for checkpoint in list_checkpoints(output_dir):
-        if checkpoint_step(checkpoint) > start:
-            remove_checkpoint(checkpoint)
-    for leftover in output_dir.glob("checkpoint-*.tmp"):
-        shutil.rmtree(leftover)
 
 
 def keep_weights_in_model_folder(accelerator: Accelerator) -> None:

@@ -79,9 +79,8 @@ def choose_hardware(step: Callable[[], None], repeats: int = 3) -> Hardware:
             times.append(time.perf_counter() - start)
         return min(times[1:])
 
-    processes = int(
-        os.environ.get("LOCAL_WORLD_SIZE", "1")
-    )  # of one launch on this machine, as torchrun tells
+    # of one launch on this machine, as torchrun tells
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     chosen = Hardware(max(1, available_cpus() // processes), cpu_precision())
     alone = Hardware(1, chosen.mixed_precision)
     if chosen != alone and seconds(chosen) > CROWDED * seconds(alone):

@@ -135,9 +135,8 @@ def read_launcher(path: str | None) -> Launcher:
         raise UserError(f"--accelerate_config: {path} is no mapping of settings")
     fsdp = values.get("fsdp_config") or {}
     return Launcher(
-        num_processes=int(
-            values.get("num_processes") or 1
-        ),  # null, as Accelerate's own default file can have it
+        # null, as Accelerate's own default file can have it
+        num_processes=int(values.get("num_processes") or 1),
         sharded=values.get("distributed_type") == "FSDP",
         gradient_checkpointing=bool(fsdp.get("fsdp_activation_checkpointing", False)),
     )

@@ -28,7 +28,7 @@ from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.arguments import write_run_yaml
 from scratch_gpt.training.chat_format import check_chat_format
-from scratch_gpt.training.checkpoints import agree_on_start, cut_back, save_model_folder
+from scratch_gpt.training.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
 from scratch_gpt.training.hardware import choose_hardware
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.provenance import write_provenance
@@ -168,7 +168,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UserError as error:
-            kept = sorted(output_dir.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+            kept = list_checkpoints(output_dir)
             left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
             raise UserError(f"step {trainer.state.global_step + 1}: {error}; {left}") from None
     if hasattr(trainer.model, "merge_and_unload"):

@@ -71,7 +71,8 @@ def check_held_out(
 ) -> None:
     """Refuse to measure a model on rows of a file that it was trained on, where its `run.yaml` says so.
 
-    The primer's splits are the same for every seed, and a smaller fraction's test split is part of a larger one's.
+    The primer's splits are the same for every seed, a smaller fraction's test split is part of a larger one's, and other
+    splits of a Hub dataset are other rows.
 
     Raises:
         UserError: another seed than that of the training, or a larger held_out_fraction.
@@ -79,9 +80,12 @@ def check_held_out(
     trained = read_yaml(Path(folder) / "run.yaml")
     if "held_out_fraction" not in trained:  # of no stage that divides rows
         return
-    known = {source["path"] for source in trained["sources"]} - {PRIMER}
+    known = [
+        (entry["path"], entry.get("subset"), entry.get("split", "train")) for entry in trained["sources"]
+    ]
     parsed = parse_sources(sources, CORPUS_SETTINGS)  # type: ignore[arg-type]  # a list once parsed
-    shared = [source.path for source in parsed if source.path in known]
+    places = [(source.path, source.subset, source.split) for source in parsed if source.path != PRIMER]
+    shared = [place[0] for place in places if place in known]
     for name, value, fits in (
         ("seed", seed, seed == trained["seed"]),
         ("held_out_fraction", held_out_fraction, held_out_fraction <= trained["held_out_fraction"]),

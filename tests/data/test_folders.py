@@ -46,7 +46,8 @@ def test_a_folder_is_written_by_one_run(another_run, tmp_path):
         pytest.fail("written by two")
     assert (tmp_path / "out.tmp" / "theirs").is_file()
     os.close(handle)
-    with written_whole(tmp_path / "out", ("a",)), pytest.raises(BlockingIOError):
+    with written_whole(tmp_path / "out", ("a",)) as folder, pytest.raises(BlockingIOError):
+        assert list(folder.iterdir()) == []
         another_run(tmp_path / "out.tmp")
     claim(tmp_path)
     claim(tmp_path)

@@ -140,6 +140,14 @@ def test_loops_are_answers_that_do_nothing_else(chat_tokenizer: Any) -> None:
     assert metrics["greedy/repetition"].value == pytest.approx((1 - 4 / 17) / 2)
 
 
+def test_a_length_is_no_share(chat_tokenizer: Any) -> None:
+    """Answers that all end at once have one token each, and no interval; that all are finished has one."""
+    answers = [Answer("", True)] * 3
+    metrics = measure_answers("greedy", chat_tokenizer, QUESTIONS, answers, {}, None, 0).metrics
+    assert metrics["greedy/length"].ci95 == (1.0, 1.0)
+    assert metrics["greedy/finished"].ci95[0] < metrics["greedy/finished"].value == 1.0
+
+
 def test_best_of_n_takes_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each prompt is asked n times, and of its own answers the best one comes back, in the prompts' order."""
     said = {"a": iter(["3", "9", "1"]), "b": iter(["5", "2", "4"])}

@@ -39,6 +39,7 @@ def test_a_folder_is_of_one_curve(tmp_path: Path) -> None:
         config.write_text(text)
         keep_settings(stage, config, folder)
 
+    keep("learnin_rate: 0.1\n")  # refused by the stage, so no run is made of it
     keep("learning_rate: 0.1\nsources: [{name: a, path: a.jsonl}]\noutput_dir: x\n")
     (folder / "50-seed0").mkdir()
     keep("# the same\nsources: [{path: a.jsonl, name: a}]\nlearning_rate: 0.1\noutput_dir: y\n")

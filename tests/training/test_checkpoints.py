@@ -8,6 +8,7 @@ import pytest
 from accelerate import Accelerator
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.training import checkpoints
 from scratch_gpt.training.checkpoints import (
     MANIFEST_FILE,
     STATE_FOLDER,
@@ -35,11 +36,16 @@ def make_run(folder: Path, steps: list[int], finished: bool) -> None:
 
 
 def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
-    """Of an unfinished run, the newest checkpoint that was written to its end; of none and of a finished run, nothing."""
+    """Of an unfinished run, the newest checkpoint that was written to its end; of none and of a finished run, nothing.
+
+    What was not written to its end stays until the folder is claimed: another run may be writing it.
+    """
     assert find_start(tmp_path / "none", "latest", LAST) is None
     make_run(tmp_path / "half", [9, 10], finished=False)
     (tmp_path / "half" / "checkpoint-11").mkdir()
     assert find_start(tmp_path / "half", "latest", LAST) == tmp_path / "half" / "checkpoint-10"
+    assert (tmp_path / "half" / "checkpoint-11").exists()
+    cut_back(tmp_path / "half", tmp_path / "half" / "checkpoint-10")
     assert not (tmp_path / "half" / "checkpoint-11").exists()
     make_run(tmp_path / "whole", [9], finished=True)
     assert find_start(tmp_path / "whole", "latest", LAST) is None
@@ -70,6 +76,19 @@ def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
     cut_back(tmp_path, None)
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
     assert RunLog(tmp_path / "log.jsonl").rows() == []
+
+
+def test_a_kill_leaves_no_finished_run_to_go_on_with(tmp_path: Path, monkeypatch) -> None:
+    """Wherever the cutting back ends, the next start finds no checkpoint of the run before."""
+    make_run(tmp_path, [5, 10], finished=True)
+
+    def killed(checkpoint: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "remove_checkpoint", killed)
+        cut_back(tmp_path, None)
+    assert find_start(tmp_path, "latest", LAST) is None
 
 
 def make_checkpoint(output_dir: Path, step: int) -> Path:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The choice of threads and precision."""
 
-import time
-
 import pytest
 import torch
 
@@ -22,22 +20,29 @@ def two_processors(monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def passes(monkeypatch):
+    """A clock that `passes(seconds)` moves on, and nothing else: what takes how long does not depend on the machine."""
+    now = [0.0]
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now[0])
+    return lambda seconds: now.append(now.pop() + seconds)
+
+
 @pytest.mark.parametrize(
-    ("seconds", "num_threads"), [((0.02, 0.01), 2), ((0.01, 0.011), 2), ((0.01, 0.05), 1)]
+    ("seconds", "num_threads"), [((0.02, 0.01), 2), ((0.01, 0.014), 2), ((0.01, 0.05), 1)]
 )
-def test_all_threads_unless_they_are_in_each_others_way(two_processors, seconds, num_threads) -> None:
+def test_all_threads_unless_they_are_in_each_others_way(two_processors, passes, seconds, num_threads) -> None:
     """A pass takes so long with one and with two threads: twice as long, a little less, a fifth."""
-    assert choose_hardware(lambda: time.sleep(seconds[torch.get_num_threads() - 1])) == Hardware(
-        num_threads, "bf16"
-    )
+    chosen = choose_hardware(lambda: passes(seconds[torch.get_num_threads() - 1]))
+    assert chosen == Hardware(num_threads, "bf16")
     assert torch.get_num_threads() == num_threads
 
 
-def test_the_precision_does_not_depend_on_the_clock(two_processors, monkeypatch) -> None:
+def test_the_precision_does_not_depend_on_the_clock(two_processors, passes, monkeypatch) -> None:
     """A processor that multiplies bfloat16 gets it also where a pass takes longer in it; another one never."""
 
     def step() -> None:
-        time.sleep(0.01 if torch.is_autocast_enabled("cpu") else 0.001)
+        passes(0.01 if torch.is_autocast_enabled("cpu") else 0.001)
 
     assert choose_hardware(step).mixed_precision == "bf16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)

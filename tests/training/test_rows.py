@@ -61,11 +61,15 @@ def test_dev_of_one_seed_is_not_test_of_another(tmp_path: Path) -> None:
 
 
 def test_a_model_is_not_asked_what_it_learned(tmp_path: Path) -> None:
-    """Of a file that it was trained on, only rows that were held out then; of the primer and of other files any."""
+    """Of a file that it was trained on, only rows that were held out then; of the primer, other files and splits any."""
     mine = questions(tmp_path / "a.jsonl", 10)
     other = {**questions(tmp_path / "b.jsonl", 10), "name": "other"}
     embedded = {"name": "primer", "path": "primer"}
-    write_run_yaml(arguments([mine, embedded], seed=3, held_out_fraction=0.1), tmp_path)
+    hub = {"name": "hub", "path": "user/questions"}
+    write_run_yaml(arguments([mine, embedded, hub], seed=3, held_out_fraction=0.1), tmp_path)
+    check_held_out(tmp_path, [{**hub, "split": "test"}], 0, 0.2)
+    with pytest.raises(UserError, match="was trained on user/questions with seed 3"):
+        check_held_out(tmp_path, [{**hub, "split": "train"}], 0, 0.1)
     check_held_out(tmp_path, [other, mine], 3, 0.1)
     check_held_out(tmp_path, [mine], 3, 0.05)
     check_held_out(tmp_path, [other, embedded], 0, 0.2)
