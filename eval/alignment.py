@@ -15,9 +15,8 @@ from typing import Any
 import transformers
 from accelerate import PartialState
 
-from scratch_gpt.data.example import Example
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.alignment import (
+from scratch_gpt.evaluation.benchmarks.alignment import (
     DECODINGS,
     SAMPLED,
     AlignmentArguments,
@@ -28,13 +27,14 @@ from scratch_gpt.evaluation.alignment import (
     measure_model,
     model_judge,
 )
-from scratch_gpt.evaluation.benchmark import examples_digest, mean_over_seeds, write_items
-from scratch_gpt.evaluation.runner import Metric, print_table, write_result
+from scratch_gpt.evaluation.harness import examples_digest, mean_over_seeds, write_items
+from scratch_gpt.inference.generation import Metric, print_table, write_result
+from scratch_gpt.inference.prompts import read_prompts
+from scratch_gpt.inference.rewards import load_reward_model
+from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import tokenizer_hash
-from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.posttraining import load_chat_model
-from scratch_gpt.training.prompts import read_prompts
-from scratch_gpt.training.rewards import load_reward_model
+from scratch_gpt.training.posttrain.posttraining import load_chat_model
 
 
 def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:

@@ -12,12 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.data.shards.writing import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.baselines import blocks_text, gzip_bits_per_byte, ngram_bits_per_byte
+from scratch_gpt.runs.log import RunLog
+from scratch_gpt.settings.arguments import run_stage
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.telemetry import RunLog
 
 
 @dataclass

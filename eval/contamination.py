@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from scratch_gpt.data.shards import PackedBlocks
-from scratch_gpt.evaluation.contamination import (
+from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.evaluation.benchmarks.contamination import (
     item_texts,
     overlap_metrics,
     overlaps,
     shard_documents,
     unsearched_sources,
 )
-from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
-from scratch_gpt.evaluation.runner import print_table, write_result
-from scratch_gpt.evaluation.task import TASKS, choose_tasks, load_examples
+from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
+from scratch_gpt.inference.generation import print_table, write_result
+from scratch_gpt.settings.arguments import decode_yaml, run_stage
+from scratch_gpt.tasks.task import TASKS, choose_tasks, load_examples
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.arguments import decode_yaml, run_stage
 
 
 @dataclass

@@ -13,17 +13,17 @@ Your own text:
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.data.sources import CORPUS_SETTINGS, ROW_SETTINGS, parse_sources
-from scratch_gpt.evaluation.benchmark import run_benchmark
-from scratch_gpt.evaluation.generation import (
+from scratch_gpt.data.sources.source import CORPUS_SETTINGS, ROW_SETTINGS, parse_sources
+from scratch_gpt.evaluation.benchmarks.generation import (
     GENERATION_TASKS,
     GenerationArguments,
     evaluate_stories,
     evaluate_text,
 )
-from scratch_gpt.evaluation.runner import Metric
-from scratch_gpt.evaluation.task import choose_tasks, load_examples
-from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.evaluation.harness import run_benchmark
+from scratch_gpt.inference.generation import Metric
+from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.tasks.task import choose_tasks, load_examples
 
 
 def main(arguments: GenerationArguments) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
-from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
-from scratch_gpt.evaluation.qa import QA_TASKS, evaluate_questions
-from scratch_gpt.evaluation.runner import Metric
-from scratch_gpt.evaluation.task import choose_tasks, load_examples, score_answer, score_number
-from scratch_gpt.training.arguments import run_stage
+from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
+from scratch_gpt.evaluation.benchmarks.qa import QA_TASKS, evaluate_questions
+from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
+from scratch_gpt.inference.generation import Metric
+from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.tasks.task import choose_tasks, load_examples, score_answer, score_number
 
 
 SCORES = {"answer": score_answer, "number": score_number}

@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
-from scratch_gpt.evaluation.runner import Metric
-from scratch_gpt.evaluation.task import choose_tasks, load_examples
-from scratch_gpt.evaluation.translation import (
+from scratch_gpt.evaluation.benchmarks.translation import (
     TRANSLATION_TASKS,
     evaluate_translation,
     file_translations,
     signatures,
     word_translations,
 )
-from scratch_gpt.training.arguments import decode_yaml, run_stage
+from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
+from scratch_gpt.inference.generation import Metric
+from scratch_gpt.settings.arguments import decode_yaml, run_stage
+from scratch_gpt.tasks.task import choose_tasks, load_examples
 
 
 @dataclass

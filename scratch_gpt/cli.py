@@ -110,8 +110,8 @@ def compare(
 )
 def plan(context: typer.Context) -> None:
     """What a pretraining run will need: parameters, memory, time, cost; the arguments of pretrain and a few more."""
-    from scratch_gpt.training.arguments import run_stage
-    from scratch_gpt.training.planning import PlanArguments, make_plan, print_plan
+    from scratch_gpt.settings.arguments import run_stage
+    from scratch_gpt.training.planning.planning import PlanArguments, make_plan, print_plan
 
     run_stage(lambda arguments: print_plan(make_plan(arguments)), PlanArguments, context.args)
 
@@ -123,7 +123,7 @@ def sizes(
     ] = None,
 ) -> None:
     """The shipped sizes, as a Markdown table."""
-    from scratch_gpt.training.sizes import sizes_table, write_sizes
+    from scratch_gpt.training.planning.sizes import sizes_table, write_sizes
 
     if output is None:
         print(sizes_table())
@@ -262,7 +262,7 @@ def import_(
     """Turn published weights into a checkpoint of this package, weight for weight."""
     from transformers.utils import logging
 
-    from scratch_gpt.interop import import_folder
+    from scratch_gpt.export.interop import import_folder
 
     logging.disable_progress_bar()
     _report(output_dir, import_folder(stock_dir, output_dir))
@@ -283,11 +283,11 @@ def export(
     """Turn a checkpoint into an ordinary folder of transformers, no remote code needed, or into a GGUF file."""
     from transformers.utils import logging
 
-    from scratch_gpt.interop import export_folder
+    from scratch_gpt.export.interop import export_folder
 
     logging.disable_progress_bar()
     if to == "gguf":
-        from scratch_gpt.gguf_export import export_gguf
+        from scratch_gpt.export.gguf import export_gguf
 
         notes = export_gguf(model, output_dir, dtype)
     elif dtype is not None:

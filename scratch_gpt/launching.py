@@ -22,9 +22,9 @@ GRACE_SECONDS = 10.0
 
 # What the stages of the road load before their first line of work.
 PRELOADED = (
-    "scratch_gpt.training.posttraining",
-    "scratch_gpt.training.rlhf",
-    "scratch_gpt.evaluation.benchmark",
+    "scratch_gpt.training.posttrain.posttraining",
+    "scratch_gpt.training.rl.rlhf",
+    "scratch_gpt.evaluation.harness",
     "trl.trainer.sft_trainer",
     "trl.trainer.reward_trainer",
 )

@@ -22,8 +22,8 @@ from scratch_gpt import (
     ScratchGPTEncoderDecoderConfig,
     ScratchGPTForCausalLM,
     ScratchGPTForConditionalGeneration,
+    primer,
 )
-from scratch_gpt.data import primer
 from scratch_gpt.tokenization import IM_END, train_tokenizer
 
 

@@ -34,11 +34,14 @@ from accelerate.commands.launch import launch_command_parser
 from typer.testing import CliRunner
 
 import scratch_gpt
-from scratch_gpt import cli
-from scratch_gpt.data import primer
-from scratch_gpt.data.sources import Source
-from scratch_gpt.training import arguments, planning, posttraining_arguments, rlhf_arguments, seq2seq
-from scratch_gpt.training.reward_functions import check_rewards
+from scratch_gpt import cli, primer
+from scratch_gpt.data.sources.source import Source
+from scratch_gpt.settings import arguments
+from scratch_gpt.training.planning import planning
+from scratch_gpt.training.posttrain import arguments as posttraining_arguments
+from scratch_gpt.training.posttrain import seq2seq
+from scratch_gpt.training.rl import arguments as rlhf_arguments
+from scratch_gpt.training.rl.reward_functions import check_rewards
 
 
 ROOT = Path(__file__).parent.parent
@@ -405,7 +408,7 @@ def test_shown_commands_can_be_parsed(page: Path, monkeypatch) -> None:
     """Each command: its options, the YAML that it names and the keys in that, as the stage itself reads them."""
     monkeypatch.chdir(ROOT)
     # the benchmarks look at once whether there is a model
-    monkeypatch.setattr("scratch_gpt.evaluation.benchmark.check_folder", lambda folder: None)
+    monkeypatch.setattr("scratch_gpt.evaluation.harness.check_folder", lambda folder: None)
     for command in commands_of(page):
         program, words = program_of(command)
         if program not in NOT_PARSED:

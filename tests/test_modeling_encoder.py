@@ -25,7 +25,7 @@ from scratch_gpt import (
     ScratchGPTForTokenClassification,
     ScratchGPTModel,
 )
-from scratch_gpt.interop import to_stock
+from scratch_gpt.export.interop import to_stock
 
 
 DIALECTS = ["qwen3", "llama", "gpt2"]

@@ -32,8 +32,8 @@ from scratch_gpt import (
     ScratchGPTModel,
 )
 from scratch_gpt.errors import UserError
-from scratch_gpt.gguf_export import export_gguf
-from scratch_gpt.interop import export_folder
+from scratch_gpt.export.gguf import export_gguf
+from scratch_gpt.export.interop import export_folder
 
 
 DIALECTS = ["qwen3", "llama", "gpt2"]

@@ -47,7 +47,7 @@ def test_no_grab_bags() -> None:
 def test_script_names_shadow_no_module() -> None:
     """A script's folder comes first on sys.path, so its files must not be called like anything that is imported."""
     importable = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
-    scripts = {path.stem for folder in ("train", "eval") for path in (ROOT / folder).glob("*.py")}
+    scripts = {path.stem for folder in ("train", "eval") for path in (ROOT / folder).rglob("*.py")}
     assert scripts & importable == set()
 
 
@@ -61,7 +61,7 @@ def test_tests_mirror_the_library() -> None:
         test for test in of_the_library if test.with_name(test.stem.removeprefix("test_")) not in modules
     ]
     assert sorted(strays) == [
-        Path("data/test_primer_gold.py"),
+        Path("primer/test_primer.py"),
         Path("test_clients.py"),
         Path("test_docs.py"),
         Path("test_modeling_doors.py"),

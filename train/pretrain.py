@@ -15,18 +15,23 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
+from scratch_gpt.runs.checkpoints import MANIFEST_FILE, agree_on_start, cut_back, read_progress
+from scratch_gpt.runs.log import check_trackers, console, progress_bar
+from scratch_gpt.settings.arguments import PretrainArguments, run_stage
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.arguments import PretrainArguments, run_stage
-from scratch_gpt.training.checkpoints import MANIFEST_FILE, agree_on_start, cut_back, read_progress
-from scratch_gpt.training.distribution import check_launch
-from scratch_gpt.training.interruption import Interruption
-from scratch_gpt.training.objectives import OBJECTIVES
-from scratch_gpt.training.planning import complete, gpu_memory, launcher_of_environment, optimizer_builder
-from scratch_gpt.training.pretraining import Pretraining
-from scratch_gpt.training.resume import hardware_again, is_finished
-from scratch_gpt.training.scaling import as_before
-from scratch_gpt.training.setup import build_config, build_model, choose_setting, open_shards
-from scratch_gpt.training.telemetry import check_trackers, console, progress_bar
+from scratch_gpt.training.planning.planning import (
+    complete,
+    gpu_memory,
+    launcher_of_environment,
+    optimizer_builder,
+)
+from scratch_gpt.training.pretrain.distribution import check_launch
+from scratch_gpt.training.pretrain.interruption import Interruption
+from scratch_gpt.training.pretrain.objectives import OBJECTIVES
+from scratch_gpt.training.pretrain.pretraining import Pretraining
+from scratch_gpt.training.pretrain.resume import hardware_again, is_finished
+from scratch_gpt.training.pretrain.scaling import as_before
+from scratch_gpt.training.pretrain.setup import build_config, build_model, choose_setting, open_shards
 
 
 def main(arguments: PretrainArguments) -> None:

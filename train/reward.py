@@ -15,20 +15,26 @@ from pathlib import Path
 import datasets
 from trl import RewardTrainer
 
-from scratch_gpt.data.conversations import preference_rows
-from scratch_gpt.evaluation.preferences import (
+from scratch_gpt.data.rows.conversations import preference_rows
+from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
+from scratch_gpt.evaluation.benchmarks.preferences import (
     calibration_error,
     pair_accuracy,
     plot_calibration,
     reward_margins,
 )
-from scratch_gpt.evaluation.runner import print_table, write_result
-from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.chat_format import measure_pair
-from scratch_gpt.training.posttraining import begin, context_length, load_chat_model, save_stage, train
-from scratch_gpt.training.posttraining_arguments import RewardArguments
-from scratch_gpt.training.rows import drop_long_rows, read_splits
-from scratch_gpt.training.telemetry import console
+from scratch_gpt.inference.chat_format import measure_pair
+from scratch_gpt.inference.generation import print_table, write_result
+from scratch_gpt.runs.log import console
+from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.training.posttrain.arguments import RewardArguments
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    context_length,
+    load_chat_model,
+    save_stage,
+    train,
+)
 
 
 def main(arguments: RewardArguments) -> None:

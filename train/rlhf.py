@@ -13,16 +13,16 @@ from pathlib import Path
 
 import datasets
 
-from scratch_gpt.evaluation.alignment import gold_scores, measure_model, model_judge, watch_model
-from scratch_gpt.evaluation.runner import print_table, write_result
-from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.posttraining import begin, load_chat_model, save_stage, train
-from scratch_gpt.training.prompts import read_prompts
-from scratch_gpt.training.reward_functions import make_rewards, reward_judge
-from scratch_gpt.training.rewards import load_reward_model
-from scratch_gpt.training.rlhf import TRAINERS
-from scratch_gpt.training.rlhf_arguments import RLHFArguments
-from scratch_gpt.training.telemetry import console
+from scratch_gpt.evaluation.benchmarks.alignment import gold_scores, measure_model, model_judge, watch_model
+from scratch_gpt.inference.generation import print_table, write_result
+from scratch_gpt.inference.prompts import read_prompts
+from scratch_gpt.inference.rewards import load_reward_model
+from scratch_gpt.runs.log import console
+from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.training.posttrain.posttraining import begin, load_chat_model, save_stage, train
+from scratch_gpt.training.rl.arguments import RLHFArguments
+from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
+from scratch_gpt.training.rl.rlhf import TRAINERS
 
 
 BEFORE, AFTER = "sft", "aligned"

@@ -14,15 +14,21 @@ from functools import partial
 import datasets
 from trl import SFTTrainer
 
-from scratch_gpt.data.conversations import instruction_rows
-from scratch_gpt.evaluation.runner import load_model
-from scratch_gpt.training.arguments import run_stage
-from scratch_gpt.training.chat_format import check_chat_format, encode_conversation
-from scratch_gpt.training.posttraining import begin, context_length, make_chat_model, save_stage, train
-from scratch_gpt.training.posttraining_arguments import SFTArguments
-from scratch_gpt.training.replay import replay_rows
-from scratch_gpt.training.rows import drop_long_rows, read_splits
-from scratch_gpt.training.telemetry import console
+from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
+from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation
+from scratch_gpt.inference.generation import load_model
+from scratch_gpt.runs.log import console
+from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.training.posttrain.arguments import SFTArguments
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    context_length,
+    make_chat_model,
+    save_stage,
+    train,
+)
+from scratch_gpt.training.posttrain.replay import replay_rows
 
 
 def main(arguments: SFTArguments) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text and rows, from their files to the batches."""
+"""From files to batches: sources, then packed shards or rows, then collators. Imports `primer` and what is below it."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks: tasks, the models' answers to them, scores with intervals and chance levels."""
+"""Benchmarks: metrics with intervals, then the benchmarks, then comparisons. Imports `inference` and what is below it."""

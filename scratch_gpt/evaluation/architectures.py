@@ -23,20 +23,20 @@ from scratch_gpt import (
     ScratchGPTForCausalLM,
     ScratchGPTForConditionalGeneration,
 )
-from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.collator import IGNORED
-from scratch_gpt.data.examples import example_rows
-from scratch_gpt.data.primer import translation
-from scratch_gpt.data.sources import Source
+from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.examples import example_rows
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import Source
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import generate_answers
-from scratch_gpt.evaluation.task import TASKS
-from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score, sentence_statistics
+from scratch_gpt.evaluation.benchmarks.translation import corpus_metrics, corpus_score, sentence_statistics
 from scratch_gpt.evaluation.word_translation import WordTranslation
+from scratch_gpt.inference.generation import generate_answers
+from scratch_gpt.primer import translation
+from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.tasks.task import TASKS
 from scratch_gpt.tokenization import encode_plain
-from scratch_gpt.training.block_order import BlockOrder
-from scratch_gpt.training.hardware import Hardware
-from scratch_gpt.training.optimization import build_optimizer, warmup_stable_decay
+from scratch_gpt.training.pretrain.block_order import BlockOrder
+from scratch_gpt.training.pretrain.optimization import build_optimizer, warmup_stable_decay
 
 
 KINDS = ("decoder", "encoder-decoder")

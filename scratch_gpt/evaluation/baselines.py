@@ -9,7 +9,7 @@ import gzip
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.data.shards.writing import PackedBlocks
 from scratch_gpt.evaluation.ngram import NGram
 
 

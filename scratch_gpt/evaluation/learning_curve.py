@@ -8,10 +8,10 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from scratch_gpt.data.folders import read_yaml, written_file
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.comparison import COLORS, read_result
-from scratch_gpt.evaluation.runner import Metric
+from scratch_gpt.evaluation.compare import COLORS, read_result
+from scratch_gpt.inference.generation import Metric
+from scratch_gpt.runs.folders import read_yaml, written_file
 
 
 # Settings of a stage that are not those of its YAML in a learning curve's runs.

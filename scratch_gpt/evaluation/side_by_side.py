@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.comparison import BENCHMARKS, COLORS, Score, compare, read_results
+from scratch_gpt.evaluation.compare import BENCHMARKS, COLORS, Score, compare, read_results
 from scratch_gpt.evaluation.significance import Difference, item_difference, read_items
+from scratch_gpt.runs.folders import written_file
 
 
 PANELS_A_ROW = 4

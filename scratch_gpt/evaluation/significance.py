@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation import scores
-from scratch_gpt.evaluation.runner import RESAMPLES, bootstrap
-from scratch_gpt.evaluation.translation import corpus_metrics, corpus_score
+from scratch_gpt.evaluation.benchmarks.translation import corpus_metrics, corpus_score
+from scratch_gpt.inference.generation import RESAMPLES, bootstrap
+from scratch_gpt.tasks import scores
 
 
 ROUNDING = 1e-9

@@ -21,13 +21,13 @@ from transformers import (
 )
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.collator import IGNORED, PackedCollator
+from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import Metric
+from scratch_gpt.inference.generation import Metric
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
-from scratch_gpt.training.loss import chunk_tokens_for, compile_layers, use_chunked_loss
-from scratch_gpt.training.optimization import build_optimizer
-from scratch_gpt.training.planning import training_flops_per_token
+from scratch_gpt.training.planning.planning import training_flops_per_token
+from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
+from scratch_gpt.training.pretrain.optimization import build_optimizer
 
 
 Step = Callable[[], object]

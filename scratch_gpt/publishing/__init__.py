@@ -12,7 +12,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.publishing.card import make_card, write_card
 from scratch_gpt.publishing.checks import Package, pack
 from scratch_gpt.publishing.upload import Upload, upload, verify
-from scratch_gpt.training.telemetry import console
+from scratch_gpt.runs.log import console
 
 
 __all__ = [

@@ -8,9 +8,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from scratch_gpt.data.folders import read_json, read_yaml, written_file
-from scratch_gpt.evaluation.comparison import BENCHMARKS, compare, read_results
-from scratch_gpt.evaluation.runner import check_folder
+from scratch_gpt.evaluation.compare import BENCHMARKS, compare, read_results
+from scratch_gpt.inference.generation import check_folder
 from scratch_gpt.launching import scripts_folder
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
@@ -28,8 +27,9 @@ from scratch_gpt.publishing.facts import (
     training_text,
     tuning_data,
 )
+from scratch_gpt.runs.folders import read_json, read_yaml, written_file
+from scratch_gpt.runs.provenance import read_provenance
 from scratch_gpt.tokenization import IM_END
-from scratch_gpt.training.provenance import read_provenance
 
 
 # How the name of the model's class ends -> task of the Hub, what such a model is called.

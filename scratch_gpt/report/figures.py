@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
-from scratch_gpt.data.folders import written_file
-from scratch_gpt.evaluation.comparison import COLORS, Score
+from scratch_gpt.evaluation.compare import COLORS, Score
+from scratch_gpt.runs.folders import written_file
 
 
 GREY = "#999999"

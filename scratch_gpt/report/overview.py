@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scratch_gpt.data.folders import written_file
-from scratch_gpt.evaluation.comparison import COLORS, Score, compare, read_results
-from scratch_gpt.training.telemetry import RunLog
+from scratch_gpt.evaluation.compare import COLORS, Score, compare, read_results
+from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.log import RunLog
 
 
 BLUE, ORANGE, GREEN, PURPLE, *_, GREY = COLORS

@@ -9,9 +9,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.comparison import BENCHMARKS, Score, compare, read_results
+from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare, read_results
 from scratch_gpt.publishing.facts import (
     alignment_table,
     cost_table,
@@ -23,8 +22,9 @@ from scratch_gpt.publishing.facts import (
 )
 from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
 from scratch_gpt.report.overview import STAGES, draw_report
-from scratch_gpt.training.provenance import read_provenance
-from scratch_gpt.training.telemetry import RunLog
+from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.log import RunLog
+from scratch_gpt.runs.provenance import read_provenance
 
 
 BITS_PER_BYTE = "eval_bits_per_byte"

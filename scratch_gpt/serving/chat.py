@@ -18,9 +18,9 @@ from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
-from scratch_gpt.data.folders import written_file
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import is_chat, load_model
+from scratch_gpt.inference.generation import is_chat, load_model
+from scratch_gpt.runs.folders import written_file
 from scratch_gpt.tokenization import encode_plain
 
 

@@ -6,9 +6,9 @@ import shutil
 from importlib.metadata import requires, version
 from pathlib import Path
 
-from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import check_folder
+from scratch_gpt.inference.generation import check_folder
+from scratch_gpt.runs.folders import written_whole
 
 
 PACKAGE = Path(__file__).parent.parent

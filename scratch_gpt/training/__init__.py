@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the stages of `train/` are made of."""
+"""What the recipes in `train/` are made of. Imports `publishing`, `evaluation` and what is below them."""

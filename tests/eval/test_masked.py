@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`eval/masked.py` and `eval/architectures.py` as a user runs them, on tiny settings."""
+"""`eval/masked.py` and `eval/engineering/architectures.py` as a user runs them, on tiny settings."""
 
 import importlib.util
 import json
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForMaskedLM
-from scratch_gpt.data.shards import write_shards
+from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.arguments import ShardsArguments, parse
+from scratch_gpt.settings.arguments import ShardsArguments, parse
 
 
 EVAL = Path(__file__).parents[2] / "eval"

@@ -17,11 +17,11 @@ from transformers import (
 )
 
 import scratch_gpt
-from scratch_gpt.data.shards import write_shards
+from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation import contamination, qa
+from scratch_gpt.evaluation.benchmarks import contamination, qa
+from scratch_gpt.settings.arguments import ShardsArguments, parse, run_stage
 from scratch_gpt.tokenization import train_tokenizer
-from scratch_gpt.training.arguments import ShardsArguments, parse, run_stage
 
 
 ROOT = Path(scratch_gpt.__file__).parents[1]

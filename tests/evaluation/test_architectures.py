@@ -6,8 +6,8 @@ import itertools
 import pytest
 import torch
 
-from scratch_gpt.data.bad_rows import BadRows
-from scratch_gpt.data.sources import parse_sources
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.architectures import (
     Corpus,
@@ -22,8 +22,8 @@ from scratch_gpt.evaluation.architectures import (
     race,
     target_loss,
 )
+from scratch_gpt.settings.hardware import Hardware
 from scratch_gpt.tokenization import encode_plain
-from scratch_gpt.training.hardware import Hardware
 
 
 PAIRS = [

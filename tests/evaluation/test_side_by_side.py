@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from scratch_gpt import cli
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmark import write_items
-from scratch_gpt.evaluation.runner import Metric, mean_metric, write_result
+from scratch_gpt.evaluation.harness import write_items
 from scratch_gpt.evaluation.side_by_side import compare_folders
+from scratch_gpt.inference.generation import Metric, mean_metric, write_result
 
 
 @pytest.fixture

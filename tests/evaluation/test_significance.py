@@ -10,8 +10,8 @@ import pytest
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 
+from scratch_gpt.evaluation.benchmarks.translation import sentence_statistics
 from scratch_gpt.evaluation.significance import item_difference, paired_difference, read_items
-from scratch_gpt.evaluation.translation import sentence_statistics
 
 
 def column(values) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratch_gpt.data.collator import IGNORED
+from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.evaluation.speed import (
     compare_decoding,
     compare_training,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.evaluation.comparison import Score
+from scratch_gpt.evaluation.compare import Score
 from scratch_gpt.publishing.facts import cost_table, duration, known_failures, lineage, number
 
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.axes import Axes
 
-from scratch_gpt.evaluation.comparison import Score
+from scratch_gpt.evaluation.compare import Score
 from scratch_gpt.report.figures import MOST_POINTS, Curve, draw_curves, draw_scores, label_of
 
 

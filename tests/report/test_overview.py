@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from scratch_gpt.evaluation.comparison import compare, read_results
+from scratch_gpt.evaluation.compare import compare, read_results
 from scratch_gpt.report import overview as report
 
 

@@ -21,7 +21,7 @@ from transformers.utils import import_utils
 
 from scratch_gpt import ScratchGPTForCausalLM, cli
 from scratch_gpt.errors import UserError
-from scratch_gpt.interop import export_folder
+from scratch_gpt.export.interop import export_folder
 from scratch_gpt.tokenization import encode_plain
 
 

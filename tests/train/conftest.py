@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from scratch_gpt.training import arguments, posttraining_arguments
-from scratch_gpt.training.rlhf_arguments import RLHFArguments
-from scratch_gpt.training.seq2seq import Seq2SeqArguments
+from scratch_gpt.settings import arguments
+from scratch_gpt.training.posttrain import arguments as posttraining_arguments
+from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
+from scratch_gpt.training.rl.arguments import RLHFArguments
 
 
 ARGUMENTS = {

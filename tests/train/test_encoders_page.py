@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from scratch_gpt import cli
-from scratch_gpt.data.shards import write_shards
-from scratch_gpt.training.arguments import PretrainArguments, ShardsArguments, parse
-from scratch_gpt.training.seq2seq import Seq2SeqArguments
+from scratch_gpt.data.shards.writing import write_shards
+from scratch_gpt.settings.arguments import PretrainArguments, ShardsArguments, parse
+from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
 
 
 ROOT = Path(__file__).parents[2]

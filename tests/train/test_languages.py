@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.data.shards import PackedBlocks
+from scratch_gpt.data.shards.writing import PackedBlocks
 from scratch_gpt.serving.chat import ChatSession, Sampling, StreamingModel
 from scratch_gpt.tokenization import load_tokenizer
 

@@ -14,12 +14,12 @@ import torch
 import trl
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from scratch_gpt.data.shards import write_shards
+from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation import alignment
-from scratch_gpt.training import reward_functions
-from scratch_gpt.training.arguments import ShardsArguments
-from scratch_gpt.training.telemetry import RunLog
+from scratch_gpt.evaluation.benchmarks import alignment
+from scratch_gpt.runs.log import RunLog
+from scratch_gpt.settings.arguments import ShardsArguments
+from scratch_gpt.training.rl import reward_functions
 
 
 ROW_KEYS = ["step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"]

@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.runner import generate_answers, load_model
-from scratch_gpt.training.telemetry import RunLog
+from scratch_gpt.inference.generation import generate_answers, load_model
+from scratch_gpt.runs.log import RunLog
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scratch_gpt.data.shards import write_shards
-from scratch_gpt.training.arguments import PretrainArguments, ShardsArguments
+from scratch_gpt.data.shards.writing import write_shards
+from scratch_gpt.settings.arguments import PretrainArguments, ShardsArguments
 
 
 STAGE = Path(__file__).parents[2] / "train" / "pretrain.py"

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
-from scratch_gpt.training import loss, pretraining
+from scratch_gpt.training.pretrain import loss, pretraining
 
 
 # What train/accelerate/fsdp2.yaml makes `accelerate launch` set.

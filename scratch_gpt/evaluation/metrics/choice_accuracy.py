@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from scratch_gpt.evaluation import scores
+from scratch_gpt.tasks import scores
 
 
 class ChoiceAccuracy(evaluate.Metric):

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from scratch_gpt.evaluation import translation
+from scratch_gpt.evaluation.benchmarks import translation
 
 
 class TranslationQuality(evaluate.Metric):

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows for the stages after pretraining: train, dev and test of all sources, as long as the model's context."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from scratch_gpt.data.rows.conversations import split_rows
+from scratch_gpt.data.rows.row_checks import report_repeats
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import CORPUS_SETTINGS, PRIMER, Source, parse_sources
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs.folders import read_yaml
+from scratch_gpt.runs.log import console
+
+
+Row = dict[str, Any]
+Item = TypeVar("Item")
+# Such as `instruction_rows`: sources, split of the primer, counter of bad rows, seed -> rows.
+RowReader = Callable[[list[Source], str, BadRows, int], list[Row]]
+
+SPLITS = ("train", "dev", "test")
+
+
+class SplitArguments(Protocol):
+    """The settings by which rows are read and divided."""
+
+    sources: list | str | None
+    on_bad_row: str
+    seed: int
+    held_out_fraction: float
+    max_train_samples: int | None
+
+
+def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Row]]:
+    """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
+
+    The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
+    one seed a question that is held out in one stage is held out in all. Only training rows are repeated by a weight.
+
+    Raises:
+        UserError: sources that cannot be read, too many bad rows, nothing for one of the splits.
+    """
+    sources = parse_sources(arguments.sources, CORPUS_SETTINGS)  # type: ignore[arg-type]  # a list once parsed
+    bad_rows = BadRows(arguments.on_bad_row)
+    embedded = [source for source in sources if source.path == PRIMER]
+    files = [source for source in sources if source.path != PRIMER]
+    rows = {split: read(embedded, split, bad_rows, arguments.seed) for split in SPLITS}
+    fraction = arguments.held_out_fraction
+    of_files = read(files, "train", bad_rows, arguments.seed)
+    rest, test = split_rows(of_files, fraction, arguments.seed)
+    # of what is left, so that dev and test are of the same size; by a hash that is no seed's hash of the test split
+    train, dev = split_rows(rest, fraction / (1 - fraction), f"dev {arguments.seed}")
+    for split, found in zip(SPLITS, (train, dev, test), strict=True):
+        rows[split] += found
+        if split != "train":
+            # a weight's second copy of a row tells nothing, and would make intervals too narrow
+            rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
+        if not rows[split]:
+            raise UserError(
+                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
+            )
+    for line in bad_rows.report() + report_repeats(of_files):
+        console.print(line, markup=False, soft_wrap=True)
+    return rows
+
+
+def check_held_out(
+    folder: str | Path, sources: list | str | None, seed: int, held_out_fraction: float
+) -> None:
+    """Refuse to measure a model on rows of a file that it was trained on, where its `run.yaml` says so.
+
+    The primer's splits are the same for every seed, a smaller fraction's test split is part of a larger one's, and other
+    splits of a Hub dataset are other rows.
+
+    Raises:
+        UserError: another seed than that of the training, or a larger held_out_fraction.
+    """
+    trained = read_yaml(Path(folder) / "run.yaml")
+    if "held_out_fraction" not in trained:  # of no stage that divides rows
+        return
+    known = [
+        (entry["path"], entry.get("subset"), entry.get("split", "train")) for entry in trained["sources"]
+    ]
+    parsed = parse_sources(sources, CORPUS_SETTINGS)  # type: ignore[arg-type]  # a list once parsed
+    places = [(source.path, source.subset, source.split) for source in parsed if source.path != PRIMER]
+    shared = [place[0] for place in places if place in known]
+    for name, value, fits in (
+        ("seed", seed, seed == trained["seed"]),
+        ("held_out_fraction", held_out_fraction, held_out_fraction <= trained["held_out_fraction"]),
+    ):
+        if shared and not fits:
+            raise UserError(
+                f"{folder} was trained on {shared[0]} with {name} {trained[name]}: with {value} it would be asked what it "
+                f"has learned; give --{name} {trained[name]}"
+            )
+
+
+def training_sample(items: list[Item], arguments: SplitArguments) -> list[Item]:
+    """`max_train_samples` of what is left to train on, drawn by the seed: a smaller number's are among a larger one's."""
+    if arguments.max_train_samples is None:
+        return items
+    return random.Random(arguments.seed).sample(items, len(items))[: arguments.max_train_samples]
+
+
+def drop_long_rows(
+    splits: dict[str, list[Row]], measure: Callable[[Row], Row], max_length: int, arguments: SplitArguments
+) -> dict[str, list[Row]]:
+    """Leave out the rows that have more than `max_length` tokens, and say how many, and which was the first.
+
+    Cut rows would teach answers without an end, and TRL drops over-long pairs without a word. Of the training rows that
+    fit, `max_train_samples` stay.
+
+    Args:
+        measure: adds the row's tokens as `length`, by which Trainer can group rows.
+
+    Raises:
+        UserError: no row of a split is left, or there is a long one and `on_bad_row` is `fail`.
+    """
+    kept: dict[str, list[Row]] = {}
+    for split, rows in splits.items():
+        measured = [measure(row) for row in rows]
+        kept[split] = [row for row in measured if row["length"] <= max_length]
+        long = [row for row in measured if row["length"] > max_length]
+        first = f"{long[0]['place']} has {long[0]['length']:,}" if long else ""
+        if long and arguments.on_bad_row == "fail":
+            raise UserError(
+                f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
+            )
+        if not kept[split]:
+            raise UserError(
+                f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
+                "where it is set, or use a model with a longer context"
+            )
+        fitting = len(kept[split])
+        if split == "train":
+            kept[split] = training_sample(kept[split], arguments)
+        console.print(
+            f"{split}: {len(kept[split]):,}{f' of {fitting:,}' if len(kept[split]) < fitting else ''} rows"
+            + (f" ({len(long):,} over {max_length} tokens left out: {first})" if long else ""),
+            markup=False,
+            soft_wrap=True,
+        )
+    return kept

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training text: documents of all sources, filtered, without duplicates, mixed, and again from any point on."""
+
+import itertools
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from scratch_gpt.data.shards.deduplication import HashSet, text_hash
+from scratch_gpt.data.shards.mixture import Mixture
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import PRIMER, Part, Source, parts_of, placed_documents
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
+
+
+# Text that is tokenized at once: it bounds the memory.
+BATCH_BYTES = 1 << 20
+# On so much of a tokenizer's training text its bytes per token are measured.
+MEASURED_CHARACTERS = 1_000_000
+BAD_ROW, DUPLICATE = "bad_row", "duplicate"
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(slots=True)
+class Document:
+    """A document at its place in a source.
+
+    Args:
+        part, row: the place, see `sources`.
+        rule: why it is left out; None: it is not.
+        size: bytes in UTF-8.
+        hash: of its text.
+        text: the text; empty where `ids` are there.
+        ids: its tokens and END_OF_TEXT, shape (tokens,), of the type of the shards.
+        first_pass: whether the source is read for the first time.
+    """
+
+    part: int
+    row: int
+    rule: str | None = None
+    size: int = 0
+    hash: int = 0
+    text: str = ""
+    ids: np.ndarray | None = None
+    first_pass: bool = True
+
+
+# Makes one pass over a source after a place; the filters are asked on the first one only.
+Reader = Callable[[tuple[int, int], bool], Iterator[Document]]
+
+
+def text_reader(
+    source: Source,
+    bad_rows: BadRows,
+    parts: list[Part],
+    mine: Callable[[int], bool] | None = None,
+) -> Reader:
+    """Reads the text of a source, or those of its rows that are `mine`."""
+
+    def read(start: tuple[int, int], judged: bool) -> Iterator[Document]:
+        for part, row, text in placed_documents(source, bad_rows, parts, start, mine):
+            if text is None:
+                yield Document(part, row, BAD_ROW)
+            elif judged and (rule := source.filters.broken_rule(text)):
+                yield Document(part, row, rule)
+            else:
+                data = text.encode()
+                yield Document(part, row, None, len(data), text_hash(data), text)
+
+    return read
+
+
+@dataclass
+class SourceStream:
+    """One source, pass after pass: what was left out of the first is left out of the later ones.
+
+    For that, the hashes of the documents that were kept stand in a file, in their order: a later pass keeps exactly
+    the documents that match the next of them. The same file restores the set of seen texts after an interruption.
+
+    Args:
+        reader: reads the documents.
+        seen: the texts of all sources so far.
+        kept_file: where the hashes are written.
+    """
+
+    source: Source
+    reader: Reader
+    seen: HashSet
+    kept_file: Path
+    place: tuple[int, int] = (0, 0)
+    passes: int = 0
+    documents: int = 0
+    kept: int = 0
+    matched: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.kept_file.touch()
+        self._unwritten = bytearray()
+
+    def state(self) -> list[Any]:
+        """What `restore` needs, as plain values."""
+        counts = [self.passes, self.documents, self.kept, self.matched]
+        return [list(self.place), counts, dict(self.left_out)]
+
+    def restore(self, state: list[Any]) -> None:
+        """Go on from an earlier `state`, with the same `kept_file`."""
+        (part, row), (self.passes, self.documents, self.kept, self.matched), left_out = state
+        self.place, self.left_out = (part, row), Counter(left_out)
+
+    def flush(self) -> None:
+        """Bring the hashes of the kept documents to the disk."""
+        with self.kept_file.open("ab") as file:
+            file.write(self._unwritten)
+        self._unwritten.clear()
+
+    def remember(self) -> None:
+        """After `restore` in a new process: forget what was kept later, and fill the set of seen texts."""
+        os.truncate(self.kept_file, 8 * self.kept)
+        if self.source.deduplicate:
+            for value in np.fromfile(self.kept_file, dtype=np.uint64).tolist():
+                self.seen.add(value)
+
+    def __iter__(self) -> Iterator[Document]:
+        """The rest of the current pass, from the current place on."""
+        first_pass = self.passes == 0
+        if not first_pass:
+            self.flush()
+            kept = np.memmap(self.kept_file, dtype=np.uint64, mode="r", shape=(self.kept,))
+        for document in self.reader(self.place, first_pass):
+            self.place = (document.part, document.row)
+            if first_pass:
+                self.documents += 1
+                if not document.rule and self.source.deduplicate and not self.seen.add(document.hash):
+                    document.rule = DUPLICATE
+                if document.rule:
+                    self.left_out[document.rule] += 1
+                    continue
+                self.kept += 1
+                if self.source.path != PRIMER:  # it has no second pass
+                    self._unwritten += document.hash.to_bytes(8, "little")
+            elif not document.rule and self.matched < len(kept) and document.hash == kept[self.matched]:
+                self.matched += 1
+            else:
+                continue
+            document.first_pass = first_pass
+            yield document
+        if not self.kept:
+            reasons = ", ".join(f"{rule} {count}" for rule, count in self.left_out.items())
+            reasons = f" (left out: {reasons})" if reasons else ""
+            raise UserError(f"source {self.source.name!r}: no text in {self.source.path}{reasons}")
+        self.passes, self.place, self.matched = self.passes + 1, (0, 0), 0
+
+
+class Corpus:
+    """Batches of the mixed documents, each with the state after it.
+
+    Args:
+        streams: of the sources that are used.
+        stop: as for `Mixture`.
+    """
+
+    def __init__(self, streams: list[SourceStream], stop: Any, bad_rows: BadRows) -> None:
+        self.streams = {stream.source.name: stream for stream in streams}
+        self.bad_rows = bad_rows
+        self.held_out = [stream for stream in streams if stream.source.held_out]
+        self.mixture: Mixture[Document] = Mixture(
+            [stream.source for stream in streams if not stream.source.held_out],
+            lambda source: iter(self.streams[source.name]),
+            stop,
+            lambda document: document.size,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, as plain values."""
+        return {
+            "mixture": self.mixture.state(),
+            "streams": {name: stream.state() for name, stream in self.streams.items()},
+            "bad_rows": self.bad_rows.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Return to an earlier `state`."""
+        self.mixture.restore(state["mixture"])
+        for name, stream in self.streams.items():
+            stream.restore(state["streams"][name])
+        self.bad_rows.restore(state["bad_rows"])
+
+    def left_out(self) -> list[str]:
+        """A line for the terminal for each source: which rule left how many documents out. Bad rows are not named."""
+        lines = []
+        for name, stream in self.streams.items():
+            counts = [item for item in sorted(stream.left_out.items()) if item[0] != BAD_ROW]
+            if counts:
+                rules = ", ".join(f"{rule} {count:,}" for rule, count in counts)
+                lines.append(f"source {name!r}: left out of {stream.documents:,} documents: {rules}")
+        return lines
+
+    def batches(self) -> Iterator[tuple[list[tuple[Source, Document]], dict[str, Any]]]:
+        """Documents in lists of about BATCH_BYTES, each list with the state after it.
+
+        The held-out sources come first: where their texts come again, they are duplicates, and not trained on.
+        """
+        documents = itertools.chain(
+            (
+                (stream.source, document)
+                for stream in self.held_out
+                if not stream.passes
+                for document in stream
+            ),
+            self.mixture,
+        )
+        size = 1
+        while size:
+            batch, size = [], 0
+            for source, document in documents:
+                batch.append((source, document))
+                size += document.size
+                if size >= BATCH_BYTES:
+                    break
+            yield batch, self.state()
+
+
+def open_corpus(
+    sources: list[Source],
+    bad_rows: BadRows,
+    seed: int,
+    stop: Any,
+    folder: Path,
+    other_reader: Callable[[int, Source], Reader | None] = lambda number, source: None,
+) -> Corpus:
+    """The sources that are used as one corpus.
+
+    Args:
+        stop: as for `Mixture`.
+        folder: where the streams keep their hashes of kept documents.
+        other_reader: reads the source of that number, if not its text is to be read.
+    """
+    seen = HashSet()
+    streams = []
+    for number, source in enumerate(sources):
+        if source.is_used:
+            reader = other_reader(number, source) or text_reader(source, bad_rows, parts_of(source, seed))
+            streams.append(SourceStream(source, reader, seen, folder / f"{number}.kept"))
+    return Corpus(streams, stop, bad_rows)
+
+
+def bounded_texts(
+    corpus: Corpus, max_document_characters: int, max_characters: int, measured: list[str]
+) -> Iterator[str]:
+    """The mixed texts, each cut to its first characters, until `max_characters` of all are spent.
+
+    Args:
+        measured: gets the first MEASURED_CHARACTERS of them, for the caller to measure.
+    """
+    drawn = 0
+    for _, document in corpus.mixture:
+        text = document.text[: min(max_document_characters, max_characters - drawn)]
+        drawn += len(text)
+        if drawn <= MEASURED_CHARACTERS or not measured:
+            measured.append(text)
+        yield text
+        if drawn >= max_characters:
+            return
+
+
+def token_dtype(tokenizer: PreTrainedTokenizerFast) -> str:
+    """The smallest type of number that holds all token ids."""
+    return "uint16" if len(tokenizer) <= 1 << 16 else "uint32"
+
+
+def tokenize(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> None:
+    """Put the token ids, and END_OF_TEXT, in place of the text of the documents that have one."""
+    end, dtype = tokenizer.convert_tokens_to_ids(END_OF_TEXT), token_dtype(tokenizer)
+    texts = [document for document in documents if document.ids is None]
+    for document, ids in zip(texts, encode_plain(tokenizer, [each.text for each in texts]), strict=True):
+        ids.append(end)
+        document.ids, document.text = np.array(ids, dtype=dtype), ""
+
+
+def work_ahead(batches: Iterator[Batch], work: Callable[[Batch], None]) -> Iterator[Batch]:
+    """Apply `work` to each batch in another thread, while the next batch is read and the one before is used.
+
+    The tokenizers library releases the interpreter and spreads a batch over all cores.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        waiting: deque[tuple[Batch, Future[None]]] = deque()
+        for batch in batches:
+            waiting.append((batch, thread.submit(work, batch)))
+            if len(waiting) > 1:
+                done, future = waiting.popleft()
+                future.result()
+                yield done
+        for done, future in waiting:
+            future.result()
+            yield done

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Free text: bits per byte of held-out text; repetition, variety and coherence of story endings."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from scratch_gpt.data.collators.packed import PackedCollator
+from scratch_gpt.data.shards.packing import pack
+from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import Source, read_documents
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.baselines import gzip_bits_per_byte
+from scratch_gpt.evaluation.harness import EvalArguments, check_positive
+from scratch_gpt.inference.generation import (
+    Items,
+    Metric,
+    bootstrap_ci,
+    generate_answers,
+    is_chat,
+    mean_metric,
+)
+from scratch_gpt.inference.likelihood import packed_costs
+from scratch_gpt.tasks import scores
+from scratch_gpt.tasks.example import Example
+from scratch_gpt.tasks.task import Task
+from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths
+
+
+GENERATION_TASKS = ("stories",)
+
+# What a model that finds every byte equally likely needs.
+UNIFORM_BITS_PER_BYTE = 8.0
+
+# Tokens in one forward pass: bounds the memory of the logits.
+TOKENS_PER_BATCH = 4096
+
+# Each text is compared to all others: the cost grows with the square.
+SELF_BLEU_TEXTS = 100
+
+
+@dataclass
+class GenerationArguments(EvalArguments):
+    """Settings of `eval/generation.py`; `sources` are texts here."""
+
+    shards: str | None = field(
+        default=None, metadata={"help": "Held-out blocks of the shards stage, such as shards/validation."}
+    )
+    limit: int | None = field(
+        default=256,
+        metadata={
+            "help": "Use the first so many stories and documents of each source, and so many blocks, evenly spaced."
+        },
+    )
+    prompt_words: int | None = field(
+        default=None,
+        metadata={
+            "help": "Let the model continue the first so many words of each document of the sources too."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "prompt_words")
+
+
+def block_costs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray] | PackedBlocks
+) -> np.ndarray:
+    """Nats and bytes of each block, shape (blocks, 2).
+
+    As in pretraining: end-of-document tokens cost bits and have no bytes, a document's first token is not counted.
+
+    Args:
+        blocks: token ids, each of shape (T,).
+
+    Raises:
+        UserError: an encoder-decoder, blocks longer than the model has positions, a model that gives NaN.
+    """
+    if model.config.is_encoder_decoder:
+        raise UserError("bits per byte of a text need a causal language model, this is an encoder-decoder")
+    length, positions = len(blocks[0]), model.config.max_position_embeddings
+    if length > positions:
+        raise UserError(f"the blocks of text have {length} tokens, the model only {positions} positions")
+    # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
+    collate = PackedCollator(tokenizer.convert_tokens_to_ids(END_OF_TEXT), tokenizer.pad_token_id)
+    lengths = torch.tensor(token_byte_lengths(tokenizer), device=model.device)
+    size = max(1, TOKENS_PER_BATCH // length)
+    rows = []
+    for start in range(0, len(blocks), size):
+        batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
+        costs = packed_costs(model, {name: part.to(model.device) for name, part in batch.items()}, lengths)
+        rows.append(costs[:, [0, 2]].cpu())
+    found = torch.cat(rows).numpy()
+    if not np.isfinite(found).all():
+        raise UserError(
+            f"the model gives NaN or infinity in {(~np.isfinite(found[:, 0])).sum()} of {len(found)} blocks of text: its "
+            "weights or its precision are broken"
+        )
+    return found
+
+
+def costs_metric(costs: np.ndarray, seed: int, baselines: dict[str, float] | None = None) -> Metric:
+    """Bits per byte of blocks from their nats and bytes, shape (blocks, 2), with an interval over blocks."""
+    return Metric(
+        scores.bits_per_byte(*costs.sum(axis=0)),
+        bootstrap_ci(costs, seed, lambda sums: scores.bits_per_byte(*sums)),
+        UNIFORM_BITS_PER_BYTE,
+        len(costs),
+        baselines,
+        items=Items("bits_per_byte", tuple(map(tuple, costs.tolist()))),
+    )
+
+
+def bits_per_byte(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    blocks: Sequence[np.ndarray] | PackedBlocks,
+    seed: int,
+) -> Metric:
+    """Bits per byte of packed text; arguments and errors as for `block_costs`."""
+    return costs_metric(block_costs(model, tokenizer, blocks), seed)
+
+
+def shards_metrics(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str,
+    limit: int | None,
+    seed: int,
+) -> dict[str, Metric]:
+    """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
+
+    Args:
+        limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
+
+    Raises:
+        UserError: as for `PackedBlocks` and `block_costs`.
+    """
+    blocks = PackedBlocks(folder, tokenizer)
+    chosen = blocks.evenly(limit or len(blocks))
+    costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
+    metrics = {"bits_per_byte": costs_metric(costs, seed)}
+    sources = blocks.manifest["sources"]
+    for source in sources if len(sources) > 1 else ():
+        first, stop = source.get("block_range", (0, 0))
+        own = [row for row, place in enumerate(chosen) if first <= place < stop]
+        if own:
+            metrics[f"{source['name']}/bits_per_byte"] = costs_metric(costs[own], seed)
+    return metrics
+
+
+def document_blocks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: list[str]
+) -> list[np.ndarray]:
+    """Documents packed into blocks that the model has positions for."""
+    end_of_text = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    token_ids = [np.array([*ids, end_of_text]) for ids in encode_plain(tokenizer, documents)]
+    length = min(model.config.max_position_embeddings, TOKENS_PER_BATCH, max(map(len, token_ids)))
+    pieces = [ids[start : start + length] for ids in token_ids for start in range(0, len(ids), length)]
+    blocks = np.full((len(rows := pack(pieces, length)), length), tokenizer.pad_token_id)
+    for block, row in zip(blocks, rows, strict=True):
+        tokens = np.concatenate(row)
+        block[: len(tokens)] = tokens
+    return list(blocks)
+
+
+def evaluate_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Sequence[Source],
+    arguments: GenerationArguments,
+) -> dict[str, Metric]:
+    """`bits_per_byte` on the shards' held-out blocks, and `SOURCE/bits_per_byte` of their sources and of each source here.
+
+    What gzip needs is the baseline of the documents given here.
+
+    Raises:
+        UserError: shards or sources that cannot be used, a source without documents.
+    """
+    metrics: dict[str, Metric] = {}
+    if arguments.shards:
+        metrics |= shards_metrics(model, tokenizer, arguments.shards, arguments.limit, arguments.seed)
+    for source in sources:
+        bad_rows = BadRows(arguments.on_bad_row)
+        documents = list(itertools.islice(read_documents(source, bad_rows, arguments.seed), arguments.limit))
+        if not documents:
+            raise UserError(f"source {source.name!r}: no text in {source.path}")
+        costs = block_costs(model, tokenizer, document_blocks(model, tokenizer, documents))
+        gzip = gzip_bits_per_byte("\n".join(documents).encode())
+        metrics[f"{source.name}/bits_per_byte"] = costs_metric(costs, arguments.seed, {"gzip": gzip})
+        if arguments.prompt_words:
+            metrics |= evaluate_continuations(model, tokenizer, source.name, documents, arguments)
+    return metrics
+
+
+def evaluate_continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    documents: Sequence[str],
+    arguments: GenerationArguments,
+) -> dict[str, Metric]:
+    """What the model makes of the beginnings of documents, sampled at temperature 1; the real texts are the baseline.
+
+    Returns:
+        `NAME/sampled_` repetition, distinct_1, distinct_2 and self_bleu. Of a real text so many words count as the
+        continuation of the same beginning has.
+
+    Raises:
+        UserError: no document is longer than its beginning.
+    """
+    count = arguments.prompt_words or 0
+    split = [document.split() for document in documents]
+    split = [words for words in split if len(words) > count]
+    if not split:
+        raise UserError(f"source {name!r}: no document has more than prompt_words {count} words")
+    prompts = [" ".join(words[:count]) for words in split]
+    settings = arguments.generation_settings(temperature=1.0)
+    answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)
+    texts = [answer.text for answer in answers]
+    real = [
+        " ".join(words[count : count + len(text.split())]) for words, text in zip(split, texts, strict=True)
+    ]
+    found, expected = diversity_metrics(texts, arguments.seed), diversity_metrics(real, arguments.seed)
+    return {
+        f"{name}/sampled_{measure}": metric._replace(baselines={"real_text": expected[measure].value})
+        for measure, metric in found.items()
+    }
+
+
+def diversity_metrics(texts: Sequence[str], seed: int) -> dict[str, Metric]:
+    """Repetition within a text; distinct-1, distinct-2 and self-BLEU over all texts (the latter over the first 100)."""
+    return {
+        "repetition": mean_metric([scores.repetition(text) for text in texts], seed),
+        **{f"distinct_{order}": distinct_metric(texts, order) for order in (1, 2)},
+        "self_bleu": mean_metric(scores.self_bleu(texts[:SELF_BLEU_TEXTS]), seed),
+    }
+
+
+def evaluate_stories(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    arguments: EvalArguments,
+) -> dict[str, Metric]:
+    """Endings of stories, written greedily and sampled at temperature 1.
+
+    Returns:
+        For each of the two: the task's score with its interval and chance level, how often the ending is finished,
+        the repetition within an ending, and distinct-1, distinct-2 and self-BLEU over all endings.
+    """
+    chat = is_chat(tokenizer)
+    chance = task.chance(task, examples)
+    metrics = {}
+    for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        settings = arguments.generation_settings(temperature)
+        answers = generate_answers(model, tokenizer, task.prompts(examples, chat), chat=chat, **settings)
+        endings = [answer.text for answer in answers]
+        rows = [task.score(*pair) for pair in zip(endings, examples, strict=True)]
+        prefix, seed = f"{task.name}/{mode}_", arguments.seed
+        for name in rows[0]:
+            metrics[f"{prefix}{name}"] = mean_metric([row[name] for row in rows], seed, chance[name])
+        metrics[f"{prefix}finished"] = mean_metric([float(answer.finished) for answer in answers], seed)
+        for name, metric in diversity_metrics(endings, seed).items():
+            metrics[f"{prefix}{name}"] = metric
+    return metrics
+
+
+def distinct_metric(texts: Sequence[str], order: int) -> Metric:
+    """Distinct-n over all texts with a jackknife interval (Efron & Stein 1981).
+
+    A bootstrap would draw texts twice, which lowers the share of different n-grams by itself.
+    """
+    counts = [Counter(scores.ngrams(text, order)) for text in texts]
+    total = sum(counts, Counter())
+    value = scores.distinct(texts, order)
+    # an n-gram is lost with a text if all its occurrences are in that text
+    lost = np.array([sum(total[gram] == times for gram, times in own.items()) for own in counts])
+    size = np.array([own.total() for own in counts])
+    without = (len(total) - lost) / np.maximum(total.total() - size, 1)
+    half = 1.96 * float(np.sqrt((len(texts) - 1) / len(texts) * ((without - without.mean()) ** 2).sum()))
+    return Metric(value, (max(0.0, value - half), min(1.0, value + half)), n=len(texts))

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Translation: corpus BLEU and chrF by sacreBLEU, with intervals over sentences and copying as the baseline."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric as CorpusMetric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from scratch_gpt.data.sources.source import Source, parse_sources
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.benchmarks.file_tasks import file_tasks
+from scratch_gpt.evaluation.benchmarks.qa import predict
+from scratch_gpt.evaluation.harness import EvalArguments
+from scratch_gpt.evaluation.word_translation import WordTranslation
+from scratch_gpt.inference.generation import Items, Metric, bootstrap_ci, mean_metric
+from scratch_gpt.tasks.example import Example
+from scratch_gpt.tasks.task import Task
+
+
+TRANSLATION_TASKS = ("translation",)
+
+# How the languages are called whose codes name the columns of pairs (ISO 639-1).
+LANGUAGES = {
+    "ar": "Arabic",
+    "cs": "Czech",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fi": "Finnish",
+    "fr": "French",
+    "hi": "Hindi",
+    "it": "Italian",
+    "ja": "Japanese",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sv": "Swedish",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "vi": "Vietnamese",
+    "zh": "Chinese",
+}
+PLACES = ("{source_language}", "{target_language}")
+
+
+def with_languages(template: str, source: Source) -> str:
+    """An instruction or continuation with the languages of this source's columns in their places.
+
+    The direction is that of the columns: {source: de, target: en} translates into English.
+
+    Raises:
+        UserError: a column that is no known code of a language, where the template has its place.
+    """
+    for place, role in zip(PLACES, ("source", "target"), strict=True):
+        if place in template:
+            column = source.columns.get(role, role)
+            if column not in LANGUAGES:
+                raise UserError(
+                    f"source {source.name!r}: the column {column!r} names no language for {place}; "
+                    f"write it into {template!r}"
+                )
+            template = template.replace(place, LANGUAGES[column])
+    return template
+
+
+def file_translations(
+    declared: list[dict[str, Any]], on_bad_row: str, instruction: str, continuation: str
+) -> list[Task]:
+    """A task of each source of pairs, which is asked in its languages, or by the template that the source has.
+
+    Args:
+        instruction: what a chat model is asked; {source} is the place of the sentence, and PLACES those of languages.
+        continuation: what a base model is given to continue, likewise.
+
+    Raises:
+        UserError: as for `file_tasks` and `with_languages`.
+    """
+
+    def asked(template: str, example: Example) -> str:
+        return template.replace("{source}", example.key)
+
+    tasks = []
+    own = file_tasks(declared, on_bad_row, {"translation": {}})
+    for source, task in zip(parse_sources(declared), own, strict=True):
+        asks = {"continuation": partial(asked, with_languages(continuation, source))}
+        if source.template is None:
+            asks["message"] = partial(asked, with_languages(instruction, source))
+        tasks.append(dataclasses.replace(task, **asks))  # type: ignore[arg-type]  # each is a function
+    return tasks
+
+
+def word_translations(
+    declared: list[dict[str, Any]], on_bad_row: str, names: Collection[str]
+) -> dict[str, WordTranslation]:
+    """What is learned word by word from each source of pairs, by its name.
+
+    Raises:
+        UserError: as for `file_tasks`; a source whose name is none of `names`, those of the tasks.
+    """
+    if not declared:
+        return {}
+    tasks = file_tasks(declared, on_bad_row, {"translation": {}})
+    for task in tasks:
+        if task.name not in names:
+            raise UserError(
+                f"training_pairs: {task.name!r} is the baseline of no task; name it as the pairs to translate: "
+                f"{', '.join(names)}"
+            )
+    pairs = {task.name: task.examples("train") for task in tasks}
+    return {
+        name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])
+        for name, rows in pairs.items()
+    }
+
+
+def corpus_metrics() -> dict[str, CorpusMetric]:
+    """BLEU and chrF with sacreBLEU's default settings, on 0..100."""
+    return {"bleu": BLEU(), "chrf": CHRF()}
+
+
+def sentence_statistics(
+    metric: CorpusMetric, predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """Match counts of each sentence, shape (sentences, statistics): their sum over a corpus decides its score.
+
+    sacreBLEU has no public name for them; its own significance test takes them from the same place.
+    """
+    most = max(map(len, references))
+    streams = [[row[number] if number < len(row) else None for row in references] for number in range(most)]
+    return np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+
+
+def corpus_score(metric: CorpusMetric, statistics: np.ndarray) -> float:
+    """The score of a corpus from its sentences' statistics, shape (sentences, statistics), or their sum."""
+    return float(metric._compute_score_from_stats(list(np.atleast_2d(statistics).sum(axis=0))).score)
+
+
+def signatures(examples: dict[str, list[Example]]) -> dict[str, str]:
+    """sacreBLEU's signature of each corpus score of each task: what must agree for two numbers to compare."""
+    found = {}
+    for task, rows in examples.items():
+        references = [example.references for example in rows]
+        for name, metric in corpus_metrics().items():
+            sentence_statistics(metric, [row[0] for row in references], references)  # counts the references
+            found[f"{task}/{name}"] = str(metric.get_signature())
+    return found
+
+
+def evaluate_translation(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    examples: Sequence[Example],
+    arguments: EvalArguments,
+    words: WordTranslation | None = None,
+) -> dict[str, Metric]:
+    """Scores of the model's translations; the chance level is that of the source sentence, copied.
+
+    Args:
+        words: translates word by word, for a baseline.
+
+    Returns:
+        `TASK/bleu`, `TASK/chrf` and `TASK/exact_match`.
+    """
+    predictions = predict(model, tokenizer, task, examples, arguments)
+    references = [example.references for example in examples]
+    sources = [task.source(example) for example in examples]
+    # the first baseline is the chance level
+    trivial = {"copied_source": sources}
+    if words is not None:
+        trivial["word_by_word"] = [words.translate(source) for source in sources]
+    metrics = {}
+    for name, metric in corpus_metrics().items():
+        statistics = sentence_statistics(metric, predictions, references)
+        baselines = {
+            label: corpus_score(metric, sentence_statistics(metric, answers, references))
+            for label, answers in trivial.items()
+        }
+        metrics[f"{task.name}/{name}"] = Metric(
+            corpus_score(metric, statistics),
+            bootstrap_ci(statistics, arguments.seed, partial(corpus_score, metric)),
+            baselines["copied_source"],
+            len(examples),
+            baselines,
+            items=Items(name, tuple(map(tuple, statistics.tolist()))),
+        )
+    matches = [task.score(*pair)["exact_match"] for pair in zip(predictions, examples, strict=True)]
+    baselines = {
+        label: task.mean_scores(answers, examples)["exact_match"] for label, answers in trivial.items()
+    }
+    exact = mean_metric(matches, arguments.seed, baselines["copied_source"])
+    metrics[f"{task.name}/exact_match"] = exact._replace(baselines=baselines)
+    return metrics

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations as token ids with labels, and checks that the tokenizer and its chat template are fit for that.
+
+A wrong template or padding token does not stop a run: the loss falls, and the model never ends an answer, or learns
+nothing. So it is looked for before the first step, and the row is named.
+"""
+
+import re
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerFast
+
+from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import IM_END
+
+
+Row = dict[str, Any]
+
+# Two turns: the end of the first is what some templates give to the message that follows.
+PROBE = [
+    {"role": "user", "content": "Who is it?"},
+    {"role": "assistant", "content": "It is me."},
+    {"role": "user", "content": "Who?"},
+    {"role": "assistant", "content": "Me."},
+]
+MARKER = re.compile(r"<\|[^<>|]+\|>")
+
+
+def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
+    """Check that conversations can be written, read back, learned and ended.
+
+    Raises:
+        UserError: no end-of-turn token, or one that is the padding too; no chat template, or one that fails, that
+            does not mark the assistant's part, that leaves the end of a turn out of it, or whose text the tokenizer
+            cannot carry.
+    """
+    if IM_END not in tokenizer.get_vocab():
+        raise UserError(f"tokenizer {folder} lacks the token {IM_END}: use one made by the tokenizer stage")
+    end = tokenizer.convert_tokens_to_ids(IM_END)
+    if tokenizer.pad_token_id == end:
+        raise UserError(
+            f"tokenizer {folder} pads with {IM_END}, which ends a turn: padding and the ends of answers could not be "
+            "told apart; give it a pad_token of its own"
+        )
+    if not tokenizer.chat_template:
+        raise UserError(f"tokenizer {folder} has no chat template: use one made by the tokenizer stage")
+    if "generation %}" not in tokenizer.chat_template:
+        raise UserError(
+            f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}): without it "
+            "nothing tells which tokens to learn"
+        )
+    try:
+        text = tokenizer.apply_chat_template(PROBE, tokenize=False)
+        encoded = tokenizer.apply_chat_template(PROBE, return_dict=True, return_assistant_tokens_mask=True)
+    except TemplateError as error:
+        raise UserError(f"the chat template in {folder} fails: {error}") from None
+    for marker in MARKER.findall(text):
+        if marker not in tokenizer.get_vocab():
+            raise UserError(
+                f"the chat template in {folder} writes {marker}, which is no token of its tokenizer: a text could "
+                "spell it; add it to the tokenizer's special tokens, or use the template of the tokenizer stage"
+            )
+    carried = tokenizer.decode(encoded["input_ids"])
+    if carried != text:
+        raise UserError(
+            f"the tokenizer in {folder} cannot carry its chat template: {text!r:.80} comes back as {carried!r:.80}"
+        )
+    learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+    if sum(token == end and bool(mask) for token, mask in learned) != len(PROBE) // 2:
+        raise UserError(
+            f"the chat template in {folder} leaves {IM_END} out of the assistant's part: answers would never end; move "
+            "it before {% endgeneration %}"
+        )
+
+
+def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_only: bool = True) -> Row:
+    """The row with `input_ids`, `labels` (IGNORED where nothing is learned) and `length`, its tokens.
+
+    Raises:
+        UserError: the chat template refuses the row, or no token of it is learned; the row's place is named.
+    """
+    encoded = _encode(tokenizer, row["messages"], row)
+    input_ids = encoded["input_ids"]
+    learned = encoded["assistant_masks"] if assistant_only else [1] * len(input_ids)
+    labels = [token if mask else IGNORED for token, mask in zip(input_ids, learned, strict=True)]
+    # the first token is predicted from nothing
+    if all(label == IGNORED for label in labels[1:]):
+        raise UserError(
+            f"{row['place']}: no token of this row is learned: the chat template marks nothing of it as the assistant's"
+        )
+    return {**row, "input_ids": input_ids, "labels": labels, "length": len(input_ids)}
+
+
+def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
+    """The preference pair with `length`, the tokens of its longer side; errors as for `encode_conversation`."""
+    sides = [_encode(tokenizer, row["prompt"] + row[side], row) for side in ("chosen", "rejected")]
+    return {**row, "length": max(len(side["input_ids"]) for side in sides)}
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], row: Row
+) -> dict[str, list[int]]:
+    try:
+        encoded: dict[str, list[int]] = tokenizer.apply_chat_template(
+            messages,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            tokenizer_kwargs={"verbose": False},  # `drop_long_rows` tells of long rows, each by its place
+        )
+    except TemplateError as error:
+        raise UserError(f"{row['place']}: the chat template refuses this conversation: {error}") from None
+    return encoded

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a masked language model knows of held-out blocks: accuracy at hidden tokens, and pseudo-likelihood.
+
+Shapes: B blocks in a batch, T tokens of a block, V vocabulary.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.collators.masking import MaskingCollator
+from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.ngram import NGram
+from scratch_gpt.inference.generation import check_folder
+from scratch_gpt.inference.loading import load_weights, loading
+from scratch_gpt.tokenization import load_tokenizer
+
+
+# Keeps the draws apart from others that are made of the same seed.
+STREAM = 3
+
+
+def load_masked_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a masked language model, ours or one of transformers, and its tokenizer, ready for inference.
+
+    Raises:
+        UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind.
+    """
+    check_folder(folder)
+    with loading(folder):
+        config = AutoConfig.from_pretrained(folder)
+    kinds = config.architectures or []
+    if not any(kind.endswith("ForMaskedLM") for kind in kinds):
+        raise UserError(
+            f"{folder} is no masked language model but {', '.join(kinds) or 'of unknown kind'}: pretrain one with "
+            "objective masked"
+        )
+    model = load_weights(AutoModelForMaskedLM, folder)
+    if config.model_type != ScratchGPTConfig.model_type:
+        keep_documents_apart(model)
+    return model.to(PartialState().device).eval(), load_tokenizer(folder)
+
+
+def keep_documents_apart(model: PreTrainedModel) -> None:
+    """Let a bidirectional class of transformers see packed documents as ours do, by positions that restart.
+
+    Its own `forward` takes them for positions alone; here they become a mask (B, 1, T, T) too.
+    """
+    plain_forward = model.forward
+
+    @functools.wraps(plain_forward)
+    def forward(*args: Any, position_ids: torch.Tensor, **kwargs: Any) -> Any:
+        document = (position_ids == 0).cumsum(dim=1)
+        apart = document[:, None, :, None] != document[:, None, None, :]
+        mask = torch.zeros(apart.shape, device=apart.device).masked_fill(
+            apart, torch.finfo(torch.float32).min
+        )
+        return plain_forward(*args, position_ids=position_ids, attention_mask=mask, **kwargs)
+
+    model.forward = forward
+
+
+@torch.inference_mode()
+def masked_costs(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Nats, tokens, and tokens that are the model's first guess, at the labels of each block: float64 (B, 3).
+
+    Args:
+        batch: of `MaskingCollator`, on the model's device.
+    """
+    labels = batch["labels"]
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    nats = torch.nn.functional.cross_entropy(
+        logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    hidden = labels != IGNORED
+    right = (logits.argmax(-1) == labels) & hidden
+    return torch.stack([nats.double().sum(1), hidden.double().sum(1), right.double().sum(1)], dim=1)
+
+
+def text_places(block: np.ndarray, collator: MaskingCollator) -> list[np.ndarray]:
+    """Where the text tokens of each document of a block are; documents without any are left out."""
+    places = np.flatnonzero(collator.is_text[block])
+    document = np.cumsum(block == collator.packed.eos_token_id)[places]
+    return [own for own in np.split(places, np.flatnonzero(np.diff(document)) + 1) if len(own)]
+
+
+def sampled_pseudo_costs(
+    model: torch.nn.Module,
+    blocks: list[np.ndarray],
+    numbers: Sequence[int],
+    collator: MaskingCollator,
+    device: torch.device,
+) -> torch.Tensor:
+    """An estimate of `pseudo_costs` from one token of each document, in one forward pass.
+
+    The token counts as often as its document has tokens. `numbers` of the blocks decide which one is drawn.
+    """
+    rows, weights = [], []
+    for block, number in zip(blocks, numbers, strict=True):
+        random = np.random.default_rng([0, number, STREAM])
+        documents = text_places(block, collator)
+        rows.append([random.choice(places) for places in documents])
+        weights.append([len(places) for places in documents])
+    nats = _hidden_nats(model, blocks, rows, collator, device)
+    return torch.tensor(
+        [[np.dot(weight, nat), sum(weight)] for weight, nat in zip(weights, nats, strict=True)],
+        dtype=torch.float64,
+    )
+
+
+def pseudo_costs(
+    model: torch.nn.Module,
+    block: np.ndarray,
+    collator: MaskingCollator,
+    device: torch.device,
+    batch_size: int,
+) -> tuple[float, int]:
+    """Nats and number of a block's text tokens, each hidden alone in its document and guessed from all the others.
+
+    The sum of their log-probabilities is the pseudo-log-likelihood; exp(nats / tokens) is the pseudo-perplexity
+    (Salazar et al. 2020, hf.co/papers/1910.14659, equations 2 and 4). Documents cannot see each other, so one forward
+    pass hides one token in each.
+    """
+    documents = text_places(block, collator)
+    rounds = [
+        [places[turn] for places in documents if turn < len(places)]
+        for turn in range(max(map(len, documents), default=0))
+    ]
+    total = 0.0
+    for start in range(0, len(rounds), batch_size):
+        rows = rounds[start : start + batch_size]
+        total += sum(sum(nats) for nats in _hidden_nats(model, [block] * len(rows), rows, collator, device))
+    return total, sum(map(len, documents))
+
+
+def model_figures(
+    model: PreTrainedModel,
+    blocks: PackedBlocks,
+    collator: MaskingCollator,
+    max_blocks: int,
+    pseudo_blocks: int,
+    batch_size: int,
+) -> tuple[float, float]:
+    """Masked accuracy on so many held-out blocks, and pseudo-perplexity on so many."""
+    costs = torch.zeros(3, dtype=torch.float64)
+    chosen = blocks.evenly(max_blocks)
+    for first in range(0, len(chosen), batch_size):
+        numbers = chosen[first : first + batch_size]
+        batch = collator([blocks[number] for number in numbers], numbers)
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        costs += masked_costs(model, batch).sum(0).cpu()
+    pairs = [
+        pseudo_costs(model, blocks[number], collator, model.device, batch_size)
+        for number in blocks.evenly(pseudo_blocks)
+    ]
+    nats, tokens = np.sum(pairs, axis=0)
+    return float(costs[2] / costs[1]), math.exp(nats / tokens)
+
+
+def ngram_figures(
+    ngram: NGram, blocks: PackedBlocks, collator: MaskingCollator, max_blocks: int, pseudo_blocks: int
+) -> tuple[float, float]:
+    """The same of an n-gram model: accuracy at the same hidden tokens, and its perplexity on the same text.
+
+    It sees all tokens before a hidden one in the block, and none behind it.
+    """
+    right = hidden = 0
+    for number in blocks.evenly(max_blocks):
+        block = blocks[number]
+        _, labels = collator.hide(block, number)
+        places = np.flatnonzero(labels != IGNORED)
+        right += int((ngram.likeliest(block, places) == block[places]).sum())
+        hidden += len(places)
+    weighed = [blocks[number] for number in blocks.evenly(pseudo_blocks)]
+    nats = [-np.log(ngram.probabilities(block)[collator.is_text[block]]) for block in weighed]
+    return right / hidden, math.exp(np.concatenate(nats).mean())
+
+
+@torch.inference_mode()
+def _hidden_nats(
+    model: torch.nn.Module,
+    blocks: list[np.ndarray],
+    rows: list[list[int]],
+    collator: MaskingCollator,
+    device: torch.device,
+) -> list[list[float]]:
+    """The nats that the tokens at the places `rows[b]` of each block cost when they are hidden."""
+    batch = {name: tensor.to(device) for name, tensor in collator.packed(blocks).items()}
+    row = torch.tensor([number for number, places in enumerate(rows) for _ in places], device=device)
+    column = torch.tensor([place for places in rows for place in places], device=device)
+    targets = batch["input_ids"][row, column]
+    batch["input_ids"][row, column] = collator.mask
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    nats = torch.nn.functional.cross_entropy(logits[row, column].float(), targets, reduction="none")
+    return [part.tolist() for part in nats.double().cpu().split([len(places) for places in rows])]

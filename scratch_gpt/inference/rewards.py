@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reward model: loading it, the scores it gives, how often it ranks pairs right."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from scratch_gpt.data.rows.messages import Message
+from scratch_gpt.errors import UserError
+from scratch_gpt.inference.loading import load_weights, loading
+from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
+
+
+def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Load what the reward stage wrote, on this process's device, ready to score, for a chat model with this tokenizer.
+
+    Raises:
+        UserError: no model in the folder, no reward model (one score), another tokenizer, damaged weights.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(f"no model in {folder} (config.json is missing): run the reward stage first")
+    with loading(folder):
+        config = AutoConfig.from_pretrained(folder)
+    kinds = config.architectures or []
+    if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise UserError(f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}")
+    if config.num_labels != 1:
+        raise UserError(
+            f"{folder} gives {config.num_labels} scores, a reward model gives one (num_labels: 1)"
+        )
+    if tokenizer_hash(load_tokenizer(folder)) != tokenizer_hash(tokenizer):
+        raise UserError(
+            f"the reward model {folder} has another tokenizer than the chat model: train it from that one"
+        )
+    return load_weights(AutoModelForSequenceClassification, folder).to(PartialState().device).eval()
+
+
+@torch.inference_mode()
+def score_conversations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: Sequence[Sequence[Message]],
+    batch_size: int = 64,
+) -> list[float]:
+    """The reward model's score of each conversation, which ends with the answer that is judged."""
+    order = sorted(
+        range(len(conversations)), key=lambda index: sum(len(m["content"]) for m in conversations[index])
+    )
+    scores = [0.0] * len(conversations)
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        batch = tokenizer.apply_chat_template(
+            [conversations[index] for index in indices], return_dict=True, return_tensors="pt", padding=True
+        )
+        logits = model(**batch.to(model.device), use_cache=False).logits[:, 0]
+        for index, score in zip(indices, logits.tolist(), strict=True):
+            scores[index] = score
+    return scores

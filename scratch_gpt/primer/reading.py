@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short passages whose content is random, so that a question about one can only be answered by reading it."""
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+
+from scratch_gpt.primer.facts import FACTS
+from scratch_gpt.primer.splits import Item, distinct, split_of
+from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, SPOTS, THINGS, as_sentence, listed, with_article
+from scratch_gpt.primer.world import made_up_word
+from scratch_gpt.tasks.example import Example
+
+
+# relation -> (statement, question about the person, turned statement)
+_FORMS = {
+    "has": ("{who} has {what}", "What does {who} have?", "{what} belongs to {who}"),
+    "is": ("{who} is {what}", "Where is {who}?", "{what} is {who}"),
+    "likes": ("{who} likes {what}", "What does {who} like?", "{what} is what {who} likes"),
+}
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One thing that a passage says about somebody."""
+
+    who: str
+    relation: str
+    what: str
+
+    @property
+    def key(self) -> str:
+        return f"reading:{self.relation}:{self.who}:{self.what}"
+
+    def clause(self) -> str:
+        return _FORMS[self.relation][0].format(who=self.who, what=self.what)
+
+    def turned(self) -> str:
+        return _FORMS[self.relation][2].format(who=self.who, what=self.what.replace("a ", "the ", 1))
+
+    def answer(self) -> str:
+        # not "Nina has ...": see the note on the first statement in phrasings.py
+        return f"The answer is {self.what}."
+
+    def question(self) -> str:
+        return _FORMS[self.relation][1].format(who=self.who)
+
+
+_WHATS = {
+    "has": [with_article(f"{color} {thing}") for color in COLORS for thing in THINGS],
+    "is": list(SPOTS),
+    "likes": list(FOODS),
+}
+_BY_SPLIT: dict[tuple[str, str], list[Detail]] = defaultdict(list)
+for _relation, _whats in _WHATS.items():
+    for _who in NAMES:
+        for _what in _whats:
+            _detail = Detail(_who, _relation, _what)
+            _BY_SPLIT[split_of(_detail.key), _relation].append(_detail)
+
+
+def _details(rng: random.Random, split: str, count: int) -> list[Detail]:
+    """What is said about `count` different people, all different, all combinations from one side."""
+    pool = _BY_SPLIT[split, rng.choice(("has", "has", "is", "likes"))]
+    details: list[Detail] = []
+    while len(details) < count:
+        detail = rng.choice(pool)
+        if all(detail.who != other.who and detail.what != other.what for other in details):
+            details.append(detail)
+    return details
+
+
+def _made_up_details(rng: random.Random, count: int) -> list[Detail]:
+    """The same with words that never come again: nothing but copying helps."""
+    names = {made_up_word(rng).capitalize() for _ in range(count)}
+    return [Detail(name, "has", f"a {rng.choice(COLORS)} {made_up_word(rng)}") for name in sorted(names)]
+
+
+def recall_document(rng: random.Random) -> str:
+    """A passage that says everything twice, the second time in another order or form."""
+    count = rng.randint(2, 4)
+    details = _details(rng, "train", count) if rng.random() < 0.75 else _made_up_details(rng, count)
+    first = " ".join(as_sentence(detail.clause()) for detail in details)
+    again = rng.sample(details, len(details))
+    form = rng.random()
+    if form < 0.35:
+        return f"{first} So {listed([detail.clause() for detail in again])}."
+    if form < 0.6:
+        return f"{first}\n" + " ".join(as_sentence(detail.clause()) for detail in again)
+    if form < 0.8:
+        pairs = {detail.who: detail.what for detail in details}
+        rows = [f"{who}: {what}." for who, what in pairs.items()]
+        return "\n".join(rows + rng.sample(rows, len(rows)))
+    if details[0].relation == "has":
+        return f"{first} " + " ".join(as_sentence(detail.turned()) for detail in again)
+    return f"{first} " + " ".join(f"I know that {detail.clause()}." for detail in again)
+
+
+# Every word that an answer may have to take over from its question.
+_COPIED_WORDS = sorted(
+    {*NAMES, *THINGS, *COLORS, *FOODS, *map(str, range(31))}
+    | {word for fact in FACTS for phrase in (fact.subject, fact.object) for word in phrase.split()}
+)
+
+
+def _row_of_words(rng: random.Random, length: int) -> str:
+    return " ".join(
+        rng.choice(_COPIED_WORDS) if rng.random() < 0.85 else made_up_word(rng) for _ in range(length)
+    )
+
+
+def repeat_document(rng: random.Random) -> str:
+    """A row of words, said two or three times: the shortest lesson in copying."""
+    line = _row_of_words(rng, rng.randint(5, 14)) + "."
+    return rng.choice(("\n", " ", " Again: ")).join([line] * rng.randint(2, 3))
+
+
+def item(rng: random.Random, split: str) -> Item:
+    """A passage with a question; the wrong answers say of the person asked what is true of the others."""
+    details = _details(rng, split, rng.randint(2, 4))
+    asked = rng.choice(details)
+    passage = " ".join(as_sentence(detail.clause()) for detail in details)
+    example = Example(
+        prompt=f"{rng.choice(('', 'Read: ', 'Read this: '))}{passage} {asked.question()}",
+        references=(asked.answer(),),
+        kind="reading",
+        key=asked.key,
+    )
+    wrong = [Detail(asked.who, asked.relation, other.what) for other in details if other != asked]
+    return Item(example, tuple(detail.answer() for detail in wrong))
+
+
+def items(rng: random.Random, split: str, count: int) -> list[Item]:
+    """Passages with questions, all combinations from one side."""
+    return distinct(lambda: item(rng, split), count)
+
+
+def repeat_item(rng: random.Random, split: str) -> Item:
+    """Random words to be said again; no two splits hold the same row of them."""
+    while True:
+        words = _row_of_words(rng, rng.randint(1, 6))
+        key = f"repeat:{words}"
+        if split_of(key) == split:
+            return Item(Example(f"Say this again: {words}", (f"Again: {words}.",), "repeat", key), ())
+
+
+def repeat_items(rng: random.Random, split: str, count: int) -> list[Item]:
+    """Rows of words of one side."""
+    return distinct(lambda: repeat_item(rng, split), count)

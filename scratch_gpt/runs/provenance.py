@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`provenance.json`: where a model comes from, written by each stage when it is known and carried to the next.
+
+The file of a model holds one record for each stage that led to it, pretraining first, so that a card can be filled from
+the model's own folder, wherever it was copied to.
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+import trl
+from accelerate import PartialState
+
+import scratch_gpt
+from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.sources.source import license_of
+from scratch_gpt.launching import scripts_folder
+from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.log import RunLog
+from scratch_gpt.settings.hardware import available_cpus
+from scratch_gpt.training.planning.planning import training_flops_per_token
+
+
+FILE = "provenance.json"
+
+# Passes over a token beside the forward and backward one of training, in units of those two (which cost three forward
+# passes): the reference model's of DPO; generation, reference and reward model of RLHF. An estimate.
+EXTRA_PASSES = {"dpo": 1 / 3, "rlhf": 3 / 3}
+
+
+def _processor() -> str:
+    """The CPU's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def hardware_record() -> dict[str, Any]:
+    """What the run runs on: `device`, `processes`, `cpus`, `threads` of one process, `memory_gib` of the machine."""
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "gpu": torch.cuda.is_available(),
+        "processes": PartialState().num_processes,
+        "cpus": available_cpus(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, `+changes` where files differ; None if it is installed."""
+    root = scripts_folder()
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def _data(arguments: Any) -> dict[str, Any]:
+    """What the stage read: of pretraining the manifest's sources with what was consumed, else the declared ones."""
+    manifest_file = Path(str(getattr(arguments, "shards", None))) / "train" / "manifest.json"
+    if manifest_file.is_file():
+        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        keys = ("tokens", "bytes", "documents", "sequence_length", "content_hash", "tokenizer_hash", "seed")
+        return {"sources": manifest["sources"]} | {key: manifest.get(key) for key in keys}
+    declared = getattr(arguments, "sources", None) or []
+    sources = [{key: entry.get(key) for key in ("name", "path", "weight")} for entry in declared]
+    return {
+        "sources": [
+            {
+                **{key: value for key, value in source.items() if value is not None},
+                "license": license_of(entry),
+            }
+            for source, entry in zip(sources, declared, strict=True)
+        ]
+    }
+
+
+def make_record(arguments: Any, config: Any, log: RunLog) -> dict[str, Any]:
+    """What is known of a stage at its end.
+
+    Args:
+        arguments: of the stage; its class is called after it.
+        config: of the model.
+        log: of the run, which knows steps, tokens and time.
+    """
+    stage = type(arguments).__name__.removesuffix("Arguments").lower()
+    data = _data(arguments)
+    last: dict[str, Any] = next((row for row in reversed(log.rows()) if "tokens" in row), {})
+    flops = None
+    if isinstance(config, ScratchGPTConfig) and "tokens" in last:
+        per_token = training_flops_per_token(config, data.get("sequence_length") or 0)
+        flops = round(last["tokens"] * sum(per_token.values()) * (1 + EXTRA_PASSES.get(stage, 0)))
+    return {
+        "stage": stage,
+        "folder": Path(str(arguments.output_dir)).name,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": arguments.seed,
+        "steps": last.get("step"),
+        "tokens": last.get("tokens"),
+        "flops": flops,
+        "seconds": last.get("elapsed_seconds"),
+        "hardware": hardware_record(),
+        "data": data,
+        "git_commit": git_commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "scratch_gpt": scratch_gpt.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "trl": trl.__version__,
+        },
+    }
+
+
+def read_provenance(folder: str | Path | None) -> list[dict[str, Any]]:
+    """The records of the stages that led to the model in `folder`, its own last; empty where nothing is known."""
+    path = Path(str(folder)) / FILE
+    if not path.is_file():
+        return []
+    stages: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def write_provenance(
+    arguments: Any, config: Any, folder: str | Path, log: RunLog, previous: Iterable[str | None] = ()
+) -> None:
+    """Write `folder/provenance.json`: the records of the models that went in, each stage once, then this stage's own.
+
+    Args:
+        arguments, config, log: see `make_record`.
+        folder: the model's.
+        previous: folders of the models that went in.
+    """
+    stages: list[dict[str, Any]] = []
+    for model in previous:
+        stages += [record for record in read_provenance(model) if record not in stages]
+    stages.append(make_record(arguments, config, log))
+    text = json.dumps({"stages": stages}, indent=1, ensure_ascii=False) + "\n"
+    with written_file(Path(folder) / FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+# Board power of common accelerators in watts, from their makers' data sheets: the upper end, so the estimate errs high.
+GPU_WATTS = {
+    "B200": 1000,
+    "H200": 700,
+    "H100": 700,
+    "A100": 400,
+    "L40S": 350,
+    "L4": 72,
+    "A10": 150,
+    "V100": 300,
+    "T4": 70,
+    "RTX 5090": 575,
+    "RTX 4090": 450,
+    "RTX 3090": 350,
+}
+# A server processor of 64 cores takes 280 to 400 W, memory and fans come on top.
+CPU_CORE_WATTS = 8
+GPU_DEFAULT_WATTS = 400
+
+
+def energy(record: dict[str, Any]) -> tuple[float | None, str]:
+    """Estimated kWh of a stage, None if its time is not known, and the assumption it rests on."""
+    hardware, seconds = record["hardware"], record["seconds"]
+    if hardware["gpu"]:
+        watts = next((w for name, w in GPU_WATTS.items() if name in hardware["device"]), GPU_DEFAULT_WATTS)
+        count, what = hardware["processes"], f"{watts} W a GPU"
+    else:
+        watts, count = CPU_CORE_WATTS, hardware["processes"] * hardware["threads"]
+        what = f"{watts} W a busy core"
+    return (None if seconds is None else watts * count * seconds / 3.6e6), what

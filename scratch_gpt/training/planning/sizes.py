@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of the shipped sizes, as Markdown: from their YAML files and the plan, so that it cannot drift."""
+
+from pathlib import Path
+
+from scratch_gpt.launching import scripts_folder
+from scratch_gpt.settings.arguments import parse
+from scratch_gpt.training.planning.planning import GIB, Plan, PlanArguments, make_plan
+
+
+SIZES = ("small", "medium", "base", "1.2b")
+# Between these marks a Markdown file holds the table.
+BEGIN, END = "<!-- sizes: begin -->", "<!-- sizes: end -->"
+HEADER = (
+    "size", "parameters", "layers", "hidden", "heads (key/value)", "MLP", "context", "vocabulary", "learning rate",
+    "tokens a step", "tokens", "a parameter", "training FLOPs", "GiB",
+)  # fmt: skip
+
+
+def sizes_table() -> str:
+    """One row a size; the memory is that of one process with the config's micro-batch in bfloat16."""
+    rows = [HEADER, ("---",) + ("---:",) * (len(HEADER) - 1)]
+    for size in SIZES:
+        path = scripts_folder() / "train" / "configs" / size / "pretrain.yaml"
+        arguments = parse(PlanArguments, ["--config", str(path), "--mixed_precision", "bf16"])
+        rows.append(_row(size, make_plan(arguments)))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def write_sizes(path: str | Path) -> None:
+    """Put the table between the two marks in the Markdown file at `path`; all else in it stays."""
+    path = Path(path)
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n{sizes_table()}{END}{after}", encoding="utf-8")
+
+
+def _row(size: str, plan: Plan) -> tuple[str, ...]:
+    config, tokens = plan.config, plan.tokens
+    flops = tokens * sum(plan.flops_per_token.values())
+    return (
+        f"`{size}`",
+        f"{plan.num_parameters / 1e6:,.0f} M",
+        f"{config.num_hidden_layers}",
+        f"{config.hidden_size}",
+        f"{config.num_attention_heads} ({config.num_key_value_heads})",
+        f"{config.intermediate_size}",
+        f"{config.max_position_embeddings}",
+        f"{config.vocab_size:,}",
+        f"{plan.arguments.learning_rate:g}",
+        f"{plan.tokens_per_step:,}",
+        f"{tokens / 1e9:.3g} B",
+        f"{tokens / plan.num_parameters:.0f}",
+        f"{flops:.1e}",
+        f"{sum(plan.memory.values()) / GIB:.1f}",
+    )

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the stages after pretraining, over TRL's.
+
+TRL's defaults are meant for models of half a billion parameters and more; those here are for models a hundred times
+smaller, and the recipes in `train/` say the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import DPOConfig, RewardConfig, SFTConfig
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.arguments import SourcesArguments
+from scratch_gpt.training.posttrain.samples import SampleArguments
+
+
+# Settings that follow from the others.
+DERIVED = ("include_num_input_tokens_seen", "generation_batch_size")
+
+
+@dataclass
+class PosttrainingArguments(SourcesArguments):
+    """Settings that all stages on top of TRL have, and defaults for small models on one machine.
+
+    To be combined with a configuration of TRL's, which brings all of transformers' `TrainingArguments`.
+    """
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder to start from."})
+    held_out_fraction: float = field(
+        default=0.05,
+        metadata={"help": "Share of a file's rows in the development split, and again in the test split."},
+    )
+    max_train_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train on so many of the rows that fit, drawn by the seed: fewer ones are among more."
+        },
+    )
+    activation_checkpointing: bool = field(
+        default=False,
+        metadata={"help": "Save memory by computing activations twice: needed by large models only."},
+    )
+    bf16: bool | None = field(
+        default=None, metadata={"help": "bfloat16 autocast. Default: on a GPU that has it; not on a CPU."}
+    )
+    use_cache: bool = field(
+        default=True,
+        metadata={"help": "Kept in config.json: what the saved model does, not what training does."},
+    )
+    dataloader_pin_memory: bool = field(
+        default=False, metadata={"help": "Pinned memory, for copies to a GPU."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Search for weights without gradient, for several processes: here is none."},
+    )
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints kept; older ones are removed."}
+    )
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows in one evaluation batch."})
+    hub_strategy: str = field(default="end", metadata={"help": "When push_to_hub uploads: at the end."})
+    push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
+    hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
+    num_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads. Default: all, if they help."}
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "A checkpoint folder, or latest: the newest one, afresh if there is none."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model_name_or_path:
+            raise UserError(
+                "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
+            )
+        if Path(str(self.output_dir)).resolve() == Path(self.model_name_or_path).resolve():
+            raise UserError(f"output_dir {self.output_dir} is the model to start from: name another folder")
+        if self.max_train_samples is not None and self.max_train_samples < 1:
+            raise UserError(f"max_train_samples must be at least 1, got {self.max_train_samples}")
+        if self.push_to_hub and not self.hub_model_id:
+            raise UserError("push_to_hub needs hub_model_id: user/name")
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        if self.bf16 is None:
+            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.disable_tqdm = True  # progress is shown by a bar of our own
+        # How the tokens of the log are counted; not a field, since its type of text or truth defeats the parser.
+        self.include_num_input_tokens_seen = "non_padding"
+        # SourcesArguments ends its chain; what follows it in the order of bases is the configuration of TRL's.
+        super(SourcesArguments, self).__post_init__()  # type: ignore[misc]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as `run.yaml` has them: another run may take that file as its --config."""
+        # left out are what is derived here, and tokens, which transformers writes as <NAME>
+        return {
+            name: value
+            for name, value in super().to_dict().items()  # type: ignore[misc]
+            if name not in DERIVED and value != f"<{name.upper()}>"
+        }
+
+
+def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
+    """Refuse settings that only count where another one is given.
+
+    Raises:
+        UserError: one of `names` is not its default, and `switch` is empty.
+    """
+    defaults = {entry.name: entry.default for entry in fields(arguments)}
+    for name in names:
+        value = getattr(arguments, name)
+        if not getattr(arguments, switch) and value != defaults[name]:
+            raise UserError(f"{name} {value} has no effect without {switch}")
+
+
+@dataclass
+class LoraArguments:
+    """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv 2106.09685), by TRL's names."""
+
+    use_peft: bool = field(
+        default=False,
+        metadata={"help": "Learn LoRA adapters by PEFT; they are merged into the weights at the end."},
+    )
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
+    lora_alpha: int = field(default=32, metadata={"help": "What they learn counts lora_alpha / lora_r."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the adapters."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of the adapted modules. Default: all linear ones in the layers."},
+    )
+
+    def __post_init__(self) -> None:
+        refuse_without(self, "use_peft", ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"))
+        super().__post_init__()  # type: ignore[misc]  # of the arguments that this is combined with
+
+    def peft_config(self, task_type: str) -> Any:
+        """What TRL's trainers take: None without `use_peft`, else a `peft.LoraConfig`.
+
+        Args:
+            task_type: CAUSAL_LM, or SEQ_CLS for a model with a score, which is then learned too.
+
+        Raises:
+            UserError: PEFT is not installed.
+        """
+        if not self.use_peft:
+            return None
+        if find_spec("peft") is None:
+            raise UserError("use_peft needs the package peft: pip install 'scratch-gpt[peft]'")
+        from peft import LoraConfig
+
+        return LoraConfig(
+            task_type=task_type,
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=self.lora_target_modules or "all-linear",
+        )
+
+
+@dataclass
+class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTConfig):
+    """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
+
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "Peak learning rate; 2e-5 for models of billions."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest row in tokens; longer ones are left out. Default: the model's context."},
+    )
+    assistant_only_loss: bool = field(
+        default=True, metadata={"help": "Learn the answers only, not the questions."}
+    )
+    replay_shards: str | None = field(
+        default=None,
+        metadata={"help": "Blocks of the pretraining, such as shards/train: learn documents of them too."},
+    )
+    replay_fraction: float = field(
+        default=0.1, metadata={"help": "The documents' share of the learned tokens, with replay_shards."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.replay_fraction < 1.0:
+            raise UserError(f"replay_fraction must be at least 0 and below 1, got {self.replay_fraction}")
+        refuse_without(self, "replay_shards", ("replay_fraction",))
+        super().__post_init__()
+
+
+@dataclass
+class PairArguments(LoraArguments, PosttrainingArguments):
+    """Settings of the stages that learn from preference pairs."""
+
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
+    )
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
+    )
+
+
+@dataclass
+class RewardArguments(PairArguments, RewardConfig):
+    """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
+
+    learning_rate: float = field(
+        default=5e-4, metadata={"help": "Peak learning rate; 1e-5 for models of billions."}
+    )
+
+
+@dataclass
+class DPOArguments(SampleArguments, PairArguments, DPOConfig):
+    """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
+
+    learning_rate: float = field(
+        default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    )

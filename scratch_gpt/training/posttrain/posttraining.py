@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps that the stages after pretraining share: loading with checks, the log, resuming, saving.
+
+TRL's trainers do the learning.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+)
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.inference.chat_format import check_chat_format
+from scratch_gpt.inference.generation import is_chat, load_model
+from scratch_gpt.publishing import push_to_hub
+from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
+from scratch_gpt.runs.log import RunLog, console, progress_bar
+from scratch_gpt.runs.provenance import write_provenance
+from scratch_gpt.settings.arguments import write_run_yaml
+from scratch_gpt.settings.hardware import choose_hardware
+from scratch_gpt.tokenization import END_OF_TEXT, IM_END
+from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
+from scratch_gpt.training.posttrain.samples import Samples
+from scratch_gpt.training.posttrain.stage_log import StageLog
+
+
+# What Trainer writes last into a checkpoint.
+LAST_FILE = "trainer_state.json"
+
+
+def begin(arguments: PosttrainingArguments) -> None:
+    """Seed every random choice, and leave the terminal to our own lines, told by the main process alone."""
+    set_seed(arguments.seed)
+    console.quiet = not PartialState().is_main_process
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    # TRL 1.16 asks transformers 5.23 by the old name.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load what the sft stage wrote.
+
+    Raises:
+        UserError: no such folder, a model of another kind, a base model, a tokenizer that cannot write conversations.
+    """
+    model, tokenizer = load_model(folder)
+    check_chat_format(tokenizer, folder)
+    if not is_chat(tokenizer):
+        raise UserError(
+            f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
+        )
+    return model, tokenizer
+
+
+def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let answers end with the end of a turn, in the tokenizer and in what `generate` does by itself."""
+    document_end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    tokenizer.eos_token = IM_END
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, document_end],
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        max_new_tokens=128,
+        # The tail of a small model's distribution is noise: sampling stays near the top.
+        do_sample=True,
+        temperature=0.3,
+        top_p=0.9,
+    )
+
+
+def context_length(model: PreTrainedModel, max_length: int | None) -> int:
+    """The tokens that a row may have.
+
+    Raises:
+        UserError: more are asked for than the model has positions.
+    """
+    positions: int = model.config.max_position_embeddings
+    if max_length is not None and max_length > positions:
+        raise UserError(f"max_length {max_length} is longer than the model's context of {positions} tokens")
+    return max_length or positions
+
+
+def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
+    """Set the CPU threads: as asked for, or as `choose_hardware` finds with a batch of a usual size."""
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+        return
+    input_ids = torch.full((8, min(48, model.config.max_position_embeddings)), 1, device=model.device)
+
+    target = {"decoder_input_ids": input_ids} if model.config.is_encoder_decoder else {}
+
+    def step() -> None:
+        model(input_ids=input_ids, **target, use_cache=False).logits.float().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    with torch.random.fork_rng():
+        choose_hardware(step)
+
+
+class FiniteGradients(TrainerCallback):
+    """Ends a run before a gradient that is no number would make every weight one that is none.
+
+    Trainer would go on: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
+    and the gradient scaler leaves out their steps.
+    """
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        if args.fp16:
+            return
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
+            )
+
+
+def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
+    """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl` and `samples.jsonl`; then merge LoRA's part.
+
+    Raises:
+        UserError: see `checkpoints.find_start`; gradients or rewards that are no numbers, with what is left of the run.
+    """
+    output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
+    checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
+    set_threads(trainer.model, arguments.num_threads)
+    cut_back(output_dir, checkpoint)
+    # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
+    trainer.create_model_card = lambda *_, **__: None
+    trainer.remove_callback(PrinterCallback)
+    # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
+    trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
+    run_epoch = trainer._run_epoch
+
+    def run_what_is_left(*args: Any, **kwargs: Any) -> None:
+        """A run that was stopped behind its last step, while it measured: transformers would take one step more."""
+        if trainer.state.global_step < trainer.state.max_steps:
+            run_epoch(*args, **kwargs)
+
+    trainer._run_epoch = run_what_is_left
+    with progress_bar(trainer.is_world_process_zero()) as bar:
+        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
+        # Not of the reward stage; and sharded weights would need every process for every answer.
+        prompts = getattr(arguments, "sample_prompts", None)
+        if prompts and not trainer.is_fsdp_enabled:
+            log = RunLog(output_dir / "samples.jsonl")
+            trainer.add_callback(Samples(log, prompts, trainer.processing_class))
+        trainer.add_callback(FiniteGradients())
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except UserError as error:
+            kept = list_checkpoints(output_dir)
+            left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+            raise UserError(f"step {trainer.state.global_step + 1}: {error}; {left}") from None
+    if hasattr(trainer.model, "merge_and_unload"):
+        # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
+        trainer.model = trainer.model.merge_and_unload()
+
+
+def save_stage(
+    trainer: Trainer, tokenizer: PreTrainedTokenizerFast, arguments: PosttrainingArguments
+) -> None:
+    """Write the finished folder, `run.yaml` last, and upload it where asked."""
+    if trainer.is_world_process_zero():
+        output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
+        tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
+        save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
+        previous = (arguments.model_name_or_path, getattr(arguments, "reward_model", None))
+        write_provenance(
+            arguments, trainer.model.config, output_dir, RunLog(output_dir / "log.jsonl"), previous
+        )
+        write_run_yaml(arguments, output_dir)
+        if arguments.push_to_hub:
+            push_to_hub(arguments)
+    trainer.end()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pretraining: model, objective, optimizer, loss, resuming. Imports no other part of `training`."""

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes: that they are as many as asked for, and that what runs on them is right there."""
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.training.pretrain.optimization import MuonAndAdamW
+
+
+def check_launch() -> None:
+    """Refuse, before anything is built, launches that would not train what they ask for.
+
+    Accelerate 1.15 starts one process for `--num_processes 2` (and for a YAML that says so) on a CPU and on a single
+    GPU, without a word. The trace that it leaves is the address of a main process that nobody will call, beside the
+    variable that only this launcher sets, to True or False. For tensor and context parallelism
+    its own constructor fails: it imports a class that transformers 5.23 no longer has.
+
+    Raises:
+        UserError: such a launch.
+    """
+    environment = os.environ.keys()
+    if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment and "WORLD_SIZE" not in environment:
+        raise UserError(
+            "accelerate launch was asked for several processes and started one, as it does on a CPU and on one GPU: "
+            "on a CPU use torchrun --nproc_per_node N train/pretrain.py ..., on one GPU num_processes 1"
+        )
+    for kind in ("tp", "cp", "sp"):
+        size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")
+        if size != "1":
+            raise UserError(
+                f"parallelism_config: {kind}_size {size} is not supported, only data-parallel dimensions "
+                "(dp_replicate_size, dp_shard_size): leave it out, and use train/accelerate/fsdp2.yaml to shard a model"
+            )
+
+
+def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse the combinations of launcher settings and optimizer that would train something else than one process does.
+
+    Raises:
+        UserError: FSDP in its first version; Muon on sharded weights; DeepSpeed; Megatron.
+    """
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise UserError(f"{kind.value} is not supported: use train/accelerate/fsdp2.yaml to shard a model")
+    if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise UserError(
+            "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
+        )
+    if accelerator.is_fsdp2 and isinstance(optimizer, MuonAndAdamW):
+        raise UserError(
+            "optim muon works on whole matrices, and FSDP gives each process a part of them: set --optim adamw, or use "
+            "train/accelerate/multi_gpu.yaml"
+        )

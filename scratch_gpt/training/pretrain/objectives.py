@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `train/pretrain.py` can train a model to do: go on with a text, find hidden tokens, or fill in taken-out spans.
+
+An objective says which model, which batches, what a held-out block costs, and how a sample is drawn; all else of a run
+is the same. Shapes: B blocks, T tokens of a block.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from scratch_gpt.data.collators.masking import MaskingCollator
+from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
+from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator
+from scratch_gpt.errors import UserError
+from scratch_gpt.inference.likelihood import packed_costs
+from scratch_gpt.inference.masked import keep_documents_apart, masked_costs, sampled_pseudo_costs
+from scratch_gpt.settings.arguments import PretrainArguments
+from scratch_gpt.tokenization import encode_plain, token_byte_lengths
+
+
+# Blocks and their positions in the run's order -> a batch.
+Collator = Callable[[list[np.ndarray], Sequence[int]], dict[str, torch.Tensor]]
+
+# Held-out blocks are corrupted in the same way in every run, so that runs compare.
+HELD_OUT_SEED = 0
+SAMPLE_TOKENS = 48
+# No fields of a configuration, and yet heeded: the last two become part of `rope_parameters`.
+FOLDED_KEYS = {"model_type", "rope_theta", "rope_scaling"}
+
+
+class Objective(ABC):
+    """What all objectives say of themselves.
+
+    Args:
+        tokenizer: of the shards.
+        arguments: of the run.
+        sequence_length: tokens of a block.
+
+    Raises:
+        UserError: the tokenizer lacks the tokens that the objective needs.
+    """
+
+    auto_class: ClassVar[Any]
+    model_type = "scratch_gpt"
+    is_causal = True
+    # The figure that says most, and its unit.
+    figure: str
+    unit: str
+    # Columns of `costs`.
+    num_costs: int
+    # Of the run, and of held-out blocks.
+    collator: Collator
+    held_out: Any
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, arguments: PretrainArguments, sequence_length: int
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.collator, self.held_out = (
+            self.make_collator(arguments, sequence_length, seed) for seed in (arguments.seed, HELD_OUT_SEED)
+        )
+
+    @abstractmethod
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Blocks and their positions to batches, with random choices of this seed."""
+
+    @abstractmethod
+    def costs(
+        self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
+    ) -> torch.Tensor:
+        """What each held-out block costs, float64 (B, num_costs); sums of such rows are what `metrics` takes."""
+
+    @abstractmethod
+    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+        """The figures of an evaluation row; `eval_loss` in nats a predicted token."""
+
+    @abstractmethod
+    def sample(self, model: PreTrainedModel, prompt: str) -> str:
+        """What the model makes of a prompt, greedily."""
+
+    def _prompt_ids(self, model: PreTrainedModel, prompt: str) -> list[int]:
+        """Tokens of the prompt that leave room: a model with a table of positions can go no further than it."""
+        return encode_plain(self.tokenizer, [prompt])[0][: model.config.max_position_embeddings // 2]
+
+    def _generated(self, model: PreTrainedModel, ids: list[int]) -> str:
+        input_ids = torch.tensor([ids], device=model.device)
+        output = model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=min(SAMPLE_TOKENS, model.config.max_position_embeddings - len(ids)),
+            do_sample=False,
+        )
+        return str(self.tokenizer.decode(output[0], skip_special_tokens=True))
+
+
+class CausalObjective(Objective):
+    """Predict each token from those before it."""
+
+    auto_class = AutoModelForCausalLM
+    figure, unit = "eval_bits_per_byte", "bits per byte"
+    num_costs = 3
+
+    @cached_property
+    def byte_lengths(self) -> torch.Tensor:
+        """Bytes of text of each token, shape (V,)."""
+        return torch.tensor(token_byte_lengths(self.tokenizer))
+
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Nothing is random here."""
+        return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+
+    def costs(
+        self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
+    ) -> torch.Tensor:
+        """`packed_costs`: nats, predicted tokens, their bytes."""
+        batch = _to_device(self.held_out(blocks, numbers), device)
+        return packed_costs(model, batch, self.byte_lengths.to(device))
+
+    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+        """Bits per byte beside the loss."""
+        nats, tokens, num_bytes = costs.tolist()
+        return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
+
+    def sample(self, model: PreTrainedModel, prompt: str) -> str:
+        """The prompt and how the model goes on."""
+        return self._generated(model, self._prompt_ids(model, prompt))
+
+
+class MaskedObjective(Objective):
+    """Find hidden tokens from those on both sides (BERT)."""
+
+    auto_class = AutoModelForMaskedLM
+    is_causal = False
+    figure, unit = "eval_masked_accuracy", "masked accuracy"
+    num_costs = 5
+
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Of single tokens or whole words."""
+        return MaskingCollator(self.tokenizer, seed, arguments.whole_words)
+
+    def costs(
+        self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
+    ) -> torch.Tensor:
+        """`masked_costs` and `sampled_pseudo_costs`."""
+        hidden = masked_costs(model, _to_device(self.held_out(blocks, numbers), device))
+        alone = sampled_pseudo_costs(model, blocks, numbers, self.held_out, device)
+        return torch.cat([hidden, alone.to(device)], dim=1)
+
+    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+        """`eval_loss` in nats a hidden token; the pseudo-perplexity is an estimate from one token of each document."""
+        nats, tokens, right, pseudo_nats, pseudo_tokens = costs.tolist()
+        return {
+            "eval_loss": nats / tokens,
+            "eval_masked_accuracy": right / tokens,
+            "eval_pseudo_perplexity": math.exp(pseudo_nats / pseudo_tokens),
+        }
+
+    def sample(self, model: PreTrainedModel, prompt: str) -> str:
+        """The prompt and the token that the model finds likeliest after it."""
+        ids = [*self._prompt_ids(model, prompt), self.held_out.mask]
+        input_ids = torch.tensor([ids], device=model.device)
+        logits = model(
+            input_ids=input_ids, position_ids=torch.arange(len(ids), device=model.device)[None]
+        ).logits
+        return str(self.tokenizer.decode([*ids[:-1], int(logits[0, -1].argmax())]))
+
+
+class SpanObjective(Objective):
+    """Write the spans that were taken out of a text (T5)."""
+
+    auto_class = AutoModelForSeq2SeqLM
+    model_type = "scratch_gpt_encoder_decoder"
+    figure, unit = "eval_loss", "nats a target token"
+    num_costs = 2
+
+    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+        """Of documents as rows."""
+        return SpanCorruptionCollator(self.tokenizer, seed, sequence_length)
+
+    def costs(
+        self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
+    ) -> torch.Tensor:
+        """Nats and target tokens."""
+        batch = _to_device(self.held_out(blocks, numbers), device)
+        with torch.inference_mode():
+            logits = model(**batch, use_cache=False).logits
+        nats = torch.nn.functional.cross_entropy(
+            logits.float().transpose(1, 2), batch["labels"], ignore_index=IGNORED, reduction="none"
+        )
+        rows = torch.stack([nats.double().sum(1), (batch["labels"] != IGNORED).double().sum(1)], dim=1)
+        documents = [len(self.held_out.documents(block)) for block in blocks]
+        return torch.stack([part.sum(0) for part in rows.split(documents)])
+
+    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+        """`eval_loss` in nats a target token."""
+        nats, tokens = costs.tolist()
+        return {"eval_loss": nats / tokens}
+
+    def sample(self, model: PreTrainedModel, prompt: str) -> str:
+        """The prompt and what the model writes for a sentinel after it."""
+        ids = [*self._prompt_ids(model, prompt), int(self.held_out.sentinels[0])]
+        return prompt + self._generated(model, ids)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "causal": CausalObjective,
+    "masked": MaskedObjective,
+    "span": SpanObjective,
+}
+
+
+def auto_class_of(config: PreTrainedConfig) -> Any:
+    """The Auto class whose model a configuration of `config_for` describes."""
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    return AutoModelForCausalLM if getattr(config, "is_causal", True) else AutoModelForMaskedLM
+
+
+def config_for(
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
+) -> PreTrainedConfig:
+    """The configuration of the objective's model, or of a class of transformers that `model_config` names.
+
+    Raises:
+        UserError: `model_config` contradicts the objective or itself, names an unknown `model_type`, or a key that its
+            configuration does not have.
+    """
+    objective = OBJECTIVES[arguments.objective]
+    values: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": sequence_length,
+        **arguments.model_config,  # type: ignore[dict-item]  # a mapping once the arguments are parsed
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    model_type = values.pop("model_type", objective.model_type)
+    if model_type not in CONFIG_MAPPING:
+        raise UserError(f"model_config: model_type {model_type!r} is not known to transformers")
+    check_model_config(arguments.model_config, model_type)  # type: ignore[arg-type]  # a mapping once parsed
+    if values.get("is_causal", objective.is_causal) != objective.is_causal:
+        raise UserError(
+            f"model_config: is_causal {values['is_causal']} is not what objective {arguments.objective} needs"
+        )
+    if objective.auto_class is AutoModelForMaskedLM:
+        values["is_causal"] = False
+    if objective.auto_class is AutoModelForSeq2SeqLM:
+        values["decoder_start_token_id"] = tokenizer.pad_token_id  # as in T5
+    try:
+        return AutoConfig.for_model(model_type, **values)
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError(f"model_config: {error}") from None
+
+
+def check_model_config(model_config: dict[str, Any], model_type: str) -> None:
+    """Refuse a misspelled key: configurations keep what they do not know, and the default would be trained.
+
+    Raises:
+        UserError: the key is not the configuration's.
+    """
+    config_class = CONFIG_MAPPING[model_type]
+    known = {entry.name for entry in fields(config_class)} | config_class.attribute_map.keys()
+    if unknown := sorted(model_config.keys() - known - FOLDED_KEYS):
+        raise UserError(f"model_config: {config_class.__name__} has no {', '.join(map(str, unknown))}")
+
+
+def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str) -> PreTrainedModel:
+    """A fresh model.
+
+    Raises:
+        UserError: the model type has no class for this objective.
+    """
+    auto_class = OBJECTIVES[objective].auto_class
+    try:
+        model = auto_class.from_config(config, attn_implementation=attn_implementation)
+    except ValueError as error:
+        raise UserError(f"model_config with objective {objective}: {str(error).splitlines()[0]}") from None
+    if objective == "masked" and config.model_type != MaskedObjective.model_type:
+        keep_documents_apart(model)
+    return model
+
+
+def _to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}

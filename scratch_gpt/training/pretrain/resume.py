@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be as before for a resumed run to give the bits of the uninterrupted one."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
+from scratch_gpt.runs.log import console
+from scratch_gpt.settings.arguments import PretrainArguments
+from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.training.pretrain.scaling import as_before
+
+
+# A setting that is younger than a run had no other value in it.
+DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
+# With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
+UNCHANGEABLE = ("model_config", "objective", "optim")
+# These change what is written, not what is computed. Every other setting counts, also one that is added later.
+HARMLESS = frozenset(
+    {
+        *("output_dir", "resume_from_checkpoint", "allow_changed_settings"),
+        *("logging_steps", "eval_steps", "save_steps", "save_total_limit"),
+        *("max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
+        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
+        *("shards", "tokenizer"),  # folders may move: their content is compared by its hash
+        *("mixed_precision", "num_threads"),  # as chosen, not as asked for: see `settings_of`
+    }
+)
+
+
+def settings_of(arguments: PretrainArguments, hardware: Hardware, num_processes: int) -> dict[str, Any]:
+    """All that decides the bits of a run, except the shards and the tokenizer."""
+    settings = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in HARMLESS}
+    return {**settings, **dataclasses.asdict(hardware), "num_processes": num_processes}
+
+
+def hardware_again(progress: dict[str, Any], arguments: PretrainArguments) -> Hardware:
+    """Precision and threads as they were before the interruption, unless the arguments name others."""
+    before = progress["settings"]
+    precision = arguments.mixed_precision
+    return Hardware(
+        arguments.num_threads or before["num_threads"],
+        before["mixed_precision"] if precision == "auto" else precision,
+    )
+
+
+def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
+    """Whether `latest` finds a run that ended, with these settings and on these shards: there is nothing to do.
+
+    A finished run of other settings or shards is told; what comes next starts afresh.
+    """
+    if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
+        return False
+    if not (output_dir / PROGRESS_FILE).is_file():  # nobody knows what it was trained on
+        return False
+    progress = read_progress(output_dir)
+    before = progress["settings"]
+    again = as_before(arguments, before)
+    now = settings_of(again, hardware_again(progress, again), before["num_processes"])
+    changed = _changed(before, now)
+    if progress["content_hash"] != content_hash:
+        changed["shards"] = "the shards are others"
+    if changed:
+        console.print(
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): starting afresh",
+            soft_wrap=True,
+        )
+        return False
+    console.print(
+        f"complete already: {output_dir}, {progress['step']} steps; for a new run name a new output_dir",
+        soft_wrap=True,
+    )
+    return True
+
+
+def check_settings(
+    progress: dict[str, Any], settings: dict[str, Any], checkpoint: Path, allow_changed_settings: bool
+) -> None:
+    """List what is not as it was in the run that wrote the checkpoint.
+
+    Raises:
+        UserError: something is not, and that is not allowed; or the model or the optimizer is another.
+    """
+    changed = _changed(progress["settings"], settings)
+    if not changed:
+        return
+    told = "; ".join(changed.values())
+    if not changed.keys().isdisjoint(UNCHANGEABLE):
+        raise UserError(f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir")
+    if not allow_changed_settings:
+        raise UserError(
+            f"{checkpoint} was written with other settings ({told}): set them back to go on exactly, or add "
+            "--allow_changed_settings true"
+        )
+    console.print(f"going on with changed settings: {told}", soft_wrap=True)
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """By name, what is told of each setting that is another."""
+    before = {name: DEFAULTS.get(name) for name in now} | before
+    return {
+        name: f"{name} was {before[name]}, is {now.get(name)}"
+        for name in sorted(before)
+        if before[name] != now.get(name)
+    }

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pretraining run begins with: shards that fit the tokenizer, a fresh model that fits both, a fast setting."""
+
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.arguments import PretrainArguments
+from scratch_gpt.settings.hardware import Hardware, choose_hardware
+from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
+from scratch_gpt.training.pretrain.objectives import CausalObjective, Objective, config_for, model_of
+
+
+def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
+    """The training and validation blocks of the shards stage.
+
+    Raises:
+        UserError: they are not complete, of another tokenizer, or of two lengths.
+    """
+    train, validation = (PackedBlocks(Path(folder) / split, tokenizer) for split in ("train", "validation"))
+    lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
+    if lengths[0] != lengths[1]:
+        raise UserError(
+            f"the shards in {folder} have blocks of {lengths[0]} tokens to train on and of {lengths[1]} held out: "
+            "run the shards stage again"
+        )
+    return train, validation
+
+
+def build_config(
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
+) -> PreTrainedConfig:
+    """The shape of a model of the objective that fits the tokenizer and the shards.
+
+    Raises:
+        UserError: `model_config` has fewer ids than the tokenizer, fewer positions than a block, or is not the
+            objective's.
+    """
+    config = config_for(arguments, tokenizer, sequence_length)
+    if config.vocab_size < len(tokenizer):
+        raise UserError(
+            f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
+        )
+    if config.max_position_embeddings < sequence_length:
+        raise UserError(
+            f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
+            f"sequence_length {sequence_length}"
+        )
+    return config
+
+
+def build_model(
+    arguments: PretrainArguments, config: PreTrainedConfig, sequence_length: int
+) -> PreTrainedModel:
+    """A fresh model as the complete arguments say.
+
+    Raises:
+        UserError: the model type has no class for the objective.
+    """
+    model = model_of(config, arguments.objective, arguments.attn_implementation)
+    chunk_tokens = chunk_tokens_for(
+        arguments.per_device_train_batch_size * sequence_length,  # type: ignore[operator]
+        config.vocab_size,
+        on_cpu=not torch.cuda.is_available(),
+    )
+    # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
+    if chunk_tokens is not None and config.model_type == CausalObjective.model_type:
+        use_chunked_loss(model, chunk_tokens)
+    if arguments.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model
+
+
+def choose_setting(
+    model: PreTrainedModel,
+    objective: Objective,
+    blocks: PackedBlocks,
+    arguments: PretrainArguments,
+) -> Hardware:
+    """The setting asked for, or what `choose_hardware` finds with the first blocks; the weights do not change.
+
+    All processes of a run get the main one's choice.
+
+    Raises:
+        UserError: fp16 is asked for on a CPU.
+    """
+    if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("mixed_precision fp16 needs a GPU: use bf16, no or auto")
+    size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]  # the arguments are complete
+    positions = range(size)
+    batch = objective.collator([blocks[position % len(blocks)] for position in positions], positions)
+
+    def step() -> None:
+        model(**batch, use_cache=False, num_items_in_batch=batch["labels"].numel()).loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    if arguments.mixed_precision == "auto" or (
+        arguments.num_threads is None and not torch.cuda.is_available()
+    ):
+        found = choose_hardware(step)
+    else:
+        found = Hardware(torch.get_num_threads(), arguments.mixed_precision)
+    precision = found.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
+    (chosen,) = broadcast_object_list([Hardware(arguments.num_threads or found.num_threads, precision)])
+    return chosen

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reinforcement: rewards, trainers, what goes wrong. Imports `training.posttrain`."""

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the rlhf stage, over TRL's."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import GRPOConfig, RLOOConfig
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.arguments import decode_yaml
+from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
+from scratch_gpt.training.posttrain.samples import SampleArguments
+from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
+
+
+# Settings of transformers and TRL that follow from the others.
+DERIVED = {
+    *("eval_strategy", "save_strategy", "eval_on_start", "load_best_model_at_end", "greater_is_better"),
+    *("metric_for_best_model", "num_generations_eval", "reward_weights"),
+}
+
+
+@dataclass
+class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
+    """Settings of `train/rlhf.py`: those that TRL's `RLOOConfig` and `GRPOConfig` share, models, data and measuring."""
+
+    reward_model: str | None = field(
+        default=None, metadata={"help": "Folder of the reward stage, for the reward named model."}
+    )
+    rewards: list | str | None = field(
+        default=None,
+        metadata={
+            "help": "What answers are rewarded by: a list of {name, weight, ...} (YAML) or the same as JSON. Default: "
+            "model and finished."
+        },
+    )
+    algorithm: str = field(default="rloo", metadata={"help": "rloo or grpo."})
+    reward_clip_range: list[float] | None = field(
+        default=None, metadata={"help": "rloo: [lowest, highest], to which the sum of rewards is clipped."}
+    )
+    scale_rewards: str | None = field(
+        default=None,
+        metadata={
+            "help": "grpo: divide advantages by the standard deviation of rewards of the group (default), of the batch, "
+            "or by none. rloo: see normalize_advantages and reward_clip_range."
+        },
+    )
+    max_kl: float | None = field(
+        default=None,
+        metadata={"help": "Stop where the KL from the starting model exceeds so many nats an answer."},
+    )
+    patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after so many measurements in a row without a better score on dev prompts."},
+    )
+    shards: str | None = field(
+        default=None,
+        metadata={
+            "help": "Held-out blocks, such as shards/validation: measure bits per byte before and after."
+        },
+    )
+    max_eval_prompts: int = field(
+        default=256, metadata={"help": "Held-out prompts of the comparison, at most."}
+    )
+    eval_steps: float | None = field(
+        default=10,
+        metadata={"help": "Steps between measurements on dev prompts; a checkpoint is written with each."},
+    )
+    save_steps: float | None = field(
+        default=None, metadata={"help": "As eval_steps: the best measured model is one that was saved."}
+    )
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    )
+    beta: float = field(
+        default=0.1, metadata={"help": "Weight of the KL divergence from the starting model."}
+    )
+    num_generations: int | None = field(default=8, metadata={"help": "Answers to each prompt."})
+    per_device_train_batch_size: int = field(
+        default=64, metadata={"help": "Answers in one step: prompts times num_generations."}
+    )
+    max_completion_length: int | None = field(default=48, metadata={"help": "Longest answer in tokens."})
+    mask_truncated_completions: bool = field(
+        default=True, metadata={"help": "Answers that were cut off teach nothing."}
+    )
+
+    def __post_init__(self) -> None:
+        self.rewards = check_rewards(decode_yaml(self.rewards, "rewards") or list(DEFAULT_REWARDS))
+        if not self.reward_model and any(entry["name"] == "model" for entry in self.rewards):
+            raise UserError(
+                "reward_model is missing: give --reward_model DIR, the folder of the reward stage, or rewards without "
+                "the entry model"
+            )
+        if self.algorithm not in ("rloo", "grpo"):
+            raise UserError(f"algorithm must be rloo or grpo, got {self.algorithm!r}")
+        if self.reward_weights is not None:
+            raise UserError("reward_weights: give each entry of rewards its own weight instead")
+        self._check_scaling()
+        for name in ("max_kl", "patience"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be above 0, got {value}")
+        if self.save_steps not in (None, self.eval_steps):
+            raise UserError(
+                f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "
+                "model is one that was saved"
+            )
+        self.save_steps = self.eval_steps
+        # of transformers: what measures, saves, keeps the best and takes it in the end
+        self.eval_strategy = self.save_strategy = "steps"
+        self.eval_on_start = self.load_best_model_at_end = self.greater_is_better = True
+        self.metric_for_best_model = "eval_score"
+        self.num_generations_eval = 1  # TRL checks it against the evaluation batch, which we do not use
+        super().__post_init__()
+        self.include_num_input_tokens_seen = "no"  # TRL counts prompts and answers itself
+
+    def _check_scaling(self) -> None:
+        """Raise UserError for a way of scaling rewards that is not the algorithm's, or makes no sense."""
+        ways = {"rloo": ("normalize_advantages", "reward_clip_range"), "grpo": ("scale_rewards",)}
+        for name in {*ways["rloo"], *ways["grpo"]} - {*ways[self.algorithm]}:
+            if getattr(self, name):
+                raise UserError(f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}")
+        if self.scale_rewards not in (None, "group", "batch", "none"):
+            raise UserError(f"scale_rewards must be group, batch or none, got {self.scale_rewards!r}")
+        clip = self.reward_clip_range
+        if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+            raise UserError(f"reward_clip_range must be [lowest, highest], got {clip}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as `run.yaml` has them, without those that follow from the others."""
+        return {name: value for name, value in super().to_dict().items() if name not in DERIVED}
+
+    def for_trainer(self, rewards: Sequence[Reward]) -> RLOOConfig | GRPOConfig:
+        """These settings as the chosen algorithm's trainer takes them, with the rewards' weights."""
+        self.reward_weights = [reward.weight for reward in rewards]
+        if self.algorithm == "rloo":
+            return self
+        names = {entry.name for entry in dataclasses.fields(GRPOConfig)} & {
+            entry.name for entry in dataclasses.fields(self)
+        }
+        # Derived from steps_per_generation by now; the two together are refused.
+        names -= {"generation_batch_size"} | ({"scale_rewards"} if self.scale_rewards is None else set())
+        return GRPOConfig(**{name: getattr(self, name) for name in names})

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train, dev and test rows of all sources, and what is left out for its length."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scratch_gpt import primer
+from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.splits import check_held_out, drop_long_rows, read_splits
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.arguments import write_run_yaml
+from scratch_gpt.training.posttrain.arguments import SFTArguments
+
+
+def arguments(sources: list[dict[str, Any]], **settings: Any) -> SFTArguments:
+    return SFTArguments(model_name_or_path="base", output_dir="out", sources=sources, **settings)
+
+
+def questions(path: Path, count: int) -> dict[str, str]:
+    rows = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {"name": "sums", "path": str(path)}
+
+
+def asked(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["messages"][0]["content"] for row in rows}
+
+
+def test_file_rows_are_divided_by_question(tmp_path: Path) -> None:
+    """Each row comes to one split, dev and test have the asked share, and a question stands on one side alone."""
+    source = questions(tmp_path / "a.jsonl", 2000)
+    splits = read_splits(instruction_rows, arguments([source], held_out_fraction=0.1))
+    sizes = {split: len(rows) for split, rows in splits.items()}
+    assert sum(sizes.values()) == 2000
+    assert 150 < sizes["dev"] < 250 and 150 < sizes["test"] < 250
+    assert not asked(splits["train"]) & asked(splits["dev"])
+    assert not asked(splits["test"]) & (asked(splits["train"]) | asked(splits["dev"]))
+
+
+def test_held_out_is_held_out_in_every_stage(tmp_path: Path) -> None:
+    """With the same seed, another file with the same questions puts each of them on the same side."""
+    one = read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 300)]))
+    other = read_splits(instruction_rows, arguments([questions(tmp_path / "b.jsonl", 200)]))
+    assert asked(other["test"]) <= asked(one["test"])
+    assert asked(other["dev"]) <= asked(one["dev"])
+
+
+def test_dev_of_one_seed_is_not_test_of_another(tmp_path: Path) -> None:
+    """What settings are chosen on under one seed is no more of another seed's test split than chance puts there."""
+    source = questions(tmp_path / "a.jsonl", 1000)
+    splits = [
+        read_splits(instruction_rows, arguments([source], seed=seed, held_out_fraction=0.1))
+        for seed in (0, 1)
+    ]
+    dev, test = asked(splits[0]["dev"]), asked(splits[1]["test"])
+    assert len(dev & test) < 0.3 * len(dev)
+    assert len(asked(splits[0]["train"]) & test) > 0.6 * len(test)
+
+
+def test_a_model_is_not_asked_what_it_learned(tmp_path: Path) -> None:
+    """Of a file that it was trained on, only rows that were held out then; of the primer, other files and splits any."""
+    mine = questions(tmp_path / "a.jsonl", 10)
+    other = {**questions(tmp_path / "b.jsonl", 10), "name": "other"}
+    embedded = {"name": "primer", "path": "primer"}
+    hub = {"name": "hub", "path": "user/questions"}
+    write_run_yaml(arguments([mine, embedded, hub], seed=3, held_out_fraction=0.1), tmp_path)
+    check_held_out(tmp_path, [{**hub, "split": "test"}], 0, 0.2)
+    with pytest.raises(UserError, match="was trained on user/questions with seed 3"):
+        check_held_out(tmp_path, [{**hub, "split": "train"}], 0, 0.1)
+    check_held_out(tmp_path, [other, mine], 3, 0.1)
+    check_held_out(tmp_path, [mine], 3, 0.05)
+    check_held_out(tmp_path, [other, embedded], 0, 0.2)
+    check_held_out(tmp_path / "of nobody knows", [mine], 0, 0.2)
+    with pytest.raises(
+        UserError, match=r"was trained on .*a.jsonl with seed 3: with 0 it .*; give --seed 3$"
+    ):
+        check_held_out(tmp_path, [other, mine], 0, 0.1)
+    with pytest.raises(UserError, match=r"with held_out_fraction 0.1: .* give --held_out_fraction 0.1$"):
+        check_held_out(tmp_path, [mine], 3, 0.2)
+    rows = {
+        fraction: asked(
+            read_splits(
+                instruction_rows,
+                arguments([questions(tmp_path / "c.jsonl", 500)], held_out_fraction=fraction),
+            )["test"]
+        )
+        for fraction in (0.05, 0.1)
+    }
+    assert rows[0.05] < rows[0.1]
+
+
+def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
+    """A mixture has the primer's rows of each split, and a file's share beside them."""
+    source = questions(tmp_path / "a.jsonl", 100)
+    splits = read_splits(instruction_rows, arguments([{"name": "primer", "path": "primer"}, source]))
+    for split, rows in splits.items():
+        expected = {row["messages"][0]["content"] for row in primer.instructions(split)}
+        assert asked([row for row in rows if row["source"] == "primer"]) == expected
+        assert any(row["source"] == "sums" for row in rows)
+
+
+def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
+    """A file from which nothing can be held out is refused with the cure."""
+    with pytest.raises(
+        UserError, match="no row for the test split: give more rows, or another held_out_fraction"
+    ):
+        read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
+
+
+def test_long_rows_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of exactly the allowed length stays; a longer one goes, and the first is named; `fail` stops there."""
+    rows = [{"text": "a" * length, "place": f"f:{length}"} for length in (1, 40, 80, 90)]
+
+    def measure(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "length": len(row["text"])}
+
+    settings = arguments([questions(tmp_path / "a.jsonl", 2)])
+    kept = drop_long_rows({"train": rows}, measure, 40, settings)
+    assert kept == {"train": [measure(row) for row in rows[:2]]}
+    assert "train: 2 rows (2 over 40 tokens left out: f:80 has 80)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="none of the 4 dev rows fits into 0 tokens"):
+        drop_long_rows({"dev": rows}, measure, 0, settings)
+    with pytest.raises(UserError, match=r"^f:80 has 80 tokens, 40 are the longest"):
+        drop_long_rows({"train": rows}, measure, 40, arguments(settings.sources, on_bad_row="fail"))
+
+
+def test_fewer_rows_to_train_on_are_among_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A learning curve adds rows and takes none away, of those that fit; what is held out stays as it is."""
+    source = questions(tmp_path / "a.jsonl", 300)
+
+    def measure(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "length": len(row["messages"][0]["content"])}  # of 100 questions at most 20
+
+    splits = {}
+    for count in (20, 50, None):
+        settings = arguments([source], max_train_samples=count)
+        splits[count] = drop_long_rows(read_splits(instruction_rows, settings), measure, 20, settings)
+    fitting = len(splits[None]["train"])
+    assert 80 < fitting <= 100
+    assert f"train: 50 of {fitting} rows (" in capsys.readouterr().out
+    assert len(splits[20]["train"]) == 20 and len(splits[50]["train"]) == 50
+    assert asked(splits[20]["train"]) < asked(splits[50]["train"]) < asked(splits[None]["train"])
+    assert splits[20]["test"] == splits[None]["test"] and splits[20]["dev"] == splits[None]["dev"]
+
+
+def test_a_weight_repeats_training_rows_alone(tmp_path: Path) -> None:
+    """Held-out rows stand once whatever the weight, also where two sources read one file; training rows repeat."""
+    source = {**questions(tmp_path / "a.jsonl", 300), "weight": 2.5}
+    plain = {**source, "name": "plain", "weight": 1}
+    once = read_splits(instruction_rows, arguments([plain]))
+    splits = read_splits(
+        instruction_rows, arguments([source, plain, {"name": "primer", "path": "primer", "weight": 2}])
+    )
+    for split in ("dev", "test"):
+        mine, others, primers = (
+            [row["messages"] for row in splits[split] if row["source"] == name]
+            for name in ("sums", "plain", "primer")
+        )
+        assert mine == others == [row["messages"] for row in once[split]]
+        assert primers == [row["messages"] for row in primer.instructions(split)]
+    of_file = [row for row in splits["train"] if row["source"] == "sums"]
+    assert len(of_file) > 2.3 * len(once["train"])
+
+
+def test_repeated_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file with the same rows twice is used, and that is said."""
+    source = questions(tmp_path / "a.jsonl", 200)
+    path = Path(source["path"])
+    path.write_text(path.read_text() * 2)
+    read_splits(instruction_rows, arguments([source]))
+    assert "sums: duplicate rows: 200, such as" in capsys.readouterr().out

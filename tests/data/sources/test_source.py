@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources: every format gives the same documents, bad rows are counted or refused, each mistake is one clear line."""
+
+import gzip
+import itertools
+import json
+from types import SimpleNamespace
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from scratch_gpt import primer
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.filters import NO_FILTERS, Filters
+from scratch_gpt.data.sources.source import (
+    CORPUS_SETTINGS,
+    ROW_SETTINGS,
+    parse_sources,
+    parts_of,
+    pick_text,
+    placed_documents,
+    read_documents,
+    read_rows,
+)
+from scratch_gpt.errors import UserError
+
+
+TEXTS = ["One line.", "Two\nlines.", "Caf\u00e9 \U0001f600"]
+
+
+def documents(path, bad_rows=None, **settings):
+    """All documents of a one-source corpus."""
+    (source,) = parse_sources([{"name": "s", "path": str(path), **settings}])
+    return list(read_documents(source, bad_rows or BadRows(), seed=0))
+
+
+def write_corpus(path, texts=TEXTS):
+    """Write the texts in the format that the suffixes of `path` say."""
+    if ".jsonl" in path.suffixes:
+        data = "".join(
+            json.dumps({"id": 1, "text": text}, ensure_ascii=False) + "\n" for text in texts
+        ).encode()
+    elif ".parquet" in path.suffixes:
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), sink)
+        data = sink.getvalue().to_pybytes()
+    else:
+        data = "\n\n".join(texts).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["txt", "jsonl", "parquet", "txt.gz", "jsonl.gz", "parquet.gz"])
+def test_every_format_gives_the_same_documents(tmp_path, suffix):
+    """The same three texts come out of text, JSON lines and parquet, zipped or not."""
+    assert documents(write_corpus(tmp_path / f"corpus.{suffix}")) == TEXTS
+
+
+def test_folder_and_glob_read_all_files_in_order(tmp_path):
+    """A folder means its data files of any format, a glob the files that match, sorted by name."""
+    (tmp_path / "sub").mkdir()
+    write_corpus(tmp_path / "b.jsonl", ["b"])
+    write_corpus(tmp_path / "a.txt", ["a"])
+    write_corpus(tmp_path / "sub" / "c.parquet", ["c"])
+    (tmp_path / "notes.log").write_text("not data")
+    assert documents(tmp_path) == ["a", "b", "c"]
+    assert documents(tmp_path / "**" / "*.parquet") == ["c"]
+
+
+def test_text_files_by_block_or_whole(tmp_path):
+    """Blank lines, also with spaces in them, divide blocks; `file` keeps all; line ends and the BOM are normalised."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf\r\n  indented\r\nx\r\n \t\r\n\r\ny\r\n")
+    assert documents(path) == ["  indented\nx", "y"]
+    assert documents(path, documents="file") == ["  indented\nx\n \t\n\ny"]
+
+
+def test_any_text_suffix_can_be_named(tmp_path):
+    """Source code matched by a glob is read as text."""
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert documents(tmp_path / "*.py", documents="file") == ["x = 1"]
+
+
+def test_text_column_is_configurable(tmp_path):
+    """The text may stand in a column of another name."""
+    (tmp_path / "a.jsonl").write_text('{"body": "hello"}\n')
+    assert documents(tmp_path / "a.jsonl", text_column="body") == ["hello"]
+
+
+def test_primer_is_taken_as_it_is_and_other_text_filtered():
+    """The primer repeats itself on purpose; for other sources filters and deduplication are on."""
+    sources = [{"name": "p", "path": "primer"}, {"name": "w", "path": "user/corpus"}]
+    primer_source, web = parse_sources(sources)
+    assert (primer_source.filters, primer_source.deduplicate) == (NO_FILTERS, False)
+    assert (web.filters, web.deduplicate) == (Filters(), True)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1)])
+def test_documents_after_a_place(tmp_path, place):
+    """From the place of a document on come those after it, whatever the format of the part."""
+    for name in ("a.txt", "b.jsonl", "c.parquet"):
+        write_corpus(tmp_path / name)
+    (source,) = parse_sources([{"name": "s", "path": str(tmp_path)}])
+    parts = parts_of(source, seed=0)
+    whole = list(placed_documents(source, BadRows(), parts))
+    assert [(document.part, document.row) for document in whole] == [
+        (p, r) for p in range(3) for r in (1, 2, 3)
+    ]
+    rest = [document for document in whole if (document.part, document.row) > place]
+    assert list(placed_documents(source, BadRows(), parts, place)) == rest
+
+
+def test_parts_of_a_hub_dataset_are_its_files(monkeypatch):
+    """The shards of a streamed dataset are parts, in order; reading goes on inside one."""
+
+    def load(*args, **kwargs):
+        texts = [str(number) for number in range(10)]
+        dataset = datasets.Dataset.from_dict({"text": texts}).to_iterable_dataset(num_shards=3)
+        return SimpleNamespace(hash="1f2e", as_streaming_dataset=lambda split: dataset)
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    (source,) = parse_sources([{"name": "s", "path": "user/corpus"}])
+    parts = parts_of(source, seed=0)
+    assert [part.name for part in parts] == ["user/corpus[0]", "user/corpus[1]", "user/corpus[2]"]
+    assert list(read_documents(source, BadRows(), seed=0)) == [str(number) for number in range(10)]
+    rest = placed_documents(source, BadRows(), parts, (1, 2))
+    assert [document.text for document in rest] == ["6", "7", "8", "9"]
+
+
+def test_primer_is_a_source():
+    """The path `primer` gives the embedded corpus of the seed."""
+    (source,) = parse_sources([{"name": "p", "path": "primer"}])
+    read = read_documents(source, BadRows(), seed=3)
+    assert list(itertools.islice(read, 5)) == list(itertools.islice(primer.documents(seed=3), 5))
+
+
+def test_hub_dataset_is_streamed(monkeypatch):
+    """A name that is no file is asked of the Hub, with subset, revision and split, as a stream; its commit is kept."""
+    asked = []
+
+    def stream(**kwargs):
+        asked.append(kwargs)
+        return datasets.Dataset.from_dict({"body": ["a", "b"]}).to_iterable_dataset()
+
+    def load(*args, **kwargs):
+        asked.append((args, kwargs))
+        return SimpleNamespace(hash="1f2e", as_streaming_dataset=stream)
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    settings = {"subset": "sample", "split": "validation", "revision": "v1", "text_column": "body"}
+    (source,) = parse_sources([{"name": "s", "path": "user/corpus", **settings}])
+    assert source.commit is None
+    assert list(read_documents(source, BadRows(), seed=0)) == ["a", "b"]
+    assert asked == [(("user/corpus", "sample"), {"revision": "v1"}), {"split": "validation"}]
+    assert (source.revision, source.commit) == ("v1", "1f2e")
+
+
+def test_unreachable_hub_dataset_is_one_clear_line(monkeypatch):
+    """Without a network the name, and the two things to look at, are said."""
+
+    def load(*args, **kwargs):
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    with pytest.raises(UserError, match=r"no file user/corpus, and no Hub dataset.*network"):
+        documents("user/corpus")
+
+
+BAD_LINES = {
+    b'{"text": "cut': "broken JSON",
+    b'{"text": "caf\xe9"}': "wrong encoding: not UTF-8",
+    b'["text"]': "not a JSON object but list",
+    b'{"id": 1, "body": "x"}': r"no column 'text' \(columns: id, body\)",
+    b'{"text": null}': "no column 'text'",
+    b'{"text": 5}': "column 'text' holds no text but int",
+    b'{"text": " \\n"}': "column 'text' is empty",
+    b'{"text": "\\ud83d"}': "column 'text' holds half a surrogate pair",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
+def test_one_bad_row_is_left_out_and_reported(tmp_path, line):
+    """A bad row among good ones is skipped, and file, line and reason are reported; with `fail` it is an error."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"text": "good"}\n\n' + line + b'\n{"text": "fine"}\n')
+    bad_rows = BadRows("skip")
+    assert documents(path, bad_rows) == ["good", "fine"]
+    assert bad_rows.count("s") == 1
+    (report,) = bad_rows.report()
+    assert report.startswith(f"{path}: left out 1 of 3 rows, the first at line 3: ")
+    with pytest.raises(UserError, match=r"rows.jsonl:3: " + BAD_LINES[line]):
+        documents(path, BadRows("fail"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "refused"), [(2, 198, False), (3, 197, True), (1, 0, True), (1, 9, False)]
+)
+def test_more_than_one_percent_of_bad_rows_is_refused(tmp_path, bad, good, refused):
+    """Up to 1% is skipped, and always a single row among others; beyond, the file is refused with its counts."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good"}\n' * good + '{"text": ""}\n' * bad)
+    if refused:
+        with pytest.raises(
+            UserError, match=rf"rows.jsonl:{good + 1}: .*\({bad} of {good + bad} rows are bad"
+        ):
+            documents(path)
+    else:
+        assert len(documents(path)) == good
+
+
+def test_a_wrong_column_is_noticed_before_the_end(tmp_path):
+    """Where all rows are bad, 101 of them are enough to say so: a stream may have no end."""
+    (tmp_path / "rows.jsonl").write_text('{"id": 1}\n' * 100_000)
+    with pytest.raises(UserError, match=r"rows.jsonl:1: no column 'text' \(columns: id\) \(101 of 101"):
+        documents(tmp_path / "rows.jsonl")
+
+
+def test_check_judges_a_file_that_was_left_in_the_middle(tmp_path):
+    """A stage that stops early still hears of too many bad rows."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": ""}\n{"text": ""}\n' + '{"text": "good"}\n' * 10)
+    (source,) = parse_sources([{"name": "s", "path": str(path)}])
+    bad_rows = BadRows()
+    next(read_documents(source, bad_rows, seed=0))
+    with pytest.raises(UserError, match="2 of 3 rows are bad"):
+        bad_rows.check()
+
+
+def test_a_second_pass_is_not_counted_twice(tmp_path):
+    """Reading a source again leaves the report as it was."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n{"text": ""}\n')
+    bad_rows = BadRows()
+    assert documents(path, bad_rows) + documents(path, bad_rows) == ["a", "a"]
+    assert bad_rows.count("s") == 1
+    assert len(bad_rows.report()) == 1
+
+
+def broken_gzip(path):
+    """A gzip file that ends in the middle."""
+    path.write_bytes(gzip.compress(b"text\n" * 100_000)[:-20])
+
+
+UNREADABLE = {
+    "latin.txt": (
+        lambda path: path.write_bytes(b"plain\n\ncaf\xe9\n"),
+        r"latin.txt:3: wrong encoding: byte 0xe9",
+    ),
+    "cut.txt.gz": (broken_gzip, r"cut.txt.gz: broken gzip file"),
+    "no.jsonl.gz": (lambda path: path.write_bytes(b"{}"), r"no.jsonl.gz: broken gzip file"),
+    "no.parquet": (lambda path: path.write_bytes(b"{}"), r"no.parquet: cannot be read as parquet"),
+    "table.csv": (
+        lambda path: path.write_bytes(b"a,b"),
+        r"cannot read .*table.csv; convert it to .txt, .jsonl",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_file_is_refused_whatever_the_policy(tmp_path, name):
+    """A file in a wrong encoding, broken or of another format is named, with the line where there is one."""
+    write, message = UNREADABLE[name]
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=message):
+        documents(tmp_path / name)
+
+
+MISTAKES = {
+    r"unknown key 'wieght' in entry 1; known keys: name, path": [
+        {"name": "a", "path": "primer", "wieght": 1}
+    ],
+    r"entry 1 needs a path": [{"name": "a"}],
+    r"entry 2 needs a name": [{"name": "a", "path": "primer"}, {"path": "primer"}],
+    r"entry 1 must be a mapping": ["primer"],
+    r"source 'a': weight must be a number of at least 0, got -1": [
+        {"name": "a", "path": "primer", "weight": -1}
+    ],
+    r"weight must be a number of at least 0, got 'much'": [{"name": "a", "path": "primer", "weight": "much"}],
+    r"all weights are 0": [{"name": "a", "path": "primer", "weight": 0}],
+    r"the name 'a' is given twice": [{"name": "a", "path": "primer"}, {"name": "a", "path": "primer"}],
+    r"source 'a': file missing.txt not found": [{"name": "a", "path": "missing.txt"}],
+    r"source 'a': file ./missing/folder not found": [{"name": "a", "path": "./missing/folder"}],
+    r"source 'a': file primmer not found": [{"name": "a", "path": "primmer"}],
+    r"source 'a': no file matches missing/\*.jsonl": [{"name": "a", "path": "missing/*.jsonl"}],
+    r"documents must be block or file, got 'line'": [{"name": "a", "path": "primer", "documents": "line"}],
+    r"text_column must be text, got \['x'\]": [{"name": "a", "path": "primer", "text_column": ["x"]}],
+    r"source 'a': unknown filter 'min_words'": [{"name": "a", "path": "primer", "filters": {"min_words": 1}}],
+    r"source 'a': deduplicate must be true or false, got 'no'": [
+        {"name": "a", "path": "primer", "deduplicate": "no"}
+    ],
+    r"columns must be a mapping": [{"name": "a", "path": "primer", "columns": "text"}],
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistake_in_a_declaration_is_one_clear_line(message):
+    """Each wrong declaration names the source or entry, the value and what is possible."""
+    with pytest.raises(UserError, match=message) as caught:
+        parse_sources(MISTAKES[message])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"held_out": True},
+            "held_out in entry 1 has no effect here: rows are held out by held_out_fraction",
+        ),
+        ({"filters": {"min_characters": 9}}, "filters in entry 1 has no effect here"),
+        ({"deduplicate": True}, "deduplicate in entry 1 has no effect here"),
+    ],
+)
+def test_settings_of_documents_are_refused_for_rows(settings, message):
+    """What the shards stage alone heeds is not passed over in silence; what changes nothing is let pass."""
+    with pytest.raises(UserError, match=message):
+        parse_sources([{"name": "a", "path": "user/rows", **settings}], CORPUS_SETTINGS)
+    off = dict.fromkeys(settings, False)
+    assert parse_sources([{"name": "a", "path": "user/rows", **off}], CORPUS_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"columns": {"text": "body"}}, {"template": "{source}"}, {"system": "Be."}]
+)
+def test_settings_of_rows_are_refused_for_documents(settings):
+    """Documents have one column, and it has a key of its own."""
+    with pytest.raises(UserError, match="has no effect here: text_column names the column of a document"):
+        parse_sources([{"name": "a", "path": "user/text", **settings}], ROW_SETTINGS)
+
+
+def test_folder_without_data_is_refused(tmp_path):
+    """An empty folder is not an empty corpus but a mistake."""
+    with pytest.raises(UserError, match=r"holds no .txt"):
+        documents(tmp_path)
+
+
+def test_rows_are_not_read_from_text(tmp_path):
+    """A text file has no columns; where rows are needed, it is refused by name."""
+    write_corpus(tmp_path / "a.txt")
+    (source,) = parse_sources([{"name": "s", "path": str(tmp_path / "a.txt")}])
+    with pytest.raises(UserError, match=r"a.txt holds no rows"):
+        list(read_rows(source, BadRows(), lambda row: pick_text(row, "text")))

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proof of resuming, which must be able to fail."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from scratch_gpt.settings.arguments import parse
+
+
+SCRIPT = Path(__file__).parents[3] / "eval" / "kill_test.py"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module, whose runs write two rows and weights at once; given a time, they are killed after the first row."""
+    spec = importlib.util.spec_from_file_location("eval_kill_test", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.resumed = {"loss": 2.0, "weights": "w", "rows": 2}
+
+    def run(command: list[str], seconds: float | None = None) -> bool:
+        folder = Path(command[command.index("--output_dir") + 1])
+        begun = (folder / "log.jsonl").exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        made = module.resumed if begun else {"loss": 2.0, "weights": "w", "rows": 2}
+        count = 1 if seconds is not None else made["rows"]
+        rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": made["loss"]}][:count]
+        for number, row in enumerate(rows):
+            row["elapsed_seconds"] = 100.0 * begun + number
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if seconds is None:
+            (folder / "model.safetensors").write_text(made["weights"])
+            (folder / "run.yaml").write_text("")
+        return seconds is None
+
+    monkeypatch.setattr(module, "run", run)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("resumed", "differences"),
+    [
+        ({}, 0),
+        ({"loss": 2.1}, 1),
+        ({"weights": "v"}, 1),
+        ({"rows": 1}, 1),
+        ({"loss": 2.1, "weights": "v"}, 2),
+    ],
+)
+def test_every_difference_is_counted(script, resumed, differences, tmp_path, capsys) -> None:
+    """A number, the weights, a row too few: exit status 1; clocks do not count."""
+    script.resumed |= resumed
+    with pytest.raises(SystemExit) as ended:
+        words = ["--pretrain_config", "p.yaml", "--kills", "3", "--output_dir", str(tmp_path / "o")]
+        script.main(parse(script.KillTestArguments, words))
+    assert ended.value.code == (differences > 0)
+    assert f"3 kills on 1 process(es), 1 rounds, {differences} differences" in capsys.readouterr().out

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each thing that makes a chat format useless is found before the first step; labels are the assistant's tokens."""
+
+from typing import Any
+
+import pytest
+from tokenizers import normalizers
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation, measure_pair
+from scratch_gpt.tokenization import IM_END
+
+
+IN_GENERATION = "{{- content ~ '<|im_end|>' }}{% endgeneration %}"
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Who are you?"},
+    {"role": "assistant", "content": "Me."},
+    {"role": "user", "content": "And you?"},
+    {"role": "assistant", "content": "Also me."},
+]
+
+
+def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
+    """What the tokenizer stage makes passes."""
+    check_chat_format(tiny_tokenizer, "folder")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("generation %}", "if true %}", "does not mark the assistant's part"),
+        (
+            IN_GENERATION,
+            "{{- content }}{% endgeneration %}{{- '<|im_end|>' }}",
+            "leaves <|im_end|> out of the",
+        ),
+        ("<|im_start|>", "<|turn|>", "writes <|turn|>, which is no token of its tokenizer"),
+        ("message['role'] not in ['system', 'user', 'assistant']", "true", "fails: role must be"),
+    ],
+)
+def test_templates_that_spoil_a_run_are_refused(
+    tiny_tokenizer: Any, old: str, new: str, message: str
+) -> None:
+    """No marks, an end of turn that is not learned, markers that are no tokens, a template that fails."""
+    template = tiny_tokenizer.chat_template
+    assert old in template
+    tiny_tokenizer.chat_template = template.replace(
+        "{% endgeneration %}", "{% endif %}" if "true %}" in new else "{% endgeneration %}"
+    ).replace(old, new)
+    with pytest.raises(UserError) as raised:
+        check_chat_format(tiny_tokenizer, "folder")
+    assert message in str(raised.value)
+
+
+def test_tokenizers_that_cannot_carry_conversations_are_refused(tiny_tokenizer: Any) -> None:
+    """No template, a text that comes back otherwise, the padding as the end of a turn."""
+    template, tiny_tokenizer.chat_template = tiny_tokenizer.chat_template, None
+    with pytest.raises(UserError, match="no chat template"):
+        check_chat_format(tiny_tokenizer, "folder")
+    tiny_tokenizer.chat_template = template
+    padding, tiny_tokenizer.pad_token = tiny_tokenizer.pad_token, IM_END
+    with pytest.raises(UserError, match=r"pads with <\|im_end\|>, which ends a turn"):
+        check_chat_format(tiny_tokenizer, "folder")
+    tiny_tokenizer.pad_token = padding
+    tiny_tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(UserError, match=r"cannot carry its chat template: .*comes back as"):
+        check_chat_format(tiny_tokenizer, "folder")
+
+
+def test_labels_are_the_assistant_s_tokens(tiny_tokenizer: Any) -> None:
+    """Every answer with its end of turn is learned, nothing else; all tokens are where that is asked for."""
+    row = encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:1"})
+    learned = [label for label in row["labels"] if label != -100]
+    assert tiny_tokenizer.decode(learned) == "Me.<|im_end|>Also me.<|im_end|>"
+    assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+    assert row["length"] == len(row["input_ids"])
+    whole = encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:1"}, assistant_only=False)
+    assert whole["labels"] == whole["input_ids"] == row["input_ids"]
+
+
+def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:
+    """transformers would tell of the first one, without its place; the stage leaves them out and says so."""
+    tiny_tokenizer.model_max_length = 4
+    assert encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:1"})["length"] > 4
+    assert not tiny_tokenizer.deprecation_warnings
+
+
+def test_a_row_that_teaches_nothing_is_named(tiny_tokenizer: Any) -> None:
+    """A template that marks some answers only passes the probe: the first row without a learned token is named."""
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
+        "if message['role'] == 'assistant'", "if message['role'] == 'assistant' and 'e.' in content"
+    )
+    check_chat_format(tiny_tokenizer, "folder")
+    encode_conversation(tiny_tokenizer, {"messages": TURNS[1:3], "place": "f:1"})
+    row = {"messages": [TURNS[1], {"role": "assistant", "content": "42"}], "place": "data/x.jsonl:7"}
+    with pytest.raises(UserError, match=r"^data/x.jsonl:7: no token of this row is learned"):
+        encode_conversation(tiny_tokenizer, row)
+
+
+def test_a_row_that_the_template_refuses_is_named(tiny_tokenizer: Any) -> None:
+    """Some templates take no system message: the row that has one is named."""
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("['system', 'user'", "['user'")
+    check_chat_format(tiny_tokenizer, "folder")
+    with pytest.raises(UserError, match=r"^f:9: the chat template refuses this conversation: role must be"):
+        encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:9"})
+
+
+def test_a_pair_is_as_long_as_its_longer_side(tiny_tokenizer: Any) -> None:
+    """The longer of the two conversations decides, whichever it is."""
+    prompt = [{"role": "user", "content": "Q"}]
+    short, long = [{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "a b c " * 9}]
+    expected = len(tiny_tokenizer.apply_chat_template(prompt + long, return_dict=True)["input_ids"])
+    for chosen, rejected in ((short, long), (long, short)):
+        row = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "place": "f:1"}
+        assert measure_pair(tiny_tokenizer, row) == {**row, "length": expected}

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded corpus: what it holds out is answered nowhere, and what it teaches is right."""
+
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter, defaultdict
+
+import pytest
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.primer import (
+    BENCHMARKS,
+    MIXTURE,
+    SPLITS,
+    arithmetic,
+    benchmark,
+    documents,
+    facts,
+    instructions,
+    preferences,
+    prompts,
+    reading,
+    split_of,
+    tables,
+    translation,
+    world,
+)
+from scratch_gpt.primer.pretraining import documents_with_kinds
+from scratch_gpt.primer.wording import NAMES, normalized, sentences, words
+
+
+TWO_MILLION = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def text_by_kind():
+    """The first two million characters, as kind -> documents."""
+    by_kind = defaultdict(list)
+    size = 0
+    for kind, text in documents_with_kinds(seed=0):
+        by_kind[kind].append(text)
+        size += len(text)
+        if size >= TWO_MILLION:
+            return by_kind
+
+
+@pytest.fixture(scope="module")
+def fine_tuning():
+    """All that training answers: (prompt, answers, key) of the training splits."""
+    rows = [
+        (row["messages"][0]["content"], [row["messages"][1]["content"]], row["key"])
+        for row in instructions("train")
+    ]
+    rows += [
+        (
+            row["prompt"][0]["content"],
+            [row["chosen"][0]["content"], row["rejected"][0]["content"]],
+            row["key"],
+        )
+        for row in preferences("train")
+    ]
+    rows += [(example.prompt, list(example.references), example.key) for example in prompts("train")]
+    return rows
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_no_benchmark_content_is_answered_in_fine_tuning(split, fine_tuning):
+    """No key, prompt or statement of a held-out benchmark occurs in any training row."""
+    keys = {key for _, _, key in fine_tuning}
+    asked = {normalized(prompt) for prompt, _, _ in fine_tuning}
+    said = {normalized(part) for _, answers, _ in fine_tuning for text in answers for part in sentences(text)}
+    for name in BENCHMARKS:
+        for example in benchmark(name, split):
+            assert example.key not in keys
+            assert normalized(example.prompt) not in asked
+    for fact in facts.in_split(split):
+        assert not said & {normalized(clause) for clause in fact.clauses()}
+
+
+def test_held_out_rows_and_prompts_are_of_their_split():
+    """Every row of every split has a key of that split (small talk, in training only, has no side)."""
+    for split in SPLITS:
+        rows = [row["key"] for row in instructions(split) + preferences(split)]
+        rows += [example.key for example in prompts(split)]
+        assert rows
+        assert {split_of(key) for key in rows if not key.startswith("small_talk")} == {split}
+
+
+def test_held_out_question_phrasings_are_not_in_fine_tuning(fine_tuning):
+    """A phrasing kept for the benchmark is used for no fact in training, known or not."""
+    held_out = {question for fact in facts.FACTS for question in fact.held_out_questions()}
+    assert not held_out & {prompt for prompt, _, _ in fine_tuning}
+
+
+def test_capital_of_france_is_held_out():
+    """The question that everybody tries is a test question."""
+    capital = [example for example in benchmark("facts", "test") if example.key == "fact:capital:France"]
+    assert {example.kind for example in capital} == {"fact", "fact_new_phrasing"}
+    assert capital[0].references[:2] == (
+        "The capital of France is Paris.",
+        "Paris is the capital of France.",
+    )
+
+
+def test_pretraining_text_states_every_held_out_fact(text_by_kind):
+    """Each fact of dev and test is stated at least 20 times in two million characters."""
+    fact_of = {normalized(clause): fact for fact in facts.FACTS for clause in fact.clauses()}
+    said = [normalized(part) for texts in text_by_kind.values() for text in texts for part in sentences(text)]
+    stated = Counter(fact_of[sentence].key for sentence in said if sentence in fact_of)
+    rare = [fact for split in ("dev", "test") for fact in facts.in_split(split) if stated[fact.key] < 20]
+    assert not rare
+
+
+def test_pretraining_text_never_shows_held_out_combinations(text_by_kind):
+    """Held-out sums, translations and passage details occur in no document."""
+    sums = {task.equation() for task in arithmetic.SUMS if split_of(task.key) != "train"}
+    counted = {f"{task.counting()[:-1]}. " for task in arithmetic.SUMS if split_of(task.key) != "train"}
+    for text in text_by_kind["arithmetic"]:
+        assert not [equation for equation in sums if f" {equation}." in f" {text}".replace("\n", " ")]
+        assert not [counting for counting in counted if counting in text]
+    rng = random.Random(0)
+    held_out = {pair.english for pair in (translation.pair(rng, "test") for _ in range(3000))}
+    for text in text_by_kind["translation"]:
+        lowered = f" {normalized(text)} "
+        assert not [english for english in held_out if f" {english} " in lowered]
+    details = {
+        normalized(detail.clause())
+        for (split, _), pool in reading._BY_SPLIT.items()
+        if split != "train"
+        for detail in pool
+    }
+    recalled = {normalized(part) for text in text_by_kind["recall"] for part in sentences(text)}
+    assert not details & recalled
+
+
+def test_no_document_answers_a_question(text_by_kind):
+    """A document with a question holds nothing but lines that end as questions."""
+    for kind, texts in text_by_kind.items():
+        for text in texts:
+            if kind == "quiz":
+                assert all(line.endswith("?") for line in text.splitlines())
+            else:
+                assert "?" not in text
+
+
+def test_quiz_sheets_ask_held_out_questions_too(text_by_kind):
+    """Sheets begin with questions of all kinds, so that no question is strange to the base model."""
+    first = {text.splitlines()[0] for text in text_by_kind["quiz"]}
+    assert first & {question for fact in facts.in_split("test") for question in fact.held_out_questions()}
+    assert all(4 <= len(text.splitlines()) <= 8 for text in text_by_kind["quiz"])
+
+
+def test_documents_follow_the_mixture(text_by_kind):
+    """Each kind has its stated share of characters, and documents are short."""
+    assert sum(MIXTURE.values()) == pytest.approx(1.0)
+    sizes = {kind: sum(map(len, texts)) for kind, texts in text_by_kind.items()}
+    for kind, share in MIXTURE.items():
+        assert sizes[kind] / sum(sizes.values()) == pytest.approx(share, abs=0.001)
+    assert max(len(words(text)) for texts in text_by_kind.values() for text in texts) <= 160
+
+
+def test_common_vocabulary_is_small(text_by_kind):
+    """The words met at least 20 times, made-up copying words aside, fit a small tokenizer."""
+    counts = Counter(word for texts in text_by_kind.values() for text in texts for word in words(text))
+    common = sum(count >= 20 for count in counts.values())
+    assert 600 < common < 1500
+
+
+def test_everything_is_the_same_in_another_process():
+    """A seed gives the same text and rows whatever Python's hash seed is; another seed gives others."""
+    program = (
+        "import itertools, json\n"
+        "from scratch_gpt.primer import *\n"
+        "parts = [list(itertools.islice(documents(3), 300)), instructions('dev', 3), preferences('dev', 3)]\n"
+        "parts += [[e.prompt for e in prompts('dev', 3)], [e.prompt for e in benchmark('reading', 'dev', 3)]]\n"
+        "print(json.dumps(parts))\n"
+    )
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert json.loads(elsewhere) == [
+        list(itertools.islice(documents(3), 300)),
+        instructions("dev", 3),
+        preferences("dev", 3),
+        [example.prompt for example in prompts("dev", 3)],
+        [example.prompt for example in benchmark("reading", "dev", 3)],
+    ]
+    assert list(itertools.islice(documents(3), 50)) != list(itertools.islice(documents(4), 50))
+
+
+@pytest.fixture(scope="module")
+def german_of():
+    """Translations of so many random phrases that each possible one is among them."""
+    rng = random.Random(0)
+    pairs = (translation.pair(rng, split) for split in SPLITS for _ in range(80_000))
+    return {pair.english: pair.german for pair in pairs}
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        ("the small dog sleeps", "der kleine Hund schläft"),
+        ("a small dog", "ein kleiner Hund"),
+        ("an old horse", "ein altes Pferd"),
+        ("I see the small dog", "ich sehe den kleinen Hund"),
+        ("we buy a red lamp", "wir kaufen eine rote Lampe"),
+        ("she finds a beautiful book", "sie findet ein schönes Buch"),
+        ("he has a black hat", "er hat einen schwarzen Hut"),
+        ("the tired children sleep", "die müden Kinder schlafen"),
+        ("the big mice", "die großen Mäuse"),
+        ("a happy girl sings", "ein fröhliches Mädchen singt"),
+        ("the young woman laughs", "die junge Frau lacht"),
+        ("she paints the white house", "sie malt das weiße Haus"),
+    ],
+)
+def test_german_is_right(german_of, english, german):
+    """Articles, adjective endings, plurals and verbs agree with sentences translated by hand."""
+    assert german_of[english] == german
+
+
+def test_facts_are_consistent():
+    """Each question has one answer, each relation has enough phrasings, and 700 to 900 facts stand in all."""
+    assert 700 <= len(facts.FACTS) <= 900
+    assert len({(fact.subject, fact.relation) for fact in facts.FACTS}) == len(facts.FACTS)
+    for relation, about in facts.BY_RELATION.items():
+        assert len(facts.OBJECTS[relation]) >= 5
+        for fact in about:
+            assert len(set(fact.clauses())) >= 6
+            assert len(set(fact.questions() + fact.held_out_questions())) >= 5
+    looked_up = {(fact.subject, fact.relation): fact.object for fact in facts.FACTS}
+    assert looked_up["Japan", "currency"] == "yen"
+    assert looked_up["Australia", "capital"] == "Canberra"
+    assert looked_up["goose", "young"] == "gosling"
+    assert looked_up["December", "month"] == "January"
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        (
+            arithmetic.Sum(8, "+", 3),
+            "8 + 3: Start at 8: 1 more is 9, 2 more is 10, 3 more is 11. The answer is 11.",
+        ),
+        (arithmetic.Sum(5, "-", 2), "5 - 2: Start at 5: 1 less is 4, 2 less is 3. The answer is 3."),
+    ],
+)
+def test_sums_are_counted_out(task, answer):
+    """The model answer counts step by step to the right result."""
+    assert task.answer(task.result) == answer
+
+
+def test_choices_hold_the_answer_at_every_place():
+    """The label points at the answer, the four choices differ, and the labels are even."""
+    examples = benchmark("choices", "test")
+    for example in examples:
+        assert example.choices[example.label] == example.references[0]
+        assert len(set(example.choices)) == 4
+    counts = Counter(example.label for example in examples)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_invented_names_are_new_words():
+    """No invented place, river, ruler or person is called like anything else."""
+    invented = [name for row in world.PLACES for name in row[:3]] + [row[0] for row in world.PEOPLE]
+    assert len({name.lower() for name in invented}) == 60 * 4
+    known = words(tables.COUNTRIES + tables.ANIMALS + tables.OPPOSITES + tables.MONTHS + " ".join(NAMES))
+    known += [*world.PRODUCTS, *world.JOBS, *world.PETS]
+    assert not set(known) & {name.lower() for name in invented}
+
+
+def test_unknown_names_are_refused():
+    """A wrong split or benchmark is named in the message, with what there is."""
+    with pytest.raises(UserError, match=r"valid.*train, dev, test"):
+        instructions("valid")
+    with pytest.raises(UserError, match=r"maths.*facts"):
+        benchmark("maths", "test")

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run starts, and what of an earlier one stays."""
+
+import os
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs import checkpoints
+from scratch_gpt.runs.checkpoints import (
+    MANIFEST_FILE,
+    STATE_FOLDER,
+    cut_back,
+    damage,
+    find_start,
+    list_checkpoints,
+    remove_checkpoint,
+    write_manifest,
+    writing_checkpoint,
+)
+from scratch_gpt.runs.log import RunLog
+
+
+LAST = "trainer_state.json"
+
+
+def make_run(folder: Path, steps: list[int], finished: bool) -> None:
+    for step in steps:
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+        (folder / f"checkpoint-{step}" / LAST).write_text("{}")
+        RunLog(folder / "log.jsonl").write(step=step, elapsed_seconds=1.0)
+    if finished:
+        (folder / "run.yaml").write_text("{}")
+
+
+def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    """Of an unfinished run, the newest checkpoint that was written to its end; of none and of a finished run, nothing.
+
+    What was not written to its end stays until the folder is claimed: another run may be writing it.
+    """
+    assert find_start(tmp_path / "none", "latest", LAST) is None
+    make_run(tmp_path / "half", [9, 10], finished=False)
+    (tmp_path / "half" / "checkpoint-11").mkdir()
+    assert find_start(tmp_path / "half", "latest", LAST) == tmp_path / "half" / "checkpoint-10"
+    assert (tmp_path / "half" / "checkpoint-11").exists()
+    cut_back(tmp_path / "half", tmp_path / "half" / "checkpoint-10")
+    assert not (tmp_path / "half" / "checkpoint-11").exists()
+    make_run(tmp_path / "whole", [9], finished=True)
+    assert find_start(tmp_path / "whole", "latest", LAST) is None
+
+
+def test_wrong_starts_are_refused(tmp_path: Path) -> None:
+    """Overwriting an unfinished run, resuming from nothing or from a model folder: one clear line each."""
+    make_run(tmp_path / "half", [9], finished=False)
+    with pytest.raises(UserError, match="holds an unfinished run"):
+        find_start(tmp_path / "half", None, LAST)
+    with pytest.raises(UserError, match="no folder"):
+        find_start(tmp_path, str(tmp_path / "checkpoint-3"), LAST)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match="not a checkpoint of this stage"):
+        find_start(tmp_path, str(tmp_path / "model"), LAST)
+
+
+def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
+    """From a named checkpoint, later checkpoints, later rows and the finished model go; afresh, all of them."""
+    make_run(tmp_path, [5, 10], finished=True)
+    for name in ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
+        (tmp_path / name).write_text("{}")
+    checkpoint = tmp_path / "checkpoint-5"
+    cut_back(tmp_path, checkpoint)
+    assert [row["step"] for row in RunLog(tmp_path / "log.jsonl").rows()] == [5]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "log.jsonl"}
+    (tmp_path / "run.yaml").write_text("{}")
+    cut_back(tmp_path, None)
+    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
+    assert RunLog(tmp_path / "log.jsonl").rows() == []
+
+
+def test_a_kill_leaves_no_finished_run_to_go_on_with(tmp_path: Path, monkeypatch) -> None:
+    """Wherever the cutting back ends, the next start finds no checkpoint of the run before."""
+    make_run(tmp_path, [5, 10], finished=True)
+
+    def killed(checkpoint: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "remove_checkpoint", killed)
+        cut_back(tmp_path, None)
+    assert find_start(tmp_path, "latest", LAST) is None
+
+
+def make_checkpoint(output_dir: Path, step: int) -> Path:
+    folder = output_dir / f"checkpoint-{step}"
+    (folder / STATE_FOLDER).mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(range(100)))
+    (folder / STATE_FOLDER / "optimizer.bin").write_bytes(b"momentum")
+    write_manifest(folder)
+    return folder
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"t", b"T"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda folder: change(folder / STATE_FOLDER / "optimizer.bin"),
+            "optimizer.bin is not as it was written",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b""),
+            "model.safetensors is not as it was",
+        ),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda folder: (folder / MANIFEST_FILE).write_text('{"mod'), "manifest.json is not readable"),
+    ],
+)
+def test_damage_is_found(tmp_path: Path, spoil, message) -> None:
+    """A changed byte, a cut-off file, a missing one, a torn manifest."""
+    folder = make_checkpoint(tmp_path, 1)
+    assert damage(folder) is None
+    spoil(folder)
+    assert message in damage(folder)
+
+
+def test_damaged_checkpoints_are_passed_over(tmp_path: Path, capsys) -> None:
+    """The newest whole one is taken; a damaged one that is named is refused; if all are damaged, so is a fresh start."""
+    folders = [make_checkpoint(tmp_path, step) for step in (1, 2, 10)]
+    for folder in folders[1:]:
+        change(folder / STATE_FOLDER / "optimizer.bin")
+    assert find_start(tmp_path, "latest", MANIFEST_FILE) == folders[0]
+    told = capsys.readouterr().out
+    assert told.index("checkpoint-10 is damaged") < told.index("checkpoint-2 is damaged")
+    with pytest.raises(UserError, match="checkpoint-10 is damaged"):
+        find_start(tmp_path, str(folders[2]), MANIFEST_FILE)
+    change(folders[0] / STATE_FOLDER / "optimizer.bin")
+    with pytest.raises(UserError, match="every checkpoint in"):
+        find_start(tmp_path, "latest", MANIFEST_FILE)
+
+
+def test_a_checkpoint_appears_whole_and_old_ones_go(tmp_path: Path) -> None:
+    """Written under another name, renamed at the end, with a manifest; two are kept; a killed removal is cleared."""
+    accelerator = Accelerator(cpu=True)
+    for step in (1, 2, 3):
+        with writing_checkpoint(accelerator, tmp_path, step, save_total_limit=2) as folder:
+            (folder / "model.safetensors").write_text("weights")
+            assert f"checkpoint-{step}" not in [path.name for path in list_checkpoints(tmp_path)]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
+    assert damage(tmp_path / "checkpoint-3") is None
+    (tmp_path / "checkpoint-2").rename(tmp_path / "checkpoint-2.tmp")
+    cut_back(tmp_path, tmp_path / "checkpoint-3")
+    assert not (tmp_path / "checkpoint-2.tmp").exists()
+    remove_checkpoint(tmp_path / "checkpoint-3")
+    assert list(tmp_path.glob("checkpoint*")) == []
+
+
+def test_a_checkpoint_is_never_written_over(tmp_path: Path) -> None:
+    """The one that is there stays as it is."""
+
+    def write(content: str) -> None:
+        with writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, save_total_limit=2) as folder:
+            (folder / "model.safetensors").write_text(content)
+
+    write("first")
+    with pytest.raises(UserError, match="checkpoint-1 could not be written"):
+        write("second")
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """An error of the disk becomes one line, and the half-written folder goes."""
+    with (
+        pytest.raises(UserError, match=r"checkpoint-1 could not be written: .*read-only"),
+        writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, 2) as folder,
+    ):
+        (folder / "model.safetensors").write_text("half")
+        raise OSError("read-only file system")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_run_writes_is_left_alone(tmp_path) -> None:
+    """The lock is on the folder itself; log, model and what is being written stay."""
+    fcntl = pytest.importorskip("fcntl")
+    make_run(tmp_path, [1], finished=True)
+    (tmp_path / "checkpoint-2.tmp").mkdir()
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="another run is writing"):
+        cut_back(tmp_path, None)
+    assert sorted(tmp_path.rglob("*")) == before
+    os.close(handle)
+    cut_back(tmp_path, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""log.jsonl: one row a step, also over interruptions."""
+
+import math
+
+import pytest
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs.log import RunLog, check_trackers
+
+
+def test_rows_after_the_resumed_step_are_forgotten(tmp_path) -> None:
+    """Resuming at step 20 keeps the rows up to 20, and a torn last line is dropped."""
+    log = RunLog(tmp_path / "log.jsonl")
+    for step in (10, 20, 30):
+        log.write(step=step, loss=1.0 / 3)
+    with log.path.open("a") as file:
+        file.write('{"step": 40, "lo')
+    assert [row["step"] for row in log.rows()] == [10, 20, 30]
+    log.truncate_after(20)
+    log.write(step=30, loss=0.5)
+    assert [row["step"] for row in log.rows()] == [10, 20, 30]
+    assert log.rows()[0]["loss"] == 0.333333333
+
+
+def test_trackers_that_cannot_be_used_are_named(monkeypatch) -> None:
+    """One that Accelerate does not know, and one that is not installed."""
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    check_trackers([])
+    with pytest.raises(UserError, match="no tracker 'diary'"):
+        check_trackers(["diary"])
+    with pytest.raises(UserError, match="trackio is not installed: pip install trackio"):
+        check_trackers(["trackio"])
+
+
+def test_a_float32_is_read_back_with_all_its_bits(tmp_path) -> None:
+    """Nine digits: so equal rows are equal losses."""
+    log = RunLog(tmp_path / "log.jsonl")
+    values = [math.ldexp(1 + k / 2**23, -3) for k in (1, 2, 3)]  # neighbours among float32 numbers
+    for value in values:
+        log.write(step=0, loss=value)
+    assert len({row["loss"] for row in log.rows()}) == 3

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores against values worked out by hand."""
+
+import importlib.util
+import math
+import random
+from decimal import Decimal
+
+import pytest
+
+from scratch_gpt.tasks import scores
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "match", "f1"),
+    [
+        ("The capital of France is Paris.", ["capital of france is paris"], 1.0, 1.0),
+        ("Paris", ["The capital is Paris."], 0.0, 2 * 1 / (1 + 3)),
+        ("red red ball", ["a red ball"], 0.0, 2 * 2 / (3 + 2)),
+        ("no", ["yes", "no"], 1.0, 1.0),
+        ("", ["yes"], 0.0, 0.0),
+        ("the", ["an"], 1.0, 1.0),
+    ],
+)
+def test_answers_are_compared_as_in_squad(
+    prediction: str, references: list[str], match: float, f1: float
+) -> None:
+    """Case, punctuation and articles do not count, repeated words count as often as both have them."""
+    assert scores.exact_match(prediction, references) == match
+    assert scores.token_f1(prediction, references) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("Start at 8: 1 more is 9. The answer is 10.", Decimal(10)),
+        ("#### 1,234", Decimal(1234)),
+        ("It costs $2.50.", Decimal("2.5")),
+        ("The result is -3", Decimal(-3)),
+        ("7-2", Decimal(2)),
+        ("none", None),
+    ],
+)
+def test_the_last_number_is_read(text: str, number: Decimal | None) -> None:
+    """Commas, decimals and signs are part of a number, a minus between two numbers is not."""
+    assert scores.last_number(text) == number
+
+
+def test_numbers_are_compared_by_value() -> None:
+    """72.0 is 72, and a text without a number matches nothing, not even another such text."""
+    assert scores.last_number_match("It is 72.0.", ["so 72"]) == 1.0
+    assert scores.last_number_match("It is 71", ["so 72"]) == 0.0
+    assert scores.last_number_match("no idea", ["none"]) == 0.0
+
+
+def test_the_choice_is_by_likelihood_per_byte() -> None:
+    """A long candidate with the lower sum wins if each of its bytes is more likely."""
+    assert scores.best_choice([-4.0, -6.0], [2, 4]) == 1
+
+
+def test_repetition_is_the_share_of_ngrams_seen_before() -> None:
+    """ "a b a b a b" has five pairs, of which two are different."""
+    assert scores.repetition("a b a b A b", 2) == pytest.approx(1 - 2 / 5)
+    assert scores.repetition("a b c", 4) == 0.0
+
+
+def test_distinct_counts_ngrams_over_all_texts() -> None:
+    """Pairs do not reach over the end of a text."""
+    assert scores.distinct(["a b c", "a b"], 1) == pytest.approx(3 / 5)
+    assert scores.distinct(["a b c", "a b"], 2) == pytest.approx(2 / 3)
+    assert scores.distinct(["", "a"], 2) == 0.0
+
+
+def test_uniform_bytes_cost_eight_bits() -> None:
+    """Ten bytes, each with probability 1/256."""
+    assert scores.bits_per_byte(10 * math.log(256), 10) == pytest.approx(8.0)
+
+
+def test_rouge_by_hand() -> None:
+    """Four of five words agree, two of four pairs, the longest common subsequence has three words."""
+    found = scores.rouge("The cat sat. On mats!", ["on mats the cat slept"])
+    assert found == {
+        "rouge_1": pytest.approx(2 * 4 / 10),
+        "rouge_2": pytest.approx(2 * 2 / 8),
+        "rouge_l": pytest.approx(2 * 2 / 10),
+    }
+    assert scores.rouge("", ["on mats"]) == {"rouge_1": 0.0, "rouge_2": 0.0, "rouge_l": 0.0}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rouge_score") is None, reason="needs rouge_score")
+def test_rouge_is_that_of_the_package() -> None:
+    """Random word salads with punctuation and umlauts, several references, against rouge_score without stemming."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    draw = random.Random(0)
+    words = ["the", "Dog,", "sleeps", "schön", "3.5", "a-b", "on", "mats!", ""]
+
+    def salad() -> str:
+        return " ".join(draw.choices(words, k=draw.randint(0, 12)))
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    for _ in range(200):
+        prediction, references = salad(), [salad() for _ in range(draw.randint(1, 3))]
+        theirs = scorer.score_multi(references, prediction)
+        ours = scores.rouge(prediction, references)
+        assert list(ours.values()) == pytest.approx([theirs[name].fmeasure for name in theirs])
+
+
+def test_self_bleu_tells_texts_alike() -> None:
+    """Equal texts score 100, texts without a common word nearly nothing, and each is compared to the others alone."""
+    same = "one two three four five"
+    assert scores.self_bleu([same, same]) == [pytest.approx(100), pytest.approx(100)]
+    found = scores.self_bleu([same, same, "six seven eight nine ten"])
+    assert found[0] == pytest.approx(100)
+    assert found[2] < 5
+    assert scores.self_bleu([same]) == [0.0]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of sizes in README and guide is the one that the configurations give."""
+
+from pathlib import Path
+
+import pytest
+
+from scratch_gpt.training.planning import sizes
+
+
+PROJECT = Path(__file__).parents[3]
+
+
+def test_only_what_is_between_the_marks_is_replaced(tmp_path, monkeypatch) -> None:
+    """Text before and after the table stays; writing again changes nothing."""
+    monkeypatch.setattr(sizes, "sizes_table", lambda: "| new |\n")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{sizes.BEGIN}\nold\n{sizes.END}\nafter\n")
+    sizes.write_sizes(page)
+    assert page.read_text() == f"before\n{sizes.BEGIN}\n| new |\n{sizes.END}\nafter\n"
+    sizes.write_sizes(page)
+    assert page.read_text().count("| new |") == 1
+
+
+@pytest.mark.slow
+def test_readme_and_guide_are_up_to_date() -> None:
+    """`scratch-gpt sizes --output README.md` and `--output docs/sizes.md` would change nothing."""
+    table = f"{sizes.BEGIN}\n{sizes.sizes_table()}{sizes.END}"
+    for page in (PROJECT / "README.md", PROJECT / "docs" / "sizes.md"):
+        assert table in page.read_text(encoding="utf-8"), page.name

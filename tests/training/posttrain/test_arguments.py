@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the stages on top of TRL: the shipped YAML files, `run.yaml`, what is missing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.arguments import parse, write_run_yaml
+from scratch_gpt.training.posttrain import arguments as posttraining_arguments
+from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
+from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
+from scratch_gpt.training.rl.arguments import RLHFArguments
+
+
+CONFIGS = Path(__file__).parents[3] / "train" / "configs"
+CONFIG_FILES = {
+    "demo/sft.yaml": SFTArguments,
+    "demo/reward.yaml": RewardArguments,
+    "demo/dpo.yaml": DPOArguments,
+    "demo/rlhf.yaml": RLHFArguments,
+    "demo/seq2seq.yaml": Seq2SeqArguments,
+    "real/sft_dolly.yaml": SFTArguments,
+    "real/sft_mixture.yaml": SFTArguments,
+    "real/reward_polite.yaml": RewardArguments,
+    "real/rlhf_polite.yaml": RLHFArguments,
+    "real/dpo_polite.yaml": DPOArguments,
+}
+
+
+def sft_arguments(folder: Path, **settings: Any) -> SFTArguments:
+    sources = [{"name": "primer", "path": "primer"}]
+    given = {"model_name_or_path": "base", "sources": sources, "output_dir": str(folder), **settings}
+    return SFTArguments(**given)
+
+
+@pytest.mark.parametrize("name", CONFIG_FILES)
+def test_shipped_configs_parse_and_run_yaml_repeats_them(name: str, tmp_path: Path) -> None:
+    """Every shipped YAML is understood, and the run.yaml that a run leaves is a config with the same settings."""
+    arguments = parse(CONFIG_FILES[name], ["--config", str(CONFIGS / name)])
+    for key, value in yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8")).items():
+        assert getattr(arguments, key) == value
+    write_run_yaml(arguments, tmp_path)
+    again = parse(CONFIG_FILES[name], ["--config", str(tmp_path / "run.yaml")])
+    assert again.to_dict() == arguments.to_dict()
+
+
+def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
+    """A misspelt setting in the YAML is named, not ignored."""
+    config = {"model_name_or_path": "b", "output_dir": "o", "sources": [{"name": "p", "path": "primer"}]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**config, "lerning_rate": 1.0}), encoding="utf-8")
+    with pytest.raises(UserError, match="lerning_rate"):
+        parse(SFTArguments, ["--config", str(tmp_path / "c.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"replay_fraction": 1.0}, "replay_fraction must be at least 0 and below 1, got 1.0"),
+        ({"replay_fraction": 0.2}, "replay_fraction 0.2 has no effect without replay_shards"),
+        ({"lora_r": 4}, "lora_r 4 has no effect without use_peft"),
+        ({"output_dir": "./base"}, r"output_dir ./base is the model to start from: name another folder"),
+        ({"max_train_samples": 0}, "max_train_samples must be at least 1, got 0"),
+    ],
+)
+def test_impossible_settings_are_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(UserError, match=message):
+        sft_arguments(tmp_path, **settings)
+
+
+def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off, TRL's trainers get no PEFT config; on, TRL's names reach it; without the package, the cure is named."""
+    assert sft_arguments(tmp_path).peft_config("CAUSAL_LM") is None
+    arguments = sft_arguments(tmp_path, use_peft=True, lora_r=4, lora_alpha=9, lora_target_modules=["q_proj"])
+    config = arguments.peft_config("SEQ_CLS")
+    assert (config.r, config.lora_alpha, config.target_modules) == (4, 9, {"q_proj"})
+    assert config.task_type == "SEQ_CLS"
+    monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"use_peft needs the package peft: pip install 'scratch-gpt\[peft\]'"
+    ):
+        arguments.peft_config("CAUSAL_LM")

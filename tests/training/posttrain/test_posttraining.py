@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading, checks and saving of the stages on top of TRL, and what TRL computes from our models."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.inference.chat_format import encode_conversation
+from scratch_gpt.training.posttrain.arguments import SFTArguments
+from scratch_gpt.training.posttrain.posttraining import (
+    FiniteGradients,
+    context_length,
+    load_chat_model,
+    make_chat_model,
+)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_trl_computes_the_log_probabilities_of_our_logits(tiny_model: Any, temperature: float) -> None:
+    """The head that TRL fuses into the loss, past our forward, gives the log-softmax of our forward's logits."""
+    torch.manual_seed(0)
+    input_ids = torch.randint(4, 500, (3, 17))
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[0, :5] = 0
+    labels = input_ids.masked_fill(attention_mask == 0, -100)
+    with torch.no_grad():
+        logits = tiny_model(input_ids=input_ids, attention_mask=attention_mask).logits
+        expected = (logits[:, :-1] / temperature).log_softmax(-1).gather(2, input_ids[:, 1:, None])[:, :, 0]
+        add_fused_lm_head(tiny_model, temperature=temperature)
+        fused = tiny_model(
+            input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True
+        ).log_probs
+        again = tiny_model(input_ids=input_ids, attention_mask=attention_mask).logits
+    predicted = labels[:, 1:] != -100
+    torch.testing.assert_close(fused[predicted], expected[predicted], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again, logits)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_rows_have_the_loss_of_rows_alone(
+    attention: str, tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    """Packed by TRL, rows cannot see each other, and the answers alone are learned: the loss is that of each alone."""
+    make_chat_model(tiny_model, tiny_tokenizer)
+    tiny_model.set_attn_implementation(attention)
+    texts = [
+        ("Who?", "Me."),
+        ("What is it?", "A tree, and a tall one. " * 3),
+        ("Why?", "So."),
+        ("Hm.", "Ha!"),
+    ]
+    rows = [
+        encode_conversation(
+            tiny_tokenizer,
+            {
+                "messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}],
+                "place": "f:1",
+            },
+        )
+        for q, a in texts
+    ]
+    nats = learned = 0.0
+    for row in rows:
+        logits = tiny_model(input_ids=torch.tensor([row["input_ids"]])).logits
+        labels = torch.tensor(row["labels"])[1:]
+        nats += torch.nn.functional.cross_entropy(logits[0, :-1], labels, reduction="sum").item()
+        learned += (labels != -100).sum().item()
+    arguments = SFTArguments(
+        model_name_or_path="base",
+        sources=[{"name": "p", "path": "primer"}],
+        output_dir=str(tmp_path),
+        packing=True,
+        max_length=sum(row["length"] for row in rows) - rows[0]["length"],
+        per_device_train_batch_size=2,
+    )
+    trainer = SFTTrainer(
+        model=tiny_model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tiny_tokenizer,
+    )
+    (batch,) = trainer.get_train_dataloader()
+    assert batch["input_ids"].numel() == sum(row["length"] for row in rows)
+    assert (batch["position_ids"] == 0).sum() == len(rows) and len(trainer.train_dataset) == 2
+    trainer.model.eval()
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+    assert loss.item() == pytest.approx(nats / learned, abs=1e-5)
+
+
+def test_a_chat_model_stops_at_the_end_of_its_turn(
+    tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    """Saved and loaded, `generate` alone stops after <|im_end|>."""
+    make_chat_model(tiny_model, tiny_tokenizer)
+    tiny_model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    im_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert tokenizer.eos_token_id == model.config.eos_token_id == im_end
+    # every logit grows with the hidden state's first entry alone, and that token has the largest weight
+    torch.nn.init.zeros_(model.lm_head.weight)
+    model.model.norm.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
+    torch.nn.init.ones_(model.lm_head.weight[im_end])
+    generated = model.generate(torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2, dtype=torch.long))
+    assert generated.tolist() == [[5, 6, im_end]]
+
+
+def test_a_base_model_is_no_chat_model(base_folder: Path) -> None:
+    """The stages after sft name the stage that is missing."""
+    with pytest.raises(UserError, match="run the sft stage first"):
+        load_chat_model(str(base_folder))
+
+
+def test_context_length(tiny_model: Any) -> None:
+    """The model's context bounds the rows; less may be asked for, more may not."""
+    assert context_length(tiny_model, None) == 128
+    assert context_length(tiny_model, 64) == 64
+    with pytest.raises(UserError, match="129 is longer than the model's context of 128"):
+        context_length(tiny_model, 129)
+
+
+def test_gradients_must_be_finite() -> None:
+    """One number that is none among all gradients is enough; in fp16 the gradient scaler leaves the step out."""
+    model = torch.nn.Linear(3, 3)
+    model(torch.ones(1, 3)).sum().backward()
+    FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
+    model.bias.grad[1] = math.inf
+    with pytest.raises(UserError, match="the gradient is inf"):
+        FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
+    FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=True), None, None, model=model)

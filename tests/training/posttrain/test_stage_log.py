@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The callback that writes the log of a stage, driven by hand."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scratch_gpt.runs.log import RunLog, progress_bar
+from scratch_gpt.training.posttrain import stage_log
+from scratch_gpt.training.posttrain.stage_log import StageLog
+
+
+class Run:
+    """A trainer's calls, with a clock that only moves when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(stage_log.time, "perf_counter", lambda: self.now)
+        self.log = RunLog(folder / "log.jsonl")
+        self.callback = StageLog(self.log, progress_bar(False), "sft")
+        self.state = SimpleNamespace(
+            global_step=0, max_steps=5, num_input_tokens_seen=0, is_world_process_zero=True
+        )
+
+    def begin(self, step: int = 0, tokens: int = 0) -> None:
+        self.state.global_step, self.state.num_input_tokens_seen = step, tokens
+        self.callback.on_train_begin(None, self.state, None)
+
+    def step(self, seconds: float, tokens: int) -> None:
+        self.callback.on_step_begin(None, self.state, None)
+        self.now += seconds
+        self.state.global_step += 1
+        self.state.num_input_tokens_seen += tokens
+        self.callback.on_step_end(None, self.state, None)
+
+    def tell(self, **logs: Any) -> None:
+        self.callback.on_log(None, self.state, None, logs)
+
+
+def test_rows_tell_speed_and_time_of_the_steps_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tokens a second are those since the row before; time between steps, as for evaluation, is not counted."""
+    run = Run(monkeypatch, tmp_path)
+    run.begin()
+    run.step(2.0, 100)
+    run.tell(loss=3.0, learning_rate=0.1, grad_norm=1.0, epoch=0.1, num_tokens=9, accuracy=0.5)
+    run.now += 50.0
+    run.tell(eval_loss=2.5, eval_accuracy=0.75, eval_runtime=50.0, eval_samples_per_second=1.0, epoch=0.1)
+    run.step(1.0, 100)
+    run.step(1.0, 200)
+    run.tell(loss=2.0, learning_rate=0.2, grad_norm=2.0, epoch=0.3)
+    run.tell(train_runtime=60.0, train_loss=2.3, epoch=0.3)
+    first, evaluation, second = run.log.rows()
+    assert first == {
+        "step": 1,
+        "tokens": 100,
+        "loss": 3.0,
+        "learning_rate": 0.1,
+        "grad_norm": 1.0,
+        "tokens_per_second": 50.0,
+        "elapsed_seconds": 2.0,
+        "accuracy": 0.5,
+    }
+    assert evaluation == {"step": 1, "elapsed_seconds": 2.0, "eval_loss": 2.5, "eval_accuracy": 0.75}
+    assert (second["step"], second["tokens"], second["tokens_per_second"]) == (3, 400, 150.0)
+    assert second["elapsed_seconds"] == 4.0
+
+
+def test_a_resumed_run_goes_on_with_the_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After a resume, seconds and tokens are added to those of the rows before."""
+    RunLog(tmp_path / "log.jsonl").write(step=2, elapsed_seconds=30.0)
+    run = Run(monkeypatch, tmp_path)
+    run.begin(step=2, tokens=500)
+    run.step(4.0, 100)
+    run.tell(loss=1.0, learning_rate=0.1, grad_norm=1.0)
+    row = run.log.rows()[-1]
+    assert (row["step"], row["elapsed_seconds"], row["tokens"], row["tokens_per_second"]) == (
+        3,
+        34.0,
+        600,
+        25.0,
+    )

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes: refused where they got lost, and equal to one process where they did not.
+
+Two processes on a CPU exchange by gloo, started with torchrun. Accelerate does not shard on a CPU, so
+`fsdp2_on_cpu.py` beside this file tells it that these are GPUs: all that follows is its own FSDP2 road.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.utils import DistributedType
+from transformers import AutoModelForCausalLM
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs.checkpoints import damage, list_checkpoints
+from scratch_gpt.runs.log import RunLog
+from scratch_gpt.training.pretrain.distribution import check_distribution, check_launch
+from scratch_gpt.training.pretrain.optimization import build_optimizer
+
+
+STAGE = Path(__file__).parents[3] / "train" / "pretrain.py"
+FSDP2 = Path(__file__).with_name("fsdp2_on_cpu.py")
+# Two processes with four blocks each, or one with two micro-batches of four; without dropout, which differs by process.
+MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SETTINGS = {"model_config": MODEL, "per_device_train_batch_size": 4, "max_eval_blocks": 7}
+ONE = {**SETTINGS, "gradient_accumulation_steps": 2}
+
+
+@pytest.mark.parametrize("use_cpu", ["True", "False"])
+def test_a_launch_that_lost_its_processes_is_refused(monkeypatch, use_cpu) -> None:
+    """What accelerate leaves in the environment for --num_processes 1, for 2 (with and without --cpu), torchrun for 2."""
+    for name in ("MASTER_ADDR", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", use_cpu)
+    check_launch()
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UserError, match="torchrun --nproc_per_node"):
+        check_launch()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_launch()
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    check_launch()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", [["--cpu"], []], ids=["cpu", "found"])
+def test_accelerate_launch_with_two_processes_on_a_cpu_is_refused(data, tmp_path, cpu) -> None:
+    """The real launcher, told that this is a CPU, or left to find out: one line, exit status not 0, no folder."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *cpu, "--num_processes", "2"]
+    done = subprocess.run(
+        [
+            *launcher,
+            str(STAGE),
+            *(f"--{key}={value}" for key, value in data.items()),
+            f"--output_dir={tmp_path}/o",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode != 0
+    assert "error: accelerate launch was asked for several processes and started one" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_launch_with_tensor_parallelism_is_refused(tmp_path) -> None:
+    """By the launcher's environment, before anything is built: one line, no traceback, no folder."""
+    names = ("shards", "tokenizer", "output_dir")
+    done = subprocess.run(
+        [sys.executable, str(STAGE), *(f"--{name}={tmp_path / name}" for name in names)],
+        env=os.environ | {"PARALLELISM_CONFIG_TP_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: parallelism_config: tp_size 2 is not supported")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "output_dir").exists()
+
+
+def launched(kind: DistributedType, fsdp_version: int = 2) -> SimpleNamespace:
+    """As much of an Accelerator as is looked at."""
+    return SimpleNamespace(distributed_type=kind, is_fsdp2=fsdp_version == 2)
+
+
+def test_unsupported_sharding_is_refused() -> None:
+    """DeepSpeed, FSDP in its first version; Muon where weights are sharded, and only there."""
+    for accelerator, message in (
+        (launched(DistributedType.DEEPSPEED), "DEEPSPEED"),
+        (launched(DistributedType.FSDP, fsdp_version=1), "fsdp_version: 2"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_distribution(accelerator, None)
+    adamw, muon = (
+        build_optimizer(torch.nn.Linear(2, 2), name, 1e-3, 0.1, (0.9, 0.95)) for name in ("adamw", "muon")
+    )
+    check_distribution(launched(DistributedType.FSDP), adamw)
+    with pytest.raises(UserError, match="optim muon works on whole matrices"):
+        check_distribution(launched(DistributedType.FSDP), muon)
+    check_distribution(launched(DistributedType.MULTI_GPU, fsdp_version=0), muon)
+
+
+def training_rows(folder: Path) -> list[dict]:
+    return [row for row in RunLog(folder / "log.jsonl").rows() if "loss" in row]
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+# Muon is refused where weights are sharded.
+ROADS = pytest.mark.parametrize(
+    ("script", "optim"), [(STAGE, "muon"), (FSDP2, "adamw")], ids=["ddp", "fsdp2"]
+)
+
+
+@pytest.mark.slow
+@ROADS
+def test_two_processes_train_as_one(start, tmp_path, script, optim) -> None:
+    """The same blocks in the same steps (hash), the same losses and norms within float error, the same evaluation.
+
+    With sharded weights the loss is computed in chunks too, which must find the head's weights whole.
+    """
+    finish(start(tmp_path / "one", 1, **ONE, optim=optim))
+    finish(start(tmp_path / "two", 2, script, **SETTINGS, optim=optim))
+    logs = [RunLog(tmp_path / name / "log.jsonl").rows() for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        assert one.get("token_hash") == two.get("token_hash")
+        for name in ("loss", "grad_norm", "eval_loss", "eval_bits_per_byte"):
+            if name in one:
+                assert two[name] == pytest.approx(one[name], rel=1e-5)
+    one, two = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-4") for name in ("one", "two")
+    )
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    for file in ("config.json", "modeling_scratch_gpt.py", "generation_config.json"):
+        assert (tmp_path / "one" / file).read_text() == (tmp_path / "two" / file).read_text()
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        path.name for path in (tmp_path / "two").iterdir()
+    }
+
+
+@pytest.mark.slow
+@ROADS
+def test_two_processes_resume_with_the_same_bits(start, tmp_path, script, optim) -> None:
+    """With dropout; told to stop by a signal to the launcher, and started again."""
+    settings = {**SETTINGS, "model_config": {**MODEL, "attention_dropout": 0.1}, "max_steps": 12}
+    settings["optim"] = optim
+    finish(start(tmp_path / "straight", 2, script, **settings))
+    process = start(tmp_path / "told", 2, script, **settings)
+    deadline = time.monotonic() + 200
+    while len(list_checkpoints(tmp_path / "told")) < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert not (tmp_path / "told" / "run.yaml").exists()
+    assert damage(list_checkpoints(tmp_path / "told")[-1]) is None
+    finish(start(tmp_path / "told", 2, script, **settings, resume_from_checkpoint="latest"))
+    clocks = ("elapsed_seconds", "tokens_per_second")
+    for straight, told in zip(
+        training_rows(tmp_path / "straight"), training_rows(tmp_path / "told"), strict=True
+    ):
+        assert {k: v for k, v in straight.items() if k not in clocks} == {
+            k: v for k, v in told.items() if k not in clocks
+        }
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "told")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_resuming_with_another_number_of_processes_is_refused(start, tmp_path) -> None:
+    """It is one of the settings."""
+    process = start(tmp_path / "run", 1, **ONE, save_total_limit=1)
+    deadline = time.monotonic() + 100
+    while not list_checkpoints(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (tmp_path / "run" / "run.yaml").unlink(missing_ok=True)
+    process = start(tmp_path / "run", 2, **ONE, resume_from_checkpoint="latest")
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert "num_processes was 1, is 2" in errors

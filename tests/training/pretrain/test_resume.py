@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be as before for the same bits, and how a difference is told."""
+
+from pathlib import Path
+
+import pytest
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs.checkpoints import write_progress
+from scratch_gpt.settings.arguments import PretrainArguments
+from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.training.pretrain.resume import check_settings, hardware_again, is_finished, settings_of
+
+
+HARDWARE = Hardware(2, "bf16")
+
+
+def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -> dict:
+    given = {"learning_rate": 7e-3, "gradient_accumulation_steps": 1, **changes}
+    arguments = PretrainArguments(shards="s", tokenizer="t", output_dir="o", **given)
+    return settings_of(arguments, hardware, num_processes)
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        (settings(learning_rate=1e-2), r"learning_rate was 0.007, is 0.01\)"),
+        (settings(num_processes=2), r"num_processes was 1, is 2\)"),
+        (settings(hardware=Hardware(1, "bf16")), r"num_threads was 2, is 1\)"),
+        (
+            settings(gradient_accumulation_steps=2, seed=1),
+            "gradient_accumulation_steps was 1, is 2; seed was 0, is 1",
+        ),
+    ],
+)
+def test_differences_are_listed_and_refused(now, message, capsys) -> None:
+    """All of them, with both values; allowed, they are printed."""
+    with pytest.raises(UserError, match=message):
+        check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
+    check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=True)
+    assert "changed settings" in capsys.readouterr().out
+
+
+def test_what_only_changes_the_output_is_no_difference() -> None:
+    """Folders, rows, evaluations, checkpoints, uploads."""
+    now = settings(logging_steps=1, eval_steps=3, save_steps=4, save_total_limit=9, sample_prompts=["x"])
+    check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
+
+
+@pytest.mark.parametrize(
+    "other", [{"model_config": {"hidden_size": 64}}, {"optim": "adamw"}, {"objective": "masked"}]
+)
+def test_another_model_or_optimizer_is_refused_even_if_changes_are_allowed(other) -> None:
+    """Its weights or its state would not fit."""
+    (name,) = other
+    with pytest.raises(UserError, match=rf"another model or optimizer \({name} was "):
+        check_settings({"settings": settings()}, settings(**other), Path("c"), allow_changed_settings=True)
+
+
+def test_a_setting_younger_than_the_run_had_its_default(tmp_path, capsys) -> None:
+    """A run of before there was a cosine is gone on with, and complete already; with a cosine it is another."""
+    before = {name: value for name, value in settings().items() if name != "lr_scheduler_type"}
+    check_settings({"settings": before}, settings(), Path("c"), allow_changed_settings=False)
+    with pytest.raises(UserError, match="lr_scheduler_type was warmup_stable_decay, is cosine"):
+        check_settings({"settings": before}, settings(lr_scheduler_type="cosine"), Path("c"), False)
+    write_progress({"settings": before, "content_hash": "h", "step": 9}, tmp_path)
+    (tmp_path / "run.yaml").write_text("{}")
+    given = {"shards": "s", "tokenizer": "t", "output_dir": "o", "gradient_accumulation_steps": 1}
+    again = PretrainArguments(**given, resume_from_checkpoint="latest")
+    assert is_finished(tmp_path, again, "h")
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_precision_and_threads_are_those_of_before_unless_named() -> None:
+    """What was timed at the first start is not timed again."""
+    progress = {"settings": settings()}
+    folders = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
+    assert hardware_again(progress, PretrainArguments(**folders)) == HARDWARE
+    named = PretrainArguments(**folders, num_threads=1, mixed_precision="no")
+    assert hardware_again(progress, named) == Hardware(1, "no")

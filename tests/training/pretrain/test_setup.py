@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run begins with: shards, model and setting that fit each other."""
+
+import json
+import shutil
+
+import pytest
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import load_tokenizer
+from scratch_gpt.training.pretrain.setup import build_config, choose_setting, open_shards
+
+
+MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 100}, "vocab_size 100 is smaller"),
+        ({"max_position_embeddings": 32}, "max_position_embeddings 32 is shorter"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(
+    arguments_for, trained_tokenizer, tmp_path, changes, message
+) -> None:
+    """Fewer ids than the tokenizer has, or fewer positions than a block."""
+    with pytest.raises(UserError, match=message):
+        build_config(arguments_for(tmp_path, model_config={**MODEL, **changes}), trained_tokenizer, 64)
+
+
+def test_shards_of_another_tokenizer_are_refused(data, trained_tokenizer, tmp_path) -> None:
+    """The manifest's hash tells."""
+    trained_tokenizer.save_pretrained(tmp_path)
+    text = (tmp_path / "tokenizer.json").read_text()
+    (tmp_path / "tokenizer.json").write_text(
+        text.replace('"<|reserved', '"<|renamed').replace("{1,2}", "{1,3}")
+    )
+    with pytest.raises(UserError, match="another tokenizer"):
+        open_shards(data["shards"], load_tokenizer(str(tmp_path)))
+
+
+def test_two_block_lengths_are_refused(data, tmp_path) -> None:
+    """A validation side that was written with another sequence_length."""
+    shards = tmp_path / "shards"
+    shutil.copytree(data["shards"], shards)
+    path = shards / "validation" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["sequence_length"], manifest["blocks"] = 32, manifest["blocks"] * 2
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="blocks of 64 tokens to train on and of 32 held out"):
+        open_shards(shards, load_tokenizer(data["tokenizer"]))
+
+
+def test_fp16_needs_a_gpu(arguments_for, tmp_path, monkeypatch) -> None:
+    """Said before anything is built on it."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        choose_setting(None, None, None, arguments_for(tmp_path, mixed_precision="fp16"))
