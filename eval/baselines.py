@@ -35,7 +35,9 @@ def main(arguments: BaselineArguments) -> None:
     ]
     if not evaluations:
         raise UserError(
-            f"{arguments.model}/log.jsonl holds no evaluation: give a folder of the pretraining stage"
+            "evaluation_missing",
+            f"{arguments.model}/log.jsonl holds no evaluation: give a folder of the pretraining stage",
+            folder=arguments.model,
         )
     tokenizer = load_tokenizer(arguments.model)
     training, held_out = (

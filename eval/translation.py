@@ -54,7 +54,9 @@ class TranslationArguments(EvalArguments):
         for name in ("instruction", "continuation"):
             if "{source}" not in getattr(self, name):
                 raise UserError(
-                    f"{name} must hold {{source}}, the place of the sentence, got {getattr(self, name)!r}"
+                    "placeholder_missing",
+                    f"{name} must hold {{source}}, the place of the sentence, got {getattr(self, name)!r}",
+                    setting=name,
                 )
 
 

@@ -48,7 +48,9 @@ def launcher_arguments(accelerate_config: str | None) -> list[str]:
     if accelerate_config is not None:
         if not Path(accelerate_config).is_file():
             raise UserError(
-                f"--accelerate_config: no file {accelerate_config}; examples: {scripts_folder()}/train/accelerate"
+                "file_not_found",
+                f"--accelerate_config: no file {accelerate_config}; examples: {scripts_folder()}/train/accelerate",
+                file=accelerate_config,
             )
         return ["--config_file", accelerate_config]
     if Path(default_config_file).is_file():

@@ -78,7 +78,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     if vocab_size < needed:
         smallest = -(-needed // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
         raise UserError(
-            f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)"
+            "vocab_size_too_small",
+            f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)",
+            vocab_size=vocab_size,
+            needed=smallest,
         )
     backend = Tokenizer(models.BPE())
     # Takes out the one character only: a replacement of more would lose the offsets of what stays, and with them the
@@ -125,11 +128,19 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         UserError: the folder holds no tokenizer, or one that lacks our special tokens.
     """
     if not (Path(path) / "tokenizer.json").is_file():
-        raise UserError(f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first")
+        raise UserError(
+            "no_tokenizer",
+            f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first",
+            folder=path,
+        )
     tokenizer = AutoTokenizer.from_pretrained(path)
     missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     if missing:
-        raise UserError(f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage")
+        raise UserError(
+            "token_missing",
+            f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage",
+            token=missing[0],
+        )
     return tokenizer
 
 
@@ -141,8 +152,10 @@ def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """
     if tokenizer.mask_token_id is None:
         raise UserError(
+            "token_missing",
             f"tokenizer {tokenizer.name_or_path} has no mask token, which masked language modelling needs: train one "
-            "with the tokenizer stage, which reserves it"
+            "with the tokenizer stage, which reserves it",
+            token="mask",
         )
     return int(tokenizer.mask_token_id)
 
@@ -158,8 +171,10 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     found = [vocabulary[name] for name in names if name in vocabulary]
     if not found:
         raise UserError(
+            "token_missing",
             f"tokenizer {tokenizer.name_or_path} has no sentinels such as {SENTINEL.format(0)}, which span corruption "
-            "needs: train one with the tokenizer stage, which reserves them"
+            "needs: train one with the tokenizer stage, which reserves them",
+            token=SENTINEL.format(0),
         )
     return found
 

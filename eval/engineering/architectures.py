@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.architectures import (
     CLOCKS,
     KINDS,
@@ -78,20 +78,31 @@ class ArchitecturesArguments:
         for name in ("decoder", "encoder_decoder"):
             if not isinstance(getattr(self, name), dict):
                 raise UserError(
-                    f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}"
+                    "setting_missing",
+                    f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}",
+                    setting=name,
                 )
         if not self.primer and not self.sources:
-            raise UserError("nothing to race on: give sources, or --primer true")
+            raise UserError(
+                "setting_missing", "nothing to race on: give sources, or --primer true", setting="sources"
+            )
         if self.sources and not self.test_sources:
-            raise UserError("test_sources is missing: for each of the sources, one of the same name")
+            raise UserError(
+                "setting_missing",
+                "test_sources is missing: for each of the sources, one of the same name",
+                setting="test_sources",
+            )
         if not self.seconds > 0 or not self.seeds:
             raise UserError(
-                f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
+                "wrong_value",
+                f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}",
+                setting="seconds",
+                value=self.seconds,
             )
         if self.clock not in CLOCKS:
-            raise UserError(f"clock must be {' or '.join(CLOCKS)}, got {self.clock!r}")
+            raise wrong_value("clock", self.clock, " or ".join(CLOCKS))
         if self.mixed_precision not in ("no", "bf16"):
-            raise UserError(f"mixed_precision must be no or bf16, got {self.mixed_precision!r}")
+            raise wrong_value("mixed_precision", self.mixed_precision, "no or bf16")
 
 
 def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
@@ -103,7 +114,11 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     tests = {source.name: source for source in parse_sources(arguments.test_sources, CORPUS_SETTINGS)}  # type: ignore[arg-type]
     for source in parse_sources(arguments.sources, CORPUS_SETTINGS):  # type: ignore[arg-type]  # a list once parsed
         if source.name not in tests:
-            raise UserError(f"test_sources: none is named {source.name!r}, like the source")
+            raise UserError(
+                "source_unmatched",
+                f"test_sources: none is named {source.name!r}, like the source",
+                source=source.name,
+            )
         found[source.name] = file_corpus(source, tests[source.name], bad_rows)
     return found
 

@@ -73,7 +73,9 @@ def read_result(file: str | Path) -> dict[str, Any]:
     result = read_json(file)
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
         raise UserError(
-            f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again"
+            "not_a_result",
+            f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again",
+            file=file,
         )
     return result
 

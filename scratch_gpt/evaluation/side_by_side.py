@@ -30,12 +30,18 @@ def compare_folders(
         UserError: fewer than two folders, or one twice; a folder without results; no number that two of them have.
     """
     if len(folders) < 2 or len(set(folders)) < len(folders):
-        raise UserError(f"compare takes two or more different folders, got {' '.join(folders) or 'none'}")
+        raise UserError(
+            "too_few_folders",
+            f"compare takes two or more different folders, got {' '.join(folders) or 'none'}",
+            folders=folders,
+        )
     results = {folder: read_results(folder) for folder in folders}
     for folder, found in results.items():
         if not found:
             raise UserError(
-                f"no results in {folder}/results: run a benchmark first, as scratch-gpt qa --model {folder}"
+                "no_results",
+                f"no results in {folder}/results: run a benchmark first, as scratch-gpt qa --model {folder}",
+                folder=folder,
             )
     benchmarks = dict.fromkeys((*BENCHMARKS, *(name for found in results.values() for name in found)))
     scores = [
@@ -44,7 +50,9 @@ def compare_folders(
         if len(score.values) > 1 and (all_kinds or score.is_headline)
     ]
     if not scores:
-        raise UserError("no number that two of the folders have: run the same benchmark on each")
+        raise UserError(
+            "no_common_metric", "no number that two of the folders have: run the same benchmark on each"
+        )
     first, *others = folders
     items = {folder: read_items(folder) for folder in folders}
     differences = {}

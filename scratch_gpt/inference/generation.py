@@ -98,7 +98,9 @@ def check_folder(folder: str | Path) -> None:
     """Raise UserError if no model is in the folder."""
     if not (Path(folder) / "config.json").is_file():
         raise UserError(
-            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
+            "no_model",
+            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote",
+            folder=folder,
         )
 
 
@@ -118,7 +120,9 @@ def load_model(
     check_folder(folder)
     if not (folder / "tokenizer.json").is_file():
         raise UserError(
-            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
+            "no_tokenizer",
+            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it",
+            folder=folder,
         )
     with loading(folder):
         kinds = AutoConfig.from_pretrained(folder).architectures or []
@@ -128,13 +132,22 @@ def load_model(
     elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
         auto_class = AutoModelForCausalLM
     else:
-        raise UserError(f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}")
+        raise UserError(
+            "wrong_model",
+            f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}",
+            found=kinds,
+        )
     model = load_weights(auto_class, folder)
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
-        raise UserError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}")
+        raise UserError(
+            "vocab_size_too_small",
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}",
+            vocab_size=embeddings,
+            needed=len(tokenizer),
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(PartialState().device).eval(), tokenizer
@@ -241,7 +254,9 @@ def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int)
     room = model.config.max_position_embeddings - max_new_tokens
     if room < 1:
         raise UserError(
-            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in {room + max_new_tokens} tokens"
+            "answer_too_long",
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in {room + max_new_tokens} tokens",
+            max_new_tokens=max_new_tokens,
         )
     if cut := sum(len(ids) > room for ids in token_ids):
         logger.warning(

@@ -42,8 +42,10 @@ def load_masked_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTo
     kinds = config.architectures or []
     if not any(kind.endswith("ForMaskedLM") for kind in kinds):
         raise UserError(
+            "wrong_model",
             f"{folder} is no masked language model but {', '.join(kinds) or 'of unknown kind'}: pretrain one with "
-            "objective masked"
+            "objective masked",
+            found=kinds,
         )
     model = load_weights(AutoModelForMaskedLM, folder)
     if config.model_type != ScratchGPTConfig.model_type:

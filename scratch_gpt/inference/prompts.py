@@ -83,8 +83,10 @@ def read_prompts(
         ]
         if not found:
             raise UserError(
+                "answer_too_long",
                 f"no {split} prompt leaves room for {max_new_tokens} tokens of answer in the model's context of "
-                f"{positions}: lower max_completion_length"
+                f"{positions}: lower max_completion_length",
+                max_new_tokens=max_new_tokens,
             )
         dropped = len(asked) - len(found)
         if split == "train":

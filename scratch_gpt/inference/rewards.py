@@ -26,19 +26,31 @@ def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
         UserError: no model in the folder, no reward model (one score), another tokenizer, damaged weights.
     """
     if not (Path(folder) / "config.json").is_file():
-        raise UserError(f"no model in {folder} (config.json is missing): run the reward stage first")
+        raise UserError(
+            "no_model",
+            f"no model in {folder} (config.json is missing): run the reward stage first",
+            folder=folder,
+        )
     with loading(folder):
         config = AutoConfig.from_pretrained(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise UserError(f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}")
+        raise UserError(
+            "wrong_model",
+            f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}",
+            found=kinds,
+        )
     if config.num_labels != 1:
         raise UserError(
-            f"{folder} gives {config.num_labels} scores, a reward model gives one (num_labels: 1)"
+            "too_many_labels",
+            f"{folder} gives {config.num_labels} scores, a reward model gives one (num_labels: 1)",
+            num_labels=config.num_labels,
         )
     if tokenizer_hash(load_tokenizer(folder)) != tokenizer_hash(tokenizer):
         raise UserError(
-            f"the reward model {folder} has another tokenizer than the chat model: train it from that one"
+            "another_tokenizer",
+            f"the reward model {folder} has another tokenizer than the chat model: train it from that one",
+            folder=folder,
         )
     return load_weights(AutoModelForSequenceClassification, folder).to(PartialState().device).eval()
 

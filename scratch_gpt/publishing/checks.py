@@ -135,7 +135,9 @@ def pack(folder: str | Path) -> Package:
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         missing = "config.json is" if "config.json" not in names else "its weights, *.safetensors, are"
         raise UserError(
-            f"no model in {folder} ({missing} missing): give a folder that a training stage wrote"
+            "no_model",
+            f"no model in {folder} ({missing} missing): give a folder that a training stage wrote",
+            folder=folder,
         )
     files, shortened = [], {}
     for source in sources:
@@ -145,7 +147,10 @@ def pack(folder: str | Path) -> Package:
             text = source.read_text(encoding="utf-8")
             if found := find_secret(text):
                 raise UserError(
-                    f"nothing was uploaded: {source} seems to hold {found}; remove it and try again"
+                    "secret_found",
+                    f"nothing was uploaded: {source} seems to hold {found}; remove it and try again",
+                    file=source,
+                    kind=found,
                 )
             if name.endswith(RECORDS) and name not in NOT_RECORDS:
                 text, count = shorten_paths(text)

@@ -116,7 +116,11 @@ def _in_one_line(repository: str) -> Iterator[None]:
         raise
     # The client lets the errors of its HTTP library through, and that library changes.
     except Exception as error:
-        raise UserError(f"not uploaded to {repository}: {explain(error, repository)}") from error
+        raise UserError(
+            "upload_failed",
+            f"not uploaded to {repository}: {explain(error, repository)}",
+            repository=repository,
+        ) from error
 
 
 def _open_repository(api: HfApi, repository: str, private: bool) -> None:
@@ -132,13 +136,17 @@ def _open_repository(api: HfApi, repository: str, private: bool) -> None:
         return
     if private and not there.private:
         raise UserError(
-            f"not uploaded to {repository}: it is there already, and public; make it private or name another"
+            "repository_public",
+            f"not uploaded to {repository}: it is there already, and public; make it private or name another",
+            repository=repository,
         )
     files = {file.rfilename for file in there.siblings or []}
     tags = there.tags or (there.card_data.tags if there.card_data else None) or []
     if files - set(HARMLESS) and "scratch-gpt" not in tags:
         raise UserError(
-            f"not uploaded to {repository}: the name is taken, by {len(files)} files that are no scratch-gpt model; name another"
+            "repository_taken",
+            f"not uploaded to {repository}: the name is taken, by {len(files)} files that are no scratch-gpt model; name another",
+            repository=repository,
         )
 
 
@@ -202,10 +210,18 @@ def _compare(api: HfApi, package: Package, repository: str, commit: str) -> None
     for file in package.files:
         entry = listed.get(file.path)
         if entry is None:
-            raise UserError(f"{repository} lacks {file.path} at commit {commit}: {AGAIN}")
+            raise UserError(
+                "upload_differs",
+                f"{repository} lacks {file.path} at commit {commit}: {AGAIN}",
+                file=file.path,
+            )
         same = entry.lfs.sha256 == file.digest("sha256") if entry.lfs else entry.blob_id == file.digest("git")
         if not same:
-            raise UserError(f"{file.path} in {repository} at commit {commit} is not what was sent: {AGAIN}")
+            raise UserError(
+                "upload_differs",
+                f"{file.path} in {repository} at commit {commit} is not what was sent: {AGAIN}",
+                file=file.path,
+            )
 
 
 def verify(upload: Upload) -> str:
@@ -239,6 +255,8 @@ def verify(upload: Upload) -> str:
     if child.returncode != 0:
         reason = (child.stdout.strip() or child.stderr.strip() or "no reason given").splitlines()[-1]
         raise UserError(
-            f"uploaded to {upload.url} at commit {upload.commit}, but loading it from there failed: {reason}"
+            "verification_failed",
+            f"uploaded to {upload.url} at commit {upload.commit}, but loading it from there failed: {reason}",
+            commit=upload.commit,
         )
     return child.stdout.strip().splitlines()[-1]

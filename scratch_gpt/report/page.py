@@ -226,7 +226,9 @@ def write_report(run_dir: str | Path) -> list[Path]:
     stages = find_stages(run_dir.absolute())  # "." has no name
     if not stages:
         raise UserError(
-            f"no run in {run_dir} (no log.jsonl there or one folder below): give what a training stage wrote"
+            "no_run",
+            f"no run in {run_dir} (no log.jsonl there or one folder below): give what a training stage wrote",
+            folder=run_dir,
         )
     models = [stage.folder for stage in stages if (stage.folder / "results").is_dir()]
     results = {folder.name: read_results(folder) for folder in models}

@@ -89,7 +89,9 @@ def checkpoint_step(folder: Path) -> int:
     """The N of `checkpoint-N`."""
     match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     if match is None:
-        raise UserError(f"{folder} is not a checkpoint: its name must be checkpoint-N")
+        raise UserError(
+            "not_a_checkpoint", f"{folder} is not a checkpoint: its name must be checkpoint-N", folder=folder
+        )
     return int(match[1])
 
 
@@ -117,7 +119,9 @@ def _newest_whole(checkpoints: list[Path]) -> Path:
             return checkpoint
         console.print(f"warning: {checkpoint} is damaged ({found}): trying the one before it", soft_wrap=True)
     raise UserError(
-        f"every checkpoint in {checkpoints[0].parent} is damaged: remove them to start afresh, or name a new output_dir"
+        "checkpoints_damaged",
+        f"every checkpoint in {checkpoints[0].parent} is damaged: remove them to start afresh, or name a new output_dir",
+        folder=checkpoints[0].parent,
     )
 
 
@@ -147,16 +151,28 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
         folder = Path(resume_from_checkpoint)
         if not folder.is_dir():
             raise UserError(
-                f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest"
+                "checkpoint_not_found",
+                f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest",
+                folder=folder,
             )
         if not (folder / last_file).is_file():
-            raise UserError(f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage")
+            raise UserError(
+                "not_a_checkpoint",
+                f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage",
+                folder=folder,
+            )
         if found := damage(folder):
-            raise UserError(f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest")
+            raise UserError(
+                "checkpoints_damaged",
+                f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest",
+                folder=folder,
+            )
         return folder
     if checkpoints and not finished:
         raise UserError(
-            f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
+            "unfinished_run",
+            f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder",
+            folder=output_dir,
         )
     return None
 
@@ -243,8 +259,10 @@ def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
             shutil.rmtree(temporary, ignore_errors=True)
         reason = " ".join(str(error).split())
         raise UserError(
+            "cannot_write",
             f"{folder} could not be written: {reason}; make room, then go on from the checkpoint before it with "
-            "--resume_from_checkpoint latest"
+            "--resume_from_checkpoint latest",
+            path=folder,
         ) from error
 
 

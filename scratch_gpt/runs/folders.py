@@ -54,7 +54,9 @@ def claim(folder: Path) -> None:
         fcntl.flock(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir"
+            "folder_in_use",
+            f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir",
+            folder=folder,
         ) from None
     except OSError:
         pass
@@ -77,12 +79,17 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
     """
     output_dir = Path(output_dir)
     if output_dir.is_file():
-        raise UserError(f"output_dir {output_dir} is a file: name a folder")
+        raise UserError(
+            "output_is_file", f"output_dir {output_dir} is a file: name a folder", path=output_dir
+        )
     if output_dir.is_dir():
         for entry in output_dir.iterdir():
             if entry.name not in (*contents, PROGRESS, SETTINGS):
                 raise UserError(
-                    f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder"
+                    "output_occupied",
+                    f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder",
+                    folder=output_dir,
+                    file=entry.name,
                 )
     temporary = output_dir.with_name(output_dir.name + ".tmp")
     with _writing(output_dir):
@@ -147,7 +154,9 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}): delete it, or write it again") from None
+        raise UserError(
+            "unreadable_file", f"cannot read {path} ({error}): delete it, or write it again", file=path
+        ) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -156,7 +165,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}): write it again") from None
+        raise UserError(
+            "unreadable_file", f"cannot read {path} ({error}): write it again", file=path
+        ) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -166,8 +177,10 @@ def _writing(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
+            "cannot_write",
             f"cannot write {output}: {error.strerror or error} (make room or give permission, then run the same "
-            "command again)"
+            "command again)",
+            path=output,
         ) from None
 
 
@@ -198,4 +211,6 @@ def load_progress(folder: Path) -> tuple[Any, dict[str, np.ndarray]] | None:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return json.loads(file.metadata()["values"]), arrays
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): remove {folder} and run again") from None
+        raise UserError(
+            "damaged_file", f"{path} is damaged ({error}): remove {folder} and run again", file=path
+        ) from None

@@ -26,7 +26,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # without the address once more
         raise UserError(
-            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
+            "cannot_listen",
+            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host",
+            port=port,
         ) from None
 
 

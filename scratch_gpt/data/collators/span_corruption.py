@@ -74,9 +74,12 @@ class SpanCorruptionCollator:
         _, most = noise_counts(self.sequence_length)
         if most > len(self.sentinels):
             raise UserError(
+                "too_few_sentinels",
                 f"span corruption of blocks of {self.sequence_length} tokens takes {most} sentinels, and tokenizer "
                 f"{self.tokenizer.name_or_path} has {len(self.sentinels)}: write shorter blocks, or train a larger "
-                f"vocabulary (one sentinel for {TOKENS_PER_SENTINEL} tokens, at most {MAX_SENTINELS})"
+                f"vocabulary (one sentinel for {TOKENS_PER_SENTINEL} tokens, at most {MAX_SENTINELS})",
+                needed=most,
+                found=len(self.sentinels),
             )
 
     def __call__(self, blocks: list[np.ndarray], positions: Sequence[int]) -> dict[str, torch.Tensor]:

@@ -143,18 +143,24 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
         for role in roles:
             if role not in schema.roles:
                 raise UserError(
-                    f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}"
+                    "unknown_role",
+                    f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}",
+                    role=role,
                 )
     if source.template is not None and not written_by["template"]:
         raise UserError(
-            f"source {source.name!r}: the template names no role in braces: all prompts would be the same"
+            "placeholder_missing",
+            f"source {source.name!r}: the template names no role in braces: all prompts would be the same",
+            setting="template",
         )
     # those that have every role that the source names a column for
     named = source.columns.keys() - set(schema.optional)
     layouts = [layout for layout in schema.layouts if named <= layout.keys()]
     if not layouts:
         raise UserError(
-            f"source {source.name!r}: the roles {' and '.join(sorted(named))} do not belong together"
+            "roles_mixed",
+            f"source {source.name!r}: the roles {' and '.join(sorted(named))} do not belong together",
+            roles=sorted(named),
         )
 
     def by_role(row: dict[str, Any]) -> Parsed:
@@ -168,7 +174,9 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
 
     rows = list(read_rows(source, bad_rows, by_role))
     if not rows:
-        raise UserError(f"source {source.name!r}: no rows in {source.path}")
+        raise UserError(
+            "source_empty", f"source {source.name!r}: no rows in {source.path}", source=source.name
+        )
     return rows
 
 

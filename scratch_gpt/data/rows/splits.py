@@ -59,7 +59,9 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
             rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
         if not rows[split]:
             raise UserError(
-                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
+                "split_empty",
+                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})",
+                split=split,
             )
     for line in bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
@@ -92,8 +94,11 @@ def check_held_out(
     ):
         if shared and not fits:
             raise UserError(
+                "trained_on_rows",
                 f"{folder} was trained on {shared[0]} with {name} {trained[name]}: with {value} it would be asked what it "
-                f"has learned; give --{name} {trained[name]}"
+                f"has learned; give --{name} {trained[name]}",
+                setting=name,
+                value=trained[name],
             )
 
 
@@ -126,12 +131,17 @@ def drop_long_rows(
         first = f"{long[0]['place']} has {long[0]['length']:,}" if long else ""
         if long and arguments.on_bad_row == "fail":
             raise UserError(
-                f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
+                "too_long",
+                f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)",
+                length=long[0]["length"],
+                limit=max_length,
             )
         if not kept[split]:
             raise UserError(
+                "rows_too_long",
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
-                "where it is set, or use a model with a longer context"
+                "where it is set, or use a model with a longer context",
+                limit=max_length,
             )
         fitting = len(kept[split])
         if split == "train":

@@ -43,7 +43,9 @@ class FileCount:
         self.first = self.first or (line, reason)
         if self.policy == "fail":
             raise UserError(
-                f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows while under 1%)"
+                "bad_row",
+                f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows while under 1%)",
+                place=f"{self.name}:{line}",
             )
         if self.bad > EARLY_BAD_ROWS:
             self.check()
@@ -53,7 +55,9 @@ class FileCount:
         if self.first and (self.bad == self.rows or (self.bad > 1 and self.bad > BAD_ROW_LIMIT * self.rows)):
             line, reason = self.first
             raise UserError(
-                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; 1% is the limit)"
+                "too_many_bad_rows",
+                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; 1% is the limit)",
+                place=f"{self.name}:{line}",
             )
 
 

@@ -23,7 +23,7 @@ from scratch_gpt.data.sources import formats
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, FileCount, UnusedRow
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.sources.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 
 
 PRIMER = "primer"
@@ -143,28 +143,40 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
     sources = []
     for number, entry in enumerate(declared, start=1):
         if not isinstance(entry, dict):
-            raise UserError(
-                f"sources: entry {number} must be a mapping such as {{name: x, path: y}}, got {entry!r}"
+            raise wrong_value(
+                f"entry {number}", entry, "a mapping such as {name: x, path: y}", where="sources: "
             )
         for key in entry:
             if key not in known:
                 raise UserError(
-                    f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}"
+                    "unknown_key",
+                    f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}",
+                    key=key,
                 )
             if refused and key in refused and entry[key]:
-                raise UserError(f"sources: {key} in entry {number} has no effect here: {refused[key]}")
+                raise UserError(
+                    "setting_without_effect",
+                    f"sources: {key} in entry {number} has no effect here: {refused[key]}",
+                    setting=key,
+                )
         for key in ("name", "path"):
             if not entry.get(key):
-                raise UserError(f"sources: entry {number} needs a {key}")
+                raise UserError("setting_missing", f"sources: entry {number} needs a {key}", setting=key)
         sources.append(Source(**entry))
     for source in sources:
         _check(source)
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"sources: the name {name!r} is given twice; each source needs its own")
+            raise UserError(
+                "duplicate_name",
+                f"sources: the name {name!r} is given twice; each source needs its own",
+                name=name,
+            )
     if not any(source.weight and not source.held_out for source in sources):
-        raise UserError("sources: all weights are 0 or held out; at least one must be for training")
+        raise UserError(
+            "all_weights_zero", "sources: all weights are 0 or held out; at least one must be for training"
+        )
     return sources
 
 
@@ -172,37 +184,45 @@ def _check(source: Source) -> None:
     name = f"source {source.name!r}"
     for key in ("name", "path", "split", "text_column", "documents"):
         if not isinstance(getattr(source, key), str):
-            raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
+            raise wrong_value(key, getattr(source, key), "text", where=f"{name}: ")
     for key in ("template", "system", "revision"):
         if not isinstance(getattr(source, key), str | None):
-            raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
+            raise wrong_value(key, getattr(source, key), "text", where=f"{name}: ")
     weight = source.weight
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-        raise UserError(f"{name}: weight must be a number of at least 0, got {weight!r}")
+        raise wrong_value("weight", weight, "a number of at least 0", where=f"{name}: ")
     if source.documents not in ("block", "file"):
-        raise UserError(f"{name}: documents must be block or file, got {source.documents!r}")
+        raise wrong_value("documents", source.documents, "block or file", where=f"{name}: ")
     for key in ("deduplicate", "held_out"):
         if not isinstance(getattr(source, key), bool):
-            raise UserError(f"{name}: {key} must be true or false, got {getattr(source, key)!r}")
+            raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
     if source.held_out and source.path == PRIMER:
         raise UserError(
-            f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
+            "source_endless",
+            f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction",
+            source=source.name,
         )
     if not isinstance(source.columns, dict):
-        raise UserError(f"{name}: columns must be a mapping of roles to column names, got {source.columns!r}")
+        raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
     if source.path == PRIMER or source.on_hub:
         return
     if not source.files:
         if Path(source.path).is_dir():
             raise UserError(
-                f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file"
+                "no_files",
+                f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file",
+                path=source.path,
             )
         if any(character in source.path for character in "*?["):
-            raise UserError(f"{name}: no file matches {source.path}")
-        raise UserError(f"{name}: file {source.path} not found")
+            raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
+        raise UserError("file_not_found", f"{name}: file {source.path} not found", file=source.path)
     for file in source.files:
         if data_suffix(file) in FOREIGN_SUFFIXES:
-            raise UserError(f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet")
+            raise UserError(
+                "unsupported_format",
+                f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet",
+                file=file,
+            )
 
 
 class Part(NamedTuple):
@@ -268,8 +288,10 @@ def _hub_errors(source: Source) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         raise UserError(
+            "dataset_unreachable",
             f"source {source.name!r}: no file {source.path}, and no Hub dataset of that name can be read ({error}): "
-            "is the name right, and the network there?"
+            "is the name right, and the network there?",
+            path=source.path,
         ) from None
 
 
@@ -288,7 +310,9 @@ def read_rows(
     for path in source.files:
         if data_suffix(path) not in ROW_SUFFIXES:
             raise UserError(
-                f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
+                "unsupported_format",
+                f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet",
+                file=path,
             )
     for part in parts_of(source, seed=0):
         for number, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):

@@ -20,7 +20,7 @@ from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import check_held_out
 from scratch_gpt.data.shards.writing import PackedBlocks
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.benchmarks.generation import bits_per_byte, distinct_metric
 from scratch_gpt.evaluation.harness import SEED, AnsweringArguments
 from scratch_gpt.inference.generation import Answer, Metric, generate_answers, mean_metric
@@ -76,18 +76,28 @@ class AlignmentArguments(AnsweringArguments):
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
         for name in FOLDERS:
             if SEED in (getattr(self, name) or "") and not self.seeds:
-                raise UserError(f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2")
+                raise UserError(
+                    "setting_missing",
+                    f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2",
+                    setting="seeds",
+                )
         for model in self.model:
             if self.seeds and SEED not in model:
                 raise UserError(
-                    f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path"
+                    "placeholder_missing",
+                    f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path",
+                    setting="model",
                 )
             for seed in self.seeds or [self.seed]:
                 check_held_out(model.replace(SEED, str(seed)), self.sources, seed, self.held_out_fraction)
         if self.best_of_n and not self.reward_model:
-            raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
+            raise UserError(
+                "setting_missing",
+                "best_of_n needs reward_model: the folder whose score takes the best answer",
+                setting="reward_model",
+            )
         if self.best_of_n < 0 or self.best_of_n == 1:
-            raise UserError(f"best_of_n must be at least 2, or 0 to leave it out, got {self.best_of_n}")
+            raise wrong_value("best_of_n", self.best_of_n, "at least 2, or 0 to leave it out")
 
     def of_seed(self, seed: int) -> "AlignmentArguments":
         """The arguments of one seed, which stands for {seed} in all folders."""

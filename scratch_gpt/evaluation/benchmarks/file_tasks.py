@@ -143,8 +143,10 @@ def file_tasks(
         form, rows = example_rows(source, bad_rows)
         if form not in forms:
             raise UserError(
+                "wrong_row_form",
                 f"source {source.name!r}: {source.path} holds rows of the form {form}, this benchmark takes "
-                f"{', '.join(forms)}; name the roles in `columns`"
+                f"{', '.join(forms)}; name the roles in `columns`",
+                form=form,
             )
         settings = {**SETTINGS[form], **forms[form]}
         tasks.append(Task(source.name, lambda split, rows=rows: rows, **settings))  # type: ignore[misc]

@@ -63,8 +63,10 @@ def with_languages(template: str, source: Source) -> str:
             column = source.columns.get(role, role)
             if column not in LANGUAGES:
                 raise UserError(
+                    "unknown_language",
                     f"source {source.name!r}: the column {column!r} names no language for {place}; "
-                    f"write it into {template!r}"
+                    f"write it into {template!r}",
+                    column=column,
                 )
             template = template.replace(place, LANGUAGES[column])
     return template
@@ -110,8 +112,10 @@ def word_translations(
     for task in tasks:
         if task.name not in names:
             raise UserError(
+                "source_unmatched",
                 f"training_pairs: {task.name!r} is the baseline of no task; name it as the pairs to translate: "
-                f"{', '.join(names)}"
+                f"{', '.join(names)}",
+                source=task.name,
             )
     pairs = {task.name: task.examples("train") for task in tasks}
     return {

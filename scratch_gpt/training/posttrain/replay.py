@@ -59,6 +59,9 @@ def replay_rows(
     if tokens >= wanted:
         return rows
     raise UserError(
+        "too_few_tokens",
         f"replay_fraction {fraction} needs {wanted:,} tokens, the blocks in {folder} hold {tokens:,}: lower it, or write "
-        "more shards"
+        "more shards",
+        needed=wanted,
+        found=tokens,
     )

@@ -91,8 +91,10 @@ class Pretraining:
         self.blocks_per_step = self.micro_batch_size * self.micro_batches * accelerator.num_processes
         if self.blocks_per_step > len(train_blocks):
             raise UserError(
+                "step_too_large",
                 f"one step takes {self.blocks_per_step} blocks and the shards hold {len(train_blocks)}: lower "
-                "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
+                "per_device_train_batch_size or gradient_accumulation_steps, or write more text",
+                blocks=self.blocks_per_step,
             )
         self.max_steps = arguments.max_steps
         self.schedule: Callable[[int, int, int], float] = cosine_decay
@@ -132,7 +134,9 @@ class Pretraining:
         """
         if progress["content_hash"] != self.train_blocks.manifest["content_hash"]:
             raise UserError(
-                f"{checkpoint} was trained on other shards than {self.arguments.shards}: name a new output_dir"
+                "trained_on_other_shards",
+                f"{checkpoint} was trained on other shards than {self.arguments.shards}: name a new output_dir",
+                folder=checkpoint,
             )
         check_settings(progress, self.settings, checkpoint, self.arguments.allow_changed_settings)
         self.accelerator.load_state(str(checkpoint / STATE_FOLDER))
@@ -181,8 +185,10 @@ class Pretraining:
             for number, block in zip(numbers, blocks, strict=True):
                 if block.max() >= self.vocab_size:
                     raise UserError(
+                        "unknown_token",
                         f"block {number} of {self.train_blocks.folder} holds token {block.max()}, which the model does "
-                        "not have: the file is damaged, run the shards stage again"
+                        "not have: the file is damaged, run the shards stage again",
+                        token=int(block.max()),
                     )
                 self.token_hash = (self.token_hash + block_hash(self.step, block)) % (1 << 64)
             batch = self.objective.collator(blocks, positions)
@@ -239,7 +245,7 @@ class Pretraining:
         elif objection := self.safeguard.objection(outcome.loss, outcome.grad_norm):
             console.print(f"step {self.step + 1} is left out: {objection}")
             if self.safeguard.exhausted:
-                raise UserError(self._diagnosis(objection))
+                raise UserError("too_many_skipped_steps", self._diagnosis(objection), step=self.step + 1)
             if scaler is not None:
                 scaler.update()
         else:

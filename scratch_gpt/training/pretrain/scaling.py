@@ -147,7 +147,9 @@ def _budget(
     if arguments.num_train_epochs is not None:
         if available_tokens is None:
             raise UserError(
-                f"num_train_epochs {arguments.num_train_epochs:g} of shards that are not there yet: give --tokens"
+                "setting_missing",
+                f"num_train_epochs {arguments.num_train_epochs:g} of shards that are not there yet: give --tokens",
+                setting="tokens",
             )
         return arguments.num_train_epochs * available_tokens, ""
     best = CHINCHILLA_TOKENS_PER_PARAMETER * num_parameters

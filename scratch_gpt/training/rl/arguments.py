@@ -9,7 +9,7 @@ from typing import Any
 
 from trl import GRPOConfig, RLOOConfig
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.arguments import decode_yaml
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.samples import SampleArguments
@@ -91,22 +91,31 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
         self.rewards = check_rewards(decode_yaml(self.rewards, "rewards") or list(DEFAULT_REWARDS))
         if not self.reward_model and any(entry["name"] == "model" for entry in self.rewards):
             raise UserError(
+                "setting_missing",
                 "reward_model is missing: give --reward_model DIR, the folder of the reward stage, or rewards without "
-                "the entry model"
+                "the entry model",
+                setting="reward_model",
             )
         if self.algorithm not in ("rloo", "grpo"):
-            raise UserError(f"algorithm must be rloo or grpo, got {self.algorithm!r}")
+            raise wrong_value("algorithm", self.algorithm, "rloo or grpo")
         if self.reward_weights is not None:
-            raise UserError("reward_weights: give each entry of rewards its own weight instead")
+            raise UserError(
+                "setting_without_effect",
+                "reward_weights: give each entry of rewards its own weight instead",
+                setting="reward_weights",
+            )
         self._check_scaling()
         for name in ("max_kl", "patience"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} must be above 0, got {value}")
+                raise wrong_value(name, value, "above 0")
         if self.save_steps not in (None, self.eval_steps):
             raise UserError(
+                "settings_conflict",
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "
-                "model is one that was saved"
+                "model is one that was saved",
+                setting="save_steps",
+                other="eval_steps",
             )
         self.save_steps = self.eval_steps
         # of transformers: what measures, saves, keeps the best and takes it in the end
@@ -122,12 +131,17 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
         ways = {"rloo": ("normalize_advantages", "reward_clip_range"), "grpo": ("scale_rewards",)}
         for name in {*ways["rloo"], *ways["grpo"]} - {*ways[self.algorithm]}:
             if getattr(self, name):
-                raise UserError(f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}")
+                raise UserError(
+                    "settings_conflict",
+                    f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}",
+                    setting=name,
+                    other="algorithm",
+                )
         if self.scale_rewards not in (None, "group", "batch", "none"):
-            raise UserError(f"scale_rewards must be group, batch or none, got {self.scale_rewards!r}")
+            raise wrong_value("scale_rewards", self.scale_rewards, "group, batch or none")
         clip = self.reward_clip_range
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
-            raise UserError(f"reward_clip_range must be [lowest, highest], got {clip}")
+            raise wrong_value("reward_clip_range", clip, "[lowest, highest]")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them, without those that follow from the others."""

@@ -76,7 +76,9 @@ class Measured(Trainer):
         row = {"step": step, **self.watch()}
         if not math.isfinite(row["eval_score"]):
             raise UserError(
-                f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate"
+                "score_not_finite",
+                f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate",
+                value=row["eval_score"],
             )
         history.append(row)
         told = {name for earlier in history for name in earlier if name.startswith(FAILURE)}
