@@ -27,14 +27,15 @@ from scratch_gpt.evaluation.benchmarks.alignment import (
     measure_model,
     model_judge,
 )
-from scratch_gpt.evaluation.harness import examples_digest, mean_over_seeds, write_items
-from scratch_gpt.inference.generation import Metric, print_table, write_result
+from scratch_gpt.evaluation.harness import examples_digest, mean_over_seeds
+from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.runs.results import Metric, write_items, write_result
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import tokenizer_hash
-from scratch_gpt.training.posttrain.posttraining import load_chat_model
 
 
 def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:

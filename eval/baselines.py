@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.baselines import blocks_text, gzip_bits_per_byte, ngram_bits_per_byte
+from scratch_gpt.evaluation.metrics.baselines import blocks_text, gzip_bits_per_byte, ngram_bits_per_byte
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import load_tokenizer
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.evaluation.benchmarks.contamination import (
     item_texts,
     overlap_metrics,
@@ -23,9 +23,11 @@ from scratch_gpt.evaluation.benchmarks.contamination import (
     unsearched_sources,
 )
 from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
-from scratch_gpt.inference.generation import print_table, write_result
-from scratch_gpt.settings.arguments import decode_yaml, run_stage
-from scratch_gpt.tasks.task import TASKS, choose_tasks, load_examples
+from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.primer.tasks import TASKS, choose_tasks
+from scratch_gpt.runs.results import write_result
+from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.tasks.task import load_examples
 from scratch_gpt.tokenization import load_tokenizer
 
 

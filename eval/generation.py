@@ -21,9 +21,10 @@ from scratch_gpt.evaluation.benchmarks.generation import (
     evaluate_text,
 )
 from scratch_gpt.evaluation.harness import run_benchmark
-from scratch_gpt.inference.generation import Metric
-from scratch_gpt.settings.arguments import run_stage
-from scratch_gpt.tasks.task import choose_tasks, load_examples
+from scratch_gpt.primer.tasks import choose_tasks
+from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.tasks.task import load_examples
 
 
 def main(arguments: GenerationArguments) -> None:

@@ -19,8 +19,8 @@ from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import Row, read_splits
 from scratch_gpt.evaluation.benchmarks.instructions import InstructionArguments, evaluate_instructions
 from scratch_gpt.evaluation.harness import run_benchmark
-from scratch_gpt.inference.generation import Metric
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.parsing import run_stage
 
 
 def main(arguments: InstructionArguments) -> None:

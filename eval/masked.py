@@ -15,13 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from scratch_gpt.data.collators.masking import MaskingCollator
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.baselines import blocks_tokens
-from scratch_gpt.evaluation.harness import check_positive
-from scratch_gpt.evaluation.ngram import NGram
-from scratch_gpt.inference.masked import load_masked_model, model_figures, ngram_figures
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.evaluation.benchmarks.masked import model_figures, ngram_figures
+from scratch_gpt.evaluation.metrics.baselines import NGram, blocks_tokens
+from scratch_gpt.inference.masked import load_masked_model
+from scratch_gpt.settings.parsing import check_positive, run_stage
 
 
 @dataclass

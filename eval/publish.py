@@ -10,7 +10,7 @@ Writes README.md in the model's folder; with hub_model_id uploads it, and loads 
 from accelerate import PartialState
 
 from scratch_gpt.publishing import PublishArguments, run_publish
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.settings.parsing import run_stage
 
 
 def main(arguments: PublishArguments) -> None:

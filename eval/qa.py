@@ -20,9 +20,10 @@ from scratch_gpt.errors import wrong_value
 from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import QA_TASKS, evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
-from scratch_gpt.inference.generation import Metric
-from scratch_gpt.settings.arguments import run_stage
-from scratch_gpt.tasks.task import choose_tasks, load_examples, score_answer, score_number
+from scratch_gpt.primer.tasks import choose_tasks
+from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.tasks.task import load_examples, score_answer, score_number
 
 
 SCORES = {"answer": score_answer, "number": score_number}

@@ -24,9 +24,10 @@ from scratch_gpt.evaluation.benchmarks.translation import (
     word_translations,
 )
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
-from scratch_gpt.inference.generation import Metric
-from scratch_gpt.settings.arguments import decode_yaml, run_stage
-from scratch_gpt.tasks.task import choose_tasks, load_examples
+from scratch_gpt.primer.tasks import choose_tasks
+from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.tasks.task import load_examples
 
 
 @dataclass

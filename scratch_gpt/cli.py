@@ -98,9 +98,14 @@ def compare(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn items.")] = 0,
 ) -> None:
     """The results of several models side by side, each against the first, with paired tests."""
-    from scratch_gpt.evaluation.side_by_side import compare_folders, print_comparison
+    from scratch_gpt.evaluation.compare import compare_folders, print_comparison
 
-    print_comparison(*compare_folders(models, output, all_kinds, seed))
+    scores, differences = compare_folders(models, all_kinds, seed)
+    if output is not None:
+        from scratch_gpt.report.figures import draw_comparison
+
+        draw_comparison(scores, models, output)
+    print_comparison(scores, differences)
 
 
 @app.command(
@@ -110,7 +115,7 @@ def compare(
 )
 def plan(context: typer.Context) -> None:
     """What a pretraining run will need: parameters, memory, time, cost; the arguments of pretrain and a few more."""
-    from scratch_gpt.settings.arguments import run_stage
+    from scratch_gpt.settings.parsing import run_stage
     from scratch_gpt.training.planning.planning import PlanArguments, make_plan, print_plan
 
     run_stage(lambda arguments: print_plan(make_plan(arguments)), PlanArguments, context.args)

@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare, read_results
-from scratch_gpt.launching import launch_preloaded, scripts_folder
+from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare
+from scratch_gpt.launching import launch_preloaded
 from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.results import read_results
+from scratch_gpt.settings.parsing import scripts_folder
 
 
 DEFAULT_FOLDER = Path("runs/demo")
@@ -197,9 +199,10 @@ def sample_answers(run_dir: Path) -> list[Sample]:
     from transformers.utils import logging
 
     from scratch_gpt import primer
-    from scratch_gpt.inference.generation import generate_answers, is_chat, load_model
+    from scratch_gpt.inference.generation import generate_answers
+    from scratch_gpt.inference.loading import is_chat, load_model
+    from scratch_gpt.primer.tasks import TASKS
     from scratch_gpt.serving.terminal import printable
-    from scratch_gpt.tasks.task import TASKS
 
     logging.disable_progress_bar()
     texts = {FIRST_QUESTION: FIRST_QUESTION + "\n"}

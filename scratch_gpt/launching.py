@@ -8,13 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.settings.parsing import scripts_folder
 
 
 # How long an interrupted stage may take to end by itself.
@@ -28,13 +28,6 @@ PRELOADED = (
     "trl.trainer.sft_trainer",
     "trl.trainer.reward_trainer",
 )
-
-
-def scripts_folder() -> Path:
-    """The folder that holds `train/`, `eval/` and `model_card.md`: inside the wheel, or the checkout's root."""
-    package = Path(str(resources.files("scratch_gpt")))
-    shipped = package / "_scripts"
-    return shipped if shipped.is_dir() else package.parent
 
 
 def launcher_arguments(accelerate_config: str | None) -> list[str]:

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from scratch_gpt import cli
 from scratch_gpt.errors import UserError
-from scratch_gpt.launching import scripts_folder
-from scratch_gpt.settings.arguments import parse
+from scratch_gpt.settings.parsing import parse, scripts_folder
 
 
 SCRIPTS = sorted(path for folder in ("train", "eval") for path in (scripts_folder() / folder).glob("*.py"))

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from scratch_gpt import demo
-from scratch_gpt.launching import scripts_folder
+from scratch_gpt.settings.parsing import scripts_folder
 
 
 class Launcher:

@@ -35,11 +35,13 @@ from typer.testing import CliRunner
 
 import scratch_gpt
 from scratch_gpt import cli, primer
+from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.data.sources.source import Source
-from scratch_gpt.settings import arguments
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.planning import planning
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
 from scratch_gpt.training.posttrain import seq2seq
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.rl import arguments as rlhf_arguments
 from scratch_gpt.training.rl.reward_functions import check_rewards
 
@@ -47,9 +49,9 @@ from scratch_gpt.training.rl.reward_functions import check_rewards
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STAGES = {
-    "tokenizer": arguments.TokenizerArguments,
-    "shards": arguments.ShardsArguments,
-    "pretrain": arguments.PretrainArguments,
+    "tokenizer": TokenizerArguments,
+    "shards": ShardsArguments,
+    "pretrain": PretrainArguments,
     "sft": posttraining_arguments.SFTArguments,
     "seq2seq": seq2seq.Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
@@ -173,7 +175,7 @@ def parse_command(program: str, words: list[str]) -> None:
         place = next(place for place, word in enumerate(words) if SCRIPT.fullmatch(word))
         rest, arguments_class = words[place + 1 :], arguments_of(words[place])
     if arguments_class is not None:
-        arguments.parse(arguments_class, rest)
+        parse(arguments_class, rest)
 
 
 def options_of(command: str) -> set[str]:
@@ -464,7 +466,7 @@ def test_how_tos_run_as_printed(tmp_path: Path, monkeypatch) -> None:
             continue
         if name in TINY:
             script = {**cli.STAGES, **cli.BENCHMARKS}[name][0]
-            load(script).main(arguments.parse(arguments_of(script), [*words[1:], *TINY[name].split()]))
+            load(script).main(parse(arguments_of(script), [*words[1:], *TINY[name].split()]))
         else:
             result = CliRunner().invoke(cli.app, words, input="", catch_exceptions=False)
             assert result.exit_code == 0, f"{command}: {result.output}"

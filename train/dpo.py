@@ -17,18 +17,14 @@ from trl import DPOTrainer
 from scratch_gpt.data.rows.conversations import preference_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import answer_log_probabilities, pair_accuracy
-from scratch_gpt.inference.chat_format import measure_pair
-from scratch_gpt.inference.generation import mean_metric, print_table, write_result
+from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
+from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.runs.results import write_result
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
-from scratch_gpt.training.posttrain.posttraining import (
-    begin,
-    context_length,
-    load_chat_model,
-    save_stage,
-    train,
-)
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
 
 
 def main(arguments: DPOArguments) -> None:

@@ -17,7 +17,7 @@ from accelerate.utils import set_seed
 
 from scratch_gpt.runs.checkpoints import MANIFEST_FILE, agree_on_start, cut_back, read_progress
 from scratch_gpt.runs.log import check_trackers, console, progress_bar
-from scratch_gpt.settings.arguments import PretrainArguments, run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.planning.planning import (
     complete,
@@ -25,6 +25,7 @@ from scratch_gpt.training.planning.planning import (
     launcher_of_environment,
     optimizer_builder,
 )
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.distribution import check_launch
 from scratch_gpt.training.pretrain.interruption import Interruption
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES

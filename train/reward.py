@@ -18,23 +18,20 @@ from trl import RewardTrainer
 from scratch_gpt.data.rows.conversations import preference_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import (
+    calibration_bins,
     calibration_error,
     pair_accuracy,
-    plot_calibration,
     reward_margins,
 )
-from scratch_gpt.inference.chat_format import measure_pair
-from scratch_gpt.inference.generation import print_table, write_result
+from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.loading import load_chat_model
+from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.runs.results import write_result
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
-from scratch_gpt.training.posttrain.posttraining import (
-    begin,
-    context_length,
-    load_chat_model,
-    save_stage,
-    train,
-)
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
 
 
 def main(arguments: RewardArguments) -> None:
@@ -66,7 +63,12 @@ def main(arguments: RewardArguments) -> None:
     }
     if trainer.is_world_process_zero():
         results = Path(arguments.output_dir) / "results"
-        plot_calibration(margins, results / "calibration.png", arguments.seed)
+        draw_calibration(
+            calibration_bins(margins, arguments.seed),
+            metrics["calibration_error"],
+            len(margins),
+            results / "calibration.png",
+        )
         write_result(
             results / "reward.json",
             task="reward",

@@ -14,12 +14,14 @@ from pathlib import Path
 import datasets
 
 from scratch_gpt.evaluation.benchmarks.alignment import gold_scores, measure_model, model_judge, watch_model
-from scratch_gpt.inference.generation import print_table, write_result
+from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import run_stage
-from scratch_gpt.training.posttrain.posttraining import begin, load_chat_model, save_stage, train
+from scratch_gpt.runs.results import write_result
+from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rl.rlhf import TRAINERS

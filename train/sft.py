@@ -16,18 +16,12 @@ from trl import SFTTrainer
 
 from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
-from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation
-from scratch_gpt.inference.generation import load_model
+from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
+from scratch_gpt.inference.loading import load_model
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import SFTArguments
-from scratch_gpt.training.posttrain.posttraining import (
-    begin,
-    context_length,
-    make_chat_model,
-    save_stage,
-    train,
-)
+from scratch_gpt.training.posttrain.posttraining import begin, make_chat_model, save_stage, train
 from scratch_gpt.training.posttrain.replay import replay_rows
 
 

@@ -13,8 +13,9 @@ import os
 
 from rich.console import Console
 
+from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
-from scratch_gpt.settings.arguments import ShardsArguments, run_stage
+from scratch_gpt.settings.parsing import run_stage
 
 
 def main(arguments: ShardsArguments) -> None:

@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from scratch_gpt.data.shards.arguments import TokenizerArguments
 from scratch_gpt.data.shards.corpus import bounded_texts, open_corpus
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import ROW_SETTINGS, parse_sources
-from scratch_gpt.runs.folders import written_whole
-from scratch_gpt.settings.arguments import TokenizerArguments, run_stage, write_run_yaml
+from scratch_gpt.runs.folders import write_run_yaml, written_whole
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 
 

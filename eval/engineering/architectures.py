@@ -11,10 +11,7 @@ figures to `output`.
 import json
 from dataclasses import asdict, dataclass, field
 
-from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
-from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.evaluation.architectures import (
+from translation_race import (
     CLOCKS,
     KINDS,
     Corpus,
@@ -27,11 +24,15 @@ from scratch_gpt.evaluation.architectures import (
     race_table,
     verdict,
 )
+
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.benchmarks.translation import signatures
 from scratch_gpt.runs.folders import written_file
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import decode_yaml, run_stage
 from scratch_gpt.settings.hardware import Hardware, available_cpus
+from scratch_gpt.settings.parsing import decode_yaml, run_stage
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import train_tokenizer
 

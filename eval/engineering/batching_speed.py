@@ -14,10 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scratch_gpt.inference.generation import generate_answers, is_chat, load_model
+from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import loglikelihoods
-from scratch_gpt.settings.arguments import run_stage
-from scratch_gpt.tasks.task import TASKS, load_examples
+from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.primer.tasks import TASKS
+from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.tasks.task import load_examples
 
 
 # Largest difference of two log-likelihoods, in nats, that is rounding.

@@ -20,9 +20,8 @@ from typing import Any
 
 import psutil
 
-from scratch_gpt.launching import scripts_folder
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.settings.parsing import run_stage, scripts_folder
 
 
 CLOCKS = ("elapsed_seconds", "tokens_per_second")

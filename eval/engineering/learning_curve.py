@@ -8,15 +8,85 @@ A smaller number's pairs are among a larger one's. Runs that are finished are no
 another output_dir is needed. Writes results/learning_curve.json and results/learning_curve.png into output_dir.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import yaml
+
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.evaluation.learning_curve import keep_settings, plot_curve, read_curve
-from scratch_gpt.inference.generation import print_table, write_result
+from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.launching import launch
+from scratch_gpt.report.figures import draw_learning_curve
+from scratch_gpt.runs.folders import read_yaml, written_file
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import run_stage
+from scratch_gpt.runs.results import Metric, read_result, write_result
+from scratch_gpt.settings.parsing import run_stage
+
+
+# Settings of a stage that are not those of its YAML in a learning curve's runs.
+OWN = ("max_train_samples", "seed", "output_dir", "resume_from_checkpoint")
+
+
+def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
+    """Keep the YAML's settings as `folder/STAGE.yaml`, before the first run that is made with them.
+
+    Raises:
+        UserError: the folder holds runs of other settings, which would be points of another curve; a damaged YAML.
+    """
+    settings = {name: value for name, value in read_yaml(config).items() if name not in OWN}
+    path = Path(folder) / f"{stage}.yaml"
+    has_runs = any(Path(folder).glob("*-seed*"))  # without one, these settings come after a mistake in others
+    if has_runs and path.is_file():
+        kept = read_yaml(path)
+        changed = sorted(
+            name for name in {*kept, *settings} if kept.get(name, path) != settings.get(name, path)
+        )
+        if changed:
+            raise UserError(
+                "settings_changed",
+                f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir",
+                settings=list(changed),
+            )
+    elif has_runs:
+        raise UserError(
+            "unknown_runs",
+            f"{folder} holds runs, but not their {path.name}: give another --output_dir",
+            folder=folder,
+        )
+    with written_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+
+
+def read_curve(results: Iterable[Sequence[Path]], metric: str = "accuracy") -> dict[int, Metric]:
+    """Rows trained on -> the metric's mean over the result files of as many seeds.
+
+    The rows are those that the results say, the mean where a seed had fewer. The interval is the mean of the seeds' own
+    intervals (the held-out rows are few), widened to hold each seed's value (training is random too).
+
+    Raises:
+        UserError: a result file that is damaged or lacks the metric.
+    """
+    curve = {}
+    for files in results:
+        found, rows = [], []
+        for file in files:
+            result = read_result(file)
+            metrics = result["metrics"]
+            if metric not in metrics:
+                raise UserError(
+                    "unknown_metric",
+                    f"{file} has no metric {metric!r}; it has {', '.join(metrics)}",
+                    metric=metric,
+                )
+            found.append(metrics[metric])
+            rows.append(result["settings"]["training_pairs"])
+        values = [entry["value"] for entry in found]
+        low, high = np.mean([entry["ci95"] for entry in found], axis=0).tolist()
+        interval = (min(low, *values), max(high, *values))
+        curve[round(float(np.mean(rows)))] = Metric(float(np.mean(values)), interval, found[0]["chance"])
+    return curve
 
 
 @dataclass
@@ -78,7 +148,7 @@ def main(arguments: LearningCurveArguments) -> None:
         },
         seed=arguments.seeds[0],
     )
-    plot_curve(curve, Path(arguments.stage_config).stem, folder / "results" / "learning_curve.png")
+    draw_learning_curve(curve, Path(arguments.stage_config).stem, folder / "results" / "learning_curve.png")
     print_table("held-out pairs ranked right", {arguments.stage: metrics})
 
 

@@ -24,12 +24,15 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from scratch_gpt.data.shards.arguments import ShardsArguments
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.corpus import BATCH_BYTES
-from scratch_gpt.data.shards.writing import PackedBlocks, write_shards
+from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import PRIMER, parse_sources, read_documents
+from scratch_gpt.data.sources.source import parse_sources, read_documents
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import ShardsArguments, run_stage
+from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import escape, load_tokenizer
 
 

@@ -9,25 +9,291 @@ same command runs there, and decodes in the precision of the training.
 """
 
 import dataclasses
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from torch.profiler import ProfilerActivity, profile
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.errors import wrong_value
-from scratch_gpt.evaluation.speed import (
-    HALF,
-    STOCK_CLASSES,
-    compare_decoding,
-    compare_training,
-    our_step,
-    random_batch,
-)
-from scratch_gpt.inference.generation import Metric, print_table, write_result
-from scratch_gpt.settings.arguments import decode_yaml, run_stage
+from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
+from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
+from scratch_gpt.runs.cost import training_flops_per_token
+from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_hardware
+from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
+from scratch_gpt.training.pretrain.optimization import build_optimizer
+
+
+Step = Callable[[], object]
+
+STOCK_CLASSES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+# What autocast computes in, by the name of the precision.
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# What makes two models the same shape.
+SHAPE = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_parameters",
+    "tie_word_embeddings",
+)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleaved_seconds(
+    contenders: dict[str, Step], repeats: int, device: torch.device, warm_up: int = 2
+) -> dict[str, list[float]]:
+    """Seconds of each contender's step, `repeats` times in turn, after `warm_up` steps that do not count."""
+    for step in contenders.values():
+        for _ in range(warm_up):
+            step()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, step in contenders.items():
+            synchronize(device)
+            start = time.perf_counter()
+            step()
+            synchronize(device)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def matmul_step(dtype: torch.dtype, device: torch.device, size: int) -> Step:
+    """The product of two square matrices: 2 size^3 operations at about the best rate that the device reaches."""
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
+    return lambda: left @ right
+
+
+def peak_memory(step: Step, device: torch.device) -> int:
+    """Bytes of tensors that `step` holds at its peak, those not counted that were there before.
+
+    From the allocator's own record: torch.cuda's on a GPU; on the CPU the profiler's, which sees each allocation
+    inside kernels too.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def stock_twin(config: ScratchGPTConfig, name: str) -> PreTrainedModel:
+    """A fresh model of transformers' own class in the shape of `config`: "llama", or "qwen3" (with QK-norm)."""
+    config_class, model_class = STOCK_CLASSES[name]
+    shape = {key: getattr(config, key) for key in SHAPE}
+    return model_class(config_class(**shape))
+
+
+def random_batch(
+    config: ScratchGPTConfig, micro_batch: int, sequence_length: int, device: torch.device, seed: int
+) -> dict[str, torch.Tensor]:
+    """Packed blocks of random tokens, four documents in each, as the collator makes them."""
+    eos, pad = 0, 1
+    tokens = np.random.default_rng(seed).integers(2, config.vocab_size, (micro_batch, sequence_length))
+    tokens[:, sequence_length // 4 :: max(sequence_length // 4, 1)] = eos
+    return {name: value.to(device) for name, value in PackedCollator(eos, pad)(list(tokens)).items()}
+
+
+def our_step(
+    config: ScratchGPTConfig,
+    batch: dict[str, torch.Tensor],
+    mixed_precision: str,
+    attn_implementation: str,
+    compiled: bool,
+    micro_batches: int = 1,
+) -> Step:
+    """One optimizer step as `train/pretrain.py` takes it, over `micro_batches` times the batch; returns its loss.
+
+    Packed documents, autocast (in float16 with scaled gradients), the loss in chunks where the vocabulary is large,
+    clipping, our optimizer.
+
+    Raises:
+        UserError: `compiled`, and nothing can be compiled here.
+    """
+    device = batch["input_ids"].device
+    model = ScratchGPTForCausalLM(config).to(device).train()
+    model.set_attn_implementation(attn_implementation)
+    optimizer = build_optimizer(model, "muon", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
+    chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size, device.type == "cpu")
+    if chunk_tokens is not None:
+        use_chunked_loss(model, chunk_tokens)
+    if compiled and (reason := compile_layers(model)):
+        raise UserError("compiler_missing", f"torch_compile: nothing can be compiled here: {reason}")
+    num_tokens = micro_batches * (batch["labels"][:, 1:] != IGNORED).sum()
+    dtype = HALF.get(mixed_precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=mixed_precision == "fp16")
+
+    def step() -> torch.Tensor:
+        for _ in range(micro_batches):
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                loss = model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
+            scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        return micro_batches * loss.detach()
+
+    return step
+
+
+def plain_step(model: PreTrainedModel, batch: dict[str, torch.Tensor], micro_batches: int = 1) -> Step:
+    """One step of the loop that a tutorial would write: float32, one causal document a row, torch's AdamW."""
+    model = model.to(batch["input_ids"].device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    input_ids = batch["input_ids"]
+
+    def step() -> None:
+        for _ in range(micro_batches):
+            (model(input_ids=input_ids, labels=input_ids, use_cache=False).loss / micro_batches).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def decode_step(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> Step:
+    """Greedy generation of exactly `new_tokens` after each row of `prompt` (B, T), with a key/value cache."""
+    model = model.to(prompt.device).eval()
+    config = GenerationConfig(max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
+
+    def step() -> None:
+        with torch.inference_mode():
+            model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
+
+    return step
+
+
+def compare_training(
+    config: ScratchGPTConfig,
+    batch: dict[str, torch.Tensor],
+    *,
+    stock: Sequence[str],
+    mixed_precision: str,
+    attn_implementation: str,
+    compiled: bool,
+    repeats: int,
+    matmul_size: int,
+    micro_batches: int = 1,
+) -> dict[str, Metric]:
+    """Tokens a second, peak memory in MiB and share of the matmul peak of our step, beside the stock classes'.
+
+    Every figure carries the smallest and largest of its repeats as its interval: of five, they hold the median with
+    94% confidence. Ratios are taken within each turn, that to the faster of a matmul in float32 and one in half of it
+    (float16 for fp16, else bfloat16) too.
+    Every contender's step is over `micro_batches` times the batch.
+    """
+    device = batch["input_ids"].device
+    tokens = micro_batches * batch["input_ids"].numel()
+    builders: dict[str, Callable[[], Step]] = {
+        "ours": lambda: our_step(config, batch, mixed_precision, attn_implementation, compiled, micro_batches)
+    }
+    for name in stock:
+        builders[name] = lambda name=name: plain_step(stock_twin(config, name), batch, micro_batches)  # type: ignore[misc]
+    steps = {name: build() for name, build in builders.items()}
+    matmuls = {
+        f"matmul_{str(dtype).removeprefix('torch.')}": matmul_step(dtype, device, matmul_size)
+        for dtype in (torch.float32, HALF.get(mixed_precision, torch.bfloat16))
+    }
+    seconds = interleaved_seconds(steps | matmuls, repeats, device)
+    del steps
+
+    metrics = {}
+    for name, build in builders.items():
+        metrics[f"{name}/tokens_per_second"] = _median([tokens / value for value in seconds[name]])
+        metrics[f"{name}/peak_memory_mib"] = _median([peak_memory(_two_steps(build), device) / 2**20])
+        if name != "ours":
+            metrics[f"ours_over_{name}"] = _median(_ratios(seconds[name], seconds["ours"]))
+    for name in matmuls:
+        metrics[f"{name}_gflops"] = _median([2e-9 * matmul_size**3 / value for value in seconds[name]])
+    flops = tokens * sum(training_flops_per_token(config, batch["input_ids"].shape[1]).values())
+    fastest = map(min, *(seconds[name] for name in matmuls))
+    peaks = [2 * matmul_size**3 / value for value in fastest]
+    shares = [flops / value / peak for value, peak in zip(seconds["ours"], peaks, strict=True)]
+    return metrics | {"ours/share_of_matmul_peak": _median(shares)}
+
+
+def compare_decoding(
+    config: ScratchGPTConfig,
+    *,
+    stock: Sequence[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    batch_size: int,
+    new_tokens: int,
+    repeats: int,
+) -> dict[str, Metric]:
+    """Generated tokens a second, greedy and cached, of our class and of the stock classes in the same dtype."""
+    prompt = torch.full((batch_size, 8), 2, device=device)
+    models = {"ours": ScratchGPTForCausalLM(config)} | {name: stock_twin(config, name) for name in stock}
+    steps = {name: decode_step(model.to(dtype), prompt, new_tokens) for name, model in models.items()}
+    seconds = interleaved_seconds(steps, repeats, device, warm_up=1)
+    metrics = {
+        f"{name}/decoded_tokens_per_second": _median([batch_size * new_tokens / value for value in values])
+        for name, values in seconds.items()
+    }
+    for name in stock:
+        metrics[f"decoding_ours_over_{name}"] = _median(_ratios(seconds[name], seconds["ours"]))
+    return metrics
+
+
+def _two_steps(build: Callable[[], Step]) -> Step:
+    """Model, optimizer and two steps: the second one has the optimizer's state beside everything else."""
+
+    def run() -> None:
+        step = build()
+        step()
+        step()
+
+    return run
+
+
+def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def _median(values: Sequence[float]) -> Metric:
+    return Metric(median(values), (min(values), max(values)))
 
 
 @dataclass

@@ -15,29 +15,15 @@ from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.inference.generation import (
-    Items,
-    Metric,
-    check_folder,
-    load_model,
-    print_table,
-    write_result,
-)
-from scratch_gpt.runs.folders import written_file
-from scratch_gpt.settings.arguments import decode_yaml
+from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.inference.loading import check_folder, load_model
+from scratch_gpt.runs.results import Items, Metric, write_items, write_result
+from scratch_gpt.settings.parsing import check_positive, decode_yaml
 from scratch_gpt.tasks.example import Example
 
 
 # In a model's path: the place of the seed, where each seed trained a model of its own.
 SEED = "{seed}"
-
-
-def check_positive(arguments: Any, *names: str) -> None:
-    """Raise UserError if a number is below 1; None is no number."""
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise wrong_value(name, value, "at least 1")
 
 
 @dataclass
@@ -222,12 +208,3 @@ def examples_digest(examples: Sequence[Example]) -> str:
     """A hash of what is asked and what is right: equal for equal examples in the same order."""
     asked = [[example.prompt, example.references, example.choices] for example in examples]
     return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
-
-
-def write_items(path: Path, metrics: Mapping[str, Metric], digests: Mapping[str, str]) -> None:
-    """One line for each number that has items: its name, its statistic, the hash of its task's examples, the rows."""
-    with written_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, metric in metrics.items():
-            if metric.items is not None:
-                line = {"metric": name, "examples": digests.get(name.split("/")[0])}
-                file.write(json.dumps({**line, **metric.items._asdict()}) + "\n")

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.errors import UserError
@@ -139,3 +139,20 @@ def _encode(
             place=row["place"],
         ) from None
     return encoded
+
+
+def context_length(model: PreTrainedModel, max_length: int | None) -> int:
+    """The tokens that a row may have.
+
+    Raises:
+        UserError: more are asked for than the model has positions.
+    """
+    positions: int = model.config.max_position_embeddings
+    if max_length is not None and max_length > positions:
+        raise UserError(
+            "too_long",
+            f"max_length {max_length} is longer than the model's context of {positions} tokens",
+            length=max_length,
+            limit=positions,
+        )
+    return max_length or positions

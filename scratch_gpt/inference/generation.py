@@ -4,43 +4,26 @@
 Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
 """
 
-import json
 import logging
-import platform
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import transformers
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from rich.console import Console
-from rich.table import Table
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-import scratch_gpt
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.loading import load_weights, loading
-from scratch_gpt.runs.folders import written_file
-from scratch_gpt.tokenization import IM_END, encode_plain
+from scratch_gpt.tokenization import encode_plain
 
 
 logger = logging.getLogger(__name__)
-
-RESAMPLES = 1000
 
 
 class Answer(NamedTuple):
@@ -48,114 +31,6 @@ class Answer(NamedTuple):
 
     text: str
     finished: bool
-
-
-class Items(NamedTuple):
-    """What a number is computed from, item by item, so that two models can be compared on the same items.
-
-    Args:
-        statistic: how the rows' sum becomes the number, a name in `significance.STATISTICS`.
-        rows: additive statistics of each item, all of one length.
-    """
-
-    statistic: str
-    rows: tuple[tuple[float, ...], ...]
-
-
-class Metric(NamedTuple):
-    """One number of a result.
-
-    Args:
-        value: the number.
-        ci95: its 95% interval.
-        chance: what ignorance gets, where that is defined.
-        n: number of items.
-        baselines: what trivial strategies get, by their names.
-        seeds: the value under each seed, where there are several; `value` is their mean.
-        items: beside the result file, not in it.
-    """
-
-    value: float
-    ci95: tuple[float, float]
-    chance: float | None = None
-    n: int | None = None
-    baselines: dict[str, float] | None = None
-    seeds: dict[str, float] | None = None
-    items: Items | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry of a result file; what is optional stands in it only where it is known."""
-        entry: dict[str, Any] = {"value": self.value, "ci95": self.ci95, "chance": self.chance}
-        entry |= {
-            key: getattr(self, key) for key in ("n", "baselines", "seeds") if getattr(self, key) is not None
-        }
-        if self.seeds is not None:
-            entry["spread"] = float(np.std(list(self.seeds.values()), ddof=1))
-        return entry
-
-
-def check_folder(folder: str | Path) -> None:
-    """Raise UserError if no model is in the folder."""
-    if not (Path(folder) / "config.json").is_file():
-        raise UserError(
-            "no_model",
-            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote",
-            folder=folder,
-        )
-
-
-def load_model(
-    folder: str | Path, *, allow_encoder_decoder: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model that writes text and its tokenizer, on this process's device, ready for inference.
-
-    Args:
-        allow_encoder_decoder: accept these beside causal language models.
-
-    Raises:
-        UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind (such as a reward
-            model), a tokenizer with more tokens than the model has embeddings.
-    """
-    folder = Path(folder)
-    check_folder(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError(
-            "no_tokenizer",
-            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it",
-            folder=folder,
-        )
-    with loading(folder):
-        kinds = AutoConfig.from_pretrained(folder).architectures or []
-    if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
-        auto_class = AutoModelForSeq2SeqLM
-    # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
-    elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-        auto_class = AutoModelForCausalLM
-    else:
-        raise UserError(
-            "wrong_model",
-            f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}",
-            found=kinds,
-        )
-    model = load_weights(auto_class, folder)
-    with loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    embeddings = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > embeddings:
-        raise UserError(
-            "vocab_size_too_small",
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}",
-            vocab_size=embeddings,
-            needed=len(tokenizer),
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model.to(PartialState().device).eval(), tokenizer
-
-
-def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model speaks in turns: from instruction tuning on, an answer ends with the end of a turn."""
-    return bool(tokenizer.eos_token == IM_END)
 
 
 def encode_prompts(
@@ -303,97 +178,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def bootstrap(
-    rows: Sequence[float] | np.ndarray,
-    seed: int,
-    score: Callable[[np.ndarray], float] | None = None,
-    resamples: int = RESAMPLES,
-) -> np.ndarray:
-    """The score of items drawn again with replacement, so many times (Efron 1979): shape (resamples,).
-
-    Args:
-        rows: one number per item, shape (n,), or additive statistics of each, shape (n, k).
-        score: what to compute from the summed statistics, shape (k,); default: the mean of the numbers.
-    """
-    items = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
-    compute = score or (lambda sums: sums[0] / len(items))
-    random = np.random.default_rng(seed)
-    return np.array(
-        [compute(items[random.integers(len(items), size=len(items))].sum(axis=0)) for _ in range(resamples)]
-    )
-
-
-def bootstrap_ci(
-    rows: Sequence[float] | np.ndarray,
-    seed: int,
-    score: Callable[[np.ndarray], float] | None = None,
-    resamples: int = RESAMPLES,
-) -> tuple[float, float]:
-    """95% percentile interval of `bootstrap`."""
-    low, high = np.quantile(bootstrap(rows, seed, score, resamples), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def mean_metric(
-    values: Sequence[float], seed: int, chance: float | None = None, *, share: bool = True
-) -> Metric:
-    """The mean over items with its interval: the bootstrap's, and Wilson's (1927) of shares that are all 0 or all 1.
-
-    Args:
-        share: whether the values are shares, from 0 to 1. No others have an interval where all are the same.
-    """
-    mean, (low, high) = float(np.mean(values)), bootstrap_ci(values, seed)
-    if share and low == high in (0.0, 1.0):
-        margin = 1.96**2 / (len(values) + 1.96**2)
-        low, high = mean * (1 - margin), mean + (1 - mean) * margin
-    items = Items("mean", tuple((float(value),) for value in values))
-    return Metric(mean, (low, high), chance, len(values), items=items)
-
-
-def write_result(
-    path: str | Path,
-    task: str,
-    model: str,
-    n: int,
-    metrics: dict[str, Metric],
-    settings: dict[str, Any],
-    seed: int,
-) -> None:
-    """Write a benchmark's result file: whole or not at all."""
-    result = {
-        "task": task,
-        "model": model,
-        "n": n,
-        "metrics": {name: metric.as_json() for name, metric in metrics.items()},
-        "settings": settings,
-        "seed": seed,
-        "versions": {
-            "python": platform.python_version(),
-            "scratch_gpt": scratch_gpt.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-    }
-    with written_file(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-def print_table(title: str, results: dict[str, dict[str, Metric]]) -> None:
-    """Print a column per model, a row per metric that any of them has: numbers, intervals, spread over seeds."""
-
-    def cell(metric: Metric | None) -> str:
-        spread = f" ± {metric.as_json()['spread']:.3f}" if metric and metric.seeds else ""
-        return f"{metric.value:.3f}{spread} [{metric.ci95[0]:.3f}, {metric.ci95[1]:.3f}]" if metric else "-"
-
-    table = Table("metric", "n", *results, "chance", "baselines", title=title)
-    for name in dict.fromkeys(name for metrics in results.values() for name in metrics):
-        known = [metrics[name] for metrics in results.values() if name in metrics]
-        chances = dict.fromkeys("-" if metric.chance is None else f"{metric.chance:.3f}" for metric in known)
-        cells = [cell(metrics.get(name)) for metrics in results.values()]
-        baselines = ", ".join(f"{label} {value:.3f}" for label, value in (known[0].baselines or {}).items())
-        count = "-" if known[0].n is None else f"{known[0].n:,}"
-        table.add_row(name, count, *cells, " / ".join(chances), baselines or "-")
-    # a pipe has no width: as many columns as the table needs
-    Console(width=None if sys.stdout.isatty() else 130 + 40 * len(results), markup=False).print(table)

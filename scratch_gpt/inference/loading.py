@@ -6,11 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.chat_format import check_chat_format
+from scratch_gpt.tokenization import IM_END
 
 
 @contextmanager
@@ -51,3 +62,84 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
             )
     loaded: PreTrainedModel = model
     return loaded
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise UserError if no model is in the folder."""
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(
+            "no_model",
+            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote",
+            folder=folder,
+        )
+
+
+def load_model(
+    folder: str | Path, *, allow_encoder_decoder: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that writes text and its tokenizer, on this process's device, ready for inference.
+
+    Args:
+        allow_encoder_decoder: accept these beside causal language models.
+
+    Raises:
+        UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind (such as a reward
+            model), a tokenizer with more tokens than the model has embeddings.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            "no_tokenizer",
+            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it",
+            folder=folder,
+        )
+    with loading(folder):
+        kinds = AutoConfig.from_pretrained(folder).architectures or []
+    if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
+        auto_class = AutoModelForSeq2SeqLM
+    # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
+    elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        auto_class = AutoModelForCausalLM
+    else:
+        raise UserError(
+            "wrong_model",
+            f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}",
+            found=kinds,
+        )
+    model = load_weights(auto_class, folder)
+    with loading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embeddings:
+        raise UserError(
+            "vocab_size_too_small",
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}",
+            vocab_size=embeddings,
+            needed=len(tokenizer),
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(PartialState().device).eval(), tokenizer
+
+
+def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the model speaks in turns: from instruction tuning on, an answer ends with the end of a turn."""
+    return bool(tokenizer.eos_token == IM_END)
+
+
+def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load what the sft stage wrote.
+
+    Raises:
+        UserError: no such folder, a model of another kind, a base model, a tokenizer that cannot write conversations.
+    """
+    model, tokenizer = load_model(folder)
+    check_chat_format(tokenizer, folder)
+    if not is_chat(tokenizer):
+        raise UserError(
+            "base_model",
+            f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first",
+            model=folder,
+        )
+    return model, tokenizer

@@ -5,7 +5,6 @@ Shapes: B blocks in a batch, T tokens of a block, V vocabulary.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreT
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED
-from scratch_gpt.data.shards.writing import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.ngram import NGram
-from scratch_gpt.inference.generation import check_folder
-from scratch_gpt.inference.loading import load_weights, loading
+from scratch_gpt.inference.loading import check_folder, load_weights, loading
 from scratch_gpt.tokenization import load_tokenizer
 
 
@@ -143,49 +139,6 @@ def pseudo_costs(
         rows = rounds[start : start + batch_size]
         total += sum(sum(nats) for nats in _hidden_nats(model, [block] * len(rows), rows, collator, device))
     return total, sum(map(len, documents))
-
-
-def model_figures(
-    model: PreTrainedModel,
-    blocks: PackedBlocks,
-    collator: MaskingCollator,
-    max_blocks: int,
-    pseudo_blocks: int,
-    batch_size: int,
-) -> tuple[float, float]:
-    """Masked accuracy on so many held-out blocks, and pseudo-perplexity on so many."""
-    costs = torch.zeros(3, dtype=torch.float64)
-    chosen = blocks.evenly(max_blocks)
-    for first in range(0, len(chosen), batch_size):
-        numbers = chosen[first : first + batch_size]
-        batch = collator([blocks[number] for number in numbers], numbers)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        costs += masked_costs(model, batch).sum(0).cpu()
-    pairs = [
-        pseudo_costs(model, blocks[number], collator, model.device, batch_size)
-        for number in blocks.evenly(pseudo_blocks)
-    ]
-    nats, tokens = np.sum(pairs, axis=0)
-    return float(costs[2] / costs[1]), math.exp(nats / tokens)
-
-
-def ngram_figures(
-    ngram: NGram, blocks: PackedBlocks, collator: MaskingCollator, max_blocks: int, pseudo_blocks: int
-) -> tuple[float, float]:
-    """The same of an n-gram model: accuracy at the same hidden tokens, and its perplexity on the same text.
-
-    It sees all tokens before a hidden one in the block, and none behind it.
-    """
-    right = hidden = 0
-    for number in blocks.evenly(max_blocks):
-        block = blocks[number]
-        _, labels = collator.hide(block, number)
-        places = np.flatnonzero(labels != IGNORED)
-        right += int((ngram.likeliest(block, places) == block[places]).sum())
-        hidden += len(places)
-    weighed = [blocks[number] for number in blocks.evenly(pseudo_blocks)]
-    nats = [-np.log(ngram.probabilities(block)[collator.is_text[block]]) for block in weighed]
-    return right / hidden, math.exp(np.concatenate(nats).mean())
 
 
 @torch.inference_mode()

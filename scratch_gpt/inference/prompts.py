@@ -11,10 +11,11 @@ from scratch_gpt.data.rows.conversations import instruction_rows, weighted_rows
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import Row, SplitArguments, read_splits, training_sample
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import PRIMER, Source
+from scratch_gpt.data.sources.source import Source
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import encode_prompts
 from scratch_gpt.runs.log import console
+from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tasks.example import Example
 
 

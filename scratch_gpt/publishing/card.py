@@ -8,9 +8,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from scratch_gpt.evaluation.compare import BENCHMARKS, compare, read_results
-from scratch_gpt.inference.generation import check_folder
-from scratch_gpt.launching import scripts_folder
+from scratch_gpt.evaluation.compare import BENCHMARKS, compare
+from scratch_gpt.inference.loading import check_folder
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
     alignment_table,
@@ -29,6 +28,8 @@ from scratch_gpt.publishing.facts import (
 )
 from scratch_gpt.runs.folders import read_json, read_yaml, written_file
 from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.runs.results import read_results
+from scratch_gpt.settings.parsing import scripts_folder
 from scratch_gpt.tokenization import IM_END
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from scratch_gpt.data.sources.source import license_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Score
+from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.runs.provenance import energy
+from scratch_gpt.settings.sources import license_of
 
 
 UNKNOWN = "not known"

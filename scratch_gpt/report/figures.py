@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of a report: one small figure each, so that a phone shows them as well as a desk does."""
+"""All that is drawn of one measure: the small figures of a report, comparisons, calibration, learning curves."""
 
 import base64
 import io
@@ -16,13 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
-from scratch_gpt.evaluation.compare import COLORS, Score
+from scratch_gpt.evaluation.compare import Score
 from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.results import Metric
 
 
+# Categorical colours that also readers with a colour vision deficiency tell apart (Okabe and Ito 2008).
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 GREY = "#999999"
 WIDTH, HEIGHT = 4.2, 2.5  # inches: a phone shows an inch on 85 pixels, where letters of 8 points can be read
 MOST_POINTS = 800  # of a curve; more cannot be seen
+PANELS_A_ROW = 4
 STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -168,3 +172,86 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
     for picture in pictures:
         with written_file(folder / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)
+
+
+def draw_comparison(scores: Sequence[Score], models: Sequence[str], path: str | Path) -> None:
+    """One panel a number: each model's value with its interval, and a dotted line at the chance level.
+
+    Every panel has its own scale, so that numbers of all kinds stand in one picture.
+    """
+    columns = min(PANELS_A_ROW, len(scores))
+    rows = -(-len(scores) // columns)
+    figure = Figure(figsize=(3.6 * columns, 0.8 + rows * (1.0 + 0.3 * len(models))), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, score in zip(grid.flat, scores, strict=False):
+        for place, model in enumerate(models):
+            if model in score.values:
+                value, (low, high) = score.values[model]["value"], score.values[model]["ci95"]
+                color = COLORS[place % len(COLORS)]
+                axes.hlines(-place, low, high, color=color, linewidth=2)
+                axes.plot(value, -place, "o", color=color, label=model)
+        if score.chance is not None and score.is_share:  # what uniform bytes cost is far off any scale
+            axes.axvline(score.chance, color="#777777", linestyle="dotted")
+        axes.set_title(score.metric, fontsize=9, loc="left")
+        axes.set_yticks([])
+        axes.set_ylim(-len(models) + 0.5, 0.5)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    for axes in list(grid.flat)[len(scores) :]:
+        axes.set_visible(False)
+    handles = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper left", ncols=len(models), frameon=False
+    )
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def draw_calibration(
+    bins: Sequence[tuple[float, Metric]], error: Metric, num_pairs: int, path: str | Path
+) -> None:
+    """Draw the share ranked right over the predicted probability, with 95% intervals, as PNG.
+
+    Args:
+        bins: of `calibration_bins`.
+        error: the calibration error of all pairs.
+    """
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="#777777", linestyle=":", label="calibrated")
+    for x, share in bins:
+        y, (low, high) = share.value, share.ci95
+        axes.errorbar(x, y, [[max(y - low, 0)], [max(high - y, 0)]], color=COLORS[0], marker="o", capsize=3)
+        axes.annotate(f"{share.n:,}", (x, y), xytext=(6, -12), textcoords="offset points", fontsize=8)
+    axes.set_title(
+        f"{num_pairs:,} held-out pairs, calibration error {error.value:.3f}", loc="left", fontsize=11
+    )
+    axes.set(xlabel="predicted probability of the better-scored answer", ylabel="share ranked right")
+    axes.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.04))
+    axes.legend(frameon=False)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def draw_learning_curve(curve: Mapping[int, Metric], title: str, path: str | Path) -> None:
+    """Draw the curve with its intervals over a logarithmic axis, and chance where it is known, as PNG."""
+    rows, metrics = list(curve), list(curve.values())
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    values = np.array([metric.value for metric in metrics])
+    low, high = np.array([metric.ci95 for metric in metrics]).T
+    axes.errorbar(rows, values, [values - low, high - values], color=COLORS[0], marker="o", capsize=3)
+    if metrics[0].chance is not None:
+        axes.axhline(metrics[0].chance, color="#777777", linestyle=":", label="chance")
+        axes.legend(frameon=False)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(rows, [f"{count:,}" for count in rows])
+    axes.minorticks_off()
+    axes.set(xlabel="rows trained on", ylabel="held-out accuracy")
+    axes.set_title(title, loc="left", fontsize=11)
+    with written_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

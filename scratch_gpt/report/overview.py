@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scratch_gpt.evaluation.compare import COLORS, Score, compare, read_results
+from scratch_gpt.evaluation.compare import Score, compare
+from scratch_gpt.report.figures import COLORS
 from scratch_gpt.runs.folders import written_file
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.runs.results import read_results
 
 
 BLUE, ORANGE, GREEN, PURPLE, *_, GREY = COLORS

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare, read_results
+from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare
 from scratch_gpt.publishing.facts import (
     alignment_table,
     cost_table,
@@ -25,6 +25,7 @@ from scratch_gpt.report.overview import STAGES, draw_report
 from scratch_gpt.runs.folders import written_file
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.runs.results import read_results
 
 
 BITS_PER_BYTE = "eval_bits_per_byte"

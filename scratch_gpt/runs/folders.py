@@ -3,6 +3,7 @@
 lost.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -214,3 +215,11 @@ def load_progress(folder: Path) -> tuple[Any, dict[str, np.ndarray]] | None:
         raise UserError(
             "damaged_file", f"{path} is damaged ({error}): remove {folder} and run again", file=path
         ) from None
+
+
+def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:
+    """Write the resolved arguments as `run.yaml`, the last file of a stage: present means complete."""
+    values = arguments.to_dict() if hasattr(arguments, "to_dict") else dataclasses.asdict(arguments)
+    plain = json.loads(json.dumps(values, default=str))
+    with written_file(Path(output_dir) / "run.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=True, allow_unicode=True), encoding="utf-8")

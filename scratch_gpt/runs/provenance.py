@@ -21,12 +21,12 @@ from accelerate import PartialState
 
 import scratch_gpt
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.sources.source import license_of
-from scratch_gpt.launching import scripts_folder
+from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.folders import written_file
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.settings.hardware import available_cpus
-from scratch_gpt.training.planning.planning import training_flops_per_token
+from scratch_gpt.settings.parsing import scripts_folder
+from scratch_gpt.settings.sources import license_of
 
 
 FILE = "provenance.json"
@@ -158,35 +158,3 @@ def write_provenance(
     text = json.dumps({"stages": stages}, indent=1, ensure_ascii=False) + "\n"
     with written_file(Path(folder) / FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-# Board power of common accelerators in watts, from their makers' data sheets: the upper end, so the estimate errs high.
-GPU_WATTS = {
-    "B200": 1000,
-    "H200": 700,
-    "H100": 700,
-    "A100": 400,
-    "L40S": 350,
-    "L4": 72,
-    "A10": 150,
-    "V100": 300,
-    "T4": 70,
-    "RTX 5090": 575,
-    "RTX 4090": 450,
-    "RTX 3090": 350,
-}
-# A server processor of 64 cores takes 280 to 400 W, memory and fans come on top.
-CPU_CORE_WATTS = 8
-GPU_DEFAULT_WATTS = 400
-
-
-def energy(record: dict[str, Any]) -> tuple[float | None, str]:
-    """Estimated kWh of a stage, None if its time is not known, and the assumption it rests on."""
-    hardware, seconds = record["hardware"], record["seconds"]
-    if hardware["gpu"]:
-        watts = next((w for name, w in GPU_WATTS.items() if name in hardware["device"]), GPU_DEFAULT_WATTS)
-        count, what = hardware["processes"], f"{watts} W a GPU"
-    else:
-        watts, count = CPU_CORE_WATTS, hardware["processes"] * hardware["threads"]
-        what = f"{watts} W a busy core"
-    return (None if seconds is None else watts * count * seconds / 3.6e6), what

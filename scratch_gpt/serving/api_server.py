@@ -14,7 +14,7 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_serve_available
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import is_chat, load_model
+from scratch_gpt.inference.loading import is_chat, load_model
 from scratch_gpt.serving.listening import listen, run_server
 from scratch_gpt.tokenization import escape
 

@@ -7,7 +7,7 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import check_folder
+from scratch_gpt.inference.loading import check_folder
 from scratch_gpt.runs.folders import written_whole
 
 

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.serving.chat import ChatSession, Pieces, Sampling, StreamingModel
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.chat import ChatSession, Pieces, StreamingModel
 
 
 # A word behind a slash; "/usr/bin" is a message.

@@ -16,7 +16,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.serving.chat import ChatSession, Message, Pieces, Sampling, StreamingModel
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.chat import ChatSession, Message, Pieces, StreamingModel
 from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
 from scratch_gpt.serving.listening import listen, run_server
 

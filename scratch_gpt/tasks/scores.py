@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
-from sacrebleu.metrics import BLEU
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric as CorpusMetric
 
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -137,3 +139,25 @@ def distinct(texts: Sequence[str], order: int) -> float:
 def bits_per_byte(nats: float, length: float) -> float:
     """Negative log-likelihood in nats over `length` bytes of text, as bits per byte."""
     return nats / math.log(2) / length
+
+
+def corpus_metrics() -> dict[str, CorpusMetric]:
+    """BLEU and chrF with sacreBLEU's default settings, on 0..100."""
+    return {"bleu": BLEU(), "chrf": CHRF()}
+
+
+def sentence_statistics(
+    metric: CorpusMetric, predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """Match counts of each sentence, shape (sentences, statistics): their sum over a corpus decides its score.
+
+    sacreBLEU has no public name for them; its own significance test takes them from the same place.
+    """
+    most = max(map(len, references))
+    streams = [[row[number] if number < len(row) else None for row in references] for number in range(most)]
+    return np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+
+
+def corpus_score(metric: CorpusMetric, statistics: np.ndarray) -> float:
+    """The score of a corpus from its sentences' statistics, shape (sentences, statistics), or their sum."""
+    return float(metric._compute_score_from_stats(list(np.atleast_2d(statistics).sum(axis=0))).score)

@@ -17,10 +17,11 @@ from transformers import (
 )
 
 import scratch_gpt
+from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import contamination, qa
-from scratch_gpt.settings.arguments import ShardsArguments, parse, run_stage
+from scratch_gpt.settings.parsing import parse, run_stage
 from scratch_gpt.tokenization import train_tokenizer
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.harness import EvalArguments, examples_digest, run_benchmark
-from scratch_gpt.inference.generation import Metric, mean_metric
-from scratch_gpt.settings.arguments import parse
+from scratch_gpt.evaluation.metrics.intervals import mean_metric
+from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.tasks.example import Example
 
 

@@ -39,7 +39,7 @@ from scratch_gpt import (
 )
 from scratch_gpt.errors import UserError
 from scratch_gpt.export.interop import export_folder, from_stock, import_folder, to_stock
-from scratch_gpt.inference.generation import load_model
+from scratch_gpt.inference.loading import load_model
 
 
 VOCAB, PAD = 101, 3  # 101: a vocabulary that is no multiple of anything

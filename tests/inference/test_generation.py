@@ -12,18 +12,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import (
-    Items,
-    Metric,
-    bootstrap_ci,
-    encode_prompts,
-    generate_answers,
-    is_chat,
-    load_model,
-    mean_metric,
-    print_table,
-    write_result,
-)
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric, print_table
+from scratch_gpt.inference.generation import encode_prompts, generate_answers
+from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.runs.results import Items, Metric, write_result
 from scratch_gpt.tokenization import encode_plain
 
 

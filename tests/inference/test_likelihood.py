@@ -13,8 +13,9 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments
-from scratch_gpt.inference.generation import encode_prompts, load_model
+from scratch_gpt.inference.generation import encode_prompts
 from scratch_gpt.inference.likelihood import loglikelihoods
+from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import encode_plain
 
 

@@ -12,8 +12,8 @@ from huggingface_hub import ModelCard
 
 from scratch_gpt import ScratchGPTForMaskedLM
 from scratch_gpt.errors import UserError
-from scratch_gpt.launching import scripts_folder
 from scratch_gpt.publishing import card as publishing
+from scratch_gpt.settings.parsing import scripts_folder
 
 
 RESULT = {

@@ -3,12 +3,22 @@
 
 import base64
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
 
 from scratch_gpt.evaluation.compare import Score
-from scratch_gpt.report.figures import MOST_POINTS, Curve, draw_curves, draw_scores, label_of
+from scratch_gpt.report.figures import (
+    MOST_POINTS,
+    Curve,
+    draw_calibration,
+    draw_curves,
+    draw_learning_curve,
+    draw_scores,
+    label_of,
+)
+from scratch_gpt.runs.results import Metric
 
 
 @pytest.mark.parametrize(
@@ -81,3 +91,12 @@ def test_a_picture_is_well_formed_and_the_same_each_time() -> None:
     assert first.svg == second.svg
     root = ElementTree.fromstring(base64.b64decode(first.data_uri.partition(",")[2]))
     assert "\u4f60\u597d <b>" in "".join(root.itertext())
+
+
+def test_calibration_and_learning_curves_are_pictures(tmp_path: Path) -> None:
+    """Both are drawn into folders that are not there yet."""
+    share = Metric(0.5, (0.4, 0.6), chance=0.5, n=3)
+    draw_calibration([(0.7, share), (1.0, Metric(1.0, (1.0, 1.0), n=1))], share, 4, tmp_path / "a" / "x.png")
+    draw_learning_curve({50: share, 200: share}, "title", tmp_path / "b" / "y.png")
+    for file in (tmp_path / "a" / "x.png", tmp_path / "b" / "y.png"):
+        assert file.read_bytes().startswith(b"\x89PNG")

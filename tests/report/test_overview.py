@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from scratch_gpt.evaluation.compare import compare, read_results
+from scratch_gpt.evaluation.compare import compare
 from scratch_gpt.report import overview as report
+from scratch_gpt.runs.results import read_results
 
 
 def write_log(path: Path, rows: list[dict]) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from scratch_gpt import ScratchGPTConfig
 from scratch_gpt.runs import provenance
+from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.runs.provenance import energy, git_commit, read_provenance, write_provenance
+from scratch_gpt.runs.provenance import git_commit, read_provenance, write_provenance
 
 
 class PretrainArguments(SimpleNamespace):

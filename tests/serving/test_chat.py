@@ -11,7 +11,8 @@ from transformers import GenerationConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.serving.chat import ChatSession, Sampling, StreamingModel
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.chat import ChatSession, StreamingModel
 from scratch_gpt.tokenization import IM_START
 
 

@@ -22,7 +22,8 @@ import pytest
 
 from scratch_gpt import cli
 from scratch_gpt.errors import UserError
-from scratch_gpt.serving.chat import Sampling, StreamingModel
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.chat import StreamingModel
 from scratch_gpt.serving.listening import listen
 
 

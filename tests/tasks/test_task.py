@@ -4,19 +4,16 @@
 import pytest
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.primer.tasks import TASKS, choose_tasks, first_pair, translation_source
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import (
     CHOICE,
-    TASKS,
     Task,
-    choose_tasks,
-    first_pair,
     load_examples,
     majority_answer,
     random_choice,
     score_answer,
     score_choice,
-    translation_source,
 )
 
 

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from scratch_gpt.settings import arguments
+from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.rl.arguments import RLHFArguments
 
 
 ARGUMENTS = {
-    "tokenizer": arguments.TokenizerArguments,
-    "shards": arguments.ShardsArguments,
-    "pretrain": arguments.PretrainArguments,
+    "tokenizer": TokenizerArguments,
+    "shards": ShardsArguments,
+    "pretrain": PretrainArguments,
     "sft": posttraining_arguments.SFTArguments,
     "seq2seq": Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
@@ -41,6 +43,6 @@ def run() -> Callable[..., None]:
             for name, value in settings.items()
             for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
         ]
-        module.main(arguments.parse(ARGUMENTS[stage], words))
+        module.main(parse(ARGUMENTS[stage], words))
 
     return run

@@ -14,7 +14,7 @@ import datasets
 import pytest
 import yaml
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 
 

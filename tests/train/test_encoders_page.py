@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from scratch_gpt import cli
+from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
-from scratch_gpt.settings.arguments import PretrainArguments, ShardsArguments, parse
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.data.shards.writing import PackedBlocks
-from scratch_gpt.serving.chat import ChatSession, Sampling, StreamingModel
+from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.chat import ChatSession, StreamingModel
 from scratch_gpt.tokenization import load_tokenizer
 
 

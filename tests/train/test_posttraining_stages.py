@@ -14,11 +14,11 @@ import torch
 import trl
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.settings.arguments import ShardsArguments
 from scratch_gpt.training.rl import reward_functions
 
 

@@ -10,7 +10,8 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import generate_answers, load_model
+from scratch_gpt.inference.generation import generate_answers
+from scratch_gpt.inference.loading import load_model
 from scratch_gpt.runs.log import RunLog
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
-from scratch_gpt.settings.arguments import PretrainArguments, ShardsArguments
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 STAGE = Path(__file__).parents[2] / "train" / "pretrain.py"

@@ -23,8 +23,9 @@ from scratch_gpt.data.rows.messages import (
     read_transcript,
 )
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
-from scratch_gpt.data.sources.source import PRIMER, Source, checked_text, pick, pick_text, read_rows
+from scratch_gpt.data.sources.source import Source, checked_text, pick, pick_text, read_rows
 from scratch_gpt.errors import UserError
+from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tasks.example import Example
 
 

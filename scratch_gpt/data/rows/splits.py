@@ -9,10 +9,11 @@ from typing import Any, Protocol, TypeVar
 from scratch_gpt.data.rows.conversations import split_rows
 from scratch_gpt.data.rows.row_checks import report_repeats
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import CORPUS_SETTINGS, PRIMER, Source, parse_sources
+from scratch_gpt.data.sources.source import CORPUS_SETTINGS, Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import read_yaml
 from scratch_gpt.runs.log import console
+from scratch_gpt.settings.sources import PRIMER
 
 
 Row = dict[str, Any]

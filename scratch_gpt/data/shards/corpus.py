@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 from scratch_gpt.data.shards.deduplication import HashSet, text_hash
 from scratch_gpt.data.shards.mixture import Mixture
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import PRIMER, Part, Source, parts_of, placed_documents
+from scratch_gpt.data.sources.source import Part, Source, parts_of, placed_documents
 from scratch_gpt.errors import UserError
+from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
 
 

@@ -4,8 +4,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Literal, TypeVar
 
-from scratch_gpt.data.sources.source import PRIMER, Source
+from scratch_gpt.data.sources.source import Source
 from scratch_gpt.errors import UserError
+from scratch_gpt.settings.sources import PRIMER
 
 
 Document = TypeVar("Document")

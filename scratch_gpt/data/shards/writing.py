@@ -26,6 +26,8 @@ from rich.progress import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from scratch_gpt.data.shards.arguments import ShardsArguments
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.corpus import (
     BAD_ROW,
     Corpus,
@@ -39,10 +41,17 @@ from scratch_gpt.data.shards.corpus import (
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, join
 from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import PRIMER, ROW_SETTINGS, Source, go_on_with_commits, parse_sources
+from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, go_on_with_commits, parse_sources
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.runs.folders import PROGRESS, has_settings, load_progress, save_progress, written_whole
-from scratch_gpt.settings.arguments import ShardsArguments, write_run_yaml
+from scratch_gpt.runs.folders import (
+    PROGRESS,
+    has_settings,
+    load_progress,
+    save_progress,
+    write_run_yaml,
+    written_whole,
+)
+from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
 
 
@@ -51,62 +60,6 @@ CHECKPOINT_BATCHES = 64
 # Repeating a source up to four times is nearly as good as fresh text, beyond that it soon adds nothing
 # (Muennighoff et al. 2023, "Scaling Data-Constrained Language Models").
 GOOD_EPOCHS = 4
-
-
-class PackedBlocks:
-    """The blocks of one split, as a sequence of int64 arrays of shape (sequence_length,).
-
-    Args:
-        folder: `train` or `validation` in the shards folder.
-        tokenizer: the one that the blocks must be of; None: whatever it was.
-
-    Raises:
-        UserError: the folder holds no complete shards, or shards of another tokenizer.
-    """
-
-    def __init__(self, folder: str | Path, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
-        self.folder = Path(folder)
-        tokens, manifest = self.folder / "tokens.bin", self.folder / "manifest.json"
-        if not manifest.is_file():
-            raise UserError(
-                "no_shards",
-                f"no complete shards in {folder} (manifest.json is missing): run the shards stage first",
-                folder=folder,
-            )
-        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-            raise UserError(
-                "another_tokenizer",
-                f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
-                "again with that one",
-                folder=folder,
-            )
-        dtype = np.dtype(self.manifest["dtype"])
-        shape = (self.manifest["blocks"], self.manifest["sequence_length"])
-        if not shape[0]:
-            raise UserError(
-                "shards_empty", f"the shards in {folder} hold no block: write more text", folder=folder
-            )
-        expected = shape[0] * shape[1] * dtype.itemsize
-        size = tokens.stat().st_size if tokens.is_file() else 0
-        if size != expected:
-            raise UserError(
-                "damaged_file",
-                f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again",
-                file=tokens,
-            )
-        self._blocks = np.memmap(tokens, dtype=dtype, mode="r", shape=shape)
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._blocks[index].astype(np.int64)
-
-    def evenly(self, most: int) -> list[int]:
-        """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
-        count = min(len(self), most)
-        return [index * len(self) // count for index in range(count)]
 
 
 def held_out(text_hash: int, fraction: float) -> bool:

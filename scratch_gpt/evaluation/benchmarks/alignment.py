@@ -19,13 +19,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import check_held_out
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.benchmarks.generation import bits_per_byte, distinct_metric
 from scratch_gpt.evaluation.harness import SEED, AnsweringArguments
-from scratch_gpt.inference.generation import Answer, Metric, generate_answers, mean_metric
+from scratch_gpt.evaluation.metrics.intervals import mean_metric
+from scratch_gpt.inference.generation import Answer, generate_answers
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
+from scratch_gpt.runs.results import Metric
 from scratch_gpt.tasks.scores import distinct, repetition
 
 

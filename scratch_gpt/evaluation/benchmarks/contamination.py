@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import Metric, mean_metric
+from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.runs.results import Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import END_OF_TEXT, PAD
 

@@ -11,22 +11,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.collators.packed import PackedCollator
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.packing import pack
-from scratch_gpt.data.shards.writing import PackedBlocks
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import Source, read_documents
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.baselines import gzip_bits_per_byte
-from scratch_gpt.evaluation.harness import EvalArguments, check_positive
-from scratch_gpt.inference.generation import (
-    Items,
-    Metric,
-    bootstrap_ci,
-    generate_answers,
-    is_chat,
-    mean_metric,
-)
+from scratch_gpt.evaluation.harness import EvalArguments
+from scratch_gpt.evaluation.metrics.baselines import gzip_bits_per_byte
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
+from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import packed_costs
+from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.runs.results import Items, Metric
+from scratch_gpt.settings.parsing import check_positive
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task

@@ -5,18 +5,15 @@ Everything is computed from margins: by how much the chosen answer of a pair is 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from scratch_gpt.evaluation.compare import COLORS
-from scratch_gpt.inference.generation import Metric, bootstrap_ci, mean_metric
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.rewards import score_conversations
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.results import Metric
 
 
 Pair = dict[str, Any]
@@ -108,27 +105,13 @@ def calibration_error(margins: np.ndarray, seed: int) -> Metric:
     )
 
 
-def plot_calibration(margins: np.ndarray, path: str | Path, seed: int) -> None:
-    """Draw the share ranked right over the predicted probability, with 95% intervals, as PNG."""
+def calibration_bins(margins: np.ndarray, seed: int) -> list[tuple[float, Metric]]:
+    """Of each bin of `calibration_error` with pairs in it: the mean predicted probability, and the share ranked right."""
     confidence, right, bins = _confidence(margins), _right(margins), _bin(_confidence(margins))
-    figure = Figure(figsize=(5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0.5, 1], [0.5, 1], color="#777777", linestyle=":", label="calibrated")
-    for index in np.unique(bins):
-        share = right[bins == index]
-        low, high = mean_metric(share.tolist(), seed).ci95
-        x, y = confidence[bins == index].mean(), share.mean()
-        axes.errorbar(x, y, [[max(y - low, 0)], [max(high - y, 0)]], color=COLORS[0], marker="o", capsize=3)
-        axes.annotate(f"{len(share):,}", (x, y), xytext=(6, -12), textcoords="offset points", fontsize=8)
-    error = calibration_error(margins, seed)
-    axes.set_title(
-        f"{len(margins):,} held-out pairs, calibration error {error.value:.3f}", loc="left", fontsize=11
-    )
-    axes.set(xlabel="predicted probability of the better-scored answer", ylabel="share ranked right")
-    axes.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.04))
-    axes.legend(frameon=False)
-    with written_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    return [
+        (float(confidence[bins == index].mean()), mean_metric(right[bins == index].tolist(), seed))
+        for index in np.unique(bins)
+    ]
 
 
 def _right(margins: np.ndarray) -> np.ndarray:

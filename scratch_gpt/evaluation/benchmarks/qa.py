@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.evaluation.harness import EvalArguments
-from scratch_gpt.inference.generation import Items, Metric, generate_answers, is_chat, mean_metric
+from scratch_gpt.evaluation.metrics.intervals import mean_metric
+from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import loglikelihoods
+from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.scores import best_choice
 from scratch_gpt.tasks.task import CLOZE, PAIR, Task, first_line

@@ -6,9 +6,6 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.metrics.base import Metric as CorpusMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.sources.source import Source, parse_sources
@@ -16,9 +13,11 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.file_tasks import file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import predict
 from scratch_gpt.evaluation.harness import EvalArguments
-from scratch_gpt.evaluation.word_translation import WordTranslation
-from scratch_gpt.inference.generation import Items, Metric, bootstrap_ci, mean_metric
+from scratch_gpt.evaluation.metrics.baselines import WordTranslation
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
+from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
+from scratch_gpt.tasks.scores import corpus_metrics, corpus_score, sentence_statistics
 from scratch_gpt.tasks.task import Task
 
 
@@ -122,28 +121,6 @@ def word_translations(
         name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])
         for name, rows in pairs.items()
     }
-
-
-def corpus_metrics() -> dict[str, CorpusMetric]:
-    """BLEU and chrF with sacreBLEU's default settings, on 0..100."""
-    return {"bleu": BLEU(), "chrf": CHRF()}
-
-
-def sentence_statistics(
-    metric: CorpusMetric, predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> np.ndarray:
-    """Match counts of each sentence, shape (sentences, statistics): their sum over a corpus decides its score.
-
-    sacreBLEU has no public name for them; its own significance test takes them from the same place.
-    """
-    most = max(map(len, references))
-    streams = [[row[number] if number < len(row) else None for row in references] for number in range(most)]
-    return np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
-
-
-def corpus_score(metric: CorpusMetric, statistics: np.ndarray) -> float:
-    """The score of a corpus from its sentences' statistics, shape (sentences, statistics), or their sum."""
-    return float(metric._compute_score_from_stats(list(np.atleast_2d(statistics).sum(axis=0))).score)
 
 
 def signatures(examples: dict[str, list[Example]]) -> dict[str, str]:

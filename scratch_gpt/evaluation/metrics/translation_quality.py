@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from scratch_gpt.evaluation.benchmarks import translation
+from scratch_gpt.tasks import scores
 
 
 class TranslationQuality(evaluate.Metric):
@@ -26,8 +26,6 @@ class TranslationQuality(evaluate.Metric):
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
         return {
-            name: translation.corpus_score(
-                metric, translation.sentence_statistics(metric, predictions, references)
-            )
-            for name, metric in translation.corpus_metrics().items()
+            name: scores.corpus_score(metric, scores.sentence_statistics(metric, predictions, references))
+            for name, metric in scores.corpus_metrics().items()
         }

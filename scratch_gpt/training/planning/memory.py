@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.runs.cost import auto_class_of
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
-from scratch_gpt.training.pretrain.objectives import auto_class_of
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from huggingface_hub.errors import StrictDataclassError
 from rich.table import Table
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import PretrainArguments
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.planning.memory import (
     OptimizerBuilder,
@@ -27,7 +27,8 @@ from scratch_gpt.training.planning.memory import (
     largest_micro_batch,
     memory_of_a_step,
 )
-from scratch_gpt.training.pretrain.objectives import auto_class_of, check_model_config
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.objectives import check_model_config
 from scratch_gpt.training.pretrain.optimization import build_optimizer
 from scratch_gpt.training.pretrain.scaling import (
     CHINCHILLA_TOKENS_PER_PARAMETER,
@@ -77,40 +78,6 @@ class PlanArguments(PretrainArguments):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise wrong_value(name, value, "above 0")
-
-
-def count_parameters(config: ScratchGPTConfig) -> dict[str, int]:
-    """Parameters by part; a tied output head counts as embeddings only."""
-    with torch.device("meta"):
-        model = auto_class_of(config).from_config(config)
-    counts = dict.fromkeys(("embeddings", "attention", "mlp", "norms", "output head"), 0)
-    for name, parameter in model.named_parameters():  # a shared matrix is named once
-        if "embed_" in name:
-            part = "embeddings"
-        elif "norm" in name:
-            part = "norms"
-        elif "_attn." in name:
-            part = "attention"
-        elif ".mlp." in name:
-            part = "mlp"
-        else:
-            part = "output head"
-        counts[part] += parameter.numel()
-    return counts
-
-
-def training_flops_per_token(config: ScratchGPTConfig, sequence_length: int) -> dict[str, int]:
-    """Floating-point operations of a forward and backward pass for one token, recomputation not counted.
-
-    matmuls: 6 for each weight that a token is multiplied with, which leaves the looked-up input embedding out and
-    the output head in, tied or not (Kaplan et al. 2020, hf.co/papers/2001.08361, section 2.1).
-    attention: 12 L H E T for scores and weighted values over the whole T x T square, the convention of published
-    utilisations (PaLM, hf.co/papers/2204.02311, appendix B); a causal kernel may do half of it.
-    """
-    counts = count_parameters(config)
-    weights = counts["attention"] + counts["mlp"] + config.vocab_size * config.hidden_size
-    width = config.num_attention_heads * config.head_dim  # type: ignore[operator]  # filled by the configuration
-    return {"matmuls": 6 * weights, "attention": 12 * config.num_hidden_layers * width * sequence_length}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 
 from pathlib import Path
 
-from scratch_gpt.launching import scripts_folder
-from scratch_gpt.settings.arguments import parse
+from scratch_gpt.settings.parsing import parse, scripts_folder
 from scratch_gpt.training.planning.planning import GIB, Plan, PlanArguments, make_plan
 
 

@@ -15,12 +15,21 @@ import torch
 from trl import DPOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.settings.arguments import SourcesArguments
-from scratch_gpt.training.posttrain.samples import SampleArguments
+from scratch_gpt.settings.sources import SourcesArguments
 
 
 # Settings that follow from the others.
 DERIVED = ("include_num_input_tokens_seen", "generation_batch_size")
+
+
+@dataclass
+class SampleArguments:
+    """The setting of the stages whose models write text."""
+
+    sample_prompts: list[str] = field(
+        default_factory=lambda: ["Who are you?", "What is the capital of France?"],
+        metadata={"help": "Questions that the model answers at every evaluation, into samples.jsonl."},
+    )
 
 
 @dataclass

@@ -19,22 +19,18 @@ from transformers import (
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
 )
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.chat_format import check_chat_format
-from scratch_gpt.inference.generation import is_chat, load_model
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
+from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
-from scratch_gpt.settings.arguments import write_run_yaml
 from scratch_gpt.settings.hardware import choose_hardware
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
-from scratch_gpt.training.posttrain.samples import Samples
-from scratch_gpt.training.posttrain.stage_log import StageLog
+from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, StageLog
 
 
 # What Trainer writes last into a checkpoint.
@@ -49,23 +45,6 @@ def begin(arguments: PosttrainingArguments) -> None:
     transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 asks transformers 5.23 by the old name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-
-
-def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load what the sft stage wrote.
-
-    Raises:
-        UserError: no such folder, a model of another kind, a base model, a tokenizer that cannot write conversations.
-    """
-    model, tokenizer = load_model(folder)
-    check_chat_format(tokenizer, folder)
-    if not is_chat(tokenizer):
-        raise UserError(
-            "base_model",
-            f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first",
-            model=folder,
-        )
-    return model, tokenizer
 
 
 def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -86,23 +65,6 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
     )
 
 
-def context_length(model: PreTrainedModel, max_length: int | None) -> int:
-    """The tokens that a row may have.
-
-    Raises:
-        UserError: more are asked for than the model has positions.
-    """
-    positions: int = model.config.max_position_embeddings
-    if max_length is not None and max_length > positions:
-        raise UserError(
-            "too_long",
-            f"max_length {max_length} is longer than the model's context of {positions} tokens",
-            length=max_length,
-            limit=positions,
-        )
-    return max_length or positions
-
-
 def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
     """Set the CPU threads: as asked for, or as `choose_hardware` finds with a batch of a usual size."""
     if num_threads is not None:
@@ -118,29 +80,6 @@ def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
 
     with torch.random.fork_rng():
         choose_hardware(step)
-
-
-class FiniteGradients(TrainerCallback):
-    """Ends a run before a gradient that is no number would make every weight one that is none.
-
-    Trainer would go on: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
-    and the gradient scaler leaves out their steps.
-    """
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
-    ) -> None:
-        if args.fp16:
-            return
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
-        if not torch.isfinite(norm):
-            raise UserError(
-                "gradient_not_finite",
-                f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards",
-                value=norm.item(),
-            )
 
 
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:

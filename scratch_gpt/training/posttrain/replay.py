@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import END_OF_TEXT
 

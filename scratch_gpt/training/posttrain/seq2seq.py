@@ -7,10 +7,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import load_model
+from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import encode_plain
-from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
-from scratch_gpt.training.posttrain.samples import SampleArguments
+from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 
 
 @dataclass

@@ -32,8 +32,8 @@ from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.likelihood import packed_costs
 from scratch_gpt.inference.masked import keep_documents_apart, masked_costs, sampled_pseudo_costs
-from scratch_gpt.settings.arguments import PretrainArguments
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 # Blocks and their positions in the run's order -> a batch.
@@ -225,13 +225,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "masked": MaskedObjective,
     "span": SpanObjective,
 }
-
-
-def auto_class_of(config: PreTrainedConfig) -> Any:
-    """The Auto class whose model a configuration of `config_for` describes."""
-    if config.is_encoder_decoder:
-        return AutoModelForSeq2SeqLM
-    return AutoModelForCausalLM if getattr(config, "is_causal", True) else AutoModelForMaskedLM
 
 
 def config_for(

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from transformers import PreTrainedModel
 
 from scratch_gpt.data.collators.packed import IGNORED
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import push_to_hub, upload
 from scratch_gpt.runs.checkpoints import (
@@ -29,10 +29,11 @@ from scratch_gpt.runs.checkpoints import (
     write_progress,
     writing_checkpoint,
 )
+from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.runs.provenance import write_provenance
-from scratch_gpt.settings.arguments import PretrainArguments, write_run_yaml
 from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.block_order import BlockOrder, block_hash
 from scratch_gpt.training.pretrain.distribution import check_distribution
 from scratch_gpt.training.pretrain.loss import compile_layers

@@ -8,8 +8,8 @@ from typing import Any
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.arguments import PretrainArguments
 from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.scaling import as_before
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 # Compute is best spent at about 20 tokens a parameter (Hoffmann et al. 2022, hf.co/papers/2203.15556, table 3).

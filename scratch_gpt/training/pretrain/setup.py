@@ -7,10 +7,10 @@ import torch
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import PretrainArguments
 from scratch_gpt.settings.hardware import Hardware, choose_hardware
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
 from scratch_gpt.training.pretrain.objectives import CausalObjective, Objective, config_for, model_of
 

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.training.pretrain.loss import PLAIN_LOGITS_BYTES
 from scratch_gpt.training.pretrain.objectives import Objective
 

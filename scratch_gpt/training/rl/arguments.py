@@ -10,9 +10,8 @@ from typing import Any
 from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.settings.arguments import decode_yaml
-from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
-from scratch_gpt.training.posttrain.samples import SampleArguments
+from scratch_gpt.settings.parsing import decode_yaml
+from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 

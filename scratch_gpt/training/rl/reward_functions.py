@@ -29,7 +29,8 @@ from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
-from scratch_gpt.tasks.task import TASKS, Task
+from scratch_gpt.primer.tasks import TASKS
+from scratch_gpt.tasks.task import Task
 from scratch_gpt.tokenization import encode_plain
 
 

@@ -11,7 +11,7 @@ from scratch_gpt import primer
 from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import check_held_out, drop_long_rows, read_splits
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import write_run_yaml
+from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.training.posttrain.arguments import SFTArguments
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from scratch_gpt.data.shards import corpus, slices
 from scratch_gpt.data.shards import writing as shards
+from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.slices import _slice_reader, slice_folder
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import ShardsArguments
 
 
 def write_rows(path, count):

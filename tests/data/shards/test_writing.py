@@ -17,10 +17,11 @@ import pytest
 
 from scratch_gpt.data.shards import corpus, packing, slices
 from scratch_gpt.data.shards import writing as shards
+from scratch_gpt.data.shards.arguments import ShardsArguments
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.deduplication import text_hash
-from scratch_gpt.data.shards.writing import PackedBlocks, write_shards
+from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import ShardsArguments
 from scratch_gpt.tokenization import END_OF_TEXT, PAD, encode_plain, token_byte_lengths, tokenizer_hash
 
 
@@ -408,7 +409,7 @@ def test_run_killed_by_the_system_goes_on(arguments, tmp_path):
     code = (
         "import sys, json\n"
         "from scratch_gpt.data import corpus, packing, shards\n"
-        "from scratch_gpt.settings.arguments import ShardsArguments\n"
+        "from scratch_gpt.training.pretrain.arguments import ShardsArguments\n"
         "corpus.BATCH_BYTES, packing.BUFFER_TOKENS, packing.BUFFER_ROWS, shards.CHECKPOINT_BATCHES = 700, 400, 2, 2\n"
         "shards.write_shards(ShardsArguments(**json.loads(sys.argv[1])))\n"
     )

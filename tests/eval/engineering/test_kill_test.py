@@ -1,28 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The proof of resuming, which must be able to fail."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import kill_test as module
 import pytest
 
-from scratch_gpt.settings.arguments import parse
-
-
-SCRIPT = Path(__file__).parents[3] / "eval" / "kill_test.py"
+from scratch_gpt.settings.parsing import parse
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, whose runs write two rows and weights at once; given a time, they are killed after the first row."""
-    spec = importlib.util.spec_from_file_location("eval_kill_test", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     module.resumed = {"loss": 2.0, "weights": "w", "rows": 2}
 
     def run(command: list[str], seconds: float | None = None) -> bool:

@@ -1,29 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learning curve trains what is not yet trained, and collects what the runs measured."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import learning_curve as module
 import pytest
+from learning_curve import keep_settings, read_curve
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import parse
-
-
-SCRIPT = Path(__file__).parents[3] / "eval" / "learning_curve.py"
+from scratch_gpt.settings.parsing import parse
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, whose launches write a result that grows with the number of pairs, of 450, instead of training."""
-    spec = importlib.util.spec_from_file_location("eval_learning_curve", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     module.started = []
 
     def train(script: str, words: list[str]) -> int:
@@ -92,3 +84,48 @@ def test_a_failed_run_stops_the_curve(script: ModuleType, tmp_path: Path) -> Non
         script.LearningCurveArguments(**{**arguments, "stage": "sft"})
     with pytest.raises(UserError, match=r"--stage_config: no file gone.yaml"):
         script.LearningCurveArguments(**{**arguments, "stage_config": "gone.yaml"})
+
+
+def result(path: Path, value: float, rows: int) -> Path:
+    metric = {"value": value, "ci95": [value - 0.1, value + 0.1], "chance": 0.5}
+    path.write_text(json.dumps({"metrics": {"accuracy": metric}, "settings": {"training_pairs": rows}}))
+    return path
+
+
+def test_curve_is_the_mean_over_seeds(tmp_path: Path) -> None:
+    """The interval holds every seed's value and is no narrower than the seeds' own; the rows are the results'."""
+    files = [
+        [result(tmp_path / "a.json", 0.5, rows=49), result(tmp_path / "b.json", 0.9, rows=51)],
+        [result(tmp_path / "c.json", 0.8, rows=200)],
+    ]
+    curve = read_curve(files)
+    assert curve[50].value == pytest.approx(0.7) and curve[50].ci95 == pytest.approx((0.5, 0.9))
+    assert curve[200].value == 0.8 and curve[200].ci95 == pytest.approx((0.7, 0.9))
+    with pytest.raises(UserError, match=r"a.json has no metric 'bleu'; it has accuracy"):
+        read_curve(files, "bleu")
+
+
+def test_a_folder_is_of_one_curve(tmp_path: Path) -> None:
+    """The settings may come again; changed, new and left out ones are named, and so is a folder of unknown runs."""
+    config, folder = tmp_path / "config.yaml", tmp_path / "curve"
+
+    def keep(text: str, stage: str = "reward") -> None:
+        config.write_text(text)
+        keep_settings(stage, config, folder)
+
+    keep("learnin_rate: 0.1\n")  # refused by the stage, so no run is made of it
+    keep("learning_rate: 0.1\nsources: [{name: a, path: a.jsonl}]\noutput_dir: x\n")
+    (folder / "50-seed0").mkdir()
+    keep("# the same\nsources: [{path: a.jsonl, name: a}]\nlearning_rate: 0.1\noutput_dir: y\n")
+    with pytest.raises(
+        UserError, match=r"curve holds runs with another learning_rate, sources than .*config"
+    ):
+        keep("learning_rate: 0.2\nsources: [{name: a, path: b.jsonl}]\n")
+    with pytest.raises(UserError, match="another optim, sources than"):
+        keep("learning_rate: 0.1\noptim: adamw\n")
+    with pytest.raises(
+        UserError, match=r"curve holds runs, but not their dpo.yaml: give another --output_dir"
+    ):
+        keep("learning_rate: 0.1\n", stage="dpo")
+    with pytest.raises(UserError, match=r"cannot read .*config.yaml"):
+        keep("a: [\n")

@@ -16,7 +16,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import generation
 from scratch_gpt.evaluation.benchmarks.generation import GenerationArguments
 from scratch_gpt.inference.generation import Answer
-from scratch_gpt.tasks.task import TASKS
+from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END, encode_plain, tokenizer_hash
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Margins of pairs, and what is computed from them: accuracy by kind, calibration."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from transformers import AutoModelForSequenceClassification
 
 from scratch_gpt.evaluation.benchmarks.preferences import (
     answer_log_probabilities,
+    calibration_bins,
     calibration_error,
     pair_accuracy,
-    plot_calibration,
     reward_margins,
 )
 
@@ -96,7 +97,9 @@ def test_chance_is_taken_off_the_interval_of_few_pairs() -> None:
     assert sum(metric.ci95[0] == 0 for metric in found) > 10
 
 
-def test_calibration_plot_is_a_picture(tmp_path: Path) -> None:
-    """One pair, a tie and a margin beyond floating point are drawn too."""
-    plot_calibration(np.array([0.0, 900.0, -0.3]), tmp_path / "results" / "calibration.png", seed=0)
-    assert (tmp_path / "results" / "calibration.png").read_bytes().startswith(b"\x89PNG")
+def test_bins_are_those_of_the_error() -> None:
+    """A tie and a margin beyond floating point have bins; a bin's share is of its own pairs."""
+    (low, two), (high, one) = calibration_bins(np.array([0.0, 900.0, -0.01]), seed=0)
+    assert low == pytest.approx((0.5 + 1 / (1 + math.exp(-0.01))) / 2)
+    assert (two.value, two.n) == (0.25, 2)
+    assert (high, one.value, one.n) == (1.0, 1.0, 1)

@@ -10,8 +10,9 @@ from scratch_gpt.evaluation.benchmarks import qa
 from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.inference.generation import Answer, encode_prompts
+from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tasks.example import Example
-from scratch_gpt.tasks.task import CHOICE, TASKS, Task, random_choice, score_answer, score_choice
+from scratch_gpt.tasks.task import CHOICE, Task, random_choice, score_answer, score_choice
 from scratch_gpt.tokenization import IM_END, encode_plain
 
 

@@ -13,7 +13,7 @@ from scratch_gpt.data.sources.source import parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import translation
 from scratch_gpt.evaluation.harness import EvalArguments
-from scratch_gpt.inference.generation import bootstrap_ci
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task, score_translation
 

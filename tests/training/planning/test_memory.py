@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from speed import peak_memory
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratch_gpt.evaluation.speed import peak_memory
 from scratch_gpt.training.planning.memory import (
     MemoryLedger,
     StepSettings,

@@ -12,16 +12,9 @@ from typer.testing import CliRunner
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.cli import app
-from scratch_gpt.launching import scripts_folder
-from scratch_gpt.settings.arguments import parse
-from scratch_gpt.training.planning.planning import (
-    Launcher,
-    PlanArguments,
-    count_parameters,
-    make_plan,
-    read_launcher,
-    training_flops_per_token,
-)
+from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
+from scratch_gpt.settings.parsing import parse, scripts_folder
+from scratch_gpt.training.planning.planning import Launcher, PlanArguments, make_plan, read_launcher
 
 
 TINY = {

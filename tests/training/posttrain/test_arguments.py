@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import parse, write_run_yaml
+from scratch_gpt.runs.folders import write_run_yaml
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
 from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments

@@ -14,14 +14,11 @@ from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.chat_format import encode_conversation
+from scratch_gpt.inference.chat_format import context_length, encode_conversation
+from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.training.posttrain.arguments import SFTArguments
-from scratch_gpt.training.posttrain.posttraining import (
-    FiniteGradients,
-    context_length,
-    load_chat_model,
-    make_chat_model,
-)
+from scratch_gpt.training.posttrain.callbacks import FiniteGradients
+from scratch_gpt.training.posttrain.posttraining import make_chat_model
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

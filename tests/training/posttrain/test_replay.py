@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.posttrain.replay import replay_rows
 

@@ -18,11 +18,12 @@ from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
-from scratch_gpt.data.shards.writing import PackedBlocks, write_shards
+from scratch_gpt.data.shards.arguments import ShardsArguments
+from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import damage, list_checkpoints
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.settings.arguments import ShardsArguments
 from scratch_gpt.training.pretrain import pretraining
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import write_progress
-from scratch_gpt.settings.arguments import PretrainArguments
 from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.resume import check_settings, hardware_again, is_finished, settings_of
 
 

@@ -4,7 +4,7 @@
 import pytest
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.scaling import (
     as_before,
     by_rule,

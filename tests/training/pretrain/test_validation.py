@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from scratch_gpt.data.shards.writing import PackedBlocks
+from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.tokenization import token_byte_lengths
 from scratch_gpt.training.pretrain.objectives import CausalObjective
 from scratch_gpt.training.pretrain.validation import Validation

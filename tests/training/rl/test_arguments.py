@@ -8,7 +8,7 @@ import pytest
 from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import parse
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import Reward
 

@@ -10,8 +10,8 @@ import pytest
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.prompts import Prompt
+from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tasks.example import Example
-from scratch_gpt.tasks.task import TASKS
 from scratch_gpt.training.rl import reward_functions
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import Reward, check_rewards, make_rewards, reward_judge

@@ -28,12 +28,12 @@ from scratch_gpt.data.rows.examples import example_rows
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.benchmarks.translation import corpus_metrics, corpus_score, sentence_statistics
-from scratch_gpt.evaluation.word_translation import WordTranslation
+from scratch_gpt.evaluation.metrics.baselines import WordTranslation
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.primer import translation
+from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.settings.hardware import Hardware
-from scratch_gpt.tasks.task import TASKS
+from scratch_gpt.tasks.scores import corpus_metrics, corpus_score, sentence_statistics
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.pretrain.block_order import BlockOrder
 from scratch_gpt.training.pretrain.optimization import build_optimizer, warmup_stable_decay

@@ -5,11 +5,7 @@ import math
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
-from scratch_gpt.data.collators.packed import IGNORED
-from scratch_gpt.evaluation.speed import (
+from speed import (
     compare_decoding,
     compare_training,
     interleaved_seconds,
@@ -19,6 +15,10 @@ from scratch_gpt.evaluation.speed import (
     random_batch,
     stock_twin,
 )
+from torch.utils.flop_counter import FlopCounterMode
+
+from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratch_gpt.data.collators.packed import IGNORED
 
 
 CPU = torch.device("cpu")

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stage on top of transformers' Trainer tells: `log.jsonl` and a progress bar, by one callback."""
+"""What a stage does inside transformers' Trainer: log and progress bar, samples, an end where gradients are no numbers."""
 
 import time
 from typing import Any
 
+import torch
 from rich.progress import Progress
-from transformers import TrainerCallback
+from transformers import PreTrainedTokenizerFast, TrainerCallback
 
+from scratch_gpt.errors import UserError
+from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.runs.log import RunLog
 
 
 # What Trainer and TRL tell besides the measures of the training.
 BOOKKEEPING = ("epoch", "num_tokens", "num_input_tokens_seen", "step_time", "runtime", "per_second")
+# Of a sample.
+MAX_NEW_TOKENS = 64
 
 
 class StageLog(TrainerCallback):
@@ -60,3 +65,53 @@ class StageLog(TrainerCallback):
             )
             name = "reward" if "reward" in logs else "loss"
             self.bar.update(self.task, status=f"{name} {logs[name]:.3f}  {speed:,.0f} tokens/s")
+
+
+class Samples(TrainerCallback):
+    """Appends the greedy answers to `prompts` at every evaluation; random states stay as they were."""
+
+    def __init__(self, log: RunLog, prompts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+        self.log, self.prompts, self.tokenizer = log, prompts, tokenizer
+        self.step = max((row["step"] for row in log.rows()), default=-1)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any], model: Any = None, **kwargs: Any
+    ) -> None:
+        if self.step == state.global_step or not any(name.startswith("eval_") for name in logs):
+            return
+        self.step, was_training = state.global_step, model.training
+        model.eval()
+        answers = generate_answers(
+            model,
+            self.tokenizer,
+            self.prompts,
+            chat=not model.config.is_encoder_decoder,
+            max_new_tokens=min(MAX_NEW_TOKENS, model.config.max_position_embeddings // 2),
+        )
+        model.train(was_training)
+        if state.is_world_process_zero:
+            for prompt, answer in zip(self.prompts, answers, strict=True):
+                self.log.write(step=state.global_step, text=f"{prompt}\n{answer.text}")
+
+
+class FiniteGradients(TrainerCallback):
+    """Ends a run before a gradient that is no number would make every weight one that is none.
+
+    Trainer would go on: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
+    and the gradient scaler leaves out their steps.
+    """
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        if args.fp16:
+            return
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
+        if not torch.isfinite(norm):
+            raise UserError(
+                "gradient_not_finite",
+                f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards",
+                value=norm.item(),
+            )

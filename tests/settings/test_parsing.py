@@ -4,15 +4,11 @@
 import pytest
 import yaml
 
+from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.arguments import (
-    PretrainArguments,
-    ShardsArguments,
-    TokenizerArguments,
-    parse,
-    run_stage,
-    write_run_yaml,
-)
+from scratch_gpt.runs.folders import write_run_yaml
+from scratch_gpt.settings.parsing import parse, run_stage
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 FOLDERS = {"shards": "s", "tokenizer": "t", "output_dir": "o"}

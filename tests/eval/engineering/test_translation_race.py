@@ -5,11 +5,7 @@ import itertools
 
 import pytest
 import torch
-
-from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.architectures import (
+from translation_race import (
     Corpus,
     Pair,
     RaceSettings,
@@ -22,6 +18,10 @@ from scratch_gpt.evaluation.architectures import (
     race,
     target_loss,
 )
+
+from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.source import parse_sources
+from scratch_gpt.errors import UserError
 from scratch_gpt.settings.hardware import Hardware
 from scratch_gpt.tokenization import encode_plain
 

@@ -1,10 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An n-gram model of bytes or tokens: what prediction without a neural network comes to."""
+"""What models without a neural network get on the same text: gzip, n-grams, word-by-word translation."""
 
-from collections.abc import Iterator
+import gzip
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from scratch_gpt.data.shards.blocks import PackedBlocks
+
+
+def blocks_text(blocks: PackedBlocks, tokenizer: PreTrainedTokenizerFast) -> bytes:
+    """The text of packed blocks, documents in the order of the blocks, one line break between two rows."""
+    rows = [blocks[index] for index in range(len(blocks))]
+    return "\n".join(tokenizer.batch_decode(rows, skip_special_tokens=True)).encode()
+
+
+def gzip_bits_per_byte(text: bytes) -> float:
+    """Size of `gzip -9` of the text, in bits for each byte of it."""
+    return 8 * len(gzip.compress(text, compresslevel=9)) / len(text)
+
+
+def ngram_bits_per_byte(training: bytes, held_out: bytes, order: int = 5) -> float:
+    """Cross-entropy of an n-gram model of bytes that looks at `order` of them, the predicted one included."""
+    symbols = [np.frombuffer(text, dtype=np.uint8).astype(np.int64) for text in (training, held_out)]
+    probabilities = NGram(symbols[0], 256, order).probabilities(symbols[1])
+    return float(-np.log2(probabilities).mean())
+
+
+def blocks_tokens(blocks: PackedBlocks, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """The tokens of packed blocks one after the other, without padding."""
+    tokens = np.concatenate([blocks[index] for index in range(len(blocks))])
+    return tokens[tokens != tokenizer.pad_token_id]
 
 
 class _Level(NamedTuple):
@@ -93,3 +123,60 @@ def _places(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Where each asked key stands, -1 where there is none; `keys` are sorted."""
     places = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     return np.where(keys[places] == asked, places, -1)
+
+
+# What stands for the words of a translation that no word of the source explains.
+NULL = ""
+TOKEN = re.compile(r"\w+|[^\w\s]")
+BEFORE_PUNCTUATION = re.compile(r"\s+(?=[.,;:!?])")
+ITERATIONS = 5
+
+
+class WordTranslation:
+    """The likeliest word for each word, in the order of the source; an unknown word stays as it is.
+
+    Words are learned in lower case, and written as the translations mostly write them.
+
+    Args:
+        sources: sentences.
+        targets: their translations.
+        iterations: of expectation maximisation.
+    """
+
+    def __init__(self, sources: Sequence[str], targets: Sequence[str], iterations: int = ITERATIONS) -> None:
+        spellings: dict[str, Counter[str]] = {}
+        left_ids: dict[str, int] = {NULL: 0}
+        right_ids: dict[str, int] = {}
+        lefts: list[int] = []
+        rights: list[int] = []
+        candidates: list[int] = []  # of each target word
+        for source, target in zip(sources, targets, strict=True):
+            left = [0, *(left_ids.setdefault(word.lower(), len(left_ids)) for word in TOKEN.findall(source))]
+            for word in TOKEN.findall(target):
+                spellings.setdefault(word.lower(), Counter())[word] += 1
+                lefts += left
+                rights.append(right_ids.setdefault(word.lower(), len(right_ids)))
+                candidates.append(len(left))
+        # All possible links of a source word to a target word of its pair: which words, and of which target word.
+        owner = np.repeat(np.arange(len(candidates)), candidates)
+        pairs = np.array(lefts) * len(right_ids) + np.array(rights)[owner]
+        kinds, kind = np.unique(pairs, return_inverse=True)  # the different pairs of words, and each link's
+        source_of_kind = kinds // len(right_ids)
+        probability = np.full(len(kinds), 1 / len(right_ids))  # t(target word | source word)
+        for _ in range(iterations):
+            share = probability[kind]
+            share /= np.bincount(owner, share)[owner]
+            counts = np.bincount(kind, share)
+            probability = counts / np.bincount(source_of_kind, counts)[source_of_kind]
+        written = [spellings[word].most_common(1)[0][0] for word in right_ids]
+        words = list(left_ids)
+        # the last of each source word in this order is its likeliest translation
+        self.best = {
+            words[source_of_kind[index]]: written[kinds[index] % len(right_ids)]
+            for index in np.argsort(probability, kind="stable")
+        }
+
+    def translate(self, sentence: str) -> str:
+        """The sentence with each word in its likeliest translation."""
+        words = [self.best.get(word.lower(), word) for word in TOKEN.findall(sentence)]
+        return BEFORE_PUNCTUATION.sub("", " ".join(words))

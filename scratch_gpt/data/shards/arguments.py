@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the stages from text to tokens: tokenizer and shards."""
+
+from dataclasses import dataclass, field
+
+from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.settings.sources import SourcesArguments
+
+
+@dataclass
+class TokenizerArguments(SourcesArguments):
+    """Settings of `train/tokenizer.py`."""
+
+    vocab_size: int = field(
+        default=32768,
+        metadata={"help": "Number of tokens, special ones included; rounded up to a multiple of 64."},
+    )
+    max_characters: int = field(
+        default=200_000_000,
+        metadata={"help": "Characters of text sampled from the sources: bounds the memory."},
+    )
+    max_document_characters: int = field(
+        default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_characters", "max_document_characters"):
+            if getattr(self, name) < 1:
+                raise wrong_value(name, getattr(self, name), "at least 1")
+
+
+@dataclass
+class ShardsArguments(SourcesArguments):
+    """Settings of `train/shards.py`."""
+
+    tokenizer: str | None = field(default=None, metadata={"help": "Folder of the tokenizer stage."})
+    sequence_length: int = field(default=1024, metadata={"help": "Tokens in one packed block."})
+    max_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of training text to write. Default: until the first source is used up."},
+    )
+    validation_fraction: float = field(
+        default=0.01,
+        metadata={
+            "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out."
+        },
+    )
+    num_slices: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokenize in so many independent runs, each with its --slice; without, merge them."
+        },
+    )
+    slice: int | None = field(
+        default=None, metadata={"help": "Which of num_slices this run tokenizes: 0 to num_slices - 1."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tokenizer:
+            raise UserError(
+                "setting_missing",
+                "tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage",
+                setting="tokenizer",
+            )
+        if self.num_slices is not None and self.num_slices < 1:
+            raise wrong_value("num_slices", self.num_slices, "at least 1")
+        if self.slice is not None and not 0 <= self.slice < (self.num_slices or 0):
+            raise UserError(
+                "wrong_value",
+                f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}",
+                setting="slice",
+                value=self.slice,
+            )

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocks that the shards stage wrote, memory-mapped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.tokenization import tokenizer_hash
+
+
+class PackedBlocks:
+    """The blocks of one split, as a sequence of int64 arrays of shape (sequence_length,).
+
+    Args:
+        folder: `train` or `validation` in the shards folder.
+        tokenizer: the one that the blocks must be of; None: whatever it was.
+
+    Raises:
+        UserError: the folder holds no complete shards, or shards of another tokenizer.
+    """
+
+    def __init__(self, folder: str | Path, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
+        self.folder = Path(folder)
+        tokens, manifest = self.folder / "tokens.bin", self.folder / "manifest.json"
+        if not manifest.is_file():
+            raise UserError(
+                "no_shards",
+                f"no complete shards in {folder} (manifest.json is missing): run the shards stage first",
+                folder=folder,
+            )
+        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
+            raise UserError(
+                "another_tokenizer",
+                f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
+                "again with that one",
+                folder=folder,
+            )
+        dtype = np.dtype(self.manifest["dtype"])
+        shape = (self.manifest["blocks"], self.manifest["sequence_length"])
+        if not shape[0]:
+            raise UserError(
+                "shards_empty", f"the shards in {folder} hold no block: write more text", folder=folder
+            )
+        expected = shape[0] * shape[1] * dtype.itemsize
+        size = tokens.stat().st_size if tokens.is_file() else 0
+        if size != expected:
+            raise UserError(
+                "damaged_file",
+                f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again",
+                file=tokens,
+            )
+        self._blocks = np.memmap(tokens, dtype=dtype, mode="r", shape=shape)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._blocks[index].astype(np.int64)
+
+    def evenly(self, most: int) -> list[int]:
+        """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
+        count = min(len(self), most)
+        return [index * len(self) // count for index in range(count)]
