@@ -85,7 +85,7 @@ def test_configs_are_mappings() -> None:
 
 
 def test_wheel_holds_one_package_with_the_recipes_inside(tmp_path: Path) -> None:
-    """`scratch_gpt` is all that reaches site-packages, and the recipes, configs and card template are in it."""
+    """`scratch_gpt` is all that reaches site-packages, and the recipes, configs and card template are in it; benchmarks of the code are not."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -95,9 +95,10 @@ def test_wheel_holds_one_package_with_the_recipes_inside(tmp_path: Path) -> None
         path.relative_to(ROOT).as_posix()
         for folder in ("train", "eval")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".yaml")
+        if path.suffix in (".py", ".yaml") and "engineering" not in path.parts
     }
     missing = {f"scratch_gpt/_scripts/{name}" for name in {*shipped, "model_card.md"}} - set(names)
     assert missing == set()
+    assert [name for name in names if "engineering" in name] == []
     assert {"scratch_gpt/py.typed", "scratch_gpt/chat_template.jinja"} <= set(names)
     assert [name for name in names if "__pycache__" in name] == []

@@ -9,7 +9,6 @@ results/dpo.json (held-out pairs ranked right, and how likely their answers have
 """
 
 from functools import partial
-from pathlib import Path
 
 import datasets
 from trl import DPOTrainer
@@ -21,10 +20,9 @@ from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
 from scratch_gpt.inference.chat_format import context_length, measure_pair
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
-from scratch_gpt.runs.results import write_result
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train, write_stage_result
 
 
 def main(arguments: DPOArguments) -> None:
@@ -62,19 +60,15 @@ def main(arguments: DPOArguments) -> None:
         "rejected_log_ratio": mean_metric(rejected.tolist(), arguments.seed),
     }
     if trainer.is_world_process_zero():
-        write_result(
-            Path(arguments.output_dir) / "results" / "dpo.json",
-            task="dpo",
-            model=str(arguments.output_dir),
-            n=len(pairs["test"]),
-            metrics=metrics,
-            settings={
-                "sources": arguments.sources,
-                "beta": arguments.beta,
-                "max_length": arguments.max_length,
-                "training_pairs": len(pairs["train"]),
-            },
-            seed=arguments.seed,
+        write_stage_result(
+            arguments,
+            "dpo",
+            len(pairs["test"]),
+            metrics,
+            sources=arguments.sources,
+            beta=arguments.beta,
+            max_length=arguments.max_length,
+            training_pairs=len(pairs["train"]),
         )
         print_table("held-out pairs ranked right", {"dpo": metrics})
     save_stage(trainer, tokenizer, arguments)

@@ -28,10 +28,9 @@ from scratch_gpt.inference.chat_format import context_length, measure_pair
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
-from scratch_gpt.runs.results import write_result
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train, write_stage_result
 
 
 def main(arguments: RewardArguments) -> None:
@@ -62,25 +61,20 @@ def main(arguments: RewardArguments) -> None:
         "calibration_error": calibration_error(margins, arguments.seed),
     }
     if trainer.is_world_process_zero():
-        results = Path(arguments.output_dir) / "results"
         draw_calibration(
             calibration_bins(margins, arguments.seed),
             metrics["calibration_error"],
             len(margins),
-            results / "calibration.png",
+            Path(arguments.output_dir) / "results" / "calibration.png",
         )
-        write_result(
-            results / "reward.json",
-            task="reward",
-            model=str(arguments.output_dir),
-            n=len(pairs["test"]),
-            metrics=metrics,
-            settings={
-                "sources": arguments.sources,
-                "max_length": arguments.max_length,
-                "training_pairs": len(pairs["train"]),
-            },
-            seed=arguments.seed,
+        write_stage_result(
+            arguments,
+            "reward",
+            len(pairs["test"]),
+            metrics,
+            sources=arguments.sources,
+            max_length=arguments.max_length,
+            training_pairs=len(pairs["train"]),
         )
         print_table("held-out pairs ranked right", {"reward": metrics})
     save_stage(trainer, tokenizer, arguments)

@@ -9,7 +9,6 @@ and results/rlhf.json (the model before and after on held-out prompts) beside th
 """
 
 from functools import partial
-from pathlib import Path
 
 import datasets
 
@@ -19,9 +18,8 @@ from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
-from scratch_gpt.runs.results import write_result
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train, write_stage_result
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rl.rlhf import TRAINERS
@@ -69,19 +67,15 @@ def main(arguments: RLHFArguments) -> None:
     after = measure_model(aligned.eval(), tokenizer, prompts["test"], judges, baseline=before, **answering)
     found = {BEFORE: before.metrics, AFTER: after.metrics}
     if trainer.is_world_process_zero():
-        write_result(
-            Path(arguments.output_dir) / "results" / "rlhf.json",
-            task="rlhf",
-            model=str(arguments.output_dir),
-            n=len(prompts["test"]),
-            metrics={f"{model}/{name}": metric for model, of in found.items() for name, metric in of.items()},
-            settings={
-                "algorithm": arguments.algorithm,
-                "rewards": arguments.rewards,
-                "max_completion_length": arguments.max_completion_length,
-                "best_step": trainer.best["step"],
-            },
-            seed=arguments.seed,
+        write_stage_result(
+            arguments,
+            "rlhf",
+            len(prompts["test"]),
+            {f"{model}/{name}": metric for model, of in found.items() for name, metric in of.items()},
+            algorithm=arguments.algorithm,
+            rewards=arguments.rewards,
+            max_completion_length=arguments.max_completion_length,
+            best_step=trainer.best["step"],
         )
         print_table("held-out prompts, before and after", found)
     save_stage(trainer, tokenizer, arguments)

@@ -6,17 +6,15 @@ nothing. So it is looked for before the first step, and the row is named.
 """
 
 import re
-from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import IM_END
 
-
-Row = dict[str, Any]
 
 # Two turns: the end of the first is what some templates give to the message that follows.
 PROBE = [

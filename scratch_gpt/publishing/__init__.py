@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a trained folder to the Hub: a model card filled from the run's files, checks, one commit, and a look at the result.
 
-The command, `eval/publish.py` and the stages' `push_to_hub` all go through `publish`.
+The command, `eval/publish.py` and the stages' `push_to_hub` all go through `publish`. Imports `evaluation` and what is below it.
 """
 
 from dataclasses import dataclass, field

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run came to, for eyes: one page that opens from disk without a network, and pictures."""
+"""What a run came to, for eyes: one page that opens from disk without a network, and pictures.
+
+Imports `publishing`, `evaluation` and what is below them.
+"""
 
 from scratch_gpt.report.overview import draw_report
 from scratch_gpt.report.page import write_report

@@ -31,7 +31,6 @@ ARGUMENTS = {
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
     "contamination": "ContaminationArguments",
-    "batching_speed": "BatchingSpeedArguments",
     "alignment": "AlignmentArguments",
     "instructions": "InstructionArguments",
 }
@@ -231,15 +230,6 @@ def test_contamination_finds_what_the_training_text_holds(
     ):
         with pytest.raises(UserError, match=message):
             run("contamination", *place, "--sources", sources, *wrong)
-
-
-def test_batching_is_timed(chat_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both ways give the same results on all examples."""
-    settings = ["--limit", "4", "--batch_size", "4", "--max_new_tokens", "4", "--repeats", "1"]
-    run("batching_speed", "--model", str(chat_folder), *settings)
-    output = capsys.readouterr().out
-    assert "4/4" in output
-    assert "16/16" in output
 
 
 @pytest.mark.parametrize(

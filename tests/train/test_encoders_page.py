@@ -35,7 +35,7 @@ TINY = {
 @pytest.mark.filterwarnings("ignore")
 def test_commands_run_as_printed(trained_tokenizer, tmp_path, monkeypatch) -> None:
     """Each command of the page, with tiny settings behind it; those on files of the user's alone are left out."""
-    for folder in ("train/configs", "eval/configs"):
+    for folder in ("train/configs", "eval"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     trained_tokenizer.save_pretrained("runs/demo/tokenizer")

@@ -27,6 +27,7 @@ from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoi
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
+from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_hardware
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
@@ -124,6 +125,16 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
         trainer.model = trainer.model.merge_and_unload()
+
+
+def write_stage_result(
+    arguments: PosttrainingArguments, stage: str, n: int, metrics: dict[str, Metric], **settings: Any
+) -> None:
+    """Write `results/STAGE.json` beside the model: what the stage measured at its end on `n` held-out rows."""
+    folder = Path(str(arguments.output_dir))
+    write_result(
+        folder / "results" / f"{stage}.json", stage, str(folder), n, metrics, settings, arguments.seed
+    )
 
 
 def save_stage(

@@ -6,18 +6,15 @@ Strategies to Continually Pre-train Large Language Models", arXiv 2403.08763).
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import END_OF_TEXT
-
-
-Row = dict[str, Any]
 
 
 def replay_rows(

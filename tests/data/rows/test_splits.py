@@ -9,7 +9,7 @@ import pytest
 
 from scratch_gpt import primer
 from scratch_gpt.data.rows.conversations import instruction_rows
-from scratch_gpt.data.rows.splits import check_held_out, drop_long_rows, read_splits
+from scratch_gpt.data.rows.splits import check_held_out, drop_long_rows, read_splits, report_repeats
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.training.posttrain.arguments import SFTArguments
@@ -172,3 +172,45 @@ def test_repeated_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.write_text(path.read_text() * 2)
     read_splits(instruction_rows, arguments([source]))
     assert "sums: duplicate rows: 200, such as" in capsys.readouterr().out
+
+
+def conversation(place, question, answer, source="s"):
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": messages, "source": source, "kind": "k", "place": f"f:{place}"}
+
+
+def pair(place, question, chosen, rejected):
+    sides = {"chosen": chosen, "rejected": rejected}
+    answers = {side: [{"role": "assistant", "content": text}] for side, text in sides.items()}
+    prompt = [{"role": "user", "content": question}]
+    return {"prompt": prompt, **answers, "source": "s", "kind": "k", "place": f"f:{place}"}
+
+
+def test_repeated_and_contradictory_conversations():
+    """Equal rows, and equal questions with another answer, are counted apart, each with its first case."""
+    rows = [
+        conversation(1, "Q", "A"),
+        conversation(2, "P", "A"),
+        conversation(3, "Q", "A"),
+        conversation(4, "Q", "B"),
+        conversation(5, "Q", "A"),
+    ]
+    assert report_repeats(rows) == [
+        "s: duplicate rows: 2, such as f:3 and f:1",
+        "s: same question, another answer: 1, such as f:4 and f:1",
+    ]
+
+
+def test_a_row_that_a_weight_repeats_is_one_row():
+    """So is the same row in two sources: a mixture may want it."""
+    row = conversation(1, "Q", "A")
+    assert report_repeats([row, row, conversation(1, "Q", "A", source="other")]) == []
+
+
+def test_repeated_and_contradictory_pairs():
+    """A pair with its sides swapped contradicts; another rejected answer does not."""
+    rows = [pair(1, "Q", "a", "b"), pair(2, "Q", "b", "a"), pair(3, "Q", "a", "c"), pair(4, "Q", "a", "b")]
+    assert report_repeats(rows) == [
+        "s: prefers what another pair rejects: 1, such as f:2 and f:1",
+        "s: duplicate rows: 1, such as f:4 and f:1",
+    ]

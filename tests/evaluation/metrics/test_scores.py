@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each metric file loads by its path, offline, and agrees with an independent computation."""
+"""Each score loads by the file's path and its name, offline, and agrees with an independent computation."""
 
 import math
 from collections.abc import Callable
@@ -18,11 +18,9 @@ Load = Callable[[str], Any]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """`evaluate.load` of a metric file, with its data in a temporary folder."""
-    folder = Path(scratch_gpt.__file__).parent / "evaluation" / "metrics"
-    return lambda name: evaluate.load(
-        str(folder / f"{name}.py"), cache_dir=str(tmp_path), keep_in_memory=True
-    )
+    """`evaluate.load` of a score, with its data in a temporary folder."""
+    file = Path(scratch_gpt.__file__).parent / "evaluation" / "metrics" / "scores.py"
+    return lambda name: evaluate.load(str(file), name, cache_dir=str(tmp_path), keep_in_memory=True)
 
 
 def test_answer_match(load: Load) -> None:
@@ -86,3 +84,10 @@ def test_bits_per_byte(load: Load) -> None:
     """The texts' nats and bytes are added up before they are divided."""
     result = load("bits_per_byte").compute(predictions=[math.log(2), 3 * math.log(2)], references=[1, 3])
     assert result == {"bits_per_byte": pytest.approx(1.0)}
+
+
+def test_unknown_scores_are_named(load: Load) -> None:
+    """Also where no name is given."""
+    for name in ("bleu", None):
+        with pytest.raises(ValueError, match="answer_match"):
+            load(name)
