@@ -69,7 +69,11 @@ def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:
     for folder in others:
         model, own_tokenizer = load_chat_model(folder)
         if tokenizer_hash(own_tokenizer) != tokenizer_hash(tokenizer):
-            raise UserError(f"{folder} has another tokenizer than {first}: compare models of one road")
+            raise UserError(
+                "another_tokenizer",
+                f"{folder} has another tokenizer than {first}: compare models of one road",
+                folder=folder,
+            )
         measured = measure_model(model, tokenizer, prompts, baseline=baseline, **comparing)
         results.append(measured.metrics)
         tell(folder, "alignment", measured)

@@ -15,7 +15,7 @@ from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.folders import written_file
 from scratch_gpt.data.sources import CORPUS_SETTINGS, parse_sources
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.architectures import (
     CLOCKS,
     KINDS,
@@ -77,21 +77,23 @@ class ArchitecturesArguments:
             setattr(self, name, decode_yaml(getattr(self, name), name))
         for name in ("decoder", "encoder_decoder"):
             if not isinstance(getattr(self, name), dict):
-                raise UserError(
+                message = (
                     f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}"
                 )
+                raise UserError("setting_missing", message, setting=name)
         if not self.primer and not self.sources:
-            raise UserError("nothing to race on: give sources, or --primer true")
+            message = "nothing to race on: give sources, or --primer true"
+            raise UserError("setting_missing", message, setting="sources")
         if self.sources and not self.test_sources:
-            raise UserError("test_sources is missing: for each of the sources, one of the same name")
+            message = "test_sources is missing: for each of the sources, one of the same name"
+            raise UserError("setting_missing", message, setting="test_sources")
         if not self.seconds > 0 or not self.seeds:
-            raise UserError(
-                f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
-            )
+            message = f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
+            raise UserError("wrong_value", message, setting="seconds", value=self.seconds)
         if self.clock not in CLOCKS:
-            raise UserError(f"clock must be {' or '.join(CLOCKS)}, got {self.clock!r}")
+            raise wrong_value("clock", self.clock, " or ".join(CLOCKS))
         if self.mixed_precision not in ("no", "bf16"):
-            raise UserError(f"mixed_precision must be no or bf16, got {self.mixed_precision!r}")
+            raise wrong_value("mixed_precision", self.mixed_precision, "no or bf16")
 
 
 def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
@@ -103,7 +105,8 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     tests = {source.name: source for source in parse_sources(arguments.test_sources, CORPUS_SETTINGS)}  # type: ignore[arg-type]
     for source in parse_sources(arguments.sources, CORPUS_SETTINGS):  # type: ignore[arg-type]  # a list once parsed
         if source.name not in tests:
-            raise UserError(f"test_sources: none is named {source.name!r}, like the source")
+            message = f"test_sources: none is named {source.name!r}, like the source"
+            raise UserError("source_unmatched", message, source=source.name)
         found[source.name] = file_corpus(source, tests[source.name], bad_rows)
     return found
 

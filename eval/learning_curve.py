@@ -11,7 +11,7 @@ another output_dir is needed. Writes results/learning_curve.json and results/lea
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.learning_curve import keep_settings, plot_curve, read_curve
 from scratch_gpt.evaluation.runner import print_table, write_result
 from scratch_gpt.launching import launch
@@ -35,9 +35,10 @@ class LearningCurveArguments:
 
     def __post_init__(self) -> None:
         if self.stage not in ("reward", "dpo"):
-            raise UserError(f"stage must be reward or dpo, got {self.stage!r}")
+            raise wrong_value("stage", self.stage, "reward or dpo")
         if not Path(self.stage_config).is_file():
-            raise UserError(f"--stage_config: no file {self.stage_config}")
+            message = f"--stage_config: no file {self.stage_config}"
+            raise UserError("file_not_found", message, file=self.stage_config)
 
 
 def main(arguments: LearningCurveArguments) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import wrong_value
 from scratch_gpt.evaluation.benchmark import EvalArguments, run_benchmark
 from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.qa import QA_TASKS, evaluate_questions
@@ -42,7 +42,7 @@ class QAArguments(EvalArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.score not in SCORES:
-            raise UserError(f"score must be {' or '.join(SCORES)}, got {self.score!r}")
+            raise wrong_value("score", self.score, " or ".join(SCORES))
 
 
 def main(arguments: QAArguments) -> None:

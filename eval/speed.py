@@ -16,7 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import wrong_value
 from scratch_gpt.evaluation.runner import Metric, print_table, write_result
 from scratch_gpt.evaluation.speed import (
     HALF,
@@ -66,13 +66,13 @@ class SpeedArguments:
         self.model_config = decode_yaml(self.model_config, "model_config") or {}
         unknown = [name for name in self.stock if name not in STOCK_CLASSES]
         if unknown:
-            raise UserError(f"stock must be of {', '.join(STOCK_CLASSES)}, got {unknown[0]!r}")
+            raise wrong_value("stock", unknown[0], f"of {', '.join(STOCK_CLASSES)}")
         if self.mixed_precision not in ("auto", "no", *HALF):
-            raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
+            raise wrong_value("mixed_precision", self.mixed_precision, "auto, no, bf16 or fp16")
         for name in ("sequence_lengths", "batch_sizes", "gradient_accumulation_steps", "repeats"):
             values = getattr(self, name)
             if min(values if isinstance(values, list) else [values], default=0) < 1:
-                raise UserError(f"{name} must be at least 1, got {values}")
+                raise wrong_value(name, values, "at least 1")
 
 
 def main(arguments: SpeedArguments) -> None:

@@ -183,7 +183,8 @@ def web(
 ) -> None:
     """A page to talk to a model, compare two and look inside, until Ctrl-C. There is no password: keep it on localhost."""
     if len(models) > 2:
-        raise UserError(f"{len(models)} models: the page shows one or two")
+        message = f"{len(models)} models: the page shows one or two"
+        raise UserError("too_many_models", message, count=len(models))
     from scratch_gpt.serving.web import serve_page
 
     if space is None:
@@ -291,7 +292,8 @@ def export(
 
         notes = export_gguf(model, output_dir, dtype)
     elif dtype is not None:
-        raise UserError(f"--dtype {dtype} is for --to gguf: a transformers folder keeps the model's dtype")
+        message = f"--dtype {dtype} is for --to gguf: a transformers folder keeps the model's dtype"
+        raise UserError("setting_without_effect", message, setting="dtype")
     else:
         notes = export_folder(model, output_dir, to)
     _report(output_dir, notes)

@@ -1,9 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one exception for a user's mistake."""
 
+from functools import partial
+from typing import Any
+
 
 class UserError(ValueError):
-    """A mistake of the user's: the message is one line that names the value and the cure.
+    """A mistake of the user's: one line for people, a code and values for programs.
 
-    Commands print it without a traceback and exit with status 2.
+    Commands print the line without a traceback and exit with status 2.
+
+    Args:
+        code: what is wrong, in snake_case; stays the same when the line is worded anew.
+        message: a line that names the value and the cure; what another library says may have more, they become one.
+        values: what the line is about, by name; errors of one code have the same names.
     """
+
+    def __init__(self, code: str, message: str, /, **values: Any) -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+        self.code = code
+        self.values = values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by default exceptions are pickled as type(self)(*self.args), which lacks the code
+        return partial(type(self), self.code, str(self), **self.values), ()
+
+
+def wrong_value(setting: str, value: Any, wanted: str, *, where: str = "") -> UserError:
+    """The error for a setting that cannot have this value: "limit must be at least 1, got 0"."""
+    line = f"{where}{setting} must be {wanted}, got {value!r}"
+    return UserError("wrong_value", line, setting=setting, value=value)

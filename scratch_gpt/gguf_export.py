@@ -15,7 +15,7 @@ import torch
 from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.folders import written_whole
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.runner import is_chat
 from scratch_gpt.interop import OUR_CLASSES, load_folder, load_tokenizer_beside, to_stock
 from scratch_gpt.serving.chat import Sampling
@@ -73,14 +73,14 @@ def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = N
     """
     _gguf()
     if Path(output_dir).suffix == ".gguf":
-        raise UserError(
-            f"{output_dir}: name a folder, which gets {MODEL_FILE} and a Modelfile; drop the .gguf"
-        )
+        message = f"{output_dir}: name a folder, which gets {MODEL_FILE} and a Modelfile; drop the .gguf"
+        raise UserError("output_is_file", message, path=output_dir)
     with written_whole(output_dir, ()) as folder:
         ours = load_folder(model, OUR_CLASSES)
         tokenizer = load_tokenizer_beside(model)
         if tokenizer is None:
-            raise UserError(f"no tokenizer in {model}: a GGUF file carries one, copy it beside the model")
+            message = f"no tokenizer in {model}: a GGUF file carries one, copy it beside the model"
+            raise UserError("no_tokenizer", message, folder=model)
         notes = write_gguf(ours, tokenizer, folder / MODEL_FILE, dtype, name=Path(model).resolve().name)
         (folder / "Modelfile").write_text(make_modelfile(tokenizer, ours), encoding="utf-8")
     return notes
@@ -97,7 +97,7 @@ def write_gguf(
     gguf = _gguf()
     dtype = dtype or next((key for key, (kind, _) in DTYPES.items() if kind == model.dtype), "f32")
     if dtype not in DTYPES:
-        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise wrong_value("dtype", dtype, f"one of {', '.join(DTYPES)}")
     _refuse_unsupported(model)
     pre_tokenizer, notes = find_pre_tokenizer(tokenizer)
     config = model.config
@@ -126,36 +126,36 @@ def _gguf() -> Any:
     try:
         import gguf
     except ImportError:
-        raise UserError('the gguf package is missing: pip install "scratch-gpt[gguf]"') from None
+        message = 'the gguf package is missing: pip install "scratch-gpt[gguf]"'
+        raise UserError("missing_package", message, package="scratch-gpt[gguf]") from None
     return gguf
 
 
 def _refuse_unsupported(model: PreTrainedModel) -> None:
     config = model.config
     if not type(model).__name__.endswith("ForCausalLM"):
-        raise UserError(
-            f"cannot write a {type(model).__name__} as GGUF: llama.cpp runs causal language models only"
-        )
+        message = f"cannot write a {type(model).__name__} as GGUF: llama.cpp runs causal language models only"
+        raise UserError("wrong_model", message, found=[type(model).__name__])
     if config.hidden_act not in ACTIVATIONS[config.dialect]:
-        raise UserError(
+        message = (
             f"hidden_act={config.hidden_act!r}: llama.cpp's {config.dialect} computes "
             f"{' or '.join(ACTIVATIONS[config.dialect])} only; export to a transformers dialect instead"
         )
+        raise UserError("not_convertible", message, setting="hidden_act", value=config.hidden_act)
     if config.dialect == "qwen3" and config.attention_bias:
-        raise UserError(
-            "attention_bias=True: llama.cpp's qwen3 has no such biases; export to a transformers dialect instead"
-        )
+        message = "attention_bias=True: llama.cpp's qwen3 has no such biases; export to a transformers dialect instead"
+        raise UserError("not_convertible", message, setting="attention_bias", value=True)
     rope = config.rope_parameters or {}
     rope_type = rope.get("rope_type")
     if rope_type == "yarn" and (unusual := sorted(set(rope) - YARN_KEYS)):
-        raise UserError(
-            f"rope_parameters: {unusual[0]}={rope[unusual[0]]!r}: the file holds yarn's defaults only"
-        )
+        message = f"rope_parameters: {unusual[0]}={rope[unusual[0]]!r}: the file holds yarn's defaults only"
+        raise UserError("not_convertible", message, setting=unusual[0], value=rope[unusual[0]])
     if rope_type and rope_type not in ROPE_TYPES[config.dialect]:
-        raise UserError(
+        message = (
             f"rope_type={rope_type!r}: the file for {config.dialect} holds {', '.join(ROPE_TYPES[config.dialect])} "
             "only; export to a transformers dialect instead"
         )
+        raise UserError("not_convertible", message, setting="rope_type", value=rope_type)
 
 
 def _add_shape(writer: Any, config: Any) -> None:
@@ -239,8 +239,9 @@ def find_pre_tokenizer(tokenizer: PreTrainedTokenizerFast) -> tuple[str, list[st
     steps = _pre_tokenizer_steps(state["pre_tokenizer"])
     if state["model"]["type"] != "BPE" or steps not in PRE_TOKENIZERS:
         raise UserError(
+            "unknown_pre_tokenizer",
             "llama.cpp has no name for the way this tokenizer splits text: it knows byte-level BPE as in GPT-2, "
-            "SmolLM, Llama 3, Qwen and our tokenizer stage"
+            "SmolLM, Llama 3, Qwen and our tokenizer stage",
         )
     return PRE_TOKENIZERS[steps], [NUMBERS_NOTE] if steps[0] == SPLIT_PATTERN else []
 
@@ -250,7 +251,8 @@ def _add_tokenizer(
 ) -> None:
     token_type = _gguf().TokenType
     if len(tokenizer) > vocab_size:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}")
+        message = f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}"
+        raise UserError("vocab_size_too_small", message, vocab_size=vocab_size, needed=len(tokenizer))
     # rows of a padded vocabulary stand for no text
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     types = [token_type.UNUSED] * vocab_size

@@ -10,7 +10,7 @@ defaults here leave out only what is mostly repetition.
 from dataclasses import dataclass, fields
 from typing import Any
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 
 
 # In shorter documents nothing is judged: they repeat themselves by chance (50 words: Gopher's shortest document).
@@ -63,26 +63,26 @@ def parse_filters(declared: Any, name: str) -> Filters:
     if isinstance(declared, bool):
         return Filters() if declared else NO_FILTERS
     if not isinstance(declared, dict):
-        raise UserError(
-            f"{name}: filters must be true, false or a mapping of {', '.join(RULES)}, got {declared!r}"
+        raise wrong_value(
+            "filters", declared, f"true, false or a mapping of {', '.join(RULES)}", where=f"{name}: "
         )
     for key, value in declared.items():
         if key not in RULES:
-            raise UserError(f"{name}: unknown filter {key!r}; known: {', '.join(RULES)}")
+            message = f"{name}: unknown filter {key!r}; known: {', '.join(RULES)}"
+            raise UserError("unknown_key", message, key=key)
         if value is None and key != "min_characters":
             continue
         characters = key.endswith("characters")
         if isinstance(value, bool) or not isinstance(value, int if characters else int | float):
-            raise UserError(f"{name}: filter {key} must be a {'whole ' * characters}number, got {value!r}")
+            raise wrong_value(key, value, f"a {'whole ' * characters}number", where=f"{name}: filter ")
         if not 0 <= value <= (float("inf") if characters else 1):
-            raise UserError(
-                f"{name}: filter {key} must be {'at least 0' if characters else 'between 0 and 1'}, got {value!r}"
+            raise wrong_value(
+                key, value, "at least 0" if characters else "between 0 and 1", where=f"{name}: filter "
             )
     filters = Filters(**declared)
     if filters.max_characters is not None and filters.max_characters < filters.min_characters:
-        raise UserError(
-            f"{name}: filter max_characters {filters.max_characters} is below min_characters {filters.min_characters}"
-        )
+        message = f"{name}: filter max_characters {filters.max_characters} is below min_characters {filters.min_characters}"
+        raise UserError("settings_conflict", message, setting="max_characters", other="min_characters")
     return filters
 
 

@@ -53,9 +53,8 @@ def claim(folder: Path) -> None:
     try:
         fcntl.flock(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(
-            f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir"
-        ) from None
+        message = f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir"
+        raise UserError("folder_in_use", message, folder=folder) from None
     except OSError:
         pass
 
@@ -77,13 +76,15 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
     """
     output_dir = Path(output_dir)
     if output_dir.is_file():
-        raise UserError(f"output_dir {output_dir} is a file: name a folder")
+        message = f"output_dir {output_dir} is a file: name a folder"
+        raise UserError("output_is_file", message, path=output_dir)
     if output_dir.is_dir():
         for entry in output_dir.iterdir():
             if entry.name not in (*contents, PROGRESS, SETTINGS):
-                raise UserError(
+                message = (
                     f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder"
                 )
+                raise UserError("output_occupied", message, folder=output_dir, file=entry.name)
     temporary = output_dir.with_name(output_dir.name + ".tmp")
     with _writing(output_dir):
         # The folder stays the same one from here to its end: who removed it would remove another run's lock with it.
@@ -147,7 +148,8 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}): delete it, or write it again") from None
+        message = f"cannot read {path} ({error}): delete it, or write it again"
+        raise UserError("unreadable_file", message, file=path) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -156,7 +158,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}): write it again") from None
+        message = f"cannot read {path} ({error}): write it again"
+        raise UserError("unreadable_file", message, file=path) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -165,10 +168,11 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
+        message = (
             f"cannot write {output}: {error.strerror or error} (make room or give permission, then run the same "
             "command again)"
-        ) from None
+        )
+        raise UserError("cannot_write", message, path=output) from None
 
 
 def save_progress(folder: Path, values: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -198,4 +202,5 @@ def load_progress(folder: Path) -> tuple[Any, dict[str, np.ndarray]] | None:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return json.loads(file.metadata()["values"]), arrays
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): remove {folder} and run again") from None
+        message = f"{path} is damaged ({error}): remove {folder} and run again"
+        raise UserError("damaged_file", message, file=path) from None

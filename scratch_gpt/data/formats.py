@@ -52,9 +52,9 @@ def _lines(path: Path) -> Iterator[bytes]:
             for number, line in enumerate(file):
                 yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: broken gzip file ({error})") from None
+        raise UserError("unreadable_file", f"{path}: broken gzip file ({error})", file=path) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError("unreadable_file", f"{path}: cannot be read ({error.strerror})", file=path) from None
 
 
 def numbered_rows(path: Path, documents: str, start: int = 0) -> Iterator[tuple[int, Row]]:
@@ -86,7 +86,8 @@ def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Row]]:
                 yield from enumerate(batch.slice(skipped).to_pylist(), start=number + skipped + 1)
                 number += len(batch)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read as parquet ({error})") from None
+        message = f"{path}: cannot be read as parquet ({error})"
+        raise UserError("unreadable_file", message, file=path) from None
 
 
 def _text_documents(path: Path, documents: str) -> Iterator[str]:
@@ -104,10 +105,12 @@ def _text_documents(path: Path, documents: str) -> Iterator[str]:
 
 def _decoded_line(path: Path, number: int, line: bytes) -> str:
     if b"\0" in line:
-        raise UserError(f"{path}:{number}: a binary file: it holds a zero byte; name text files only")
+        message = f"{path}:{number}: a binary file: it holds a zero byte; name text files only"
+        raise UserError("binary_file", message, place=f"{path}:{number}")
     try:
         return line.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise UserError(
+        message = (
             f"{path}:{number}: wrong encoding: byte 0x{line[error.start]:02x} is not UTF-8; convert the file"
-        ) from None
+        )
+        raise UserError("not_utf8", message, place=f"{path}:{number}") from None

@@ -41,7 +41,7 @@ from scratch_gpt.data.folders import PROGRESS, has_settings, load_progress, save
 from scratch_gpt.data.packing import Packer, SourceCounts, join
 from scratch_gpt.data.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources import PRIMER, ROW_SETTINGS, Source, go_on_with_commits, parse_sources
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
 from scratch_gpt.training.arguments import ShardsArguments, write_run_yaml
 
@@ -68,25 +68,25 @@ class PackedBlocks:
         self.folder = Path(folder)
         tokens, manifest = self.folder / "tokens.bin", self.folder / "manifest.json"
         if not manifest.is_file():
-            raise UserError(
-                f"no complete shards in {folder} (manifest.json is missing): run the shards stage first"
-            )
+            message = f"no complete shards in {folder} (manifest.json is missing): run the shards stage first"
+            raise UserError("no_shards", message, folder=folder)
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-            raise UserError(
+            message = (
                 f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
                 "again with that one"
             )
+            raise UserError("another_tokenizer", message, folder=folder)
         dtype = np.dtype(self.manifest["dtype"])
         shape = (self.manifest["blocks"], self.manifest["sequence_length"])
         if not shape[0]:
-            raise UserError(f"the shards in {folder} hold no block: write more text")
+            message = f"the shards in {folder} hold no block: write more text"
+            raise UserError("shards_empty", message, folder=folder)
         expected = shape[0] * shape[1] * dtype.itemsize
         size = tokens.stat().st_size if tokens.is_file() else 0
         if size != expected:
-            raise UserError(
-                f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again"
-            )
+            message = f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again"
+            raise UserError("damaged_file", message, file=tokens)
         self._blocks = np.memmap(tokens, dtype=dtype, mode="r", shape=shape)
 
     def __len__(self) -> int:
@@ -177,14 +177,15 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 def _check(arguments: ShardsArguments) -> list[Source]:
     sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     if arguments.sequence_length < 2:
-        raise UserError(f"sequence_length must be at least 2, got {arguments.sequence_length}")
+        raise wrong_value("sequence_length", arguments.sequence_length, "at least 2")
     if arguments.max_tokens is not None and arguments.max_tokens < 1:
-        raise UserError(f"max_tokens must be at least 1, got {arguments.max_tokens}")
+        raise wrong_value("max_tokens", arguments.max_tokens, "at least 1")
     if not 0 < arguments.validation_fraction < 1:
-        raise UserError(f"validation_fraction must be between 0 and 1, got {arguments.validation_fraction}")
+        raise wrong_value("validation_fraction", arguments.validation_fraction, "between 0 and 1")
     trained_on = [source for source in sources if source.weight and not source.held_out]
     if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
-        raise UserError("max_tokens is missing: the primer is endless, so say how many tokens to write")
+        message = "max_tokens is missing: the primer is endless, so say how many tokens to write"
+        raise UserError("setting_missing", message, setting="max_tokens")
     return sources
 
 
@@ -312,9 +313,10 @@ class _Run:
         if not self.train.tokens or not any(packer.tokens for packer in self.validation.values()):
             side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
             fraction = self.arguments.validation_fraction
-            raise UserError(
+            message = (
                 f"the {side} side is empty: {cure} validation_fraction, now {fraction}, or give more text"
             )
+            raise UserError("split_empty", message, split=side)
         total_weight = sum(source.weight for source in self.corpus.mixture.sources)
         described = []
         for stream in self.corpus.streams.values():

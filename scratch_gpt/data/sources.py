@@ -22,7 +22,7 @@ from scratch_gpt.data import formats, primer
 from scratch_gpt.data.bad_rows import BadRow, BadRows, FileCount, UnusedRow
 from scratch_gpt.data.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 
 
 PRIMER = "primer"
@@ -142,28 +142,30 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
     sources = []
     for number, entry in enumerate(declared, start=1):
         if not isinstance(entry, dict):
-            raise UserError(
-                f"sources: entry {number} must be a mapping such as {{name: x, path: y}}, got {entry!r}"
+            raise wrong_value(
+                f"entry {number}", entry, "a mapping such as {name: x, path: y}", where="sources: "
             )
         for key in entry:
             if key not in known:
-                raise UserError(
-                    f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}"
-                )
+                message = f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}"
+                raise UserError("unknown_key", message, key=key)
             if refused and key in refused and entry[key]:
-                raise UserError(f"sources: {key} in entry {number} has no effect here: {refused[key]}")
+                message = f"sources: {key} in entry {number} has no effect here: {refused[key]}"
+                raise UserError("setting_without_effect", message, setting=key)
         for key in ("name", "path"):
             if not entry.get(key):
-                raise UserError(f"sources: entry {number} needs a {key}")
+                raise UserError("setting_missing", f"sources: entry {number} needs a {key}", setting=key)
         sources.append(Source(**entry))
     for source in sources:
         _check(source)
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"sources: the name {name!r} is given twice; each source needs its own")
+            message = f"sources: the name {name!r} is given twice; each source needs its own"
+            raise UserError("duplicate_name", message, name=name)
     if not any(source.weight and not source.held_out for source in sources):
-        raise UserError("sources: all weights are 0 or held out; at least one must be for training")
+        message = "sources: all weights are 0 or held out; at least one must be for training"
+        raise UserError("all_weights_zero", message)
     return sources
 
 
@@ -171,37 +173,36 @@ def _check(source: Source) -> None:
     name = f"source {source.name!r}"
     for key in ("name", "path", "split", "text_column", "documents"):
         if not isinstance(getattr(source, key), str):
-            raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
+            raise wrong_value(key, getattr(source, key), "text", where=f"{name}: ")
     for key in ("template", "system", "revision"):
         if not isinstance(getattr(source, key), str | None):
-            raise UserError(f"{name}: {key} must be text, got {getattr(source, key)!r}")
+            raise wrong_value(key, getattr(source, key), "text", where=f"{name}: ")
     weight = source.weight
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-        raise UserError(f"{name}: weight must be a number of at least 0, got {weight!r}")
+        raise wrong_value("weight", weight, "a number of at least 0", where=f"{name}: ")
     if source.documents not in ("block", "file"):
-        raise UserError(f"{name}: documents must be block or file, got {source.documents!r}")
+        raise wrong_value("documents", source.documents, "block or file", where=f"{name}: ")
     for key in ("deduplicate", "held_out"):
         if not isinstance(getattr(source, key), bool):
-            raise UserError(f"{name}: {key} must be true or false, got {getattr(source, key)!r}")
+            raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
     if source.held_out and source.path == PRIMER:
-        raise UserError(
-            f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
-        )
+        message = f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
+        raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
-        raise UserError(f"{name}: columns must be a mapping of roles to column names, got {source.columns!r}")
+        raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
     if source.path == PRIMER or source.on_hub:
         return
     if not source.files:
         if Path(source.path).is_dir():
-            raise UserError(
-                f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file"
-            )
+            message = f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file"
+            raise UserError("no_files", message, path=source.path)
         if any(character in source.path for character in "*?["):
-            raise UserError(f"{name}: no file matches {source.path}")
-        raise UserError(f"{name}: file {source.path} not found")
+            raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
+        raise UserError("file_not_found", f"{name}: file {source.path} not found", file=source.path)
     for file in source.files:
         if data_suffix(file) in FOREIGN_SUFFIXES:
-            raise UserError(f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet")
+            message = f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet"
+            raise UserError("unsupported_format", message, file=file)
 
 
 class Part(NamedTuple):
@@ -266,10 +267,11 @@ def _hub_errors(source: Source) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError) as error:
-        raise UserError(
+        message = (
             f"source {source.name!r}: no file {source.path}, and no Hub dataset of that name can be read ({error}): "
             "is the name right, and the network there?"
-        ) from None
+        )
+        raise UserError("dataset_unreachable", message, path=source.path) from None
 
 
 def read_rows(
@@ -286,9 +288,8 @@ def read_rows(
     """
     for path in source.files:
         if data_suffix(path) not in ROW_SUFFIXES:
-            raise UserError(
-                f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
-            )
+            message = f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
+            raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
         for number, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):
             if parsed is not None:

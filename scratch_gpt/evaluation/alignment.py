@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt.data import primer
 from scratch_gpt.data.messages import Message
 from scratch_gpt.data.shards import PackedBlocks
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.benchmark import SEED, AnsweringArguments
 from scratch_gpt.evaluation.generation import bits_per_byte, distinct_metric
 from scratch_gpt.evaluation.runner import Answer, Metric, generate_answers, mean_metric
@@ -76,18 +76,19 @@ class AlignmentArguments(AnsweringArguments):
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
         for name in FOLDERS:
             if SEED in (getattr(self, name) or "") and not self.seeds:
-                raise UserError(f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2")
+                message = f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2"
+                raise UserError("setting_missing", message, setting="seeds")
         for model in self.model:
             if self.seeds and SEED not in model:
-                raise UserError(
-                    f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path"
-                )
+                message = f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path"
+                raise UserError("placeholder_missing", message, setting="model")
             for seed in self.seeds or [self.seed]:
                 check_held_out(model.replace(SEED, str(seed)), self.sources, seed, self.held_out_fraction)
         if self.best_of_n and not self.reward_model:
-            raise UserError("best_of_n needs reward_model: the folder whose score takes the best answer")
+            message = "best_of_n needs reward_model: the folder whose score takes the best answer"
+            raise UserError("setting_missing", message, setting="reward_model")
         if self.best_of_n < 0 or self.best_of_n == 1:
-            raise UserError(f"best_of_n must be at least 2, or 0 to leave it out, got {self.best_of_n}")
+            raise wrong_value("best_of_n", self.best_of_n, "at least 2, or 0 to leave it out")
 
     def of_seed(self, seed: int) -> "AlignmentArguments":
         """The arguments of one seed, which stands for {seed} in all folders."""

@@ -121,7 +121,8 @@ def file_corpus(source: Source, test_source: Source, bad_rows: BadRows, seed: in
     random.Random(seed).shuffle(rows)
     held_out = min(500, len(rows) // 20)
     if not held_out:
-        raise UserError(f"source {source.name!r}: {len(rows)} pairs are too few, give at least 20")
+        message = f"source {source.name!r}: {len(rows)} pairs are too few, give at least 20"
+        raise UserError("too_few_pairs", message, source=source.name, count=len(rows))
     return Corpus(rows[held_out:], rows[:held_out], test)
 
 
@@ -152,8 +153,9 @@ def build_models(
     sizes = {kind: model.num_parameters() for kind, model in models.items()}
     if max(sizes.values()) > (1 + TOLERANCE) * min(sizes.values()):
         raise UserError(
+            "unequal_models",
             f"the models are not equal: {' and '.join(f'{size:,} parameters ({kind})' for kind, size in sizes.items())}; "
-            "change intermediate_size or layers of one"
+            "change intermediate_size or layers of one",
         )
     return models
 
@@ -176,10 +178,11 @@ def encode_rows(
         else:
             row = {"input_ids": source + end, "labels": target + end}
         if (longest := max(map(len, row.values()))) > positions:
-            raise UserError(
+            message = (
                 f"a pair has {longest} tokens, the {kind} only {positions} positions: raise max_position_embeddings "
                 f"({pair.source[:40]!r} ...)"
             )
+            raise UserError("too_long", message, length=longest, limit=positions)
         rows.append(row)
     return rows
 

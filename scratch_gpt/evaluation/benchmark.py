@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.example import Example
 from scratch_gpt.data.folders import written_file
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.runner import (
     Items,
     Metric,
@@ -37,7 +37,7 @@ def check_positive(arguments: Any, *names: str) -> None:
     for name in names:
         value = getattr(arguments, name)
         if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+            raise wrong_value(name, value, "at least 1")
 
 
 @dataclass
@@ -72,15 +72,17 @@ class AnsweringArguments:
     def __post_init__(self) -> None:
         self.sources = decode_yaml(self.sources, "sources")
         if not self.model:
-            raise UserError("model is missing: give --model DIR, a folder that a training stage wrote")
+            message = "model is missing: give --model DIR, a folder that a training stage wrote"
+            raise UserError("setting_missing", message, setting="model")
         if self.on_bad_row not in ("skip", "fail"):
-            raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
+            raise wrong_value("on_bad_row", self.on_bad_row, "skip or fail")
         check_positive(self, "limit", "max_new_tokens")
         if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds must differ, got {' '.join(map(str, self.seeds))}")
+            raise UserError("duplicate_seeds", f"seeds must differ, got {' '.join(map(str, self.seeds))}")
         for model in self.model:
             if SEED in model and not self.seeds:
-                raise UserError(f"model {model} asks for seeds: give --seeds 0 1 2")
+                message = f"model {model} asks for seeds: give --seeds 0 1 2"
+                raise UserError("setting_missing", message, setting="seeds")
             for seed in self.seeds or [self.seed]:
                 check_folder(model.replace(SEED, str(seed)))
 
@@ -109,17 +111,17 @@ class EvalArguments(AnsweringArguments):
 
     def __post_init__(self) -> None:
         if self.output and len(self.model) > 1:
-            raise UserError(
-                f"output takes one file, but {len(self.model)} models are given: leave --output out"
-            )
+            message = f"output takes one file, but {len(self.model)} models are given: leave --output out"
+            raise UserError("too_many_models", message, count=len(self.model))
         super().__post_init__()
         if self.split not in ("train", "dev", "test"):
-            raise UserError(f"split must be train, dev or test, got {self.split!r}")
+            raise wrong_value("split", self.split, "train, dev or test")
         check_positive(self, "batch_size", "num_beams")
         if not self.temperature >= 0:
-            raise UserError(f"temperature must be at least 0, got {self.temperature}")
+            raise wrong_value("temperature", self.temperature, "at least 0")
         if self.num_beams > 1 and self.temperature > 0:
-            raise UserError(f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}")
+            message = f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}"
+            raise UserError("settings_conflict", message, setting="num_beams", other="temperature")
 
     def generation_settings(self, temperature: float | None = None) -> dict[str, Any]:
         """How answers are generated: arguments of `generate_answers`; at another temperature, if one is given."""

@@ -72,9 +72,8 @@ def read_result(file: str | Path) -> dict[str, Any]:
     """
     result = read_json(file)
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
-        raise UserError(
-            f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again"
-        )
+        message = f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again"
+        raise UserError("not_a_result", message, file=file)
     return result
 
 

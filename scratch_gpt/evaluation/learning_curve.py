@@ -33,11 +33,11 @@ def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
             name for name in {*kept, *settings} if kept.get(name, path) != settings.get(name, path)
         )
         if changed:
-            raise UserError(
-                f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir"
-            )
+            message = f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir"
+            raise UserError("settings_changed", message, settings=list(changed))
     elif has_runs:
-        raise UserError(f"{folder} holds runs, but not their {path.name}: give another --output_dir")
+        message = f"{folder} holds runs, but not their {path.name}: give another --output_dir"
+        raise UserError("unknown_runs", message, folder=folder)
     with written_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
@@ -58,7 +58,8 @@ def read_curve(results: Iterable[Sequence[Path]], metric: str = "accuracy") -> d
             result = read_result(file)
             metrics = result["metrics"]
             if metric not in metrics:
-                raise UserError(f"{file} has no metric {metric!r}; it has {', '.join(metrics)}")
+                message = f"{file} has no metric {metric!r}; it has {', '.join(metrics)}"
+                raise UserError("unknown_metric", message, metric=metric)
             found.append(metrics[metric])
             rows.append(result["settings"]["training_pairs"])
         values = [entry["value"] for entry in found]

@@ -55,7 +55,8 @@ def loglikelihoods(
     ends = encode_plain(tokenizer, list(continuations))
     positions = model.config.max_position_embeddings
     if (longest := max(map(len, ends))) > positions:
-        raise UserError(f"a candidate has {longest} tokens, the model only {positions} positions")
+        message = f"a candidate has {longest} tokens, the model only {positions} positions"
+        raise UserError("too_long", message, length=longest, limit=positions)
     if model.config.is_encoder_decoder:
         contexts = [
             tuple(ids) for ids in fit(model, [[*start, tokenizer.eos_token_id] for start in starts], 0)
@@ -81,8 +82,9 @@ def loglikelihoods(
             nats = torch.nn.functional.cross_entropy(own, targets, reduction="none").double().sum().item()
             if not math.isfinite(nats):
                 raise UserError(
+                    "model_not_finite",
                     f"the model gives {-nats} as the log-likelihood of {continuations[index]!r:.60}: its weights or its "
-                    "precision are broken"
+                    "precision are broken",
                 )
             greedy = bool((own.argmax(dim=-1) == targets).all())
             length = len(continuations[index].encode())

@@ -20,7 +20,8 @@ def loading(folder: str | Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"cannot load {folder}: {reason}: copy or download it again") from error
+        message = f"cannot load {folder}: {reason}: copy or download it again"
+        raise UserError("damaged_model", message, folder=folder) from error
 
 
 def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedModel:
@@ -35,11 +36,11 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
         )
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
-        raise UserError(f"{folder} lacks the weight {missing}: copy or download it again")
+        message = f"{folder} lacks the weight {missing}: copy or download it again"
+        raise UserError("weight_missing", message, weight=missing)
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
-            raise UserError(
-                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
-            )
+            message = f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
+            raise UserError("weight_not_finite", message, weight=name)
     loaded: PreTrainedModel = model
     return loaded

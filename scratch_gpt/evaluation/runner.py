@@ -97,9 +97,8 @@ class Metric(NamedTuple):
 def check_folder(folder: str | Path) -> None:
     """Raise UserError if no model is in the folder."""
     if not (Path(folder) / "config.json").is_file():
-        raise UserError(
-            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
-        )
+        message = f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
+        raise UserError("no_model", message, folder=folder)
 
 
 def load_model(
@@ -117,9 +116,8 @@ def load_model(
     folder = Path(folder)
     check_folder(folder)
     if not (folder / "tokenizer.json").is_file():
-        raise UserError(
-            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
-        )
+        message = f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
+        raise UserError("no_tokenizer", message, folder=folder)
     with loading(folder):
         kinds = AutoConfig.from_pretrained(folder).architectures or []
     if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
@@ -128,13 +126,15 @@ def load_model(
     elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
         auto_class = AutoModelForCausalLM
     else:
-        raise UserError(f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}")
+        message = f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
+        raise UserError("wrong_model", message, found=kinds)
     model = load_weights(auto_class, folder)
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
-        raise UserError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}")
+        message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}"
+        raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(PartialState().device).eval(), tokenizer
@@ -240,9 +240,10 @@ def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int)
     """Cut texts that exceed the model's positions at their beginning, as usual in evaluation, and say so."""
     room = model.config.max_position_embeddings - max_new_tokens
     if room < 1:
-        raise UserError(
+        message = (
             f"max_new_tokens {max_new_tokens} leaves no room for a prompt in {room + max_new_tokens} tokens"
         )
+        raise UserError("answer_too_long", message, max_new_tokens=max_new_tokens)
     if cut := sum(len(ids) > room for ids in token_ids):
         logger.warning(
             "%d of %d prompts are longer than %d tokens: their beginning is cut off",

@@ -75,7 +75,8 @@ def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
         try:
             entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         except ValueError as error:
-            raise UserError(f"cannot read {file} ({error}): delete it, or run the benchmark again") from None
+            message = f"cannot read {file} ({error}): delete it, or run the benchmark again"
+            raise UserError("unreadable_file", message, file=file) from None
         items |= {(file.name.removesuffix(".items.jsonl"), entry["metric"]): entry for entry in entries}
     return items
 

@@ -229,7 +229,8 @@ def choose_tasks(asked: list[str], known: Sequence[str], default: bool) -> list[
     """
     for name in asked:
         if name not in known:
-            raise UserError(f"unknown task {name!r}; known tasks: {', '.join(known)}")
+            message = f"unknown task {name!r}; known tasks: {', '.join(known)}"
+            raise UserError("wrong_value", message, setting="task", value=name)
     return [TASKS[name] for name in asked or (known if default else ())]
 
 
@@ -240,16 +241,16 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
         UserError: no task, a task without examples in this split, an example without a right answer.
     """
     if not tasks:
-        raise UserError("nothing to evaluate: name tasks or sources")
+        raise UserError("nothing_to_evaluate", "nothing to evaluate: name tasks or sources")
     examples = {task.name: task.examples(split)[:limit] for task in tasks}
     for task in tasks:
         rows = examples[task.name]
         if not rows:
-            raise UserError(f"task {task.name!r} has no examples in split {split!r} (limit {limit})")
+            message = f"task {task.name!r} has no examples in split {split!r} (limit {limit})"
+            raise UserError("no_examples", message, task=task.name)
         for number, example in enumerate(rows):
             if not example.references or (task.form in (CHOICE, PAIR) and len(example.choices) < 2):
                 missing = "candidates" if example.references else "references"
-                raise UserError(
-                    f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}"
-                )
+                message = f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}"
+                raise UserError("incomplete_example", message, task=task.name, missing=missing)
     return examples

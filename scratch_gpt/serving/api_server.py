@@ -20,7 +20,11 @@ from scratch_gpt.tokenization import escape
 
 
 if not is_serve_available():
-    raise UserError("serving needs more packages: pip install 'scratch-gpt[serve]'")
+    raise UserError(
+        "missing_package",
+        "serving needs more packages: pip install 'scratch-gpt[serve]'",
+        package="scratch-gpt[serve]",
+    )
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -57,7 +61,12 @@ class OneModel(ModelManager):
             UserError: any other name.
         """
         if model_id != self.force_model:
-            raise UserError(f"model {model_id!r} is not served here, only {self.force_model!r}")
+            raise UserError(
+                "wrong_value",
+                f"model {model_id!r} is not served here, only {self.force_model!r}",
+                setting="model",
+                value=model_id,
+            )
         if progress_callback is not None:
             progress_callback({"status": "ready", "model": model_id, "cached": True})
         return self.model, self.tokenizer
@@ -95,11 +104,21 @@ def fit(model: Any, inputs: Any, gen_config: Any) -> None:
     """
     prompt, context = inputs["input_ids"].shape[1], model.config.max_position_embeddings
     if prompt == 0:
-        raise UserError("the prompt is empty")
+        raise UserError("empty_text", "the prompt is empty")
     if prompt >= context:
-        raise UserError(f"the prompt is {prompt} tokens, the model's context {context}: shorten it")
+        raise UserError(
+            "too_long",
+            f"the prompt is {prompt} tokens, the model's context {context}: shorten it",
+            length=prompt,
+            limit=context,
+        )
     if gen_config.max_new_tokens < 1:
-        raise UserError(f"max_tokens must be at least 1, got {gen_config.max_new_tokens}")
+        raise UserError(
+            "wrong_value",
+            f"max_tokens must be at least 1, got {gen_config.max_new_tokens}",
+            setting="max_tokens",
+            value=gen_config.max_new_tokens,
+        )
     gen_config.max_new_tokens = min(gen_config.max_new_tokens, context - prompt)
 
 
@@ -131,12 +150,18 @@ class ChatOnly:
     def _resolve_model(self, body: dict[str, Any]) -> tuple[str, Any, Any]:
         # among them is the template itself, and one of the request's could write special tokens
         if body.get("chat_template_kwargs"):
-            raise UserError("chat_template_kwargs: the chat template takes none, leave them out")
+            raise UserError(
+                "setting_without_effect",
+                "chat_template_kwargs: the chat template takes none, leave them out",
+                setting="chat_template_kwargs",
+            )
         name, model, tokenizer = super()._resolve_model(body)  # type: ignore[misc]
         if not is_chat(tokenizer):
             raise UserError(
+                "base_model",
                 f"{name} is a base model, it only continues text: ask /v1/completions, "
-                "or train it to chat first (scratch-gpt sft)"
+                "or train it to chat first (scratch-gpt sft)",
+                model=name,
             )
         return name, model, tokenizer
 

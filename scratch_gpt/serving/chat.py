@@ -19,7 +19,7 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
 from scratch_gpt.data.folders import written_file
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.runner import is_chat, load_model
 from scratch_gpt.tokenization import encode_plain
 
@@ -60,7 +60,7 @@ class Sampling:
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
         ):
             if not fits:
-                raise UserError(f"{name} must be {wanted}, got {getattr(self, name)}")
+                raise wrong_value(name, getattr(self, name), wanted)
 
     @classmethod
     def of(cls, generation_config: Any) -> "Sampling":
@@ -138,7 +138,8 @@ class StreamingModel:
         """Raise UserError if the tokens of `what` leave no room for an answer."""
         if not self.fits(token_ids, sampling):
             room = self.context - self.longest(sampling)
-            raise UserError(f"that {what} is {len(token_ids)} tokens, the model reads {room}: shorten it")
+            message = f"that {what} is {len(token_ids)} tokens, the model reads {room}: shorten it"
+            raise UserError("too_long", message, length=len(token_ids), limit=room)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text.
@@ -147,7 +148,7 @@ class StreamingModel:
             UserError: the text is empty.
         """
         if not text:
-            raise UserError("there is no text to continue: type its beginning")
+            raise UserError("empty_text", "there is no text to continue: type its beginning")
         return encode_plain(self.tokenizer, [text])[0]
 
     def stream(self, token_ids: list[int], sampling: Sampling) -> Pieces:
@@ -228,10 +229,11 @@ class ChatSession:
         messages: list[Message] | None = None,
     ) -> None:
         if not speaker.is_chat:
-            raise UserError(
+            message = (
                 f"{speaker.name} is a base model, it only continues text: add --complete to continue yours, "
                 "or train it to chat first (scratch-gpt sft)"
             )
+            raise UserError("base_model", message, model=speaker.name)
         self.speaker = speaker
         self.sampling = sampling or Sampling.of(speaker.model.generation_config)
         self.system = system
@@ -269,7 +271,7 @@ class ChatSession:
             UserError: there is no message, or it does not fit the context; the conversation is as it was before.
         """
         if not message.strip():
-            raise UserError("type a message first")
+            raise UserError("empty_text", "type a message first")
         self.messages.append({"role": "user", "content": message})
         try:
             token_ids = self.prompt()
@@ -323,8 +325,8 @@ def _read(path: Path) -> list[Message]:
         if (len(messages) - start) % 2:
             raise ValueError("the last question has no answer")
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError("unreadable_file", f"cannot read {path}: {error.strerror}", file=path) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error) if type(error) is ValueError else "it is not what /save writes"
-        raise UserError(f"{path} holds no conversation: {reason}") from None
+        raise UserError("not_a_conversation", f"{path} holds no conversation: {reason}", file=path) from None
     return list(messages)

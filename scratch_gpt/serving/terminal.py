@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.serving.chat import ChatSession, Pieces, Sampling, StreamingModel
 
 
@@ -56,7 +56,8 @@ class Terminal:
         if not complete:
             self.sessions.append(ChatSession(speaker, self.sampling, system))
         elif system is not None:
-            raise UserError("--system is for a chat, --complete continues texts: drop one of them")
+            message = "--system is for a chat, --complete continues texts: drop one of them"
+            raise UserError("settings_conflict", message, setting="system", other="complete")
         self.speeds: list[str] = []
         self.commands: dict[str, Callable[[str], object]] = {
             "/help": self.help,
@@ -84,7 +85,8 @@ class Terminal:
 
     def _chat(self) -> ChatSession:
         if self.complete:
-            raise UserError("there is no conversation with --complete: each text is continued by itself")
+            message = "there is no conversation with --complete: each text is continued by itself"
+            raise UserError("no_conversation", message)
         return self.sessions[0]
 
     def save(self, file: str) -> None:
@@ -115,11 +117,12 @@ class Terminal:
             name, _, value = words.partition(" ")
             defaults = asdict(Sampling())
             if name not in defaults:
-                raise UserError(f"no setting {name!r}: there are {', '.join(defaults)}")
+                message = f"no setting {name!r}: there are {', '.join(defaults)}"
+                raise UserError("unknown_key", message, key=name)
             try:
                 number = type(defaults[name])(value)
             except ValueError:
-                raise UserError(f"{name} must be a number, got {value!r}") from None
+                raise wrong_value(name, value, "a number") from None
             self.sampling.changed(**{name: number})  # refuses what is out of range
             self.settings[name] = number
         for speaker in self.speakers:
@@ -205,7 +208,9 @@ class Terminal:
                 elif command[0] in self.commands:
                     self.commands[command[0]](message[command.end() :].strip())
                 else:
-                    raise UserError(f"no command {command[0]}: /help lists them")
+                    raise UserError(
+                        "unknown_command", f"no command {command[0]}: /help lists them", command=command[0]
+                    )
             except UserError as error:
                 mistakes += not interactive
                 print(f"error: {error}", file=sys.stderr, flush=True)
@@ -213,7 +218,7 @@ class Terminal:
 
 def _named(file: str, example: str) -> str:
     if not file:
-        raise UserError(f"name a file: {example}")
+        raise UserError("file_name_missing", f"name a file: {example}")
     return file
 
 

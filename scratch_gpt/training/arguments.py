@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import TrlParser
 
 from scratch_gpt.data.folders import written_file
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 
 
 # What the user can cure: no room, no permission, a file where a folder should be.
@@ -34,16 +34,17 @@ def decode_yaml(value: Any, name: str) -> Any:
             decoded = yaml.safe_load(value)
         except yaml.YAMLError as error:
             reason = getattr(error, "problem", error)
-            raise UserError(f"--{name} must be YAML or JSON, got {value!r} ({reason})") from None
+            message = f"--{name} must be YAML or JSON, got {value!r} ({reason})"
+            raise UserError("wrong_value", message, setting=name, value=value) from None
     if not isinstance(decoded, dict | list):
-        raise UserError(f"--{name} must be a mapping or a list, got {value!r}")
+        raise wrong_value(name, value, "a mapping or a list", where="--")
     return decoded
 
 
 def check_seed(seed: int) -> None:
     """Refuse what a generator of numpy or torch would not take, the process's number added."""
     if not 0 <= seed < 1 << 31:
-        raise UserError(f"seed must be from 0 to {(1 << 31) - 1}, got {seed}")
+        raise wrong_value("seed", seed, f"from 0 to {(1 << 31) - 1}")
 
 
 @dataclass
@@ -68,12 +69,14 @@ class SourcesArguments:
     def __post_init__(self) -> None:
         self.sources = decode_yaml(self.sources, "sources")
         if not self.sources or not isinstance(self.sources, list):
-            raise UserError("sources: name at least one, for example sources: [{name: primer, path: primer}]")
+            message = "sources: name at least one, for example sources: [{name: primer, path: primer}]"
+            raise UserError("setting_missing", message, setting="sources")
         if self.on_bad_row not in ("skip", "fail"):
-            raise UserError(f"on_bad_row must be skip or fail, got {self.on_bad_row!r}")
+            raise wrong_value("on_bad_row", self.on_bad_row, "skip or fail")
         check_seed(self.seed)
         if not self.output_dir:
-            raise UserError("output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML")
+            message = "output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML"
+            raise UserError("setting_missing", message, setting="output_dir")
 
 
 @dataclass
@@ -96,7 +99,7 @@ class TokenizerArguments(SourcesArguments):
         super().__post_init__()
         for name in ("max_characters", "max_document_characters"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise wrong_value(name, getattr(self, name), "at least 1")
 
 
 @dataclass
@@ -128,13 +131,15 @@ class ShardsArguments(SourcesArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.tokenizer:
-            raise UserError("tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage")
+            message = "tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage"
+            raise UserError("setting_missing", message, setting="tokenizer")
         if self.num_slices is not None and self.num_slices < 1:
-            raise UserError(f"num_slices must be at least 1, got {self.num_slices}")
+            raise wrong_value("num_slices", self.num_slices, "at least 1")
         if self.slice is not None and not 0 <= self.slice < (self.num_slices or 0):
-            raise UserError(
+            message = (
                 f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}"
             )
+            raise UserError("wrong_value", message, setting="slice", value=self.slice)
 
 
 @dataclass
@@ -267,12 +272,11 @@ class PretrainArguments:
     def __post_init__(self) -> None:
         self.model_config = decode_yaml(self.model_config, "model_config") or {}
         if not isinstance(self.model_config, dict):
-            raise UserError(
-                f"model_config must be a mapping such as {{hidden_size: 256}}, got {self.model_config!r}"
-            )
+            raise wrong_value("model_config", self.model_config, "a mapping such as {hidden_size: 256}")
         for name in ("shards", "tokenizer", "output_dir"):
             if not getattr(self, name):
-                raise UserError(f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML")
+                message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
+                raise UserError("setting_missing", message, setting=name)
         for name in (
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
@@ -288,52 +292,51 @@ class PretrainArguments:
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}")
+                raise wrong_value(name, value, "at least 1")
         if self.objective not in ("causal", "masked", "span"):
-            raise UserError(f"objective must be causal, masked or span, got {self.objective!r}")
+            raise wrong_value("objective", self.objective, "causal, masked or span")
         if self.whole_words and self.objective != "masked":
-            raise UserError(f"whole_words is for objective masked, not for {self.objective}")
+            message = f"whole_words is for objective masked, not for {self.objective}"
+            raise UserError("settings_conflict", message, setting="whole_words", other="objective")
         if self.optim not in ("muon", "adamw"):
-            raise UserError(f"optim must be muon or adamw, got {self.optim!r}")
+            raise wrong_value("optim", self.optim, "muon or adamw")
         epochs = self.num_train_epochs
         no_epochs = self.max_steps < 0 and epochs is not None and not epochs > 0
         if self.max_steps == 0 or self.max_steps < -1 or no_epochs:
-            raise UserError(f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}")
+            message = f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}"
+            raise UserError("nothing_to_train", message, max_steps=self.max_steps)
         if self.tokens is not None and epochs is not None:
-            raise UserError(
-                f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out"
-            )
+            message = f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out"
+            raise UserError("settings_conflict", message, setting="tokens", other="num_train_epochs")
         for name, cure in (("learning_rate", ""), ("max_grad_norm", " (inf: no clipping)")):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UserError(f"{name} must be above 0{cure}, got {value}")
+                raise wrong_value(name, value, f"above 0{cure}")
         for name in ("warmup_steps", "weight_decay"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise UserError(f"{name} must be at least 0, got {value}")
+                raise wrong_value(name, value, "at least 0")
         for name in ("adam_beta1", "adam_beta2"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+                raise wrong_value(name, getattr(self, name), "at least 0 and below 1")
         check_seed(self.seed)
         if self.hub_strategy not in ("end", "every_save"):
-            raise UserError(f"hub_strategy must be end or every_save, got {self.hub_strategy!r}")
+            raise wrong_value("hub_strategy", self.hub_strategy, "end or every_save")
         if self.mixed_precision not in ("auto", "no", "bf16", "fp16"):
-            raise UserError(f"mixed_precision must be auto, no, bf16 or fp16, got {self.mixed_precision!r}")
+            raise wrong_value("mixed_precision", self.mixed_precision, "auto, no, bf16 or fp16")
         if self.attn_implementation not in ("sdpa", "eager", "flex_attention", "flash_attention_2"):
-            raise UserError(
-                "attn_implementation must be sdpa, eager, flex_attention or flash_attention_2, "
-                f"got {self.attn_implementation!r}"
-            )
+            wanted = "sdpa, eager, flex_attention or flash_attention_2"
+            raise wrong_value("attn_implementation", self.attn_implementation, wanted)
         if self.lr_scheduler_type not in ("warmup_stable_decay", "cosine"):
-            raise UserError(
-                f"lr_scheduler_type must be warmup_stable_decay or cosine, got {self.lr_scheduler_type!r}"
-            )
+            raise wrong_value("lr_scheduler_type", self.lr_scheduler_type, "warmup_stable_decay or cosine")
         if not 0.0 <= self.decay_ratio <= 1.0:
-            raise UserError(f"decay_ratio must be in [0, 1], got {self.decay_ratio}")
+            raise wrong_value("decay_ratio", self.decay_ratio, "in [0, 1]")
         if not all(self.sample_prompts):
-            raise UserError("sample_prompts must not be empty texts: leave them out, or give a first word")
+            message = "sample_prompts must not be empty texts: leave them out, or give a first word"
+            raise UserError("empty_text", message)
         if self.push_to_hub and not self.hub_model_id:
-            raise UserError("push_to_hub needs hub_model_id: user/name")
+            message = "push_to_hub needs hub_model_id: user/name"
+            raise UserError("setting_missing", message, setting="hub_model_id")
 
 
 def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:
@@ -354,15 +357,17 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     try:
         (arguments,) = TrlParser(arguments_class, allow_abbrev=False).parse_args_and_config(args)
     except FileNotFoundError as error:
-        raise UserError(f"config file not found: {error.filename}") from None
+        message = f"config file not found: {error.filename}"
+        raise UserError("file_not_found", message, file=error.filename) from None
     except IndexError:
-        raise UserError("--config needs a file name") from None
+        raise UserError("setting_missing", "--config needs a file name", setting="config") from None
     except yaml.YAMLError as error:
-        raise UserError(f"config file is not valid YAML: {' '.join(str(error).split())}") from None
+        message = f"config file is not valid YAML: {' '.join(str(error).split())}"
+        raise UserError("invalid_yaml", message) from None
     except UserError:
         raise
     except (ValueError, TypeError) as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError("invalid_arguments", " ".join(str(error).split())) from None
     return arguments
 
 

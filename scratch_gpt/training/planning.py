@@ -17,7 +17,7 @@ from rich.table import Table
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.shards import PackedBlocks
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.arguments import PretrainArguments
 from scratch_gpt.training.memory import (
@@ -71,7 +71,7 @@ class PlanArguments(PretrainArguments):
         for name in ("sequence_length", "device_memory", "tokens_per_second"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise UserError(f"{name} must be above 0, got {value}")
+                raise wrong_value(name, value, "above 0")
 
 
 def count_parameters(config: ScratchGPTConfig) -> dict[str, int]:
@@ -126,13 +126,14 @@ def read_launcher(path: str | None) -> Launcher:
     if path is None:
         return Launcher()
     if not Path(path).is_file():
-        raise UserError(f"--accelerate_config: no file {path}")
+        raise UserError("file_not_found", f"--accelerate_config: no file {path}", file=path)
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise UserError(f"--accelerate_config: {path} is not valid YAML: {error}") from None
+        raise UserError("invalid_yaml", f"--accelerate_config: {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"--accelerate_config: {path} is no mapping of settings")
+        message = f"--accelerate_config: {path} is no mapping of settings"
+        raise UserError("wrong_value", message, setting="accelerate_config", value=path)
     fsdp = values.get("fsdp_config") or {}
     return Launcher(
         # null, as Accelerate's own default file can have it
@@ -249,29 +250,32 @@ def make_plan(arguments: PlanArguments) -> Plan:
         UserError: the vocabulary is not known yet, a file is missing, or the model cannot be.
     """
     if arguments.objective != "causal":
-        raise UserError(f"plan knows objective causal alone, got {arguments.objective}")
+        message = f"plan knows objective causal alone, got {arguments.objective}"
+        raise UserError("wrong_value", message, setting="objective", value=arguments.objective)
     launcher = read_launcher(arguments.accelerate_config)
     shards = Path(str(arguments.shards)) / "train"
     manifest = PackedBlocks(shards).manifest if (shards / "manifest.json").is_file() else None
     model_config: dict[str, Any] = dict(arguments.model_config)  # type: ignore[arg-type]  # a mapping once parsed
     if "vocab_size" not in model_config:
         if not Path(str(arguments.tokenizer)).is_dir():
-            raise UserError(
+            message = (
                 f"the vocabulary is not known: there is no tokenizer in {arguments.tokenizer} yet; run its stage, or "
                 "give vocab_size in model_config"
             )
+            raise UserError("no_tokenizer", message, folder=arguments.tokenizer)
         model_config["vocab_size"] = len(load_tokenizer(str(arguments.tokenizer)))
     sequence_length = arguments.sequence_length or (manifest or model_config).get(
         "sequence_length" if manifest else "max_position_embeddings"
     )
     if sequence_length is None:
-        raise UserError("sequence_length is not known: there are no shards yet, so give --sequence_length")
+        message = "sequence_length is not known: there are no shards yet, so give --sequence_length"
+        raise UserError("setting_missing", message, setting="sequence_length")
     model_config.setdefault("max_position_embeddings", sequence_length)
     check_model_config(model_config, ScratchGPTConfig.model_type)
     try:
         config = ScratchGPTConfig(**model_config)
     except (ValueError, StrictDataclassError) as error:
-        raise UserError(f"model_config: {error}") from None
+        raise UserError("invalid_model_config", f"model_config: {error}") from None
 
     memory = arguments.device_memory * GIB if arguments.device_memory else None
     available = manifest["blocks"] * sequence_length if manifest else None

@@ -60,9 +60,8 @@ def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
     model, tokenizer = load_model(folder)
     check_chat_format(tokenizer, folder)
     if not is_chat(tokenizer):
-        raise UserError(
-            f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
-        )
+        message = f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
+        raise UserError("base_model", message, model=folder)
     return model, tokenizer
 
 
@@ -92,7 +91,8 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     """
     positions: int = model.config.max_position_embeddings
     if max_length is not None and max_length > positions:
-        raise UserError(f"max_length {max_length} is longer than the model's context of {positions} tokens")
+        message = f"max_length {max_length} is longer than the model's context of {positions} tokens"
+        raise UserError("too_long", message, length=max_length, limit=positions)
     return max_length or positions
 
 
@@ -129,9 +129,8 @@ class FiniteGradients(TrainerCallback):
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
         if not torch.isfinite(norm):
-            raise UserError(
-                f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
-            )
+            message = f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
+            raise UserError("gradient_not_finite", message, value=norm.item())
 
 
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
@@ -170,7 +169,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
         except UserError as error:
             kept = list_checkpoints(output_dir)
             left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
-            raise UserError(f"step {trainer.state.global_step + 1}: {error}; {left}") from None
+            message = f"step {trainer.state.global_step + 1}: {error}; {left}"
+            raise UserError(error.code, message, **error.values) from None
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
         trainer.model = trainer.model.merge_and_unload()

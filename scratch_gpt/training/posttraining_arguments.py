@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from trl import DPOConfig, RewardConfig, SFTConfig
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.training.arguments import SourcesArguments
 from scratch_gpt.training.samples import SampleArguments
 
@@ -77,15 +77,18 @@ class PosttrainingArguments(SourcesArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model_name_or_path:
-            raise UserError(
+            message = (
                 "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
             )
+            raise UserError("setting_missing", message, setting="model_name_or_path")
         if Path(str(self.output_dir)).resolve() == Path(self.model_name_or_path).resolve():
-            raise UserError(f"output_dir {self.output_dir} is the model to start from: name another folder")
+            message = f"output_dir {self.output_dir} is the model to start from: name another folder"
+            raise UserError("output_is_input", message, folder=self.output_dir)
         if self.max_train_samples is not None and self.max_train_samples < 1:
-            raise UserError(f"max_train_samples must be at least 1, got {self.max_train_samples}")
+            raise wrong_value("max_train_samples", self.max_train_samples, "at least 1")
         if self.push_to_hub and not self.hub_model_id:
-            raise UserError("push_to_hub needs hub_model_id: user/name")
+            message = "push_to_hub needs hub_model_id: user/name"
+            raise UserError("setting_missing", message, setting="hub_model_id")
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 is None:
@@ -116,7 +119,8 @@ def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(arguments, name)
         if not getattr(arguments, switch) and value != defaults[name]:
-            raise UserError(f"{name} {value} has no effect without {switch}")
+            message = f"{name} {value} has no effect without {switch}"
+            raise UserError("setting_without_effect", message, setting=name)
 
 
 @dataclass
@@ -151,7 +155,8 @@ class LoraArguments:
         if not self.use_peft:
             return None
         if find_spec("peft") is None:
-            raise UserError("use_peft needs the package peft: pip install 'scratch-gpt[peft]'")
+            message = "use_peft needs the package peft: pip install 'scratch-gpt[peft]'"
+            raise UserError("missing_package", message, package="scratch-gpt[peft]")
         from peft import LoraConfig
 
         return LoraConfig(
@@ -187,7 +192,7 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.replay_fraction < 1.0:
-            raise UserError(f"replay_fraction must be at least 0 and below 1, got {self.replay_fraction}")
+            raise wrong_value("replay_fraction", self.replay_fraction, "at least 0 and below 1")
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 

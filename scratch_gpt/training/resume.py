@@ -88,12 +88,14 @@ def check_settings(
         return
     told = "; ".join(changed.values())
     if not changed.keys().isdisjoint(UNCHANGEABLE):
-        raise UserError(f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir")
+        message = f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir"
+        raise UserError("cannot_resume", message, settings=list(changed))
     if not allow_changed_settings:
-        raise UserError(
+        message = (
             f"{checkpoint} was written with other settings ({told}): set them back to go on exactly, or add "
             "--allow_changed_settings true"
         )
+        raise UserError("settings_changed", message, settings=list(changed))
     console.print(f"going on with changed settings: {told}", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from trl import GRPOConfig, RLOOConfig
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.training.arguments import decode_yaml
 from scratch_gpt.training.posttraining_arguments import PosttrainingArguments
 from scratch_gpt.training.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
@@ -90,24 +90,27 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     def __post_init__(self) -> None:
         self.rewards = check_rewards(decode_yaml(self.rewards, "rewards") or list(DEFAULT_REWARDS))
         if not self.reward_model and any(entry["name"] == "model" for entry in self.rewards):
-            raise UserError(
+            message = (
                 "reward_model is missing: give --reward_model DIR, the folder of the reward stage, or rewards without "
                 "the entry model"
             )
+            raise UserError("setting_missing", message, setting="reward_model")
         if self.algorithm not in ("rloo", "grpo"):
-            raise UserError(f"algorithm must be rloo or grpo, got {self.algorithm!r}")
+            raise wrong_value("algorithm", self.algorithm, "rloo or grpo")
         if self.reward_weights is not None:
-            raise UserError("reward_weights: give each entry of rewards its own weight instead")
+            message = "reward_weights: give each entry of rewards its own weight instead"
+            raise UserError("setting_without_effect", message, setting="reward_weights")
         self._check_scaling()
         for name in ("max_kl", "patience"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} must be above 0, got {value}")
+                raise wrong_value(name, value, "above 0")
         if self.save_steps not in (None, self.eval_steps):
-            raise UserError(
+            message = (
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "
                 "model is one that was saved"
             )
+            raise UserError("settings_conflict", message, setting="save_steps", other="eval_steps")
         self.save_steps = self.eval_steps
         # of transformers: what measures, saves, keeps the best and takes it in the end
         self.eval_strategy = self.save_strategy = "steps"
@@ -122,12 +125,13 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
         ways = {"rloo": ("normalize_advantages", "reward_clip_range"), "grpo": ("scale_rewards",)}
         for name in {*ways["rloo"], *ways["grpo"]} - {*ways[self.algorithm]}:
             if getattr(self, name):
-                raise UserError(f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}")
+                message = f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}"
+                raise UserError("settings_conflict", message, setting=name, other="algorithm")
         if self.scale_rewards not in (None, "group", "batch", "none"):
-            raise UserError(f"scale_rewards must be group, batch or none, got {self.scale_rewards!r}")
+            raise wrong_value("scale_rewards", self.scale_rewards, "group, batch or none")
         clip = self.reward_clip_range
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
-            raise UserError(f"reward_clip_range must be [lowest, highest], got {clip}")
+            raise wrong_value("reward_clip_range", clip, "[lowest, highest]")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them, without those that follow from the others."""

@@ -24,10 +24,11 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
     train, validation = (PackedBlocks(Path(folder) / split, tokenizer) for split in ("train", "validation"))
     lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
     if lengths[0] != lengths[1]:
-        raise UserError(
+        message = (
             f"the shards in {folder} have blocks of {lengths[0]} tokens to train on and of {lengths[1]} held out: "
             "run the shards stage again"
         )
+        raise UserError("block_lengths_differ", message, lengths=lengths)
     return train, validation
 
 
@@ -42,14 +43,14 @@ def build_config(
     """
     config = config_for(arguments, tokenizer, sequence_length)
     if config.vocab_size < len(tokenizer):
-        raise UserError(
-            f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
-        )
+        message = f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
+        raise UserError("vocab_size_too_small", message, vocab_size=config.vocab_size, needed=len(tokenizer))
     if config.max_position_embeddings < sequence_length:
-        raise UserError(
+        message = (
             f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
             f"sequence_length {sequence_length}"
         )
+        raise UserError("context_too_short", message, max_position_embeddings=config.max_position_embeddings)
     return config
 
 
@@ -89,7 +90,7 @@ def choose_setting(
         UserError: fp16 is asked for on a CPU.
     """
     if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("mixed_precision fp16 needs a GPU: use bf16, no or auto")
+        raise UserError("gpu_missing", "mixed_precision fp16 needs a GPU: use bf16, no or auto")
     size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]  # the arguments are complete
     positions = range(size)
     batch = objective.collator([blocks[position % len(blocks)] for position in positions], positions)
