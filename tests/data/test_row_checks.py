@@ -2,6 +2,7 @@
 """Rows that stand twice and rows that contradict each other are found and placed."""
 
 from scratch_gpt.data.row_checks import report_repeats
+from wording import shows
 
 
 def conversation(place, question, answer, source="s"):
@@ -25,10 +26,9 @@ def test_repeated_and_contradictory_conversations():
         conversation(4, "Q", "B"),
         conversation(5, "Q", "A"),
     ]
-    assert report_repeats(rows) == [
-        "s: duplicate rows: 2, such as f:3 and f:1",
-        "s: same question, another answer: 1, such as f:4 and f:1",
-    ]
+    duplicates, contradictions = report_repeats(rows)
+    assert shows(duplicates, "s: duplicate", ": 2,", "f:3 and f:1")
+    assert shows(contradictions, "s: same question", ": 1,", "f:4 and f:1")
 
 
 def test_a_row_that_a_weight_repeats_is_one_row():
@@ -40,7 +40,6 @@ def test_a_row_that_a_weight_repeats_is_one_row():
 def test_repeated_and_contradictory_pairs():
     """A pair with its sides swapped contradicts; another rejected answer does not."""
     rows = [pair(1, "Q", "a", "b"), pair(2, "Q", "b", "a"), pair(3, "Q", "a", "c"), pair(4, "Q", "a", "b")]
-    assert report_repeats(rows) == [
-        "s: prefers what another pair rejects: 1, such as f:2 and f:1",
-        "s: duplicate rows: 1, such as f:4 and f:1",
-    ]
+    contradictions, duplicates = report_repeats(rows)
+    assert shows(contradictions, "s: prefers", ": 1,", "f:2 and f:1")
+    assert shows(duplicates, "s: duplicate", ": 1,", "f:4 and f:1")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation import instructions
 from scratch_gpt.evaluation.instructions import InstructionArguments, answer_costs, evaluate_instructions
 from scratch_gpt.evaluation.runner import Answer
 from scratch_gpt.training.chat_format import encode_conversation
+from wording import user_error
 
 
 def row(question: str, reply: str, source: str = "mine") -> dict[str, Any]:
@@ -120,10 +120,10 @@ def test_limit_bounds_the_answers_and_not_the_loss(
 def test_rows_that_do_not_fit(tiny_model: Any, tiny_tokenizer: Any, arguments: InstructionArguments) -> None:
     """Longer rows are left out, and said; where none is left, and where the model is too short, that is an error."""
     arguments.max_length = 16
-    with pytest.raises(UserError, match="none of the 3 test rows fits into 16 tokens"):
+    with user_error("rows_too_long", 3, "test", limit=16):
         evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)
     arguments.max_length = 100_000
-    with pytest.raises(UserError, match="longer than the model's context"):
+    with user_error("too_long", length=100_000):
         evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)
     arguments.max_length = 40
     assert evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)["loss"].n == 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.learning_curve import keep_settings, plot_curve, read_curve
+from wording import user_error
 
 
 def result(path: Path, value: float, rows: int) -> Path:
@@ -27,7 +27,7 @@ def test_curve_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert curve[200].value == 0.8 and curve[200].ci95 == pytest.approx((0.7, 0.9))
     plot_curve(curve, "title", tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(UserError, match=r"a.json has no metric 'bleu'; it has accuracy"):
+    with user_error("unknown_metric", "a.json", "accuracy", metric="bleu"):
         read_curve(files, "bleu")
 
 
@@ -43,15 +43,11 @@ def test_a_folder_is_of_one_curve(tmp_path: Path) -> None:
     keep("learning_rate: 0.1\nsources: [{name: a, path: a.jsonl}]\noutput_dir: x\n")
     (folder / "50-seed0").mkdir()
     keep("# the same\nsources: [{path: a.jsonl, name: a}]\nlearning_rate: 0.1\noutput_dir: y\n")
-    with pytest.raises(
-        UserError, match=r"curve holds runs with another learning_rate, sources than .*config"
-    ):
+    with user_error("settings_changed", folder, config, settings=["learning_rate", "sources"]):
         keep("learning_rate: 0.2\nsources: [{name: a, path: b.jsonl}]\n")
-    with pytest.raises(UserError, match="another optim, sources than"):
+    with user_error("settings_changed", settings=["optim", "sources"]):
         keep("learning_rate: 0.1\noptim: adamw\n")
-    with pytest.raises(
-        UserError, match=r"curve holds runs, but not their dpo.yaml: give another --output_dir"
-    ):
+    with user_error("unknown_runs", "dpo.yaml", "--output_dir", folder=folder):
         keep("learning_rate: 0.1\n", stage="dpo")
-    with pytest.raises(UserError, match=r"cannot read .*config.yaml"):
+    with user_error("unreadable_file", file=config):
         keep("a: [\n")
