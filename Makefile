@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/shakespeare
 DATA ?= ../shared/data/tinyshakespeare.txt.gz
 
-.PHONY: help demo test test-all shakespeare docs lint format clean
+.PHONY: help demo test test-all shakespeare docs refresh lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ docs: $(STAMP)  ## the reference of every module from its docstrings, into build
 	@$(BIN)/python -W 'ignore:The module specification' -W 'ignore:Error parsing type annotation Literal' \
 		-m pdoc --docformat google --output-directory "$(REFERENCE)" $(MODULES)
 	@echo "wrote $(REFERENCE)/index.html"
+
+refresh: $(STAMP)  ## cut the excerpts and the tree in README.md and docs/ anew from the source
+	@$(BIN)/python docs/refresh.py
+	@$(BIN)/ruff format -q README.md docs
 
 lint: $(STAMP)  ## ruff, ruff format, mypy, codespell
 	$(BIN)/ruff check .

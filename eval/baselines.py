@@ -34,11 +34,8 @@ def main(arguments: BaselineArguments) -> None:
         row for row in RunLog(Path(arguments.model) / "log.jsonl").rows() if "eval_bits_per_byte" in row
     ]
     if not evaluations:
-        raise UserError(
-            "evaluation_missing",
-            f"{arguments.model}/log.jsonl holds no evaluation: give a folder of the pretraining stage",
-            folder=arguments.model,
-        )
+        message = f"{arguments.model}/log.jsonl holds no evaluation: give a folder of the pretraining stage"
+        raise UserError("evaluation_missing", message, folder=arguments.model)
     tokenizer = load_tokenizer(arguments.model)
     training, held_out = (
         blocks_text(PackedBlocks(Path(arguments.shards) / split, tokenizer), tokenizer)

@@ -40,11 +40,8 @@ class MaskedArguments:
 
     def __post_init__(self) -> None:
         if not self.model or not self.shards:
-            raise UserError(
-                "setting_missing",
-                "give --model DIR, a folder of the pretraining stage, and --shards DIR",
-                setting="shards" if self.model else "model",
-            )
+            message = "give --model DIR, a folder of the pretraining stage, and --shards DIR"
+            raise UserError("setting_missing", message, setting="shards" if self.model else "model")
         check_positive(self, "max_blocks", "pseudo_blocks", "batch_size")
 
 

@@ -54,11 +54,10 @@ class TranslationArguments(EvalArguments):
         self.training_pairs = decode_yaml(self.training_pairs, "training_pairs")
         for name in ("instruction", "continuation"):
             if "{source}" not in getattr(self, name):
-                raise UserError(
-                    "placeholder_missing",
-                    f"{name} must hold {{source}}, the place of the sentence, got {getattr(self, name)!r}",
-                    setting=name,
+                message = (
+                    f"{name} must hold {{source}}, the place of the sentence, got {getattr(self, name)!r}"
                 )
+                raise UserError("placeholder_missing", message, setting=name)
 
 
 def main(arguments: TranslationArguments) -> None:

@@ -188,9 +188,8 @@ def web(
 ) -> None:
     """A page to talk to a model, compare two and look inside, until Ctrl-C. There is no password: keep it on localhost."""
     if len(models) > 2:
-        raise UserError(
-            "too_many_models", f"{len(models)} models: the page shows one or two", count=len(models)
-        )
+        message = f"{len(models)} models: the page shows one or two"
+        raise UserError("too_many_models", message, count=len(models))
     from scratch_gpt.serving.web import serve_page
 
     if space is None:
@@ -298,11 +297,8 @@ def export(
 
         notes = export_gguf(model, output_dir, dtype)
     elif dtype is not None:
-        raise UserError(
-            "setting_without_effect",
-            f"--dtype {dtype} is for --to gguf: a transformers folder keeps the model's dtype",
-            setting="dtype",
-        )
+        message = f"--dtype {dtype} is for --to gguf: a transformers folder keeps the model's dtype"
+        raise UserError("setting_without_effect", message, setting="dtype")
     else:
         notes = export_folder(model, output_dir, to)
     _report(output_dir, notes)

@@ -12,12 +12,12 @@ class UserError(ValueError):
 
     Args:
         code: what is wrong, in snake_case; stays the same when the line is worded anew.
-        message: one line that names the value and the cure.
+        message: a line that names the value and the cure; what another library says may have more, they become one.
         values: what the line is about, by name; errors of one code have the same names.
     """
 
     def __init__(self, code: str, message: str, /, **values: Any) -> None:
-        super().__init__(message)
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
         self.code = code
         self.values = values
 

@@ -40,11 +40,8 @@ def launcher_arguments(accelerate_config: str | None) -> list[str]:
 
     if accelerate_config is not None:
         if not Path(accelerate_config).is_file():
-            raise UserError(
-                "file_not_found",
-                f"--accelerate_config: no file {accelerate_config}; examples: {scripts_folder()}/train/accelerate",
-                file=accelerate_config,
-            )
+            message = f"--accelerate_config: no file {accelerate_config}; examples: {scripts_folder()}/train/accelerate"
+            raise UserError("file_not_found", message, file=accelerate_config)
         return ["--config_file", accelerate_config]
     if Path(default_config_file).is_file():
         return []

@@ -77,12 +77,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     needed = len(alphabet) + len(SPECIAL_TOKENS) + len(last_tokens)
     if vocab_size < needed:
         smallest = -(-needed // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-        raise UserError(
-            "vocab_size_too_small",
-            f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)",
-            vocab_size=vocab_size,
-            needed=smallest,
-        )
+        message = f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)"
+        raise UserError("vocab_size_too_small", message, vocab_size=vocab_size, needed=smallest)
     backend = Tokenizer(models.BPE())
     # Takes out the one character only: a replacement of more would lose the offsets of what stays, and with them the
     # assistant mask of an answer that begins with "<|".
@@ -128,19 +124,13 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         UserError: the folder holds no tokenizer, or one that lacks our special tokens.
     """
     if not (Path(path) / "tokenizer.json").is_file():
-        raise UserError(
-            "no_tokenizer",
-            f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first",
-            folder=path,
-        )
+        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
+        raise UserError("no_tokenizer", message, folder=path)
     tokenizer = AutoTokenizer.from_pretrained(path)
     missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     if missing:
-        raise UserError(
-            "token_missing",
-            f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage",
-            token=missing[0],
-        )
+        message = f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage"
+        raise UserError("token_missing", message, token=missing[0])
     return tokenizer
 
 
@@ -151,12 +141,11 @@ def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
         UserError: the tokenizer has none.
     """
     if tokenizer.mask_token_id is None:
-        raise UserError(
-            "token_missing",
+        message = (
             f"tokenizer {tokenizer.name_or_path} has no mask token, which masked language modelling needs: train one "
-            "with the tokenizer stage, which reserves it",
-            token="mask",
+            "with the tokenizer stage, which reserves it"
         )
+        raise UserError("token_missing", message, token="mask")
     return int(tokenizer.mask_token_id)
 
 
@@ -170,12 +159,11 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     names = (SENTINEL.format(index) for index in range(MAX_SENTINELS))
     found = [vocabulary[name] for name in names if name in vocabulary]
     if not found:
-        raise UserError(
-            "token_missing",
+        message = (
             f"tokenizer {tokenizer.name_or_path} has no sentinels such as {SENTINEL.format(0)}, which span corruption "
-            "needs: train one with the tokenizer stage, which reserves them",
-            token=SENTINEL.format(0),
+            "needs: train one with the tokenizer stage, which reserves them"
         )
+        raise UserError("token_missing", message, token=SENTINEL.format(0))
     return found
 
 

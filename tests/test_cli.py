@@ -78,7 +78,7 @@ def test_users_mistake_is_one_line_and_status_2(monkeypatch, capsys) -> None:
     """A UserError becomes one line on standard error, without a traceback."""
 
     def fail() -> None:
-        raise UserError("no model\nin x")
+        raise UserError("no_model", "no model\nin x")
 
     monkeypatch.setattr(cli, "app", fail)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))

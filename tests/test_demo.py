@@ -10,6 +10,7 @@ from rich.console import Console
 
 from scratch_gpt import demo
 from scratch_gpt.settings.parsing import scripts_folder
+from wording import shows
 
 
 class Launcher:
@@ -50,7 +51,7 @@ def test_failing_step_ends_the_road_and_the_next_call_goes_on_there(tmp_path: Pa
     """The exit code is that of the step, the command to go on is shown, and finished steps are not run again."""
     assert demo.run_steps(demo.STEPS, tmp_path, console, Launcher(tmp_path, failing="sft")) == 3
     text = console.file.getvalue()
-    assert "sft stopped with exit code 3" in text
+    assert shows(text, "sft", "exit code 3")
     assert f"demo --output_dir {tmp_path}" in text
     second = Launcher(tmp_path)
     assert demo.run_steps(demo.STEPS, tmp_path, console, second) == 0

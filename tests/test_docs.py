@@ -10,6 +10,7 @@ test_api_server.py the requests to the server.
 import ast
 import contextlib
 import dataclasses
+import difflib
 import doctest
 import functools
 import importlib
@@ -73,7 +74,7 @@ NOT_PARSED = {
     *("lm_eval", "python -m"),
 }
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-QUOTED_FROM = re.compile(r"# ((?:scratch_gpt|train|eval)/\S+\.py)\n")
+QUOTED_FROM = re.compile(r"# (?:scratch_gpt|train|eval)/\S+\.py: ")
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
 SCRIPT = re.compile(r"(?:train|eval)/\w+\.py")
@@ -214,32 +215,45 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 @functools.cache
-def messages() -> dict[str, str]:
-    """Pattern of each text in the code, with any value in its places -> its longest part, of ten letters or more."""
-    found = {}
-    for file in (
-        file for folder in ("scratch_gpt", "train", "eval") for file in (ROOT / folder).rglob("*.py")
-    ):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-            texts = [str(part.value) if isinstance(part, ast.Constant) else "" for part in parts]
-            longest = max(texts, key=len, default="")
-            if len(longest) >= 10:
-                found["".join(re.escape(text) or ".*" for text in texts)] = longest
+def lines_of_codes() -> dict[str, list[str]]:
+    """Code of a user's mistake -> the lines it may come with, as patterns with any value in its places."""
+
+    def pattern(node: ast.expr) -> str:
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        return "".join(
+            re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*" for part in parts
+        )
+
+    found: dict[str, list[str]] = {}
+    for folder in ("scratch_gpt", "train", "eval"):
+        for file in (ROOT / folder).rglob("*.py"):
+            nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+            assigned = {node.lineno: node for node in nodes if isinstance(node, ast.Assign)}
+            for call in nodes:
+                match call:
+                    case ast.Call(ast.Name("UserError"), [ast.Constant(str(code)), ast.Name()]):
+                        line = assigned[max(number for number in assigned if number < call.lineno)].value
+                        found.setdefault(code, []).append(pattern(line))
+                    case ast.Call(ast.Name("UserError"), [ast.Constant(str(code)), line]):
+                        found.setdefault(code, []).append(pattern(line))
+                    case ast.Call(ast.Name("wrong_value"), [setting, _, wanted]):
+                        line_of_value = f"{pattern(setting)} must be {pattern(wanted)}, got .*"
+                        found.setdefault("wrong_value", []).append(line_of_value)
     return found
 
 
 @page_by_page
-def test_mistakes_are_told_in_the_words_of_the_code(page: Path) -> None:
-    """Each line of a table of mistakes fits a message, but for a place before it and what is told besides behind it."""
-    unknown = [
-        line
-        for line in re.findall(r"`error: (.*)` \|$", read(page).replace("\\|", "|"), re.MULTILINE)
-        if not any(
-            part in line and re.fullmatch(f"(.*: )?{text}.*", line) for text, part in messages().items()
+def test_mistakes_are_those_of_the_code(page: Path) -> None:
+    """A row of a table of mistakes ends with a code, and its line is one of that code, but for what stands around it."""
+    for row in re.findall(r"^\|.*`error: .*", read(page).replace("\\|", "|"), re.MULTILINE):
+        shown = re.search(r"(`+)error: (.*)\1.* <!-- (\w+) --> \|$", row)
+        assert shown, f"{page.name}: no <!-- code --> of the error at the end of this row: {row}"
+        line, code = shown[2], shown[3]
+        assert code in lines_of_codes(), f"{page.name} has a row of the code {code}, which is gone"
+        fits = any(re.fullmatch(f"(.*: )?{pattern}.*", line) for pattern in lines_of_codes()[code])
+        assert fits, (
+            f"{page.name}: the line of {code} is now {' or '.join(lines_of_codes()[code])}, not: {line}"
         )
-    ]
-    assert unknown == []
 
 
 @page_by_page
@@ -302,25 +316,6 @@ def test_conversations_over_a_pipe_run_as_printed(
         assert ran.stdout.strip()
 
 
-def test_tree_of_the_readme_is_that_of_the_repository() -> None:
-    """Each file of the tree is there, and each module, stage and benchmark is in the tree."""
-    block = read(ROOT / "README.md").split("## The tree\n\n```text\n")[1].split("```")[0]
-    shown, parents = set(), []
-    for line in block.splitlines():
-        name = line.split()[0]
-        depth = (len(line) - len(line.lstrip())) // 2
-        parents = [*parents[:depth], name]
-        shown.add("".join(parents))
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("scratch_gpt", "train", "eval")
-        for path in (ROOT / folder).rglob("*.py")
-        if path.name != "__init__.py"
-    }
-    assert files - shown == set()
-    assert [name for name in sorted(shown) if not (ROOT / name).exists()] == []
-
-
 def test_commands_of_the_readme_are_those_there_are() -> None:
     """The table of commands names every command of `scratch-gpt`, and no other."""
     table = read(ROOT / "README.md").split("## Commands\n")[1].split("\n## ")[0]
@@ -333,15 +328,32 @@ def test_commands_of_the_readme_are_those_there_are() -> None:
 
 
 @page_by_page
-def test_quoted_code_is_that_of_the_file(page: Path) -> None:
-    """A block of Python that begins with the name of a file stands in that file, but for blanks."""
-    for block in fences(page, "python"):
-        if not (named := QUOTED_FROM.match(block)):
-            continue
-        quoted, code = block[named.end() :], (ROOT / named[1]).read_text(encoding="utf-8")
-        # without blanks: further left, a formatter breaks lines elsewhere
-        found = "".join(quoted.split()) in "".join(code.split())
-        assert found, f"{page.name} quotes what no longer stands in {named[1]}: {quoted.splitlines()[0]}"
+def test_what_is_taken_from_the_source_is_that_of_the_source(page: Path) -> None:
+    """Excerpts of code and the tree of files are as `make refresh` writes them."""
+    expected, text = (
+        load("docs/refresh.py").refreshed(page).splitlines(),
+        page.read_text(encoding="utf-8").splitlines(),
+    )
+    assert (
+        "\n".join(difflib.unified_diff(text, expected, "is", "make refresh writes", lineterm="", n=1)) == ""
+    )
+
+
+def test_an_excerpt_follows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Other lines between the first and the last, another file; where the first line is gone, it is named."""
+    refresh = load("docs/refresh.py")
+    monkeypatch.setattr(refresh, "ROOT", tmp_path)
+    (tmp_path / "train").mkdir()
+    source = tmp_path / "train" / "new.py"
+    source.write_text('"""New."""\n\n\ndef f():\n    x = 1\n    y = 2\n    return x\n')
+    page = tmp_path / "page.md"
+    page.write_text("```python\n# train/old.py: in f\nx = 1\nreturn x\n```\n")
+    assert refresh.refreshed(page) == "```python\n# train/new.py: in f\nx = 1\ny = 2\nreturn x\n```\n"
+    page.write_text("```python\n# train/new.py: f\n```\n")
+    assert refresh.refreshed(page).splitlines()[2:4] == ["def f():", "    x = 1"]
+    page.write_text("```python\n# train/new.py: in f\nz = 1\nreturn x\n```\n")
+    with pytest.raises(LookupError, match="z = 1"):
+        refresh.refreshed(page)
 
 
 def test_reference_names_what_is_public() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt import launching
-from scratch_gpt.errors import UserError
+from wording import user_error
 
 
 LAUNCHERS = pytest.mark.parametrize("launcher", ["launch", "launch_preloaded"])
@@ -91,7 +91,7 @@ def test_settings_of_the_user_are_not_passed_by(scripts: Path, monkeypatch) -> N
 
 def test_missing_launcher_settings_are_named(scripts: Path) -> None:
     """A settings file that does not exist is the user's mistake."""
-    with pytest.raises(UserError, match=r"no file nowhere\.yaml"):
+    with user_error("file_not_found", file="nowhere.yaml"):
         launching.launch("stage.py", [], "nowhere.yaml")
 
 

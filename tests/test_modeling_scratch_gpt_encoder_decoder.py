@@ -31,9 +31,9 @@ from scratch_gpt import (
     ScratchGPTForMaskedLM,
     ScratchGPTModel,
 )
-from scratch_gpt.errors import UserError
 from scratch_gpt.export.gguf import export_gguf
 from scratch_gpt.export.interop import export_folder
+from wording import user_error
 
 
 DIALECTS = ["qwen3", "llama", "gpt2"]
@@ -571,9 +571,7 @@ def test_configs_that_cannot_be_are_refused(changes, message) -> None:
 @pytest.mark.parametrize("export", [export_folder, export_gguf], ids=["transformers", "gguf"])
 def test_export_refuses_it(encoder_decoder_folder, tmp_path, export) -> None:
     """It goes with its own code: one line that names its class, and nothing is written."""
-    with pytest.raises(
-        UserError, match=r"holds a ScratchGPTForConditionalGeneration .* must be a ScratchGPTForCausalLM"
-    ):
+    with user_error("wrong_model", "ScratchGPTForCausalLM", found=["ScratchGPTForConditionalGeneration"]):
         export(encoder_decoder_folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

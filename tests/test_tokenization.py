@@ -11,7 +11,6 @@ import pytest
 import tokenizers
 from transformers import AutoTokenizer
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import (
     END_OF_TEXT,
     IM_END,
@@ -24,6 +23,7 @@ from scratch_gpt.tokenization import (
     tokenizer_hash,
     train_tokenizer,
 )
+from wording import user_error
 
 
 ODD_TEXTS = [
@@ -99,7 +99,7 @@ def test_vocabulary_has_the_asked_size_rounded_up_to_64(asked, size):
 
 def test_too_small_a_vocabulary_is_refused():
     """256 bytes and the special tokens need 320 places; the message says so."""
-    with pytest.raises(UserError, match="vocab_size 256 is too small: at least 320"):
+    with user_error("vocab_size_too_small", vocab_size=256, needed=320):
         train_tokenizer(["text"], 250)
 
 
@@ -148,13 +148,13 @@ def test_hash_tells_tokenizers_apart_and_survives_saving(trained_tokenizer, tmp_
 
 def test_missing_or_foreign_tokenizer_is_one_clear_line(tmp_path):
     """A folder without a tokenizer, and one with a tokenizer of another kind, are named in the error."""
-    with pytest.raises(UserError, match=r"no tokenizer in .*nowhere.*run the tokenizer stage"):
+    with user_error("no_tokenizer", folder=tmp_path / "nowhere"):
         load_tokenizer(tmp_path / "nowhere")
     from transformers import PreTrainedTokenizerFast
 
     backend = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
     PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="lacks the token"):
+    with user_error("token_missing", tmp_path):
         load_tokenizer(tmp_path)
 
 

@@ -78,28 +78,19 @@ class ArchitecturesArguments:
             setattr(self, name, decode_yaml(getattr(self, name), name))
         for name in ("decoder", "encoder_decoder"):
             if not isinstance(getattr(self, name), dict):
-                raise UserError(
-                    "setting_missing",
-                    f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}",
-                    setting=name,
+                message = (
+                    f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}"
                 )
+                raise UserError("setting_missing", message, setting=name)
         if not self.primer and not self.sources:
-            raise UserError(
-                "setting_missing", "nothing to race on: give sources, or --primer true", setting="sources"
-            )
+            message = "nothing to race on: give sources, or --primer true"
+            raise UserError("setting_missing", message, setting="sources")
         if self.sources and not self.test_sources:
-            raise UserError(
-                "setting_missing",
-                "test_sources is missing: for each of the sources, one of the same name",
-                setting="test_sources",
-            )
+            message = "test_sources is missing: for each of the sources, one of the same name"
+            raise UserError("setting_missing", message, setting="test_sources")
         if not self.seconds > 0 or not self.seeds:
-            raise UserError(
-                "wrong_value",
-                f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}",
-                setting="seconds",
-                value=self.seconds,
-            )
+            message = f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
+            raise UserError("wrong_value", message, setting="seconds", value=self.seconds)
         if self.clock not in CLOCKS:
             raise wrong_value("clock", self.clock, " or ".join(CLOCKS))
         if self.mixed_precision not in ("no", "bf16"):
@@ -115,11 +106,8 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     tests = {source.name: source for source in parse_sources(arguments.test_sources, CORPUS_SETTINGS)}  # type: ignore[arg-type]
     for source in parse_sources(arguments.sources, CORPUS_SETTINGS):  # type: ignore[arg-type]  # a list once parsed
         if source.name not in tests:
-            raise UserError(
-                "source_unmatched",
-                f"test_sources: none is named {source.name!r}, like the source",
-                source=source.name,
-            )
+            message = f"test_sources: none is named {source.name!r}, like the source"
+            raise UserError("source_unmatched", message, source=source.name)
         found[source.name] = file_corpus(source, tests[source.name], bad_rows)
     return found
 

@@ -44,17 +44,11 @@ def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
             name for name in {*kept, *settings} if kept.get(name, path) != settings.get(name, path)
         )
         if changed:
-            raise UserError(
-                "settings_changed",
-                f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir",
-                settings=list(changed),
-            )
+            message = f"{folder} holds runs with another {', '.join(changed)} than {config}: give another --output_dir"
+            raise UserError("settings_changed", message, settings=list(changed))
     elif has_runs:
-        raise UserError(
-            "unknown_runs",
-            f"{folder} holds runs, but not their {path.name}: give another --output_dir",
-            folder=folder,
-        )
+        message = f"{folder} holds runs, but not their {path.name}: give another --output_dir"
+        raise UserError("unknown_runs", message, folder=folder)
     with written_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
@@ -75,11 +69,8 @@ def read_curve(results: Iterable[Sequence[Path]], metric: str = "accuracy") -> d
             result = read_result(file)
             metrics = result["metrics"]
             if metric not in metrics:
-                raise UserError(
-                    "unknown_metric",
-                    f"{file} has no metric {metric!r}; it has {', '.join(metrics)}",
-                    metric=metric,
-                )
+                message = f"{file} has no metric {metric!r}; it has {', '.join(metrics)}"
+                raise UserError("unknown_metric", message, metric=metric)
             found.append(metrics[metric])
             rows.append(result["settings"]["training_pairs"])
         values = [entry["value"] for entry in found]
@@ -107,9 +98,8 @@ class LearningCurveArguments:
         if self.stage not in ("reward", "dpo"):
             raise wrong_value("stage", self.stage, "reward or dpo")
         if not Path(self.stage_config).is_file():
-            raise UserError(
-                "file_not_found", f"--stage_config: no file {self.stage_config}", file=self.stage_config
-            )
+            message = f"--stage_config: no file {self.stage_config}"
+            raise UserError("file_not_found", message, file=self.stage_config)
 
 
 def main(arguments: LearningCurveArguments) -> None:

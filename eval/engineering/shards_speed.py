@@ -119,12 +119,8 @@ def shards_speed(arguments: ShardsSpeedArguments, path: Path, memory: list[tuple
 def main(arguments: ShardsSpeedArguments) -> None:
     """Write the text, measure in turns, print both speeds and the curve of the memory."""
     if arguments.megabytes < 1 or arguments.repeats < 1:
-        raise UserError(
-            "wrong_value",
-            "megabytes and repeats must be at least 1",
-            setting="megabytes",
-            value=arguments.megabytes,
-        )
+        message = "megabytes and repeats must be at least 1"
+        raise UserError("wrong_value", message, setting="megabytes", value=arguments.megabytes)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     (source,) = parse_sources([{"name": "text", "path": arguments.text}])
     documents = list(itertools.islice(read_documents(source, BadRows(), seed=0), DISTINCT_DOCUMENTS))

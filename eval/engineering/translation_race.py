@@ -121,12 +121,8 @@ def file_corpus(source: Source, test_source: Source, bad_rows: BadRows, seed: in
     random.Random(seed).shuffle(rows)
     held_out = min(500, len(rows) // 20)
     if not held_out:
-        raise UserError(
-            "too_few_pairs",
-            f"source {source.name!r}: {len(rows)} pairs are too few, give at least 20",
-            source=source.name,
-            count=len(rows),
-        )
+        message = f"source {source.name!r}: {len(rows)} pairs are too few, give at least 20"
+        raise UserError("too_few_pairs", message, source=source.name, count=len(rows))
     return Corpus(rows[held_out:], rows[:held_out], test)
 
 
@@ -182,13 +178,11 @@ def encode_rows(
         else:
             row = {"input_ids": source + end, "labels": target + end}
         if (longest := max(map(len, row.values()))) > positions:
-            raise UserError(
-                "too_long",
+            message = (
                 f"a pair has {longest} tokens, the {kind} only {positions} positions: raise max_position_embeddings "
-                f"({pair.source[:40]!r} ...)",
-                length=longest,
-                limit=positions,
+                f"({pair.source[:40]!r} ...)"
             )
+            raise UserError("too_long", message, length=longest, limit=positions)
         rows.append(row)
     return rows
 

@@ -161,19 +161,15 @@ def compare_folders(
         UserError: fewer than two folders, or one twice; a folder without results; no number that two of them have.
     """
     if len(folders) < 2 or len(set(folders)) < len(folders):
-        raise UserError(
-            "too_few_folders",
-            f"compare takes two or more different folders, got {' '.join(folders) or 'none'}",
-            folders=folders,
-        )
+        message = f"compare takes two or more different folders, got {' '.join(folders) or 'none'}"
+        raise UserError("too_few_folders", message, folders=folders)
     results = {folder: read_results(folder) for folder in folders}
     for folder, found in results.items():
         if not found:
-            raise UserError(
-                "no_results",
-                f"no results in {folder}/results: run a benchmark first, as scratch-gpt qa --model {folder}",
-                folder=folder,
+            message = (
+                f"no results in {folder}/results: run a benchmark first, as scratch-gpt qa --model {folder}"
             )
+            raise UserError("no_results", message, folder=folder)
     benchmarks = dict.fromkeys((*BENCHMARKS, *(name for found in results.values() for name in found)))
     scores = [
         score
@@ -181,9 +177,8 @@ def compare_folders(
         if len(score.values) > 1 and (all_kinds or score.is_headline)
     ]
     if not scores:
-        raise UserError(
-            "no_common_metric", "no number that two of the folders have: run the same benchmark on each"
-        )
+        message = "no number that two of the folders have: run the same benchmark on each"
+        raise UserError("no_common_metric", message)
     first, *others = folders
     items = {folder: read_items(folder) for folder in folders}
     differences = {}

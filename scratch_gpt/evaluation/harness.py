@@ -58,11 +58,8 @@ class AnsweringArguments:
     def __post_init__(self) -> None:
         self.sources = decode_yaml(self.sources, "sources")
         if not self.model:
-            raise UserError(
-                "setting_missing",
-                "model is missing: give --model DIR, a folder that a training stage wrote",
-                setting="model",
-            )
+            message = "model is missing: give --model DIR, a folder that a training stage wrote"
+            raise UserError("setting_missing", message, setting="model")
         if self.on_bad_row not in ("skip", "fail"):
             raise wrong_value("on_bad_row", self.on_bad_row, "skip or fail")
         check_positive(self, "limit", "max_new_tokens")
@@ -70,9 +67,8 @@ class AnsweringArguments:
             raise UserError("duplicate_seeds", f"seeds must differ, got {' '.join(map(str, self.seeds))}")
         for model in self.model:
             if SEED in model and not self.seeds:
-                raise UserError(
-                    "setting_missing", f"model {model} asks for seeds: give --seeds 0 1 2", setting="seeds"
-                )
+                message = f"model {model} asks for seeds: give --seeds 0 1 2"
+                raise UserError("setting_missing", message, setting="seeds")
             for seed in self.seeds or [self.seed]:
                 check_folder(model.replace(SEED, str(seed)))
 
@@ -101,11 +97,8 @@ class EvalArguments(AnsweringArguments):
 
     def __post_init__(self) -> None:
         if self.output and len(self.model) > 1:
-            raise UserError(
-                "too_many_models",
-                f"output takes one file, but {len(self.model)} models are given: leave --output out",
-                count=len(self.model),
-            )
+            message = f"output takes one file, but {len(self.model)} models are given: leave --output out"
+            raise UserError("too_many_models", message, count=len(self.model))
         super().__post_init__()
         if self.split not in ("train", "dev", "test"):
             raise wrong_value("split", self.split, "train, dev or test")
@@ -113,12 +106,8 @@ class EvalArguments(AnsweringArguments):
         if not self.temperature >= 0:
             raise wrong_value("temperature", self.temperature, "at least 0")
         if self.num_beams > 1 and self.temperature > 0:
-            raise UserError(
-                "settings_conflict",
-                f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}",
-                setting="num_beams",
-                other="temperature",
-            )
+            message = f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}"
+            raise UserError("settings_conflict", message, setting="num_beams", other="temperature")
 
     def generation_settings(self, temperature: float | None = None) -> dict[str, Any]:
         """How answers are generated: arguments of `generate_answers`; at another temperature, if one is given."""

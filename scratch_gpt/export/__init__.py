@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints in other formats: the stock classes of transformers, GGUF. Imports `inference` and what is below it."""
+"""Checkpoints in other formats: the stock classes of transformers, GGUF.
+
+Imports `inference` and what is below it.
+"""

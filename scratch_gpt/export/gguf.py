@@ -73,20 +73,14 @@ def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = N
     """
     _gguf()
     if Path(output_dir).suffix == ".gguf":
-        raise UserError(
-            "output_is_file",
-            f"{output_dir}: name a folder, which gets {MODEL_FILE} and a Modelfile; drop the .gguf",
-            path=output_dir,
-        )
+        message = f"{output_dir}: name a folder, which gets {MODEL_FILE} and a Modelfile; drop the .gguf"
+        raise UserError("output_is_file", message, path=output_dir)
     with written_whole(output_dir, ()) as folder:
         ours = load_folder(model, OUR_CLASSES)
         tokenizer = load_tokenizer_beside(model)
         if tokenizer is None:
-            raise UserError(
-                "no_tokenizer",
-                f"no tokenizer in {model}: a GGUF file carries one, copy it beside the model",
-                folder=model,
-            )
+            message = f"no tokenizer in {model}: a GGUF file carries one, copy it beside the model"
+            raise UserError("no_tokenizer", message, folder=model)
         notes = write_gguf(ours, tokenizer, folder / MODEL_FILE, dtype, name=Path(model).resolve().name)
         (folder / "Modelfile").write_text(make_modelfile(tokenizer, ours), encoding="utf-8")
     return notes
@@ -132,54 +126,36 @@ def _gguf() -> Any:
     try:
         import gguf
     except ImportError:
-        raise UserError(
-            "missing_package",
-            'the gguf package is missing: pip install "scratch-gpt[gguf]"',
-            package="scratch-gpt[gguf]",
-        ) from None
+        message = 'the gguf package is missing: pip install "scratch-gpt[gguf]"'
+        raise UserError("missing_package", message, package="scratch-gpt[gguf]") from None
     return gguf
 
 
 def _refuse_unsupported(model: PreTrainedModel) -> None:
     config = model.config
     if not type(model).__name__.endswith("ForCausalLM"):
-        raise UserError(
-            "wrong_model",
-            f"cannot write a {type(model).__name__} as GGUF: llama.cpp runs causal language models only",
-            found=[type(model).__name__],
-        )
+        message = f"cannot write a {type(model).__name__} as GGUF: llama.cpp runs causal language models only"
+        raise UserError("wrong_model", message, found=[type(model).__name__])
     if config.hidden_act not in ACTIVATIONS[config.dialect]:
-        raise UserError(
-            "not_convertible",
+        message = (
             f"hidden_act={config.hidden_act!r}: llama.cpp's {config.dialect} computes "
-            f"{' or '.join(ACTIVATIONS[config.dialect])} only; export to a transformers dialect instead",
-            setting="hidden_act",
-            value=config.hidden_act,
+            f"{' or '.join(ACTIVATIONS[config.dialect])} only; export to a transformers dialect instead"
         )
+        raise UserError("not_convertible", message, setting="hidden_act", value=config.hidden_act)
     if config.dialect == "qwen3" and config.attention_bias:
-        raise UserError(
-            "not_convertible",
-            "attention_bias=True: llama.cpp's qwen3 has no such biases; export to a transformers dialect instead",
-            setting="attention_bias",
-            value=True,
-        )
+        message = "attention_bias=True: llama.cpp's qwen3 has no such biases; export to a transformers dialect instead"
+        raise UserError("not_convertible", message, setting="attention_bias", value=True)
     rope = config.rope_parameters or {}
     rope_type = rope.get("rope_type")
     if rope_type == "yarn" and (unusual := sorted(set(rope) - YARN_KEYS)):
-        raise UserError(
-            "not_convertible",
-            f"rope_parameters: {unusual[0]}={rope[unusual[0]]!r}: the file holds yarn's defaults only",
-            setting=unusual[0],
-            value=rope[unusual[0]],
-        )
+        message = f"rope_parameters: {unusual[0]}={rope[unusual[0]]!r}: the file holds yarn's defaults only"
+        raise UserError("not_convertible", message, setting=unusual[0], value=rope[unusual[0]])
     if rope_type and rope_type not in ROPE_TYPES[config.dialect]:
-        raise UserError(
-            "not_convertible",
+        message = (
             f"rope_type={rope_type!r}: the file for {config.dialect} holds {', '.join(ROPE_TYPES[config.dialect])} "
-            "only; export to a transformers dialect instead",
-            setting="rope_type",
-            value=rope_type,
+            "only; export to a transformers dialect instead"
         )
+        raise UserError("not_convertible", message, setting="rope_type", value=rope_type)
 
 
 def _add_shape(writer: Any, config: Any) -> None:
@@ -275,12 +251,8 @@ def _add_tokenizer(
 ) -> None:
     token_type = _gguf().TokenType
     if len(tokenizer) > vocab_size:
-        raise UserError(
-            "vocab_size_too_small",
-            f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}",
-            vocab_size=vocab_size,
-            needed=len(tokenizer),
-        )
+        message = f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}"
+        raise UserError("vocab_size_too_small", message, vocab_size=vocab_size, needed=len(tokenizer))
     # rows of a padded vocabulary stand for no text
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     types = [token_type.UNUSED] * vocab_size

@@ -169,11 +169,8 @@ def from_stock(model: PreTrainedModel) -> PreTrainedModel:
     """
     design = next((each for each in STOCK.values() if type(model) in each.heads.values()), None)
     if design is None:
-        raise UserError(
-            "wrong_model",
-            f"cannot convert a {type(model).__name__}: it must be a {', '.join(STOCK_CLASSES)}",
-            found=[type(model).__name__],
-        )
+        message = f"cannot convert a {type(model).__name__}: it must be a {', '.join(STOCK_CLASSES)}"
+        raise UserError("wrong_model", message, found=[type(model).__name__])
     _refuse_unsupported(model, design)
     values = {ours: getattr(model.config, theirs) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
@@ -204,11 +201,8 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
         UserError: another class of model, or a design that cannot hold it.
     """
     if type(model).__name__ not in OUR_CLASSES:
-        raise UserError(
-            "wrong_model",
-            f"cannot convert a {type(model).__name__}: it must be a {' or '.join(OUR_CLASSES)}",
-            found=[type(model).__name__],
-        )
+        message = f"cannot convert a {type(model).__name__}: it must be a {' or '.join(OUR_CLASSES)}"
+        raise UserError("wrong_model", message, found=[type(model).__name__])
     config = model.config
     to = to or (config.dialect if config.is_causal else "eurobert")
     if to not in STOCK:
@@ -226,11 +220,8 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
             cure = (
                 "of the encoders, transformers has a class for those of the llama dialect with a masked head"
             )
-        raise UserError(
-            "dialect_mismatch",
-            f"{to} cannot hold {', '.join(foreign) or type(model).__name__}: {cure}",
-            to=to,
-        )
+        message = f"{to} cannot hold {', '.join(foreign) or type(model).__name__}: {cure}"
+        raise UserError("dialect_mismatch", message, to=to)
     values = {theirs: copy.deepcopy(getattr(config, ours)) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
     weights = model.state_dict()
@@ -251,13 +242,11 @@ def _refuse_unsupported(model: PreTrainedModel, design: StockDesign) -> None:
     for name, held in {**anywhere, **design.only}.items():
         value = getattr(model.config, name, held[0])
         if any(item not in held for item in (value if isinstance(value, list) else [value])):
-            raise UserError(
-                "not_convertible",
+            message = (
                 f"{type(model).__name__} has {name}={value!r}, our models only {held[0]!r}: "
-                "use this model with its own class",
-                setting=name,
-                value=value,
+                "use this model with its own class"
             )
+            raise UserError("not_convertible", message, setting=name, value=value)
 
 
 def _is_tied(model: PreTrainedModel) -> bool:
@@ -282,11 +271,8 @@ def _build_config(config_class: type[PreTrainedConfig], **values: Any) -> PreTra
         return config_class(**values)
     except (ValueError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            "dialect_mismatch",
-            f"{config_class.__name__} cannot hold this model: {reason}",
-            to=config_class.__name__,
-        ) from error
+        message = f"{config_class.__name__} cannot hold this model: {reason}"
+        raise UserError("dialect_mismatch", message, to=config_class.__name__) from error
 
 
 def _build_model(
@@ -299,11 +285,8 @@ def _build_model(
     dtypes = {parameter.dtype for parameter in source.parameters()}
     if len(dtypes) > 1:
         names = ", ".join(sorted(map(str, dtypes)))
-        raise UserError(
-            "mixed_dtypes",
-            f"the weights of this {type(source).__name__} are {names} mixed: cast it with model.to(dtype) first",
-            dtypes=sorted(map(str, dtypes)),
-        )
+        message = f"the weights of this {type(source).__name__} are {names} mixed: cast it with model.to(dtype) first"
+        raise UserError("mixed_dtypes", message, dtypes=sorted(map(str, dtypes)))
     copies = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
     }
@@ -320,11 +303,8 @@ def _build_model(
     )
     astray = sorted({*report["missing_keys"], *report["unexpected_keys"]})
     if astray:
-        raise UserError(
-            "unexpected_weight",
-            f"the weights of this {type(source).__name__} are not those of its class: {astray[0]} is in excess or missing",
-            weight=astray[0],
-        )
+        message = f"the weights of this {type(source).__name__} are not those of its class: {astray[0]} is in excess or missing"
+        raise UserError("unexpected_weight", message, weight=astray[0])
     model.config._name_or_path = source.config._name_or_path
     if source.can_generate():
         model.generation_config = copy.deepcopy(source.generation_config)
@@ -339,22 +319,18 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise UserError(
-            "no_model",
-            f"no model in {folder} (config.json is missing): give a folder with a saved model",
-            folder=folder,
-        )
+        message = f"no model in {folder} (config.json is missing): give a folder with a saved model"
+        raise UserError("no_model", message, folder=folder)
     with loading(folder):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["model of unknown architecture"])[0]
     kind = classes.get(architecture)
     if kind is None or config.get("model_type") != kind.config_class.model_type:
-        raise UserError(
-            "wrong_model",
+        message = (
             f"{folder} holds a {architecture} (model_type {config.get('model_type')}): "
-            f"it must be a {', '.join(classes)}",
-            found=[architecture],
+            f"it must be a {', '.join(classes)}"
         )
+        raise UserError("wrong_model", message, found=[architecture])
     return load_weights(kind, folder, dtype="auto")
 
 
@@ -367,9 +343,8 @@ def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            "damaged_tokenizer", f"cannot load the tokenizer in {folder}: {reason}", folder=folder
-        ) from error
+        message = f"cannot load the tokenizer in {folder}: {reason}"
+        raise UserError("damaged_tokenizer", message, folder=folder) from error
 
 
 def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
@@ -405,9 +380,8 @@ def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str
     try:
         model.save_pretrained(folder)
     except ValueError as error:  # a generation config that contradicts itself
-        raise UserError(
-            "damaged_model", f"cannot save what is in {source}: {' '.join(str(error).split())}", folder=source
-        ) from error
+        message = f"cannot save what is in {source}: {' '.join(str(error).split())}"
+        raise UserError("damaged_model", message, folder=source) from error
     tokenizer = load_tokenizer_beside(source)
     if tokenizer is None:
         return [f"no tokenizer in {source}: copy one beside the model before it is trained or asked"]

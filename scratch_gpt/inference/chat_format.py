@@ -35,63 +35,48 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
             cannot carry.
     """
     if IM_END not in tokenizer.get_vocab():
-        raise UserError(
-            "token_missing",
-            f"tokenizer {folder} lacks the token {IM_END}: use one made by the tokenizer stage",
-            token=IM_END,
-        )
+        message = f"tokenizer {folder} lacks the token {IM_END}: use one made by the tokenizer stage"
+        raise UserError("token_missing", message, token=IM_END)
     end = tokenizer.convert_tokens_to_ids(IM_END)
     if tokenizer.pad_token_id == end:
-        raise UserError(
-            "padding_ends_turns",
+        message = (
             f"tokenizer {folder} pads with {IM_END}, which ends a turn: padding and the ends of answers could not be "
-            "told apart; give it a pad_token of its own",
-            folder=folder,
+            "told apart; give it a pad_token of its own"
         )
+        raise UserError("padding_ends_turns", message, folder=folder)
     if not tokenizer.chat_template:
-        raise UserError(
-            "chat_template_missing",
-            f"tokenizer {folder} has no chat template: use one made by the tokenizer stage",
-            folder=folder,
-        )
+        message = f"tokenizer {folder} has no chat template: use one made by the tokenizer stage"
+        raise UserError("chat_template_missing", message, folder=folder)
     if "generation %}" not in tokenizer.chat_template:
-        raise UserError(
-            "chat_template_unmarked",
+        message = (
             f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}): without it "
-            "nothing tells which tokens to learn",
-            folder=folder,
+            "nothing tells which tokens to learn"
         )
+        raise UserError("chat_template_unmarked", message, folder=folder)
     try:
         text = tokenizer.apply_chat_template(PROBE, tokenize=False)
         encoded = tokenizer.apply_chat_template(PROBE, return_dict=True, return_assistant_tokens_mask=True)
     except TemplateError as error:
-        raise UserError(
-            "chat_template_fails", f"the chat template in {folder} fails: {error}", folder=folder
-        ) from None
+        message = f"the chat template in {folder} fails: {error}"
+        raise UserError("chat_template_fails", message, folder=folder) from None
     for marker in MARKER.findall(text):
         if marker not in tokenizer.get_vocab():
-            raise UserError(
-                "chat_template_foreign",
+            message = (
                 f"the chat template in {folder} writes {marker}, which is no token of its tokenizer: a text could "
-                "spell it; add it to the tokenizer's special tokens, or use the template of the tokenizer stage",
-                folder=folder,
-                token=marker,
+                "spell it; add it to the tokenizer's special tokens, or use the template of the tokenizer stage"
             )
+            raise UserError("chat_template_foreign", message, folder=folder, token=marker)
     carried = tokenizer.decode(encoded["input_ids"])
     if carried != text:
-        raise UserError(
-            "text_not_preserved",
-            f"the tokenizer in {folder} cannot carry its chat template: {text!r:.80} comes back as {carried!r:.80}",
-            folder=folder,
-        )
+        message = f"the tokenizer in {folder} cannot carry its chat template: {text!r:.80} comes back as {carried!r:.80}"
+        raise UserError("text_not_preserved", message, folder=folder)
     learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
     if sum(token == end and bool(mask) for token, mask in learned) != len(PROBE) // 2:
-        raise UserError(
-            "end_of_turn_not_learned",
+        message = (
             f"the chat template in {folder} leaves {IM_END} out of the assistant's part: answers would never end; move "
-            "it before {% endgeneration %}",
-            folder=folder,
+            "it before {% endgeneration %}"
         )
+        raise UserError("end_of_turn_not_learned", message, folder=folder)
 
 
 def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_only: bool = True) -> Row:
@@ -106,11 +91,8 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_
     labels = [token if mask else IGNORED for token, mask in zip(input_ids, learned, strict=True)]
     # the first token is predicted from nothing
     if all(label == IGNORED for label in labels[1:]):
-        raise UserError(
-            "nothing_learned",
-            f"{row['place']}: no token of this row is learned: the chat template marks nothing of it as the assistant's",
-            place=row["place"],
-        )
+        message = f"{row['place']}: no token of this row is learned: the chat template marks nothing of it as the assistant's"
+        raise UserError("nothing_learned", message, place=row["place"])
     return {**row, "input_ids": input_ids, "labels": labels, "length": len(input_ids)}
 
 
@@ -131,11 +113,8 @@ def _encode(
             tokenizer_kwargs={"verbose": False},  # `drop_long_rows` tells of long rows, each by its place
         )
     except TemplateError as error:
-        raise UserError(
-            "row_refused",
-            f"{row['place']}: the chat template refuses this conversation: {error}",
-            place=row["place"],
-        ) from None
+        message = f"{row['place']}: the chat template refuses this conversation: {error}"
+        raise UserError("row_refused", message, place=row["place"]) from None
     return encoded
 
 
@@ -147,10 +126,6 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     """
     positions: int = model.config.max_position_embeddings
     if max_length is not None and max_length > positions:
-        raise UserError(
-            "too_long",
-            f"max_length {max_length} is longer than the model's context of {positions} tokens",
-            length=max_length,
-            limit=positions,
-        )
+        message = f"max_length {max_length} is longer than the model's context of {positions} tokens"
+        raise UserError("too_long", message, length=max_length, limit=positions)
     return max_length or positions

@@ -128,11 +128,10 @@ def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int)
     """Cut texts that exceed the model's positions at their beginning, as usual in evaluation, and say so."""
     room = model.config.max_position_embeddings - max_new_tokens
     if room < 1:
-        raise UserError(
-            "answer_too_long",
-            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in {room + max_new_tokens} tokens",
-            max_new_tokens=max_new_tokens,
+        message = (
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in {room + max_new_tokens} tokens"
         )
+        raise UserError("answer_too_long", message, max_new_tokens=max_new_tokens)
     if cut := sum(len(ids) > room for ids in token_ids):
         logger.warning(
             "%d of %d prompts are longer than %d tokens: their beginning is cut off",

@@ -55,12 +55,8 @@ def loglikelihoods(
     ends = encode_plain(tokenizer, list(continuations))
     positions = model.config.max_position_embeddings
     if (longest := max(map(len, ends))) > positions:
-        raise UserError(
-            "too_long",
-            f"a candidate has {longest} tokens, the model only {positions} positions",
-            length=longest,
-            limit=positions,
-        )
+        message = f"a candidate has {longest} tokens, the model only {positions} positions"
+        raise UserError("too_long", message, length=longest, limit=positions)
     if model.config.is_encoder_decoder:
         contexts = [
             tuple(ids) for ids in fit(model, [[*start, tokenizer.eos_token_id] for start in starts], 0)

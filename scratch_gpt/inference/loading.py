@@ -31,9 +31,8 @@ def loading(folder: str | Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            "damaged_model", f"cannot load {folder}: {reason}: copy or download it again", folder=folder
-        ) from error
+        message = f"cannot load {folder}: {reason}: copy or download it again"
+        raise UserError("damaged_model", message, folder=folder) from error
 
 
 def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedModel:
@@ -48,18 +47,12 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
         )
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
-        raise UserError(
-            "weight_missing",
-            f"{folder} lacks the weight {missing}: copy or download it again",
-            weight=missing,
-        )
+        message = f"{folder} lacks the weight {missing}: copy or download it again"
+        raise UserError("weight_missing", message, weight=missing)
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
-            raise UserError(
-                "weight_not_finite",
-                f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint",
-                weight=name,
-            )
+            message = f"{folder}: the weight {name} holds NaN or infinity: the training diverged, use an earlier checkpoint"
+            raise UserError("weight_not_finite", message, weight=name)
     loaded: PreTrainedModel = model
     return loaded
 
@@ -67,11 +60,8 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
 def check_folder(folder: str | Path) -> None:
     """Raise UserError if no model is in the folder."""
     if not (Path(folder) / "config.json").is_file():
-        raise UserError(
-            "no_model",
-            f"no model in {folder} (config.json is missing): give a folder that a training stage wrote",
-            folder=folder,
-        )
+        message = f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
+        raise UserError("no_model", message, folder=folder)
 
 
 def load_model(
@@ -89,11 +79,8 @@ def load_model(
     folder = Path(folder)
     check_folder(folder)
     if not (folder / "tokenizer.json").is_file():
-        raise UserError(
-            "no_tokenizer",
-            f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it",
-            folder=folder,
-        )
+        message = f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
+        raise UserError("no_tokenizer", message, folder=folder)
     with loading(folder):
         kinds = AutoConfig.from_pretrained(folder).architectures or []
     if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
@@ -102,22 +89,15 @@ def load_model(
     elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
         auto_class = AutoModelForCausalLM
     else:
-        raise UserError(
-            "wrong_model",
-            f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}",
-            found=kinds,
-        )
+        message = f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
+        raise UserError("wrong_model", message, found=kinds)
     model = load_weights(auto_class, folder)
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
-        raise UserError(
-            "vocab_size_too_small",
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}",
-            vocab_size=embeddings,
-            needed=len(tokenizer),
-        )
+        message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}"
+        raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(PartialState().device).eval(), tokenizer
@@ -137,9 +117,6 @@ def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
     model, tokenizer = load_model(folder)
     check_chat_format(tokenizer, folder)
     if not is_chat(tokenizer):
-        raise UserError(
-            "base_model",
-            f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first",
-            model=folder,
-        )
+        message = f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
+        raise UserError("base_model", message, model=folder)
     return model, tokenizer

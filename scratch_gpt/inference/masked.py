@@ -37,12 +37,11 @@ def load_masked_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTo
         config = AutoConfig.from_pretrained(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForMaskedLM") for kind in kinds):
-        raise UserError(
-            "wrong_model",
+        message = (
             f"{folder} is no masked language model but {', '.join(kinds) or 'of unknown kind'}: pretrain one with "
-            "objective masked",
-            found=kinds,
+            "objective masked"
         )
+        raise UserError("wrong_model", message, found=kinds)
     model = load_weights(AutoModelForMaskedLM, folder)
     if config.model_type != ScratchGPTConfig.model_type:
         keep_documents_apart(model)

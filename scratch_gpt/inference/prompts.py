@@ -83,12 +83,11 @@ def read_prompts(
             if len(ids) + max_new_tokens <= positions
         ]
         if not found:
-            raise UserError(
-                "answer_too_long",
+            message = (
                 f"no {split} prompt leaves room for {max_new_tokens} tokens of answer in the model's context of "
-                f"{positions}: lower max_completion_length",
-                max_new_tokens=max_new_tokens,
+                f"{positions}: lower max_completion_length"
             )
+            raise UserError("answer_too_long", message, max_new_tokens=max_new_tokens)
         dropped = len(asked) - len(found)
         if split == "train":
             found = training_sample(found, arguments)

@@ -26,32 +26,22 @@ def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
         UserError: no model in the folder, no reward model (one score), another tokenizer, damaged weights.
     """
     if not (Path(folder) / "config.json").is_file():
-        raise UserError(
-            "no_model",
-            f"no model in {folder} (config.json is missing): run the reward stage first",
-            folder=folder,
-        )
+        message = f"no model in {folder} (config.json is missing): run the reward stage first"
+        raise UserError("no_model", message, folder=folder)
     with loading(folder):
         config = AutoConfig.from_pretrained(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise UserError(
-            "wrong_model",
-            f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}",
-            found=kinds,
-        )
+        message = f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}"
+        raise UserError("wrong_model", message, found=kinds)
     if config.num_labels != 1:
-        raise UserError(
-            "too_many_labels",
-            f"{folder} gives {config.num_labels} scores, a reward model gives one (num_labels: 1)",
-            num_labels=config.num_labels,
-        )
+        message = f"{folder} gives {config.num_labels} scores, a reward model gives one (num_labels: 1)"
+        raise UserError("too_many_labels", message, num_labels=config.num_labels)
     if tokenizer_hash(load_tokenizer(folder)) != tokenizer_hash(tokenizer):
-        raise UserError(
-            "another_tokenizer",
-            f"the reward model {folder} has another tokenizer than the chat model: train it from that one",
-            folder=folder,
+        message = (
+            f"the reward model {folder} has another tokenizer than the chat model: train it from that one"
         )
+        raise UserError("another_tokenizer", message, folder=folder)
     return load_weights(AutoModelForSequenceClassification, folder).to(PartialState().device).eval()
 
 

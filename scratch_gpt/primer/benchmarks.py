@@ -78,12 +78,8 @@ def benchmark(name: str, split: str, seed: int = 0) -> list[Example]:
     """
     check_split(split)
     if name not in BENCHMARKS:
-        raise UserError(
-            "wrong_value",
-            f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}",
-            setting="benchmark",
-            value=name,
-        )
+        message = f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}"
+        raise UserError("wrong_value", message, setting="benchmark", value=name)
     rng = generator(seed, "benchmark", name, split)
     examples = BENCHMARKS[name](rng, split)
     rng.shuffle(examples)

@@ -41,12 +41,8 @@ def split_of(key: str) -> str:
 def check_split(split: str) -> None:
     """Raises UserError for a name that is no split."""
     if split not in SPLITS:
-        raise UserError(
-            "wrong_value",
-            f"unknown split {split!r}: choose one of {', '.join(SPLITS)}",
-            setting="split",
-            value=split,
-        )
+        message = f"unknown split {split!r}: choose one of {', '.join(SPLITS)}"
+        raise UserError("wrong_value", message, setting="split", value=split)
 
 
 def generator(seed: int, *purpose: str) -> random.Random:

@@ -121,10 +121,6 @@ def choose_tasks(asked: list[str], known: Sequence[str], default: bool) -> list[
     """
     for name in asked:
         if name not in known:
-            raise UserError(
-                "wrong_value",
-                f"unknown task {name!r}; known tasks: {', '.join(known)}",
-                setting="task",
-                value=name,
-            )
+            message = f"unknown task {name!r}; known tasks: {', '.join(known)}"
+            raise UserError("wrong_value", message, setting="task", value=name)
     return [TASKS[name] for name in asked or (known if default else ())]

@@ -51,15 +51,11 @@ class PublishArguments:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise UserError(
-                "setting_missing",
-                "model is missing: give --model DIR, a folder that a training stage wrote",
-                setting="model",
-            )
+            message = "model is missing: give --model DIR, a folder that a training stage wrote"
+            raise UserError("setting_missing", message, setting="model")
         if self.hub_revision and not self.hub_model_id:
-            raise UserError(
-                "setting_missing", "hub_revision needs hub_model_id: user/name", setting="hub_model_id"
-            )
+            message = "hub_revision needs hub_model_id: user/name"
+            raise UserError("setting_missing", message, setting="hub_model_id")
 
 
 def publish(
@@ -98,9 +94,8 @@ def push_to_hub(arguments: Any) -> None:
         publish(folder, repository, private=private)
     except UserError as error:
         command = f"scratch-gpt publish {folder} --repo {repository}" + " --private" * private
-        raise UserError(
-            error.code, f"{error} (the model in {folder} is complete: {command})", **error.values
-        ) from error
+        message = f"{error} (the model in {folder} is complete: {command})"
+        raise UserError(error.code, message, **error.values) from error
 
 
 def run_publish(arguments: PublishArguments) -> None:

@@ -134,11 +134,8 @@ def pack(folder: str | Path) -> Package:
     names = {path.relative_to(folder).as_posix() for path in sources}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         missing = "config.json is" if "config.json" not in names else "its weights, *.safetensors, are"
-        raise UserError(
-            "no_model",
-            f"no model in {folder} ({missing} missing): give a folder that a training stage wrote",
-            folder=folder,
-        )
+        message = f"no model in {folder} ({missing} missing): give a folder that a training stage wrote"
+        raise UserError("no_model", message, folder=folder)
     files, shortened = [], {}
     for source in sources:
         name = source.relative_to(folder).as_posix()
@@ -146,12 +143,8 @@ def pack(folder: str | Path) -> Package:
         if not name.endswith((".safetensors", ".png")):
             text = source.read_text(encoding="utf-8")
             if found := find_secret(text):
-                raise UserError(
-                    "secret_found",
-                    f"nothing was uploaded: {source} seems to hold {found}; remove it and try again",
-                    file=source,
-                    kind=found,
-                )
+                message = f"nothing was uploaded: {source} seems to hold {found}; remove it and try again"
+                raise UserError("secret_found", message, file=source, kind=found)
             if name.endswith(RECORDS) and name not in NOT_RECORDS:
                 text, count = shorten_paths(text)
                 if count:

@@ -74,9 +74,8 @@ def count_parameters(folder: Path) -> int:
             with safe_open(file, framework="np") as weights:
                 total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118  # not a dict
         except SafetensorError as error:
-            raise UserError(
-                "unreadable_file", f"{file} is damaged ({error}): save or copy it again", file=file
-            ) from None
+            message = f"{file} is damaged ({error}): save or copy it again"
+            raise UserError("unreadable_file", message, file=file) from None
     return total
 
 

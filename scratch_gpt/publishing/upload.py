@@ -116,11 +116,8 @@ def _in_one_line(repository: str) -> Iterator[None]:
         raise
     # The client lets the errors of its HTTP library through, and that library changes.
     except Exception as error:
-        raise UserError(
-            "upload_failed",
-            f"not uploaded to {repository}: {explain(error, repository)}",
-            repository=repository,
-        ) from error
+        message = f"not uploaded to {repository}: {explain(error, repository)}"
+        raise UserError("upload_failed", message, repository=repository) from error
 
 
 def _open_repository(api: HfApi, repository: str, private: bool) -> None:
@@ -135,19 +132,15 @@ def _open_repository(api: HfApi, repository: str, private: bool) -> None:
         api.create_repo(repository, private=private, exist_ok=True)
         return
     if private and not there.private:
-        raise UserError(
-            "repository_public",
-            f"not uploaded to {repository}: it is there already, and public; make it private or name another",
-            repository=repository,
+        message = (
+            f"not uploaded to {repository}: it is there already, and public; make it private or name another"
         )
+        raise UserError("repository_public", message, repository=repository)
     files = {file.rfilename for file in there.siblings or []}
     tags = there.tags or (there.card_data.tags if there.card_data else None) or []
     if files - set(HARMLESS) and "scratch-gpt" not in tags:
-        raise UserError(
-            "repository_taken",
-            f"not uploaded to {repository}: the name is taken, by {len(files)} files that are no scratch-gpt model; name another",
-            repository=repository,
-        )
+        message = f"not uploaded to {repository}: the name is taken, by {len(files)} files that are no scratch-gpt model; name another"
+        raise UserError("repository_taken", message, repository=repository)
 
 
 def upload(
@@ -210,18 +203,12 @@ def _compare(api: HfApi, package: Package, repository: str, commit: str) -> None
     for file in package.files:
         entry = listed.get(file.path)
         if entry is None:
-            raise UserError(
-                "upload_differs",
-                f"{repository} lacks {file.path} at commit {commit}: {AGAIN}",
-                file=file.path,
-            )
+            message = f"{repository} lacks {file.path} at commit {commit}: {AGAIN}"
+            raise UserError("upload_differs", message, file=file.path)
         same = entry.lfs.sha256 == file.digest("sha256") if entry.lfs else entry.blob_id == file.digest("git")
         if not same:
-            raise UserError(
-                "upload_differs",
-                f"{file.path} in {repository} at commit {commit} is not what was sent: {AGAIN}",
-                file=file.path,
-            )
+            message = f"{file.path} in {repository} at commit {commit} is not what was sent: {AGAIN}"
+            raise UserError("upload_differs", message, file=file.path)
 
 
 def verify(upload: Upload) -> str:
@@ -254,9 +241,8 @@ def verify(upload: Upload) -> str:
         )
     if child.returncode != 0:
         reason = (child.stdout.strip() or child.stderr.strip() or "no reason given").splitlines()[-1]
-        raise UserError(
-            "verification_failed",
-            f"uploaded to {upload.url} at commit {upload.commit}, but loading it from there failed: {reason}",
-            commit=upload.commit,
+        message = (
+            f"uploaded to {upload.url} at commit {upload.commit}, but loading it from there failed: {reason}"
         )
+        raise UserError("verification_failed", message, commit=upload.commit)
     return child.stdout.strip().splitlines()[-1]

@@ -226,11 +226,10 @@ def write_report(run_dir: str | Path) -> list[Path]:
     run_dir = Path(run_dir)
     stages = find_stages(run_dir.absolute())  # "." has no name
     if not stages:
-        raise UserError(
-            "no_run",
-            f"no run in {run_dir} (no log.jsonl there or one folder below): give what a training stage wrote",
-            folder=run_dir,
+        message = (
+            f"no run in {run_dir} (no log.jsonl there or one folder below): give what a training stage wrote"
         )
+        raise UserError("no_run", message, folder=run_dir)
     models = [stage.folder for stage in stages if (stage.folder / "results").is_dir()]
     results = {folder.name: read_results(folder) for folder in models}
     scores = compare(results)

@@ -89,9 +89,8 @@ def checkpoint_step(folder: Path) -> int:
     """The N of `checkpoint-N`."""
     match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     if match is None:
-        raise UserError(
-            "not_a_checkpoint", f"{folder} is not a checkpoint: its name must be checkpoint-N", folder=folder
-        )
+        message = f"{folder} is not a checkpoint: its name must be checkpoint-N"
+        raise UserError("not_a_checkpoint", message, folder=folder)
     return int(match[1])
 
 
@@ -118,11 +117,8 @@ def _newest_whole(checkpoints: list[Path]) -> Path:
         if found is None:
             return checkpoint
         console.print(f"warning: {checkpoint} is damaged ({found}): trying the one before it", soft_wrap=True)
-    raise UserError(
-        "checkpoints_damaged",
-        f"every checkpoint in {checkpoints[0].parent} is damaged: remove them to start afresh, or name a new output_dir",
-        folder=checkpoints[0].parent,
-    )
+    message = f"every checkpoint in {checkpoints[0].parent} is damaged: remove them to start afresh, or name a new output_dir"
+    raise UserError("checkpoints_damaged", message, folder=checkpoints[0].parent)
 
 
 def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
@@ -150,30 +146,18 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
     if resume_from_checkpoint:
         folder = Path(resume_from_checkpoint)
         if not folder.is_dir():
-            raise UserError(
-                "checkpoint_not_found",
-                f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest",
-                folder=folder,
-            )
+            message = f"resume_from_checkpoint: no folder {folder}; give a checkpoint-N folder, or latest"
+            raise UserError("checkpoint_not_found", message, folder=folder)
         if not (folder / last_file).is_file():
-            raise UserError(
-                "not_a_checkpoint",
-                f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage",
-                folder=folder,
-            )
+            message = f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage"
+            raise UserError("not_a_checkpoint", message, folder=folder)
         if found := damage(folder):
-            raise UserError(
-                "checkpoints_damaged",
-                f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest",
-                folder=folder,
-            )
+            message = f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest"
+            raise UserError("checkpoints_damaged", message, folder=folder)
         return folder
     if checkpoints and not finished:
-        raise UserError(
-            "unfinished_run",
-            f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder",
-            folder=output_dir,
-        )
+        message = f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
+        raise UserError("unfinished_run", message, folder=output_dir)
     return None
 
 
@@ -258,12 +242,11 @@ def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
         reason = " ".join(str(error).split())
-        raise UserError(
-            "cannot_write",
+        message = (
             f"{folder} could not be written: {reason}; make room, then go on from the checkpoint before it with "
-            "--resume_from_checkpoint latest",
-            path=folder,
-        ) from error
+            "--resume_from_checkpoint latest"
+        )
+        raise UserError("cannot_write", message, path=folder) from error
 
 
 @contextmanager

@@ -54,11 +54,8 @@ def claim(folder: Path) -> None:
     try:
         fcntl.flock(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(
-            "folder_in_use",
-            f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir",
-            folder=folder,
-        ) from None
+        message = f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir"
+        raise UserError("folder_in_use", message, folder=folder) from None
     except OSError:
         pass
 
@@ -80,18 +77,15 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
     """
     output_dir = Path(output_dir)
     if output_dir.is_file():
-        raise UserError(
-            "output_is_file", f"output_dir {output_dir} is a file: name a folder", path=output_dir
-        )
+        message = f"output_dir {output_dir} is a file: name a folder"
+        raise UserError("output_is_file", message, path=output_dir)
     if output_dir.is_dir():
         for entry in output_dir.iterdir():
             if entry.name not in (*contents, PROGRESS, SETTINGS):
-                raise UserError(
-                    "output_occupied",
-                    f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder",
-                    folder=output_dir,
-                    file=entry.name,
+                message = (
+                    f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder"
                 )
+                raise UserError("output_occupied", message, folder=output_dir, file=entry.name)
     temporary = output_dir.with_name(output_dir.name + ".tmp")
     with _writing(output_dir):
         # The folder stays the same one from here to its end: who removed it would remove another run's lock with it.
@@ -155,9 +149,8 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            "unreadable_file", f"cannot read {path} ({error}): delete it, or write it again", file=path
-        ) from None
+        message = f"cannot read {path} ({error}): delete it, or write it again"
+        raise UserError("unreadable_file", message, file=path) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -166,9 +159,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            "unreadable_file", f"cannot read {path} ({error}): write it again", file=path
-        ) from None
+        message = f"cannot read {path} ({error}): write it again"
+        raise UserError("unreadable_file", message, file=path) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -177,12 +169,11 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            "cannot_write",
+        message = (
             f"cannot write {output}: {error.strerror or error} (make room or give permission, then run the same "
-            "command again)",
-            path=output,
-        ) from None
+            "command again)"
+        )
+        raise UserError("cannot_write", message, path=output) from None
 
 
 def save_progress(folder: Path, values: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -212,9 +203,8 @@ def load_progress(folder: Path) -> tuple[Any, dict[str, np.ndarray]] | None:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return json.loads(file.metadata()["values"]), arrays
     except SafetensorError as error:
-        raise UserError(
-            "damaged_file", f"{path} is damaged ({error}): remove {folder} and run again", file=path
-        ) from None
+        message = f"{path} is damaged ({error}): remove {folder} and run again"
+        raise UserError("damaged_file", message, file=path) from None
 
 
 def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:

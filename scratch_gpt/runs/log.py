@@ -69,16 +69,11 @@ def check_trackers(names: list[str]) -> None:
 
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
-            raise UserError(
-                "wrong_value",
-                f"report_to: no tracker {name!r}; trackio, tensorboard and wandb are some",
-                setting="report_to",
-                value=name,
-            )
+            message = f"report_to: no tracker {name!r}; trackio, tensorboard and wandb are some"
+            raise UserError("wrong_value", message, setting="report_to", value=name)
         if name in LoggerType.list() and name not in get_available_trackers():
-            raise UserError(
-                "missing_package", f"report_to: {name} is not installed: pip install {name}", package=name
-            )
+            message = f"report_to: {name} is not installed: pip install {name}"
+            raise UserError("missing_package", message, package=name)
 
 
 def progress_bar(enabled: bool = True) -> Progress:

@@ -105,11 +105,8 @@ def read_result(file: str | Path) -> dict[str, Any]:
     """
     result = read_json(file)
     if not isinstance(result, dict) or not isinstance(result.get("metrics"), dict):
-        raise UserError(
-            "not_a_result",
-            f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again",
-            file=file,
-        )
+        message = f"{file} holds no result of a benchmark: move it elsewhere, or run the benchmark again"
+        raise UserError("not_a_result", message, file=file)
     return result
 
 
@@ -129,10 +126,7 @@ def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
         try:
             entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         except ValueError as error:
-            raise UserError(
-                "unreadable_file",
-                f"cannot read {file} ({error}): delete it, or run the benchmark again",
-                file=file,
-            ) from None
+            message = f"cannot read {file} ({error}): delete it, or run the benchmark again"
+            raise UserError("unreadable_file", message, file=file) from None
         items |= {(file.name.removesuffix(".items.jsonl"), entry["metric"]): entry for entry in entries}
     return items

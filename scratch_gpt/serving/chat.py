@@ -88,12 +88,8 @@ class StreamingModel:
         """Raise UserError if the tokens of `what` leave no room for an answer."""
         if not self.fits(token_ids, sampling):
             room = self.context - self.longest(sampling)
-            raise UserError(
-                "too_long",
-                f"that {what} is {len(token_ids)} tokens, the model reads {room}: shorten it",
-                length=len(token_ids),
-                limit=room,
-            )
+            message = f"that {what} is {len(token_ids)} tokens, the model reads {room}: shorten it"
+            raise UserError("too_long", message, length=len(token_ids), limit=room)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text.
@@ -183,12 +179,11 @@ class ChatSession:
         messages: list[Message] | None = None,
     ) -> None:
         if not speaker.is_chat:
-            raise UserError(
-                "base_model",
+            message = (
                 f"{speaker.name} is a base model, it only continues text: add --complete to continue yours, "
-                "or train it to chat first (scratch-gpt sft)",
-                model=speaker.name,
+                "or train it to chat first (scratch-gpt sft)"
             )
+            raise UserError("base_model", message, model=speaker.name)
         self.speaker = speaker
         self.sampling = sampling or Sampling.of(speaker.model.generation_config)
         self.system = system

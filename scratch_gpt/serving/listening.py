@@ -25,11 +25,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # without the address once more
-        raise UserError(
-            "cannot_listen",
-            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host",
-            port=port,
-        ) from None
+        message = f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
+        raise UserError("cannot_listen", message, port=port) from None
 
 
 class _Announced(uvicorn.Server):

@@ -45,11 +45,8 @@ def write_space(folders: list[str], output_dir: str) -> None:
         check_folder(folder)
     names = [Path(folder).resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        raise UserError(
-            "duplicate_name",
-            f"both folders are called {names[0]}: rename one, names tell them apart on the page",
-            name=names[0],
-        )
+        message = f"both folders are called {names[0]}: rename one, names tell them apart on the page"
+        raise UserError("duplicate_name", message, name=names[0])
     with written_whole(output_dir, ()) as space:
         for folder, name in zip(folders, names, strict=True):
             (space / "models" / name).mkdir(parents=True)

@@ -57,12 +57,8 @@ class Terminal:
         if not complete:
             self.sessions.append(ChatSession(speaker, self.sampling, system))
         elif system is not None:
-            raise UserError(
-                "settings_conflict",
-                "--system is for a chat, --complete continues texts: drop one of them",
-                setting="system",
-                other="complete",
-            )
+            message = "--system is for a chat, --complete continues texts: drop one of them"
+            raise UserError("settings_conflict", message, setting="system", other="complete")
         self.speeds: list[str] = []
         self.commands: dict[str, Callable[[str], object]] = {
             "/help": self.help,
@@ -90,10 +86,8 @@ class Terminal:
 
     def _chat(self) -> ChatSession:
         if self.complete:
-            raise UserError(
-                "no_conversation",
-                "there is no conversation with --complete: each text is continued by itself",
-            )
+            message = "there is no conversation with --complete: each text is continued by itself"
+            raise UserError("no_conversation", message)
         return self.sessions[0]
 
     def save(self, file: str) -> None:
@@ -124,9 +118,8 @@ class Terminal:
             name, _, value = words.partition(" ")
             defaults = asdict(Sampling())
             if name not in defaults:
-                raise UserError(
-                    "unknown_key", f"no setting {name!r}: there are {', '.join(defaults)}", key=name
-                )
+                message = f"no setting {name!r}: there are {', '.join(defaults)}"
+                raise UserError("unknown_key", message, key=name)
             try:
                 number = type(defaults[name])(value)
             except ValueError:

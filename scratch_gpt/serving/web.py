@@ -25,11 +25,8 @@ from scratch_gpt.serving.listening import listen, run_server
 try:
     import gradio as gr
 except ImportError:
-    raise UserError(
-        "missing_package",
-        "the page needs more packages: pip install 'scratch-gpt[web]'",
-        package="scratch-gpt[web]",
-    ) from None
+    message = "the page needs more packages: pip install 'scratch-gpt[web]'"
+    raise UserError("missing_package", message, package="scratch-gpt[web]") from None
 
 
 # Longest text that is looked at; what the model reads is shorter still.
@@ -93,12 +90,8 @@ def _telling(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[An
 
 def _checked(text: str) -> str:
     if len(text) > MAX_CHARACTERS:
-        raise UserError(
-            "too_long",
-            f"that text has {len(text)} characters, the page takes {MAX_CHARACTERS}: shorten it",
-            length=len(text),
-            limit=MAX_CHARACTERS,
-        )
+        message = f"that text has {len(text)} characters, the page takes {MAX_CHARACTERS}: shorten it"
+        raise UserError("too_long", message, length=len(text), limit=MAX_CHARACTERS)
     return text
 
 
@@ -175,28 +168,16 @@ class Page:
         token_ids = model.encode(_checked(text))
         limit = min(MAX_ATTENTION_TOKENS, model.context)
         if len(token_ids) > limit:
-            raise UserError(
-                "too_long",
-                f"that text is {len(token_ids)} tokens, the table shows {limit}: shorten it",
-                length=len(token_ids),
-                limit=limit,
-            )
+            message = f"that text is {len(token_ids)} tokens, the table shows {limit}: shorten it"
+            raise UserError("too_long", message, length=len(token_ids), limit=limit)
         weights = attention_weights(model.model, token_ids)
         layers, heads = weights.shape[:2]
         if layer > layers:
-            raise UserError(
-                "wrong_value",
-                f"{name} has {layers} layers, there is no layer {layer}",
-                setting="layer",
-                value=layer,
-            )
+            message = f"{name} has {layers} layers, there is no layer {layer}"
+            raise UserError("wrong_value", message, setting="layer", value=layer)
         if head != MEAN_OF_HEADS and int(head) > heads:
-            raise UserError(
-                "wrong_value",
-                f"{name} has {heads} heads, there is no head {head}",
-                setting="head",
-                value=head,
-            )
+            message = f"{name} has {heads} heads, there is no head {head}"
+            raise UserError("wrong_value", message, setting="head", value=head)
         of_layer = weights[int(layer) - 1]
         chosen = of_layer.mean(0) if head == MEAN_OF_HEADS else of_layer[int(head) - 1]
         yield attention_table([token_label(model.tokenizer, index) for index in token_ids], chosen)
@@ -226,11 +207,8 @@ def make_page(models: list[StreamingModel]) -> gr.Blocks:
     """
     names = [model.name for model in models]
     if len(set(names)) < len(names):
-        raise UserError(
-            "duplicate_name",
-            f"both folders are called {names[0]}: rename one, names tell them apart on the page",
-            name=names[0],
-        )
+        message = f"both folders are called {names[0]}: rename one, names tell them apart on the page"
+        raise UserError("duplicate_name", message, name=names[0])
     page = Page(models)
     talkers = [model.name for model in models if model.is_chat]
     first = Sampling.of(models[0].model.generation_config)

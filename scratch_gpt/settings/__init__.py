@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run is told, parsed and checked, and what this machine is good for. Imports `errors` alone."""
+"""What a run is told, parsed and checked, and what this machine is good for.
+
+Imports `errors` alone.
+"""

@@ -32,12 +32,8 @@ def decode_yaml(value: Any, name: str) -> Any:
             decoded = yaml.safe_load(value)
         except yaml.YAMLError as error:
             reason = getattr(error, "problem", error)
-            raise UserError(
-                "wrong_value",
-                f"--{name} must be YAML or JSON, got {value!r} ({reason})",
-                setting=name,
-                value=value,
-            ) from None
+            message = f"--{name} must be YAML or JSON, got {value!r} ({reason})"
+            raise UserError("wrong_value", message, setting=name, value=value) from None
     if not isinstance(decoded, dict | list):
         raise wrong_value(name, value, "a mapping or a list", where="--")
     return decoded
@@ -59,15 +55,13 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     try:
         (arguments,) = TrlParser(arguments_class, allow_abbrev=False).parse_args_and_config(args)
     except FileNotFoundError as error:
-        raise UserError(
-            "file_not_found", f"config file not found: {error.filename}", file=error.filename
-        ) from None
+        message = f"config file not found: {error.filename}"
+        raise UserError("file_not_found", message, file=error.filename) from None
     except IndexError:
         raise UserError("setting_missing", "--config needs a file name", setting="config") from None
     except yaml.YAMLError as error:
-        raise UserError(
-            "invalid_yaml", f"config file is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+        message = f"config file is not valid YAML: {' '.join(str(error).split())}"
+        raise UserError("invalid_yaml", message) from None
     except UserError:
         raise
     except (ValueError, TypeError) as error:

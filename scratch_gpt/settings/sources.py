@@ -30,20 +30,14 @@ class SourcesArguments:
     def __post_init__(self) -> None:
         self.sources = decode_yaml(self.sources, "sources")
         if not self.sources or not isinstance(self.sources, list):
-            raise UserError(
-                "setting_missing",
-                "sources: name at least one, for example sources: [{name: primer, path: primer}]",
-                setting="sources",
-            )
+            message = "sources: name at least one, for example sources: [{name: primer, path: primer}]"
+            raise UserError("setting_missing", message, setting="sources")
         if self.on_bad_row not in ("skip", "fail"):
             raise wrong_value("on_bad_row", self.on_bad_row, "skip or fail")
         check_seed(self.seed)
         if not self.output_dir:
-            raise UserError(
-                "setting_missing",
-                "output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML",
-                setting="output_dir",
-            )
+            message = "output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML"
+            raise UserError("setting_missing", message, setting="output_dir")
 
 
 PRIMER = "primer"

@@ -148,18 +148,11 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
     for task in tasks:
         rows = examples[task.name]
         if not rows:
-            raise UserError(
-                "no_examples",
-                f"task {task.name!r} has no examples in split {split!r} (limit {limit})",
-                task=task.name,
-            )
+            message = f"task {task.name!r} has no examples in split {split!r} (limit {limit})"
+            raise UserError("no_examples", message, task=task.name)
         for number, example in enumerate(rows):
             if not example.references or (task.form in (CHOICE, PAIR) and len(example.choices) < 2):
                 missing = "candidates" if example.references else "references"
-                raise UserError(
-                    "incomplete_example",
-                    f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}",
-                    task=task.name,
-                    missing=missing,
-                )
+                message = f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}"
+                raise UserError("incomplete_example", message, task=task.name, missing=missing)
     return examples

@@ -12,8 +12,8 @@ import torch
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForMaskedLM
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
-from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse
+from wording import user_error
 
 
 EVAL = Path(__file__).parents[2] / "eval"
@@ -88,11 +88,11 @@ def test_masked_prints_models_beside_ngrams(encoder_folder, shards, capsys) -> N
 def test_masked_refuses_a_decoder_and_foreign_shards(base_folder, encoder_folder, shards) -> None:
     """One line each."""
     script = load_script("masked")
-    with pytest.raises(UserError, match="is no masked language model but ScratchGPTForCausalLM"):
+    with user_error("wrong_model", base_folder, found=["ScratchGPTForCausalLM"]):
         script.main(script.MaskedArguments(model=[str(base_folder)], shards=str(shards)))
     manifest = shards / "validation" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"tokenizer_hash": "', '"tokenizer_hash": "0'))
-    with pytest.raises(UserError, match="were written with another tokenizer than"):
+    with user_error("another_tokenizer", folder=shards / "validation"):
         script.main(script.MaskedArguments(model=[str(encoder_folder)], shards=str(shards)))
-    with pytest.raises(UserError, match="give --model DIR"):
+    with user_error("setting_missing", "--model", setting="model"):
         script.MaskedArguments(shards=str(shards))

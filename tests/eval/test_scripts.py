@@ -19,10 +19,10 @@ from transformers import (
 import scratch_gpt
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import contamination, qa
 from scratch_gpt.settings.parsing import parse, run_stage
 from scratch_gpt.tokenization import train_tokenizer
+from wording import user_error
 
 
 ROOT = Path(scratch_gpt.__file__).parents[1]
@@ -224,11 +224,11 @@ def test_contamination_finds_what_the_training_text_holds(
     monkeypatch.setattr(contamination, "shard_documents", lambda *read: pytest.fail("the text was read"))
     (tmp_path / "short.jsonl").write_text('{"question": "Who?", "answer": "Tom"}\n')
     short = json.dumps([{"name": "short", "path": str(tmp_path / "short.jsonl")}])
-    for wrong, message in (
-        (["--sources", short], "no item has 8 words"),
-        (["--model", "x"], "not trained on"),
+    for wrong, expected in (
+        (["--sources", short], user_error("items_too_short", 8, task="short")),
+        (["--model", "x"], user_error("trained_on_other_shards", folder="x")),
     ):
-        with pytest.raises(UserError, match=message):
+        with expected:
             run("contamination", *place, "--sources", sources, *wrong)
 
 
@@ -354,9 +354,9 @@ def test_instructions_of_a_base_and_a_chat_model(
     assert "finished" in capsys.readouterr().out
     (chat_folder / "run.yaml").write_text(f"sources: {sources}\nseed: 0\nheld_out_fraction: 0.3\n")
     for script in ("instructions", "alignment"):
-        with pytest.raises(UserError, match=r"chat was trained on .* with seed 0: with 1 it would be asked"):
+        with user_error("trained_on_rows", chat_folder, source, "--seed 0", setting="seed", value=0):
             run(script, *args, "--seed", "1")
-    with pytest.raises(UserError, match="with seed 0: with 1 it would be asked"):
+    with user_error("trained_on_rows", "--seed 0", setting="seed", value=0):
         run("instructions", *args, "--seeds", "0", "1")
 
 
@@ -367,5 +367,5 @@ def test_alignment_compares_models_of_one_road(chat_folder: Path, tmp_path: Path
     tokenizer = train_tokenizer(["some other text " * 5], vocab_size=320)
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.save_pretrained(other)
-    with pytest.raises(UserError, match=r"other has another tokenizer than .*: compare models of one road"):
+    with user_error("another_tokenizer", chat_folder, folder=other):
         run("alignment", "--model", str(chat_folder), str(other), "--limit", "2", "--max_new_tokens", "2")

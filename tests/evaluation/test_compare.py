@@ -12,11 +12,11 @@ from sacrebleu.significance import PairedTest
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import compare_folders, item_difference, paired_difference
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.runs.results import Metric, read_items, write_items, write_result
 from scratch_gpt.tasks.scores import sentence_statistics
+from wording import user_error
 
 
 def column(values) -> np.ndarray:
@@ -149,18 +149,18 @@ def test_the_command_prints_and_draws(folders: list[str], tmp_path: Path) -> Non
 
 def test_what_cannot_be_compared_is_one_line(folders: list[str], tmp_path: Path) -> None:
     """One folder, the same twice, a folder without results, results without a common number."""
-    with pytest.raises(UserError, match="two or more different folders"):
+    with user_error("too_few_folders", folders=folders[:1]):
         compare_folders(folders[:1])
-    with pytest.raises(UserError, match="two or more different folders"):
+    with user_error("too_few_folders", folders=[folders[0], folders[0]]):
         compare_folders([folders[0], folders[0]])
-    with pytest.raises(UserError, match="no results in nowhere/results: run a benchmark first"):
+    with user_error("no_results", "nowhere/results", folder="nowhere"):
         compare_folders([folders[0], "nowhere"])
     items = Path(folders[1]) / "results" / "qa.items.jsonl"
     whole = items.read_text()
     items.write_text(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"cannot read .*qa.items.jsonl"):
+    with user_error("unreadable_file", file=items):
         compare_folders(folders)
     other = tmp_path / "other"
     write_result(other / "results" / "qa.json", "qa", "o", 1, {"x/y": Metric(0.0, (0.0, 0.0))}, {}, 0)
-    with pytest.raises(UserError, match="no number that two of the folders have"):
+    with user_error("no_common_metric"):
         compare_folders([folders[0], str(other)])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.harness import EvalArguments, examples_digest, run_benchmark
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.runs.results import Metric
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.tasks.example import Example
+from wording import user_error
 
 
 def test_beams_do_not_sample(base_folder: Path) -> None:
@@ -38,27 +38,30 @@ def test_arguments_come_from_the_command_line_and_a_file(base_folder: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "expected"),
     [
-        ({"model": []}, "model is missing"),
-        ({"model": ["gone"]}, "no model in gone"),
-        ({"output": "x.json", "model": ["a", "b"]}, "output takes one file, but 2 models"),
-        ({"split": "valid"}, "split must be train, dev or test, got 'valid'"),
-        ({"on_bad_row": "stop"}, "on_bad_row must be skip or fail"),
-        ({"sources": "["}, "--sources must be YAML or JSON"),
-        ({"limit": 0}, "limit must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"temperature": -1.0}, "temperature must be at least 0, got -1.0"),
-        ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
-        ({"num_beams": 4, "temperature": 1.0}, "num_beams 4 needs temperature 0, got 1"),
-        ({"seeds": [0, 1, 0]}, "seeds must differ, got 0 1 0"),
-        ({"model": ["runs/{seed}/chat"]}, "asks for seeds: give --seeds 0 1 2"),
-        ({"model": ["runs/{seed}/chat"], "seeds": [5]}, "no model in runs/5/chat"),
+        ({"model": []}, user_error("setting_missing", "--model", setting="model")),
+        ({"model": ["gone"]}, user_error("no_model", folder="gone")),
+        ({"output": "x.json", "model": ["a", "b"]}, user_error("too_many_models", "output", count=2)),
+        ({"split": "valid"}, user_error("wrong_value", "train", "dev", setting="split", value="valid")),
+        ({"on_bad_row": "stop"}, user_error("wrong_value", setting="on_bad_row", value="stop")),
+        ({"sources": "["}, user_error("wrong_value", setting="sources", value="[")),
+        ({"limit": 0}, user_error("wrong_value", setting="limit", value=0)),
+        ({"batch_size": 0}, user_error("wrong_value", setting="batch_size", value=0)),
+        ({"temperature": -1.0}, user_error("wrong_value", setting="temperature", value=-1.0)),
+        ({"num_beams": 0}, user_error("wrong_value", setting="num_beams", value=0)),
+        (
+            {"num_beams": 4, "temperature": 1.0},
+            user_error("settings_conflict", 4, 1.0, setting="num_beams", other="temperature"),
+        ),
+        ({"seeds": [0, 1, 0]}, user_error("duplicate_seeds", "0 1 0")),
+        ({"model": ["runs/{seed}/chat"]}, user_error("setting_missing", "--seeds 0 1 2", setting="seeds")),
+        ({"model": ["runs/{seed}/chat"], "seeds": [5]}, user_error("no_model", folder="runs/5/chat")),
     ],
 )
-def test_wrong_arguments_are_refused(base_folder: Path, settings: dict, message: str) -> None:
+def test_wrong_arguments_are_refused(base_folder: Path, settings: dict, expected: user_error) -> None:
     """One line that names the value."""
-    with pytest.raises(UserError, match=message):
+    with expected:
         EvalArguments(**{"model": [str(base_folder)], **settings})
 
 

@@ -18,7 +18,6 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast, 
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
-from scratch_gpt.errors import UserError
 from scratch_gpt.export.gguf import (
     NUMBERS_NOTE,
     export_gguf,
@@ -29,6 +28,7 @@ from scratch_gpt.export.gguf import (
 )
 from scratch_gpt.export.interop import export_folder
 from scratch_gpt.tokenization import escape
+from wording import user_error
 
 
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
@@ -274,7 +274,7 @@ def test_other_splittings_are_told_apart(steps: Any, expected: str | None) -> No
     backend.pre_tokenizer, backend.decoder = steps, decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     if expected is None:
-        with pytest.raises(UserError, match=r"llama\.cpp has no name for the way this tokenizer splits"):
+        with user_error("unknown_pre_tokenizer"):
             find_pre_tokenizer(tokenizer)
     else:
         assert find_pre_tokenizer(tokenizer) == (expected, [])
@@ -366,26 +366,34 @@ def test_modelfile_of_a_base_model_has_no_conversation(tiny_tokenizer, tiny_mode
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "expected"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act='gelu': llama.cpp's qwen3 computes silu only"),
-        ({"attention_bias": True}, "attention_bias=True"),
-        ({"rope_parameters": LLAMA3}, "rope_type='llama3': the file for qwen3 holds default, linear, yarn"),
-        ({"rope_parameters": {**YARN, "beta_fast": 16.0}}, "beta_fast=16.0"),
+        (
+            {"hidden_act": "gelu"},
+            user_error("not_convertible", "qwen3", "silu", setting="hidden_act", value="gelu"),
+        ),
+        ({"attention_bias": True}, user_error("not_convertible", setting="attention_bias", value=True)),
+        (
+            {"rope_parameters": LLAMA3},
+            user_error("not_convertible", "linear, yarn", setting="rope_type", value="llama3"),
+        ),
+        (
+            {"rope_parameters": {**YARN, "beta_fast": 16.0}},
+            user_error("not_convertible", setting="beta_fast", value=16.0),
+        ),
         (
             {"dialect": "gpt2", "hidden_act": "gelu"},
-            "hidden_act='gelu': llama.cpp's gpt2 computes gelu_new or",
+            user_error("not_convertible", "gpt2", "gelu_new", setting="hidden_act", value="gelu"),
         ),
-        ({"vocab_size": 320}, "the tokenizer has 512 tokens, the model only 320"),
+        ({"vocab_size": 320}, user_error("vocab_size_too_small", vocab_size=320, needed=512)),
     ],
 )
 def test_what_llama_cpp_does_not_compute_is_refused(
-    settings: dict[str, Any], named: str, tiny_tokenizer, tmp_path: Path
+    settings: dict[str, Any], expected: user_error, tiny_tokenizer, tmp_path: Path
 ) -> None:
     """By name and value."""
-    with pytest.raises(UserError) as error:
+    with expected:
         write_gguf(build(tiny_tokenizer, **settings), tiny_tokenizer, tmp_path / "m.gguf")
-    assert named in str(error.value)
 
 
 def test_users_mistakes_leave_nothing(tiny_model, base_folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -393,18 +401,18 @@ def test_users_mistakes_leave_nothing(tiny_model, base_folder: Path, tmp_path: P
     reward = tmp_path / "reward"
     ScratchGPTForSequenceClassification(tiny_model.config).save_pretrained(reward)
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="no tokenizer in"):
+    with user_error("no_tokenizer", folder=reward):
         export_gguf(reward, out)
     (reward / "tokenizer.json").write_bytes((base_folder / "tokenizer.json").read_bytes())
     (reward / "tokenizer_config.json").write_bytes((base_folder / "tokenizer_config.json").read_bytes())
-    with pytest.raises(UserError, match="causal language models only"):
+    with user_error("wrong_model", found=["ScratchGPTForSequenceClassification"]):
         export_gguf(reward, out)
-    with pytest.raises(UserError, match="dtype must be one of f32, f16, bf16, got 'q4_0'"):
+    with user_error("wrong_value", "f32, f16, bf16", setting="dtype", value="q4_0"):
         export_gguf(base_folder, out, "q4_0")
-    with pytest.raises(UserError, match=r"drop the \.gguf"):
+    with user_error("output_is_file", ".gguf", path=tmp_path / "m.gguf"):
         export_gguf(base_folder, tmp_path / "m.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(UserError, match=r'pip install "scratch-gpt\[gguf\]"'):
+    with user_error("missing_package", 'pip install "scratch-gpt[gguf]"', package="scratch-gpt[gguf]"):
         export_gguf(base_folder, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "reward"]
 

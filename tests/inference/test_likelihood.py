@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments
@@ -17,6 +16,7 @@ from scratch_gpt.inference.generation import encode_prompts
 from scratch_gpt.inference.likelihood import loglikelihoods
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import encode_plain
+from wording import user_error
 
 
 PROMPTS = ["What is it?", "A much longer question: where is the red ball of Lily now?", "Hm"]
@@ -87,7 +87,7 @@ def test_long_texts_lose_their_beginning(tiny_model, tiny_tokenizer) -> None:
     start = encode_plain(tiny_tokenizer, [long])[0][-room:]
     expected = plain_log_likelihood(tiny_model, tiny_tokenizer, start, "eleven dogs")
     assert found.log_likelihood == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(UserError, match=r"a candidate has \d+ tokens, the model only 128 positions"):
+    with user_error("too_long", limit=128):
         loglikelihoods(tiny_model, tiny_tokenizer, ["Q"], [long], chat=False)
 
 
@@ -95,7 +95,7 @@ def test_a_broken_model_is_named(tiny_model, tiny_tokenizer) -> None:
     """NaN is no likelihood, and no candidate is chosen by it."""
     with torch.no_grad():
         tiny_model.model.norm.weight[0] = math.nan
-    with pytest.raises(UserError, match=r"the model gives nan as the log-likelihood of 'A dog\.'"):
+    with user_error("model_not_finite", "nan", "A dog."):
         loglikelihoods(tiny_model, tiny_tokenizer, ["What?"], ["A dog."], chat=False)
 
 

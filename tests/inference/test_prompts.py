@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from scratch_gpt import primer
-from scratch_gpt.errors import UserError
 from scratch_gpt.inference.prompts import Prompt, read_prompts
 from scratch_gpt.training.rl.arguments import RLHFArguments
+from wording import shows, user_error
 
 
 @pytest.fixture
@@ -41,9 +41,8 @@ def test_prompts_leave_room_for_the_answer(
         )["input_ids"]
         assert len(ids) + answer <= 128
     assert len(prompts["test"]) == 250
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"({len(primer.prompts('train')) - len(known)} that leave no room for an answer left out)" in told
-    with pytest.raises(UserError, match="no train prompt leaves room for 127 tokens"):
+    assert shows(capsys.readouterr().out, f"({len(primer.prompts('train')) - len(known)} that leave no room")
+    with user_error("answer_too_long", "train", 128, max_new_tokens=127):
         read_prompts(arguments, tiny_model, tiny_tokenizer, max_new_tokens=127, limit=250)
 
 
@@ -105,5 +104,5 @@ def test_the_system_message_takes_its_room(
     settings: dict[str, Any] = {"max_new_tokens": 20, "limit": None}
     assert read_prompts(arguments, tiny_model, tiny_tokenizer, **settings)["train"]
     arguments.sources[0]["system"] = "Be kind to everyone who asks. " * 20
-    with pytest.raises(UserError, match="no train prompt leaves room for 20 tokens"):
+    with user_error("answer_too_long", "train", max_new_tokens=20):
         read_prompts(arguments, tiny_model, tiny_tokenizer, **settings)

@@ -9,9 +9,9 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.inference.rewards import load_reward_model, score_conversations
 from scratch_gpt.tokenization import train_tokenizer
+from wording import user_error
 
 
 def turns(question: str, answer: str) -> list[dict[str, str]]:
@@ -54,16 +54,16 @@ def test_scores_do_not_depend_on_the_batch(reward_folder: Path) -> None:
 def test_other_models_are_no_reward_model(reward_folder: Path, chat_folder: Path, tmp_path: Path) -> None:
     """A missing folder, a chat model, a model with two scores and another tokenizer are told apart."""
     tokenizer = AutoTokenizer.from_pretrained(chat_folder)
-    with pytest.raises(UserError, match="run the reward stage first"):
+    with user_error("no_model", folder=tmp_path / "nowhere"):
         load_reward_model(str(tmp_path / "nowhere"), tokenizer)
-    with pytest.raises(UserError, match="is no reward model but ScratchGPTForCausalLM"):
+    with user_error("wrong_model", chat_folder, found=["ScratchGPTForCausalLM"]):
         load_reward_model(str(chat_folder), tokenizer)
     other = train_tokenizer(["some other text " * 5], vocab_size=320)
-    with pytest.raises(UserError, match="another tokenizer than the chat model"):
+    with user_error("another_tokenizer", folder=reward_folder):
         load_reward_model(str(reward_folder), other)
     two = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=2)
     two.save_pretrained(tmp_path / "two")
-    with pytest.raises(UserError, match="gives 2 scores"):
+    with user_error("too_many_labels", tmp_path / "two", num_labels=2):
         load_reward_model(str(tmp_path / "two"), tokenizer)
 
 
@@ -77,11 +77,11 @@ def test_a_damaged_reward_model_is_refused(reward_folder: Path) -> None:
         save_file(changed, file, metadata={"format": "pt"})
         load_reward_model(str(reward_folder), tokenizer)
 
-    with pytest.raises(UserError, match=r"reward lacks the weight score\.weight"):
+    with user_error("weight_missing", reward_folder, weight="score.weight"):
         load({name: weight for name, weight in weights.items() if name != "score.weight"})
-    with pytest.raises(UserError, match=r"reward: the weight score\.weight holds NaN or infinity"):
+    with user_error("weight_not_finite", reward_folder, weight="score.weight"):
         load({**weights, "score.weight": weights["score.weight"] * float("nan")})
-    with pytest.raises(UserError, match=r"^cannot load .*reward: "):
+    with user_error("damaged_model", folder=reward_folder):
         file.write_bytes(file.read_bytes()[:1000])
         load_reward_model(str(reward_folder), tokenizer)
 

@@ -11,9 +11,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from scratch_gpt import ScratchGPTForMaskedLM
-from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import card as publishing
 from scratch_gpt.settings.parsing import scripts_folder
+from wording import shows, user_error
 
 
 RESULT = {
@@ -73,8 +73,9 @@ def test_card_holds_the_numbers_of_the_files(chat: Path) -> None:
     """Results, logs and the manifest all appear, found beside the model even if run.yaml names another place."""
     text = publishing.write_card(chat).read_text()
     assert "| qa | facts/exact_match | 0.02 | - | 0.96 [0.93, 0.99] |" in text
-    assert "1. **base**: 77 steps, 9,999 tokens, last training loss 1.25, 1.5 minutes" in text
-    assert "2. **chat**: from `base`" in text
+    base, tuned = (line for line in text.splitlines() if line.startswith(("1. **", "2. **")))
+    assert shows(base, "**base**", "77 steps", "9,999 tokens", "loss 1.25", "1.5 minutes")
+    assert shows(tuned, "**chat**", "`base`")
     assert "learning_rate: 0.5" in text
     assert "| primer | primer | apache-2.0 | 1 | 1 | 1,234 | 56,789 | 1 | 3 | 4 |" in text
     assert "- seed: 42" in text
@@ -124,10 +125,9 @@ def test_alignment_is_shown_before_and_after(chat: Path) -> None:
 def test_what_is_not_known_is_said(base_folder: Path) -> None:
     """A model without any file of its run gets a card that says so and makes nothing up."""
     text = publishing.write_card(base_folder).read_text()
-    assert "Not known: no benchmark was run" in text
-    assert "Not known: the manifest of the shards" in text
-    assert "- license: not known" in text
-    assert "- seed: not known" in text
+    lines = [line for line in text.splitlines() if "not known" in line.lower()]
+    for subject in ("benchmark", "manifest", "license:", "seed:"):
+        assert any(subject in line for line in lines), subject
     assert "{{" not in text
     assert "model-index" not in text
 
@@ -152,7 +152,7 @@ def test_example_in_the_card_runs(chat: Path) -> None:
 
 def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     """There is no card for nothing."""
-    with pytest.raises(UserError, match="no model in"):
+    with user_error("no_model", folder=tmp_path):
         publishing.write_card(tmp_path)
 
 
@@ -191,14 +191,13 @@ def test_a_folder_alone_knows_its_road(chat_folder: Path) -> None:
     stages = [record("base", data=data), record("chat")]
     (chat_folder / "provenance.json").write_text(json.dumps({"stages": stages}))
     text = publishing.write_card(chat_folder).read_text()
-    assert "in 2 stages of training: base -> chat." in text
+    assert shows(text, "2 stages", "base -> chat")
     assert "| wiki | w.txt | cc-by-sa-4.0 | 1 | 0.9 | 7 | 4,000 | 1.5 | 0 | 0 |" in text
-    assert f"hash of the content `{'c' * 64}`" in text
+    assert shows(text, "c" * 64)
     assert "| chat | own | own.jsonl | cc0-1.0 |" in text
     assert "| base | 10 | 2,000 | 3.00e+06 | 15.0 minutes | 1 x AMD EPYC, 2 of 4 cores | 4 Wh |" in text
     assert "| together |  | 4,000 | 6.00e+06 | 30.0 minutes |  | 8 Wh |" in text
-    assert "8 W a busy core" in text
-    assert "- code: git commit abc123" in text
+    assert shows(text, "8 W", "abc123")
     assert "- seed: 5" in text
 
 
@@ -207,7 +206,7 @@ def test_model_index_has_interval_and_chance(chat: Path) -> None:
     publishing.write_card(chat)
     (result,) = ModelCard.load(chat / "README.md").data.eval_results
     assert result.metric_args == {"ci95": [0.93, 0.99], "chance": 0.02}
-    assert result.metric_name == "facts/exact_match (95% interval 0.93 to 0.99, chance 0.02)"
+    assert shows(result.metric_name, "facts/exact_match", "95%", 0.93, 0.99, "chance 0.02")
     assert result.dataset_split == "test"
 
 
@@ -224,11 +223,10 @@ def test_known_failures_are_named(chat: Path) -> None:
         (folder / "results" / "qa.json").write_text(json.dumps({**RESULT, "metrics": metrics}))
     text = publishing.write_card(chat).read_text()
     failures = text[text.index("Known failures") : text.index("## Provenance")].splitlines()[2:-1]
-    assert [line for line in failures if line] == [
-        "- b/exact_match: 0.6 [0.55, 0.65], less than `base` had: 0.9 [0.85, 0.95]",
-        "- a/accuracy: 0.27 [0.22, 0.32], no better than guessing (0.25)",
-        "- b/hard/exact_match: 0.1 [0.05, 0.15]",
-    ]
+    worse, guessing, weakest = (line for line in failures if line)
+    assert shows(worse, "- b/exact_match: 0.6 [0.55, 0.65]", "`base`", "0.9 [0.85, 0.95]")
+    assert shows(guessing, "- a/accuracy: 0.27 [0.22, 0.32]", "(0.25)")
+    assert weakest == "- b/hard/exact_match: 0.1 [0.05, 0.15]"
 
 
 def test_samples_are_shown_as_text(chat: Path) -> None:
@@ -245,24 +243,24 @@ def test_samples_are_shown_as_text(chat: Path) -> None:
 def test_damaged_weights_are_one_line(chat: Path) -> None:
     """A file that is no safetensors is named."""
     (chat / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(UserError, match=r"model.safetensors is damaged"):
+    with user_error("unreadable_file", file=chat / "model.safetensors"):
         publishing.write_card(chat)
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    ("file", "content", "code"),
     [
-        ("results/qa.json", '{"task": "qa", "met'),
-        ("results/figures.json", '{"results": {}}'),
-        ("samples.json", "[{"),
-        ("run.yaml", "seed: [1"),
+        ("results/qa.json", '{"task": "qa", "met', "unreadable_file"),
+        ("results/figures.json", '{"results": {}}', "not_a_result"),
+        ("samples.json", "[{", "unreadable_file"),
+        ("run.yaml", "seed: [1", "unreadable_file"),
     ],
 )
-def test_a_damaged_file_of_the_run_is_one_line(chat: Path, file: str, content: str) -> None:
+def test_a_damaged_file_of_the_run_is_one_line(chat: Path, file: str, content: str, code: str) -> None:
     """It is named, and the card of before stays."""
     (chat / "README.md").write_text("before")
     (chat / file).write_text(content)
-    with pytest.raises(UserError, match=file):
+    with user_error(code, file=chat / file):
         publishing.write_card(chat)
     assert (chat / "README.md").read_text() == "before"
 
@@ -272,7 +270,7 @@ def test_the_folder_one_stands_in_has_its_name(chat: Path, monkeypatch) -> None:
     monkeypatch.chdir(chat)
     text = publishing.write_card(".").read_text()
     assert "| qa | facts/exact_match | 0.02 | - | 0.96 [0.93, 0.99] |" in text
-    assert "2. **chat**: from `base`" in text
+    assert "2. **chat**" in text
     assert str(chat.parent) not in text
 
 

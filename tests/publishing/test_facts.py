@@ -7,6 +7,7 @@ import pytest
 
 from scratch_gpt.evaluation.compare import Score
 from scratch_gpt.publishing.facts import cost_table, duration, known_failures, lineage, number
+from wording import shows
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_sum_with_an_unknown_part_is_unknown() -> None:
     assert [row["tokens"] for row in rows] == ["10", "not known", "not known"]
     assert [row["energy"] for row in rows] == ["5.6 kWh", "not known", "not known"]
     assert rows[0]["hardware"] == "8 x H100"
-    assert assumption == "700 W a GPU"
+    assert shows(assumption, "700 W", "GPU")
     assert cost_table([known])[0] == [rows[0]]
 
 
@@ -69,6 +70,5 @@ def test_less_repetition_is_no_failure() -> None:
         Score("qa", f"facts/{metric}", {"base": before, "chat": after})
         for metric in ("asks_on", "exact_match")
     ]
-    assert known_failures(scores, "chat", "base") == [
-        "facts/exact_match: 0.1 [0.1, 0.1], less than `base` had: 0.5 [0.5, 0.5]"
-    ]
+    (line,) = known_failures(scores, "chat", "base")
+    assert shows(line, "facts/exact_match: 0.1 [0.1, 0.1]", "`base`", "0.5 [0.5, 0.5]")

@@ -19,8 +19,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import push_to_hub, upload, verify
+from wording import shows, user_error
 
 
 ROOT = Path(__file__).parents[2]
@@ -101,38 +101,28 @@ def refusing(status: int, part: str):
 
 
 @pytest.mark.parametrize(
-    ("status", "part", "message"),
+    ("status", "part", "texts"),
     [
-        (401, "repos/create", r"the Hub does not know the token \(401\): run `hf auth login` again"),
-        (403, "repos/create", r"no right to write to user/name \(403\)"),
-        (403, "preupload", r"no right to write to user/name \(403\)"),
-        (403, "commit/main", r"no right to write to user/name \(403\)"),
-        (
-            429,
-            "repos/create",
-            r"too many requests in a short time \(429\): wait 7 seconds, then publish it again",
-        ),
-        (413, "/lfs/", r"a file is larger than the Hub takes \(413\)"),
-        (507, "/lfs/", r"the Hub has no room left for it \(507\)"),
-        (500, "commit/main", r"the Hub has a fault of its own \(500\)"),
-        (
-            -1,
-            "repos/create",
-            r"the connection to http://127.0.0.1:\d+ was lost \(.+\): publish it again",
-        ),
-        (-1, "commit/main", r"the connection to http://127.0.0.1:\d+ was lost"),
-        (-1, "/tree/", r"the connection to http://127.0.0.1:\d+ was lost"),
+        (401, "repos/create", ["`hf auth login`"]),
+        (403, "repos/create", [REPOSITORY, "https://huggingface.co/settings/tokens"]),
+        (403, "preupload", [REPOSITORY]),
+        (403, "commit/main", [REPOSITORY]),
+        (429, "repos/create", ["7 seconds", "publish"]),
+        (413, "/lfs/", ["max_shard_size"]),
+        (507, "/lfs/", []),
+        (500, "commit/main", ["publish"]),
+        (-1, "repos/create", ["http://127.0.0.1:", "publish"]),
+        (-1, "commit/main", ["http://127.0.0.1:"]),
+        (-1, "/tree/", ["http://127.0.0.1:"]),
     ],
 )
-def test_each_fault_is_one_clear_line(hub, chat_folder: Path, monkeypatch, status, part, message) -> None:
+def test_each_fault_is_one_clear_line(hub, chat_folder: Path, monkeypatch, status, part, texts) -> None:
     """The line names what happened and the cure; main shows nothing; the next try succeeds."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client waits between its tries
     hub.headers_of_faults = {"Retry-After": "7"}
     hub.faults = refusing(status, part)
-    with pytest.raises(UserError, match=message) as error:
+    with user_error("upload_failed", *texts, *([f"({status})"] * (status > 0)), repository=REPOSITORY):
         upload(chat_folder, REPOSITORY)
-    assert "\n" not in str(error.value)
-    assert str(error.value).startswith("not uploaded to user/name: ")
     assert shown(hub) == {} or part == "/tree/"  # what cannot be compared has arrived
     hub.faults = lambda method, path: None
     upload(chat_folder, REPOSITORY)
@@ -153,36 +143,34 @@ def test_without_a_login(hub, chat_folder: Path, monkeypatch) -> None:
     """No token at all: the cure is to log in."""
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "nowhere")
-    with pytest.raises(UserError, match="not logged in: run `hf auth login` first, or set HF_TOKEN"):
+    with user_error("upload_failed", "`hf auth login`", "HF_TOKEN", repository=REPOSITORY):
         upload(chat_folder, REPOSITORY)
 
 
 @pytest.mark.parametrize(
-    ("repository", "message"),
+    ("repository", "code", "texts"),
     [
-        ("stranger/name", r"no right to write to stranger/name \(403\)"),
-        ("user/name/more", "'user/name/more' is no name of a repository"),
-        ("user/taken", r"the name is taken, by 3 files that are no scratch-gpt model; name another"),
-        ("user/public", "it is there already, and public; make it private or name another"),
+        ("stranger/name", "upload_failed", ["(403)"]),
+        ("user/name/more", "upload_failed", ["user/name,"]),
+        ("user/taken", "repository_taken", ["3 files"]),
+        ("user/public", "repository_public", ["private"]),
     ],
 )
-def test_names_that_cannot_be_used(hub, hub_server, chat_folder: Path, repository: str, message: str) -> None:
+def test_names_that_cannot_be_used(hub, hub_server, chat_folder: Path, repository, code, texts) -> None:
     """Somebody else's, no name at all, one that holds another model, a public one where a private one is asked for."""
     for name in ("user/taken", "user/public"):
         hub.repositories[name] = hub_server.Repository(private=False)
         files = dict.fromkeys(("README.md", "config.json", "model.safetensors"), (b"other", False))
         hub.repositories[name].commit("main", files if name == "user/taken" else {})
-    with pytest.raises(UserError, match=message) as error:
+    with user_error(code, *texts, repository=repository):
         upload(chat_folder, repository, private=repository == "user/public")
-    assert "\n" not in str(error.value)
     assert hub.files("user/taken")["config.json"] == b"other"
 
 
 def test_no_network_is_one_line(chat_folder: Path) -> None:
     """Tests run offline: the line says so."""
-    with pytest.raises(UserError, match=r"not uploaded to user/name: .*offline mode") as error:
+    with user_error("upload_failed", "HF_HUB_OFFLINE", repository=REPOSITORY):
         upload(chat_folder, REPOSITORY)
-    assert "\n" not in str(error.value)
 
 
 def test_what_the_hub_lists_is_compared(hub, chat_folder: Path, monkeypatch) -> None:
@@ -190,7 +178,7 @@ def test_what_the_hub_lists_is_compared(hub, chat_folder: Path, monkeypatch) -> 
     from scratch_gpt.publishing.checks import PublishedFile
 
     monkeypatch.setattr(PublishedFile, "digest", lambda self, algorithm: "0" * 40)
-    with pytest.raises(UserError, match=r"in user/name at commit \w+ is not what was sent"):
+    with user_error("upload_differs", REPOSITORY):
         upload(chat_folder, REPOSITORY)
 
 
@@ -224,11 +212,9 @@ def test_published_from_the_command_and_loaded_by_a_stranger(hub, chat_folder: P
     )
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
-    assert lines[0] == f"wrote {chat_folder}/README.md"
-    assert lines[1].startswith(f"uploaded to {hub.url}/user/name (main) at commit ")
-    assert (
-        "in a fresh process: " in lines[2] and "the same 16,384 outputs" in lines[2]
-    )  # 32 positions, 512 tokens
+    assert shows(lines[0], f"{chat_folder}/README.md")
+    assert shows(lines[1], f"{hub.url}/user/name", "main", hub.repositories[REPOSITORY].branches["main"])
+    assert shows(lines[2], 16_384)  # outputs: 32 positions, 512 tokens
     model = AutoModelForCausalLM.from_pretrained(REPOSITORY, cache_dir=tmp_path / "cache")
     here = load_file(chat_folder / "model.safetensors")
     assert all(torch.equal(model.state_dict()[name], here[name]) for name in here)
@@ -238,9 +224,7 @@ def test_verification_finds_other_weights(hub, chat_folder: Path) -> None:
     """Weights that changed after the upload do not pass; the line says that the upload is there."""
     sent = upload(chat_folder, REPOSITORY)
     change_weights(chat_folder)
-    with pytest.raises(
-        UserError, match=r"uploaded to .+ but loading it from there failed: model.safetensors is not"
-    ):
+    with user_error("verification_failed", sent.url, "model.safetensors", commit=sent.commit):
         verify(sent)
 
 
@@ -250,7 +234,7 @@ def test_full_disk_while_verifying_is_one_line(hub, chat_folder: Path, monkeypat
     full = "import os, shutil\ndef move(*_, **__): raise OSError(28, os.strerror(28))\nshutil.move = move\n"
     (chat_folder.parent / "sitecustomize.py").write_text(full)
     monkeypatch.setenv("PYTHONPATH", str(chat_folder.parent), prepend=":")
-    with pytest.raises(UserError, match=r"uploaded to .+ failed: .*No space left on device") as error:
+    with user_error("verification_failed", sent.url, "No space left on device", commit=sent.commit) as error:
         verify(sent)
     assert "\n" not in str(error.value)
 
@@ -262,9 +246,7 @@ def test_full_disk_while_writing_the_card_is_one_line(hub, chat_folder: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device", "README.md.tmp")
 
     monkeypatch.setattr("huggingface_hub.HfApi.create_commit", full)
-    with pytest.raises(
-        UserError, match=r"no space left on this machine \(README.md.tmp\): make room, then publish it again"
-    ):
+    with user_error("upload_failed", "README.md.tmp", repository=REPOSITORY):
         upload(chat_folder, REPOSITORY)
 
 
@@ -299,8 +281,8 @@ def test_a_stage_whose_upload_fails_names_the_command_for_it_alone(
     """Running the stage again would train again."""
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     arguments = SimpleNamespace(output_dir=chat_folder, hub_model_id=REPOSITORY, hub_private_repo=True)
-    with pytest.raises(
-        UserError, match=r"\(401\).+ is complete: scratch-gpt publish .+/chat --repo user/name --private\)"
+    with user_error(
+        "upload_failed", "(401)", f"scratch-gpt publish {chat_folder} --repo user/name --private"
     ):
         push_to_hub(arguments)
 

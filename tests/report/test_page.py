@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.report.page import Stage, find_stages, write_report
+from wording import shows, user_error
 
 
 HOSTILE = "<script>alert(1)</script> <img src=x onerror=alert(2)> {{ 7*7 }} $\\frac{1}$ \u0645\u0631\u062d\u0628\u0627 \u4f60\u597d \U0001f600"
@@ -97,12 +97,11 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     text = write_report(run_dir)[0].read_text(encoding="utf-8")
     assert "<td>facts/exact_match</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
     assert "<td>gold</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
-    assert "8 steps, 512 tokens" in text
+    assert shows(text, "8 steps", "512 tokens")
     assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing
-    assert text.count("loss: its gradient counts, not its value</figcaption>") == 1
+    assert text.count("<figcaption>loss: ") == 1
     missing = text[text.index("Not in this run") :]
-    assert "the cost (no provenance.json)" in missing
-    assert "the data (neither" in missing
+    assert shows(missing, "the cost (", "provenance.json", "the data (")
     assert "samples over time" not in missing
 
 
@@ -144,7 +143,7 @@ def test_one_models_folder_is_a_run_of_one_stage(run_dir: Path) -> None:
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     """One line, nothing written."""
-    with pytest.raises(UserError, match=r"no run in .*log.jsonl"):
+    with user_error("no_run", "log.jsonl", folder=tmp_path):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

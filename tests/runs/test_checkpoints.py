@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.runs import checkpoints
 from scratch_gpt.runs.checkpoints import (
     MANIFEST_FILE,
@@ -21,6 +20,7 @@ from scratch_gpt.runs.checkpoints import (
     writing_checkpoint,
 )
 from scratch_gpt.runs.log import RunLog
+from wording import user_error
 
 
 LAST = "trainer_state.json"
@@ -54,12 +54,12 @@ def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
 def test_wrong_starts_are_refused(tmp_path: Path) -> None:
     """Overwriting an unfinished run, resuming from nothing or from a model folder: one clear line each."""
     make_run(tmp_path / "half", [9], finished=False)
-    with pytest.raises(UserError, match="holds an unfinished run"):
+    with user_error("unfinished_run", folder=tmp_path / "half"):
         find_start(tmp_path / "half", None, LAST)
-    with pytest.raises(UserError, match="no folder"):
+    with user_error("checkpoint_not_found", folder=tmp_path / "checkpoint-3"):
         find_start(tmp_path, str(tmp_path / "checkpoint-3"), LAST)
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="not a checkpoint of this stage"):
+    with user_error("not_a_checkpoint", folder=tmp_path / "model"):
         find_start(tmp_path, str(tmp_path / "model"), LAST)
 
 
@@ -135,10 +135,10 @@ def test_damaged_checkpoints_are_passed_over(tmp_path: Path, capsys) -> None:
     assert find_start(tmp_path, "latest", MANIFEST_FILE) == folders[0]
     told = capsys.readouterr().out
     assert told.index("checkpoint-10 is damaged") < told.index("checkpoint-2 is damaged")
-    with pytest.raises(UserError, match="checkpoint-10 is damaged"):
+    with user_error("checkpoints_damaged", folder=folders[2]):
         find_start(tmp_path, str(folders[2]), MANIFEST_FILE)
     change(folders[0] / STATE_FOLDER / "optimizer.bin")
-    with pytest.raises(UserError, match="every checkpoint in"):
+    with user_error("checkpoints_damaged", folder=tmp_path):
         find_start(tmp_path, "latest", MANIFEST_FILE)
 
 
@@ -166,7 +166,7 @@ def test_a_checkpoint_is_never_written_over(tmp_path: Path) -> None:
             (folder / "model.safetensors").write_text(content)
 
     write("first")
-    with pytest.raises(UserError, match="checkpoint-1 could not be written"):
+    with user_error("cannot_write", path=tmp_path / "checkpoint-1"):
         write("second")
     assert (tmp_path / "checkpoint-1" / "model.safetensors").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
@@ -175,7 +175,7 @@ def test_a_checkpoint_is_never_written_over(tmp_path: Path) -> None:
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     """An error of the disk becomes one line, and the half-written folder goes."""
     with (
-        pytest.raises(UserError, match=r"checkpoint-1 could not be written: .*read-only"),
+        user_error("cannot_write", "read-only", path=tmp_path / "checkpoint-1"),
         writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, 2) as folder,
     ):
         (folder / "model.safetensors").write_text("half")
@@ -191,7 +191,7 @@ def test_a_folder_that_another_run_writes_is_left_alone(tmp_path) -> None:
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="another run is writing"):
+    with user_error("folder_in_use", folder=tmp_path):
         cut_back(tmp_path, None)
     assert sorted(tmp_path.rglob("*")) == before
     os.close(handle)

@@ -6,7 +6,6 @@ import os
 import numpy as np
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import (
     PROGRESS,
     SETTINGS,
@@ -19,6 +18,7 @@ from scratch_gpt.runs.folders import (
     written_file,
     written_whole,
 )
+from wording import user_error
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_folder_is_written_by_one_run(another_run, tmp_path):
     (tmp_path / "out.tmp" / "theirs").write_text("half")
     handle = another_run(tmp_path / "out.tmp")
     with (
-        pytest.raises(UserError, match=r"another run is writing .*out.tmp: wait for its end"),
+        user_error("folder_in_use", folder=tmp_path / "out.tmp"),
         written_whole(tmp_path / "out", ("a",)),
     ):
         pytest.fail("written by two")
@@ -72,9 +72,12 @@ def test_folder_appears_only_when_the_block_ends_well(tmp_path):
 def test_other_files_are_never_replaced(tmp_path):
     """A folder that holds anything not made by the stage is refused and stays as it is."""
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"holds thesis.txt"), written_whole(tmp_path, ("a",)):
+    with user_error("output_occupied", folder=tmp_path, file="thesis.txt"), written_whole(tmp_path, ("a",)):
         pass
-    with pytest.raises(UserError, match="is a file"), written_whole(tmp_path / "thesis.txt", ("a",)):
+    with (
+        user_error("output_is_file", path=tmp_path / "thesis.txt"),
+        written_whole(tmp_path / "thesis.txt", ("a",)),
+    ):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
@@ -111,7 +114,7 @@ def test_damaged_record_is_named(tmp_path):
     save_progress(tmp_path, 1, {})
     path = tmp_path / PROGRESS / STATE
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UserError, match=r"state.safetensors is damaged .*: remove .* and run again"):
+    with user_error("damaged_file", file=path):
         load_progress(tmp_path)
 
 
@@ -125,7 +128,7 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
         raise KeyboardInterrupt
     assert read_json(target) == [1]
     assert list(target.parent.iterdir()) == [target]
-    with pytest.raises(UserError, match=r"cannot write .*deep"), written_file(target.parent) as temporary:
+    with user_error("cannot_write", path=target.parent), written_file(target.parent) as temporary:
         temporary.write_text("[3]")
     assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
 
@@ -134,7 +137,7 @@ def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
 def test_damaged_json_is_one_line(tmp_path, content: bytes):
     """The file is named, whatever is wrong with it."""
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"cannot read .*a\.json"):
+    with user_error("unreadable_file", file=tmp_path / "a.json"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(UserError, match=r"cannot read .*b\.json"):
+    with user_error("unreadable_file", file=tmp_path / "b.json"):
         read_json(tmp_path / "b.json")

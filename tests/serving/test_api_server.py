@@ -20,9 +20,9 @@ from transformers import AutoTokenizer
 from transformers.utils import import_utils
 
 from scratch_gpt import ScratchGPTForCausalLM, cli
-from scratch_gpt.errors import UserError
 from scratch_gpt.export.interop import export_folder
 from scratch_gpt.tokenization import encode_plain
+from wording import user_error
 
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -164,13 +164,11 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(api_server) -> None
     """The line names the address; no folder is looked at."""
     with socket.create_server(("localhost", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            UserError, match=f"cannot listen on localhost port {port}: Address already in use; choose"
-        ):
+        with user_error("cannot_listen", "localhost", "Address already in use", "--port", port=port):
             api_server.serve_model("nowhere", "localhost", port)
-    with pytest.raises(UserError, match="no model in nowhere"):
+    with user_error("no_model", folder="nowhere"):
         api_server.serve_model("nowhere", "localhost", 0)
-    with pytest.raises(UserError, match=r"cannot listen on not\.a\.host port 0"):
+    with user_error("cannot_listen", "not.a.host", port=0):
         api_server.listen("not.a.host", 0)
 
 
@@ -178,7 +176,7 @@ def test_missing_packages_are_named(monkeypatch) -> None:
     """Without the extra, the command says what to install."""
     monkeypatch.setattr(import_utils, "is_serve_available", lambda: False)
     monkeypatch.delitem(sys.modules, "scratch_gpt.serving.api_server", raising=False)
-    with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[serve\]'"):
+    with user_error("missing_package", "pip install 'scratch-gpt[serve]'", package="scratch-gpt[serve]"):
         cli.serve("model")
 
 

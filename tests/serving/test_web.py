@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from scratch_gpt import cli
-from scratch_gpt.errors import UserError
 from scratch_gpt.inference.sampling import Sampling
 from scratch_gpt.serving.chat import StreamingModel
 from scratch_gpt.serving.listening import listen
+from wording import user_error
 
 
 HOSTILE = (
@@ -282,9 +282,9 @@ def test_no_network_is_asked_for(page_at, models, monkeypatch) -> None:
 
 def test_two_models_of_one_name_are_refused(web, models) -> None:
     """The page could not tell them apart; three are too many."""
-    with pytest.raises(UserError, match="both folders are called chat"):
+    with user_error("duplicate_name", name="chat"):
         web.make_page([models[0], models[0]])
-    with pytest.raises(UserError, match="3 models: the page shows one or two"):
+    with user_error("too_many_models", count=3):
         cli.web(["a", "b", "c"])
 
 
@@ -292,7 +292,7 @@ def test_missing_packages_are_named(monkeypatch) -> None:
     """Without the extra, the command says what to install."""
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "scratch_gpt.serving.web", raising=False)
-    with pytest.raises(UserError, match=r"pip install 'scratch-gpt\[web\]'"):
+    with user_error("missing_package", "pip install 'scratch-gpt[web]'", package="scratch-gpt[web]"):
         cli.web(["model"])
 
 

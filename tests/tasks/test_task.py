@@ -3,7 +3,6 @@
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.primer.tasks import TASKS, choose_tasks, first_pair, translation_source
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import (
@@ -15,6 +14,7 @@ from scratch_gpt.tasks.task import (
     score_answer,
     score_choice,
 )
+from wording import user_error
 
 
 def question(prompt: str, *references: str, key: str = "k", **settings) -> Example:
@@ -116,23 +116,23 @@ def test_tasks_are_chosen_by_name() -> None:
     assert [task.name for task in choose_tasks(["sums"], ("facts", "sums"), default=True)] == ["sums"]
     assert [task.name for task in choose_tasks([], ("facts", "sums"), default=True)] == ["facts", "sums"]
     assert choose_tasks([], ("facts", "sums"), default=False) == []
-    with pytest.raises(UserError, match="unknown task 'sum'; known tasks: facts, sums"):
+    with user_error("wrong_value", "facts, sums", setting="task", value="sum"):
         choose_tasks(["sum"], ("facts", "sums"), default=True)
 
 
 def test_an_empty_benchmark_is_refused() -> None:
     """A task without examples cannot be evaluated."""
-    with pytest.raises(UserError, match="task 'empty' has no examples in split 'dev'"):
+    with user_error("no_examples", "'dev'", task="empty"):
         load_examples([Task("empty", lambda split: [], score_answer)], "dev", None)
-    with pytest.raises(UserError, match="nothing to evaluate: name tasks or sources"):
+    with user_error("nothing_to_evaluate", "tasks", "sources"):
         load_examples([], "dev", None)
 
 
 def test_an_example_without_a_right_answer_is_refused() -> None:
     """A task that somebody wrote with missing references or candidates is named, and the example with it."""
     examples = [question("Who is it?", "Ann"), question("Where?")]
-    with pytest.raises(UserError, match=r"task 'who': example 1 has no references: 'Where\?'"):
+    with user_error("incomplete_example", "example 1", "'Where?'", task="who", missing="references"):
         load_examples([Task("who", lambda split: examples, score_answer)], "dev", None)
     task = Task("which", lambda split: examples[:1], score_choice, form=CHOICE)
-    with pytest.raises(UserError, match=r"task 'which': example 0 has no candidates: 'Who is it\?'"):
+    with user_error("incomplete_example", "example 0", "'Who is it?'", task="which", missing="candidates"):
         load_examples([task], "dev", None)

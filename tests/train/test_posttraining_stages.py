@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.rl import reward_functions
+from wording import shows, user_error
 
 
 ROW_KEYS = ["step", "tokens", "loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds"]
@@ -211,7 +211,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
     template.write_text(
         template.read_text().replace(marked, f"{marked} and 'It is 3.' not in message['content']")
     )
-    with pytest.raises(UserError, match=r"instructions.jsonl:3: no token of this row is learned"):
+    with user_error("nothing_learned", "instructions.jsonl:3"):
         sft(output_dir=str(tmp_path / "out"), max_steps=1)
     assert not (tmp_path / "out").exists()
 
@@ -280,7 +280,7 @@ def test_an_unfinished_run_is_not_overwritten(sft: Callable[..., None], tmp_path
     assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
     assert [row["step"] for row in rows_with(output, "loss")] == [1]
     (output / "run.yaml").unlink()
-    with pytest.raises(UserError, match="unfinished run"):
+    with user_error("unfinished_run", "--resume_from_checkpoint latest", folder=output):
         sft(output_dir=str(output), max_steps=2)
 
 
@@ -446,8 +446,7 @@ def test_rlhf_keeps_the_best_measured_model(
     written = AutoModelForCausalLM.from_pretrained(output).state_dict()
     assert all(torch.equal(written[name], best[name]) for name in best)
     told = " ".join(capsys.readouterr().out.split())
-    assert "stopped at step 6: no better than at step 2 for 2 measurements" in told
-    assert "kept step 2 of 6: dev score 0.500, at the start 0.100" in told
+    assert shows(told, "stopped at step 6", "2 measurements", "step 2 of 6", "0.500", "0.100")
     assert json.loads((output / "results" / "rlhf.json").read_text())["settings"]["best_step"] == 2
 
 
@@ -487,10 +486,7 @@ def test_rewards_that_are_no_numbers_end_the_run(
         "score_conversations",
         lambda model, tokenizer, rows: [math.nan if next(calls) > 6 else 0.0] + [0.0] * (len(rows) - 1),
     )
-    message = (
-        f"step 4: reward 'model' is nan for the answer .*; the last good checkpoint is {output}/checkpoint-2"
-    )
-    with pytest.raises(UserError, match=message):
+    with user_error("reward_not_finite", "step 4", output / "checkpoint-2", reward="model", value=math.nan):
         rlhf(output_dir=str(output), max_steps=8)
     kept = AutoModelForCausalLM.from_pretrained(output / "checkpoint-2")
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
@@ -509,8 +505,7 @@ def test_a_broken_gradient_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(trainer, "compute_loss", broken)
     output = tmp_path / "out"
-    message = f"step 2: the gradient is nan: .*; the last good checkpoint is {output}/checkpoint-1"
-    with pytest.raises(UserError, match=message):
+    with user_error("gradient_not_finite", "step 2", output / "checkpoint-1", value=math.nan):
         request.getfixturevalue(stage)(output_dir=str(output), max_steps=4, save_steps=1, eval_strategy="no")
     assert not (output / "model.safetensors").exists() and not (output / "checkpoint-2").exists()
 
@@ -523,7 +518,7 @@ def test_a_broken_gradient_ends_rlhf(
     monkeypatch.setattr(
         trl.RLOOTrainer, "compute_loss", lambda self, *args, **more: compute(self, *args, **more) * math.nan
     )
-    with pytest.raises(UserError, match=r"step 1: the gradient is nan.*no checkpoint was written yet"):
+    with user_error("gradient_not_finite", "step 1", value=math.nan):
         rlhf(output_dir=str(tmp_path / "out"), max_steps=2)
 
 
@@ -573,13 +568,13 @@ def test_stages_refuse_what_is_not_theirs(
 ) -> None:
     """A missing folder, a reward model for sft, a base model for reward, a chat model as reward model: one clear line."""
     output = str(tmp_path / "out")
-    with pytest.raises(UserError, match="no model in"):
+    with user_error("no_model", folder=tmp_path / "nowhere"):
         sft(output_dir=output, model_name_or_path=str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="no causal language model"):
+    with user_error("wrong_model", reward_folder):
         sft(output_dir=output, model_name_or_path=str(reward_folder))
-    with pytest.raises(UserError, match="is a base model"):
+    with user_error("base_model", model=base_folder):
         reward(output_dir=output, model_name_or_path=str(base_folder))
-    with pytest.raises(UserError, match="is no reward model"):
+    with user_error("wrong_model", chat_folder):
         rlhf(output_dir=output, reward_model=str(chat_folder))
-    with pytest.raises(UserError, match="longer than the model's context"):
+    with user_error("too_long", length=1000):
         sft(output_dir=output, max_length=1000)

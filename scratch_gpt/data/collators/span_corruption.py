@@ -73,14 +73,12 @@ class SpanCorruptionCollator:
         self.eos, self.pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         _, most = noise_counts(self.sequence_length)
         if most > len(self.sentinels):
-            raise UserError(
-                "too_few_sentinels",
+            message = (
                 f"span corruption of blocks of {self.sequence_length} tokens takes {most} sentinels, and tokenizer "
                 f"{self.tokenizer.name_or_path} has {len(self.sentinels)}: write shorter blocks, or train a larger "
-                f"vocabulary (one sentinel for {TOKENS_PER_SENTINEL} tokens, at most {MAX_SENTINELS})",
-                needed=most,
-                found=len(self.sentinels),
+                f"vocabulary (one sentinel for {TOKENS_PER_SENTINEL} tokens, at most {MAX_SENTINELS})"
             )
+            raise UserError("too_few_sentinels", message, needed=most, found=len(self.sentinels))
 
     def __call__(self, blocks: list[np.ndarray], positions: Sequence[int]) -> dict[str, torch.Tensor]:
         """Collate blocks with R documents in all.

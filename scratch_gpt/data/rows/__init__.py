@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of conversations, pairs and questions, and their splits. Imports `data.sources`."""
+"""Rows of conversations, pairs and questions, and their splits.
+
+Imports `data.sources`.
+"""

@@ -143,26 +143,19 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
     for setting, roles in written_by.items():
         for role in roles:
             if role not in schema.roles:
-                raise UserError(
-                    "unknown_role",
-                    f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}",
-                    role=role,
-                )
+                message = f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}"
+                raise UserError("unknown_role", message, role=role)
     if source.template is not None and not written_by["template"]:
-        raise UserError(
-            "placeholder_missing",
-            f"source {source.name!r}: the template names no role in braces: all prompts would be the same",
-            setting="template",
+        message = (
+            f"source {source.name!r}: the template names no role in braces: all prompts would be the same"
         )
+        raise UserError("placeholder_missing", message, setting="template")
     # those that have every role that the source names a column for
     named = source.columns.keys() - set(schema.optional)
     layouts = [layout for layout in schema.layouts if named <= layout.keys()]
     if not layouts:
-        raise UserError(
-            "roles_mixed",
-            f"source {source.name!r}: the roles {' and '.join(sorted(named))} do not belong together",
-            roles=sorted(named),
-        )
+        message = f"source {source.name!r}: the roles {' and '.join(sorted(named))} do not belong together"
+        raise UserError("roles_mixed", message, roles=sorted(named))
 
     def by_role(row: dict[str, Any]) -> Parsed:
         values = _roles(row, layouts, source.columns, schema.optional)
@@ -175,9 +168,8 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
 
     rows = list(read_rows(source, bad_rows, by_role))
     if not rows:
-        raise UserError(
-            "source_empty", f"source {source.name!r}: no rows in {source.path}", source=source.name
-        )
+        message = f"source {source.name!r}: no rows in {source.path}"
+        raise UserError("source_empty", message, source=source.name)
     return rows
 
 

@@ -59,11 +59,10 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
             # a weight's second copy of a row tells nothing, and would make intervals too narrow
             rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
         if not rows[split]:
-            raise UserError(
-                "split_empty",
-                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})",
-                split=split,
+            message = (
+                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
             )
+            raise UserError("split_empty", message, split=split)
     for line in bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
     return rows
@@ -94,13 +93,11 @@ def check_held_out(
         ("held_out_fraction", held_out_fraction, held_out_fraction <= trained["held_out_fraction"]),
     ):
         if shared and not fits:
-            raise UserError(
-                "trained_on_rows",
+            message = (
                 f"{folder} was trained on {shared[0]} with {name} {trained[name]}: with {value} it would be asked what it "
-                f"has learned; give --{name} {trained[name]}",
-                setting=name,
-                value=trained[name],
+                f"has learned; give --{name} {trained[name]}"
             )
+            raise UserError("trained_on_rows", message, setting=name, value=trained[name])
 
 
 def training_sample(items: list[Item], arguments: SplitArguments) -> list[Item]:
@@ -131,19 +128,14 @@ def drop_long_rows(
         long = [row for row in measured if row["length"] > max_length]
         first = f"{long[0]['place']} has {long[0]['length']:,}" if long else ""
         if long and arguments.on_bad_row == "fail":
-            raise UserError(
-                "too_long",
-                f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)",
-                length=long[0]["length"],
-                limit=max_length,
-            )
+            message = f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
+            raise UserError("too_long", message, length=long[0]["length"], limit=max_length)
         if not kept[split]:
-            raise UserError(
-                "rows_too_long",
+            message = (
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
-                "where it is set, or use a model with a longer context",
-                limit=max_length,
+                "where it is set, or use a model with a longer context"
             )
+            raise UserError("rows_too_long", message, limit=max_length)
         fitting = len(kept[split])
         if split == "train":
             kept[split] = training_sample(kept[split], arguments)

@@ -59,17 +59,12 @@ class ShardsArguments(SourcesArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.tokenizer:
-            raise UserError(
-                "setting_missing",
-                "tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage",
-                setting="tokenizer",
-            )
+            message = "tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage"
+            raise UserError("setting_missing", message, setting="tokenizer")
         if self.num_slices is not None and self.num_slices < 1:
             raise wrong_value("num_slices", self.num_slices, "at least 1")
         if self.slice is not None and not 0 <= self.slice < (self.num_slices or 0):
-            raise UserError(
-                "wrong_value",
-                f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}",
-                setting="slice",
-                value=self.slice,
+            message = (
+                f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}"
             )
+            raise UserError("wrong_value", message, setting="slice", value=self.slice)

@@ -27,33 +27,25 @@ class PackedBlocks:
         self.folder = Path(folder)
         tokens, manifest = self.folder / "tokens.bin", self.folder / "manifest.json"
         if not manifest.is_file():
-            raise UserError(
-                "no_shards",
-                f"no complete shards in {folder} (manifest.json is missing): run the shards stage first",
-                folder=folder,
-            )
+            message = f"no complete shards in {folder} (manifest.json is missing): run the shards stage first"
+            raise UserError("no_shards", message, folder=folder)
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
-            raise UserError(
-                "another_tokenizer",
+            message = (
                 f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
-                "again with that one",
-                folder=folder,
+                "again with that one"
             )
+            raise UserError("another_tokenizer", message, folder=folder)
         dtype = np.dtype(self.manifest["dtype"])
         shape = (self.manifest["blocks"], self.manifest["sequence_length"])
         if not shape[0]:
-            raise UserError(
-                "shards_empty", f"the shards in {folder} hold no block: write more text", folder=folder
-            )
+            message = f"the shards in {folder} hold no block: write more text"
+            raise UserError("shards_empty", message, folder=folder)
         expected = shape[0] * shape[1] * dtype.itemsize
         size = tokens.stat().st_size if tokens.is_file() else 0
         if size != expected:
-            raise UserError(
-                "damaged_file",
-                f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again",
-                file=tokens,
-            )
+            message = f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again"
+            raise UserError("damaged_file", message, file=tokens)
         self._blocks = np.memmap(tokens, dtype=dtype, mode="r", shape=shape)
 
     def __len__(self) -> int:

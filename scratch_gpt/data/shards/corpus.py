@@ -158,11 +158,8 @@ class SourceStream:
         if not self.kept:
             reasons = ", ".join(f"{rule} {count}" for rule, count in self.left_out.items())
             reasons = f" (left out: {reasons})" if reasons else ""
-            raise UserError(
-                "source_empty",
-                f"source {self.source.name!r}: no text in {self.source.path}{reasons}",
-                source=self.source.name,
-            )
+            message = f"source {self.source.name!r}: no text in {self.source.path}{reasons}"
+            raise UserError("source_empty", message, source=self.source.name)
         self.passes, self.place, self.matched = self.passes + 1, (0, 0), 0
 
 

@@ -54,11 +54,8 @@ class Mixture(Generic[Document]):
             document = next(streams[source.name], None)
             if document is None:
                 if not self.consumed[source.name]:
-                    raise UserError(
-                        "source_empty",
-                        f"source {source.name!r}: no text in {source.path}",
-                        source=source.name,
-                    )
+                    message = f"source {source.name!r}: no text in {source.path}"
+                    raise UserError("source_empty", message, source=source.name)
                 self.pass_bytes.setdefault(source.name, self.consumed[source.name])
                 all_read = all(name in self.pass_bytes for name in finite)
                 if self.stop == "first_used_up" or (self.stop == "all_used_up" and all_read):

@@ -159,11 +159,8 @@ class Packer:
             while chunk := file.read(1 << 24):
                 self.hash.update(chunk)
         if self.hash.hexdigest() != values["digest"]:
-            raise UserError(
-                "damaged_file",
-                f"{self.file} was damaged since the interruption: remove {self.file.parents[1]}",
-                file=self.file,
-            )
+            message = f"{self.file} was damaged since the interruption: remove {self.file.parents[1]}"
+            raise UserError("damaged_file", message, file=self.file)
         self.tokens, self.blocks, self.padding = (values[name] for name in ("tokens", "blocks", "padding"))
         self.random.bit_generator.state = values["random"]
         self.counts = {name: SourceCounts(**counts) for name, counts in values["counts"].items()}

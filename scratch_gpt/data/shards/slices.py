@@ -122,37 +122,25 @@ def check_slices(
     folders = [slice_folder(output_dir, index, num_slices) for index in range(num_slices)]
     for index, folder in enumerate(folders):
         if not (folder / MANIFEST).is_file():
-            raise UserError(
-                "slice_incomplete",
-                f"slice {index} of {num_slices} is not complete: run it with --slice {index}",
-                slice=index,
-            )
+            message = f"slice {index} of {num_slices} is not complete: run it with --slice {index}"
+            raise UserError("slice_incomplete", message, slice=index)
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         for name, value in settings.items():
             if manifest[name] != value:
-                raise UserError(
-                    "slice_mismatch",
-                    f"slice {index} in {folder} was written with another {name}: run it again",
-                    slice=index,
-                    setting=name,
-                )
+                message = f"slice {index} in {folder} was written with another {name}: run it again"
+                raise UserError("slice_mismatch", message, slice=index, setting=name)
         for source in sources:
             commit = manifest["commits"].get(source.name)
             if index and commit != source.commit:
-                raise UserError(
-                    "slice_mismatch",
+                message = (
                     f"slice {index} is of commit {commit} of {source.path}, those before it of {source.commit}: add the "
-                    f"revision to source {source.name!r}, and run all slices again",
-                    slice=index,
-                    setting="commit",
+                    f"revision to source {source.name!r}, and run all slices again"
                 )
+                raise UserError("slice_mismatch", message, slice=index, setting="commit")
             source.commit = commit
         for name in _damaged(folder):
-            raise UserError(
-                "damaged_file",
-                f"{folder / name} is damaged: remove {folder} and run --slice {index} again",
-                file=folder / name,
-            )
+            message = f"{folder / name} is damaged: remove {folder} and run --slice {index} again"
+            raise UserError("damaged_file", message, file=folder / name)
     return folders
 
 

@@ -145,11 +145,8 @@ def _check(arguments: ShardsArguments) -> list[Source]:
         raise wrong_value("validation_fraction", arguments.validation_fraction, "between 0 and 1")
     trained_on = [source for source in sources if source.weight and not source.held_out]
     if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
-        raise UserError(
-            "setting_missing",
-            "max_tokens is missing: the primer is endless, so say how many tokens to write",
-            setting="max_tokens",
-        )
+        message = "max_tokens is missing: the primer is endless, so say how many tokens to write"
+        raise UserError("setting_missing", message, setting="max_tokens")
     return sources
 
 
@@ -277,11 +274,10 @@ class _Run:
         if not self.train.tokens or not any(packer.tokens for packer in self.validation.values()):
             side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
             fraction = self.arguments.validation_fraction
-            raise UserError(
-                "split_empty",
-                f"the {side} side is empty: {cure} validation_fraction, now {fraction}, or give more text",
-                split=side,
+            message = (
+                f"the {side} side is empty: {cure} validation_fraction, now {fraction}, or give more text"
             )
+            raise UserError("split_empty", message, split=side)
         total_weight = sum(source.weight for source in self.corpus.mixture.sources)
         described = []
         for stream in self.corpus.streams.values():

@@ -42,11 +42,8 @@ class FileCount:
         self.bad += 1
         self.first = self.first or (line, reason)
         if self.policy == "fail":
-            raise UserError(
-                "bad_row",
-                f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows while under 1%)",
-                place=f"{self.name}:{line}",
-            )
+            message = f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows while under 1%)"
+            raise UserError("bad_row", message, place=f"{self.name}:{line}")
         if self.bad > EARLY_BAD_ROWS:
             self.check()
 
@@ -54,11 +51,10 @@ class FileCount:
         """Raise UserError where more than 1% of the rows, and more than one, are bad, or all of them."""
         if self.first and (self.bad == self.rows or (self.bad > 1 and self.bad > BAD_ROW_LIMIT * self.rows)):
             line, reason = self.first
-            raise UserError(
-                "too_many_bad_rows",
-                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; 1% is the limit)",
-                place=f"{self.name}:{line}",
+            message = (
+                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; 1% is the limit)"
             )
+            raise UserError("too_many_bad_rows", message, place=f"{self.name}:{line}")
 
 
 class BadRows:

@@ -68,9 +68,8 @@ def parse_filters(declared: Any, name: str) -> Filters:
         )
     for key, value in declared.items():
         if key not in RULES:
-            raise UserError(
-                "unknown_key", f"{name}: unknown filter {key!r}; known: {', '.join(RULES)}", key=key
-            )
+            message = f"{name}: unknown filter {key!r}; known: {', '.join(RULES)}"
+            raise UserError("unknown_key", message, key=key)
         if value is None and key != "min_characters":
             continue
         characters = key.endswith("characters")
@@ -82,12 +81,8 @@ def parse_filters(declared: Any, name: str) -> Filters:
             )
     filters = Filters(**declared)
     if filters.max_characters is not None and filters.max_characters < filters.min_characters:
-        raise UserError(
-            "settings_conflict",
-            f"{name}: filter max_characters {filters.max_characters} is below min_characters {filters.min_characters}",
-            setting="max_characters",
-            other="min_characters",
-        )
+        message = f"{name}: filter max_characters {filters.max_characters} is below min_characters {filters.min_characters}"
+        raise UserError("settings_conflict", message, setting="max_characters", other="min_characters")
     return filters
 
 

@@ -86,9 +86,8 @@ def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Row]]:
                 yield from enumerate(batch.slice(skipped).to_pylist(), start=number + skipped + 1)
                 number += len(batch)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(
-            "unreadable_file", f"{path}: cannot be read as parquet ({error})", file=path
-        ) from None
+        message = f"{path}: cannot be read as parquet ({error})"
+        raise UserError("unreadable_file", message, file=path) from None
 
 
 def _text_documents(path: Path, documents: str) -> Iterator[str]:
@@ -106,16 +105,12 @@ def _text_documents(path: Path, documents: str) -> Iterator[str]:
 
 def _decoded_line(path: Path, number: int, line: bytes) -> str:
     if b"\0" in line:
-        raise UserError(
-            "binary_file",
-            f"{path}:{number}: a binary file: it holds a zero byte; name text files only",
-            place=f"{path}:{number}",
-        )
+        message = f"{path}:{number}: a binary file: it holds a zero byte; name text files only"
+        raise UserError("binary_file", message, place=f"{path}:{number}")
     try:
         return line.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise UserError(
-            "not_utf8",
-            f"{path}:{number}: wrong encoding: byte 0x{line[error.start]:02x} is not UTF-8; convert the file",
-            place=f"{path}:{number}",
-        ) from None
+        message = (
+            f"{path}:{number}: wrong encoding: byte 0x{line[error.start]:02x} is not UTF-8; convert the file"
+        )
+        raise UserError("not_utf8", message, place=f"{path}:{number}") from None

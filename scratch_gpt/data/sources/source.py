@@ -141,17 +141,11 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
             )
         for key in entry:
             if key not in known:
-                raise UserError(
-                    "unknown_key",
-                    f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}",
-                    key=key,
-                )
+                message = f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}"
+                raise UserError("unknown_key", message, key=key)
             if refused and key in refused and entry[key]:
-                raise UserError(
-                    "setting_without_effect",
-                    f"sources: {key} in entry {number} has no effect here: {refused[key]}",
-                    setting=key,
-                )
+                message = f"sources: {key} in entry {number} has no effect here: {refused[key]}"
+                raise UserError("setting_without_effect", message, setting=key)
         for key in ("name", "path"):
             if not entry.get(key):
                 raise UserError("setting_missing", f"sources: entry {number} needs a {key}", setting=key)
@@ -161,15 +155,11 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(
-                "duplicate_name",
-                f"sources: the name {name!r} is given twice; each source needs its own",
-                name=name,
-            )
+            message = f"sources: the name {name!r} is given twice; each source needs its own"
+            raise UserError("duplicate_name", message, name=name)
     if not any(source.weight and not source.held_out for source in sources):
-        raise UserError(
-            "all_weights_zero", "sources: all weights are 0 or held out; at least one must be for training"
-        )
+        message = "sources: all weights are 0 or held out; at least one must be for training"
+        raise UserError("all_weights_zero", message)
     return sources
 
 
@@ -190,32 +180,23 @@ def _check(source: Source) -> None:
         if not isinstance(getattr(source, key), bool):
             raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
     if source.held_out and source.path == PRIMER:
-        raise UserError(
-            "source_endless",
-            f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction",
-            source=source.name,
-        )
+        message = f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
+        raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
     if source.path == PRIMER or source.on_hub:
         return
     if not source.files:
         if Path(source.path).is_dir():
-            raise UserError(
-                "no_files",
-                f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file",
-                path=source.path,
-            )
+            message = f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file"
+            raise UserError("no_files", message, path=source.path)
         if any(character in source.path for character in "*?["):
             raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
         raise UserError("file_not_found", f"{name}: file {source.path} not found", file=source.path)
     for file in source.files:
         if data_suffix(file) in FOREIGN_SUFFIXES:
-            raise UserError(
-                "unsupported_format",
-                f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet",
-                file=file,
-            )
+            message = f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet"
+            raise UserError("unsupported_format", message, file=file)
 
 
 class Part(NamedTuple):
@@ -280,12 +261,11 @@ def _hub_errors(source: Source) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError) as error:
-        raise UserError(
-            "dataset_unreachable",
+        message = (
             f"source {source.name!r}: no file {source.path}, and no Hub dataset of that name can be read ({error}): "
-            "is the name right, and the network there?",
-            path=source.path,
-        ) from None
+            "is the name right, and the network there?"
+        )
+        raise UserError("dataset_unreachable", message, path=source.path) from None
 
 
 def read_rows(
@@ -302,11 +282,8 @@ def read_rows(
     """
     for path in source.files:
         if data_suffix(path) not in ROW_SUFFIXES:
-            raise UserError(
-                "unsupported_format",
-                f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet",
-                file=path,
-            )
+            message = f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
+            raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
         for number, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):
             if parsed is not None:

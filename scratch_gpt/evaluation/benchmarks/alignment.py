@@ -78,26 +78,17 @@ class AlignmentArguments(AnsweringArguments):
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
         for name in FOLDERS:
             if SEED in (getattr(self, name) or "") and not self.seeds:
-                raise UserError(
-                    "setting_missing",
-                    f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2",
-                    setting="seeds",
-                )
+                message = f"{name} {getattr(self, name)} asks for seeds: give --seeds 0 1 2"
+                raise UserError("setting_missing", message, setting="seeds")
         for model in self.model:
             if self.seeds and SEED not in model:
-                raise UserError(
-                    "placeholder_missing",
-                    f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path",
-                    setting="model",
-                )
+                message = f"model {model} is of one seed, so that each of the seeds would replace its result: put {SEED} into its path"
+                raise UserError("placeholder_missing", message, setting="model")
             for seed in self.seeds or [self.seed]:
                 check_held_out(model.replace(SEED, str(seed)), self.sources, seed, self.held_out_fraction)
         if self.best_of_n and not self.reward_model:
-            raise UserError(
-                "setting_missing",
-                "best_of_n needs reward_model: the folder whose score takes the best answer",
-                setting="reward_model",
-            )
+            message = "best_of_n needs reward_model: the folder whose score takes the best answer"
+            raise UserError("setting_missing", message, setting="reward_model")
         if self.best_of_n < 0 or self.best_of_n == 1:
             raise wrong_value("best_of_n", self.best_of_n, "at least 2, or 0 to leave it out")
 

@@ -113,11 +113,8 @@ def item_texts(task: str, examples: Sequence[Example]) -> list[str]:
     """
     items = [f"{example.prompt} {example.references[0]}".strip() for example in examples]
     if all(len(WORD.findall(item)) < SHORTEST for item in items):
-        raise UserError(
-            "items_too_short",
-            f"task {task!r}: no item has {SHORTEST} words, so none can be looked for",
-            task=task,
-        )
+        message = f"task {task!r}: no item has {SHORTEST} words, so none can be looked for"
+        raise UserError("items_too_short", message, task=task)
     return items
 
 
@@ -129,12 +126,11 @@ def unsearched_sources(model: str, blocks: PackedBlocks) -> list[str]:
     """
     records = read_provenance(model)
     if blocks.manifest["content_hash"] not in [record["data"].get("content_hash") for record in records]:
-        raise UserError(
-            "trained_on_other_shards",
+        message = (
             f"{model} was not trained on {blocks.folder}, as far as its provenance.json knows: give the shards of its "
-            "pretraining, or leave --model out",
-            folder=model,
+            "pretraining, or leave --model out"
         )
+        raise UserError("trained_on_other_shards", message, folder=model)
     return [
         f"{record['stage']} ({', '.join(source['name'] for source in record['data']['sources'])})"
         for record in records

@@ -142,12 +142,11 @@ def file_tasks(
     for source in parse_sources(declared, CORPUS_SETTINGS):
         form, rows = example_rows(source, bad_rows)
         if form not in forms:
-            raise UserError(
-                "wrong_row_form",
+            message = (
                 f"source {source.name!r}: {source.path} holds rows of the form {form}, this benchmark takes "
-                f"{', '.join(forms)}; name the roles in `columns`",
-                form=form,
+                f"{', '.join(forms)}; name the roles in `columns`"
             )
+            raise UserError("wrong_row_form", message, form=form)
         settings = {**SETTINGS[form], **forms[form]}
         tasks.append(Task(source.name, lambda split, rows=rows: rows, **settings))  # type: ignore[misc]
     for line in bad_rows.report():

@@ -81,19 +81,12 @@ def block_costs(
         UserError: an encoder-decoder, blocks longer than the model has positions, a model that gives NaN.
     """
     if model.config.is_encoder_decoder:
-        raise UserError(
-            "wrong_model",
-            "bits per byte of a text need a causal language model, this is an encoder-decoder",
-            found=["encoder-decoder"],
-        )
+        message = "bits per byte of a text need a causal language model, this is an encoder-decoder"
+        raise UserError("wrong_model", message, found=["encoder-decoder"])
     length, positions = len(blocks[0]), model.config.max_position_embeddings
     if length > positions:
-        raise UserError(
-            "too_long",
-            f"the blocks of text have {length} tokens, the model only {positions} positions",
-            length=length,
-            limit=positions,
-        )
+        message = f"the blocks of text have {length} tokens, the model only {positions} positions"
+        raise UserError("too_long", message, length=length, limit=positions)
     # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
     collate = PackedCollator(tokenizer.convert_tokens_to_ids(END_OF_TEXT), tokenizer.pad_token_id)
     lengths = torch.tensor(token_byte_lengths(tokenizer), device=model.device)
@@ -198,9 +191,8 @@ def evaluate_text(
         bad_rows = BadRows(arguments.on_bad_row)
         documents = list(itertools.islice(read_documents(source, bad_rows, arguments.seed), arguments.limit))
         if not documents:
-            raise UserError(
-                "source_empty", f"source {source.name!r}: no text in {source.path}", source=source.name
-            )
+            message = f"source {source.name!r}: no text in {source.path}"
+            raise UserError("source_empty", message, source=source.name)
         costs = block_costs(model, tokenizer, document_blocks(model, tokenizer, documents))
         gzip = gzip_bits_per_byte("\n".join(documents).encode())
         metrics[f"{source.name}/bits_per_byte"] = costs_metric(costs, arguments.seed, {"gzip": gzip})
@@ -229,11 +221,8 @@ def evaluate_continuations(
     split = [document.split() for document in documents]
     split = [words for words in split if len(words) > count]
     if not split:
-        raise UserError(
-            "documents_too_short",
-            f"source {name!r}: no document has more than prompt_words {count} words",
-            source=name,
-        )
+        message = f"source {name!r}: no document has more than prompt_words {count} words"
+        raise UserError("documents_too_short", message, source=name)
     prompts = [" ".join(words[:count]) for words in split]
     settings = arguments.generation_settings(temperature=1.0)
     answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)

@@ -79,11 +79,8 @@ def evaluate_instructions(
         UserError: an encoder-decoder, a tokenizer that cannot carry conversations, no row that fits into `max_length`.
     """
     if model.config.is_encoder_decoder:
-        raise UserError(
-            "wrong_model",
-            "conversations need a causal language model, this is an encoder-decoder",
-            found=["encoder-decoder"],
-        )
+        message = "conversations need a causal language model, this is an encoder-decoder"
+        raise UserError("wrong_model", message, found=["encoder-decoder"])
     folder = str(model.name_or_path)
     check_chat_format(tokenizer, folder)
     measure, longest = partial(encode_conversation, tokenizer), context_length(model, arguments.max_length)

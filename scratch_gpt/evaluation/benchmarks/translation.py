@@ -61,12 +61,11 @@ def with_languages(template: str, source: Source) -> str:
         if place in template:
             column = source.columns.get(role, role)
             if column not in LANGUAGES:
-                raise UserError(
-                    "unknown_language",
+                message = (
                     f"source {source.name!r}: the column {column!r} names no language for {place}; "
-                    f"write it into {template!r}",
-                    column=column,
+                    f"write it into {template!r}"
                 )
+                raise UserError("unknown_language", message, column=column)
             template = template.replace(place, LANGUAGES[column])
     return template
 
@@ -110,12 +109,11 @@ def word_translations(
     tasks = file_tasks(declared, on_bad_row, {"translation": {}})
     for task in tasks:
         if task.name not in names:
-            raise UserError(
-                "source_unmatched",
+            message = (
                 f"training_pairs: {task.name!r} is the baseline of no task; name it as the pairs to translate: "
-                f"{', '.join(names)}",
-                source=task.name,
+                f"{', '.join(names)}"
             )
+            raise UserError("source_unmatched", message, source=task.name)
     pairs = {task.name: task.examples("train") for task in tasks}
     return {
         name: WordTranslation([row.key for row in rows], [row.references[0] for row in rows])

@@ -104,12 +104,8 @@ def read_launcher(path: str | None) -> Launcher:
     except yaml.YAMLError as error:
         raise UserError("invalid_yaml", f"--accelerate_config: {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(
-            "wrong_value",
-            f"--accelerate_config: {path} is no mapping of settings",
-            setting="accelerate_config",
-            value=path,
-        )
+        message = f"--accelerate_config: {path} is no mapping of settings"
+        raise UserError("wrong_value", message, setting="accelerate_config", value=path)
     fsdp = values.get("fsdp_config") or {}
     return Launcher(
         # null, as Accelerate's own default file can have it
@@ -226,34 +222,26 @@ def make_plan(arguments: PlanArguments) -> Plan:
         UserError: the vocabulary is not known yet, a file is missing, or the model cannot be.
     """
     if arguments.objective != "causal":
-        raise UserError(
-            "wrong_value",
-            f"plan knows objective causal alone, got {arguments.objective}",
-            setting="objective",
-            value=arguments.objective,
-        )
+        message = f"plan knows objective causal alone, got {arguments.objective}"
+        raise UserError("wrong_value", message, setting="objective", value=arguments.objective)
     launcher = read_launcher(arguments.accelerate_config)
     shards = Path(str(arguments.shards)) / "train"
     manifest = PackedBlocks(shards).manifest if (shards / "manifest.json").is_file() else None
     model_config: dict[str, Any] = dict(arguments.model_config)  # type: ignore[arg-type]  # a mapping once parsed
     if "vocab_size" not in model_config:
         if not Path(str(arguments.tokenizer)).is_dir():
-            raise UserError(
-                "no_tokenizer",
+            message = (
                 f"the vocabulary is not known: there is no tokenizer in {arguments.tokenizer} yet; run its stage, or "
-                "give vocab_size in model_config",
-                folder=arguments.tokenizer,
+                "give vocab_size in model_config"
             )
+            raise UserError("no_tokenizer", message, folder=arguments.tokenizer)
         model_config["vocab_size"] = len(load_tokenizer(str(arguments.tokenizer)))
     sequence_length = arguments.sequence_length or (manifest or model_config).get(
         "sequence_length" if manifest else "max_position_embeddings"
     )
     if sequence_length is None:
-        raise UserError(
-            "setting_missing",
-            "sequence_length is not known: there are no shards yet, so give --sequence_length",
-            setting="sequence_length",
-        )
+        message = "sequence_length is not known: there are no shards yet, so give --sequence_length"
+        raise UserError("setting_missing", message, setting="sequence_length")
     model_config.setdefault("max_position_embeddings", sequence_length)
     check_model_config(model_config, ScratchGPTConfig.model_type)
     try:

@@ -86,23 +86,18 @@ class PosttrainingArguments(SourcesArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model_name_or_path:
-            raise UserError(
-                "setting_missing",
-                "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before",
-                setting="model_name_or_path",
+            message = (
+                "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
             )
+            raise UserError("setting_missing", message, setting="model_name_or_path")
         if Path(str(self.output_dir)).resolve() == Path(self.model_name_or_path).resolve():
-            raise UserError(
-                "output_is_input",
-                f"output_dir {self.output_dir} is the model to start from: name another folder",
-                folder=self.output_dir,
-            )
+            message = f"output_dir {self.output_dir} is the model to start from: name another folder"
+            raise UserError("output_is_input", message, folder=self.output_dir)
         if self.max_train_samples is not None and self.max_train_samples < 1:
             raise wrong_value("max_train_samples", self.max_train_samples, "at least 1")
         if self.push_to_hub and not self.hub_model_id:
-            raise UserError(
-                "setting_missing", "push_to_hub needs hub_model_id: user/name", setting="hub_model_id"
-            )
+            message = "push_to_hub needs hub_model_id: user/name"
+            raise UserError("setting_missing", message, setting="hub_model_id")
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 is None:
@@ -133,9 +128,8 @@ def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(arguments, name)
         if not getattr(arguments, switch) and value != defaults[name]:
-            raise UserError(
-                "setting_without_effect", f"{name} {value} has no effect without {switch}", setting=name
-            )
+            message = f"{name} {value} has no effect without {switch}"
+            raise UserError("setting_without_effect", message, setting=name)
 
 
 @dataclass
@@ -170,11 +164,8 @@ class LoraArguments:
         if not self.use_peft:
             return None
         if find_spec("peft") is None:
-            raise UserError(
-                "missing_package",
-                "use_peft needs the package peft: pip install 'scratch-gpt[peft]'",
-                package="scratch-gpt[peft]",
-            )
+            message = "use_peft needs the package peft: pip install 'scratch-gpt[peft]'"
+            raise UserError("missing_package", message, package="scratch-gpt[peft]")
         from peft import LoraConfig
 
         return LoraConfig(

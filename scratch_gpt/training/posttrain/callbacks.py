@@ -110,8 +110,5 @@ class FiniteGradients(TrainerCallback):
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
         if not torch.isfinite(norm):
-            raise UserError(
-                "gradient_not_finite",
-                f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards",
-                value=norm.item(),
-            )
+            message = f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
+            raise UserError("gradient_not_finite", message, value=norm.item())

@@ -119,9 +119,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
         except UserError as error:
             kept = list_checkpoints(output_dir)
             left = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
-            raise UserError(
-                error.code, f"step {trainer.state.global_step + 1}: {error}; {left}", **error.values
-            ) from None
+            message = f"step {trainer.state.global_step + 1}: {error}; {left}"
+            raise UserError(error.code, message, **error.values) from None
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
         trainer.model = trainer.model.merge_and_unload()

@@ -55,10 +55,8 @@ def replay_rows(
                     tokens += len(ids) - 1  # the first one is predicted from nothing
     if tokens >= wanted:
         return rows
-    raise UserError(
-        "too_few_tokens",
+    message = (
         f"replay_fraction {fraction} needs {wanted:,} tokens, the blocks in {folder} hold {tokens:,}: lower it, or write "
-        "more shards",
-        needed=wanted,
-        found=tokens,
+        "more shards"
     )
+    raise UserError("too_few_tokens", message, needed=wanted, found=tokens)

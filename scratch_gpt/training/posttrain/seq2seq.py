@@ -32,18 +32,14 @@ def load_encoder_decoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     """
     model, tokenizer = load_model(folder, allow_encoder_decoder=True)
     if not model.config.is_encoder_decoder:
-        raise UserError(
-            "wrong_model",
-            f"{folder} is no encoder-decoder: pretrain one with objective span, or use the sft stage for this model",
-            found=model.config.architectures,
-        )
+        message = f"{folder} is no encoder-decoder: pretrain one with objective span, or use the sft stage for this model"
+        raise UserError("wrong_model", message, found=model.config.architectures)
     if model.config.decoder_start_token_id is None:
-        raise UserError(
-            "token_missing",
+        message = (
             f"{folder}: config.json has no decoder_start_token_id, the token that a target begins with; T5 takes the "
-            "pad token's id",
-            token="decoder_start_token_id",
+            "pad token's id"
         )
+        raise UserError("token_missing", message, token="decoder_start_token_id")
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

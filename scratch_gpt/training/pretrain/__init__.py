@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretraining: model, objective, optimizer, loss, resuming. Imports no other part of `training`."""
+"""Pretraining: model, objective, optimizer, loss, resuming.
+
+Imports no other part of `training`.
+"""

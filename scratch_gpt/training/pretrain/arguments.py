@@ -140,11 +140,8 @@ class PretrainArguments:
             raise wrong_value("model_config", self.model_config, "a mapping such as {hidden_size: 256}")
         for name in ("shards", "tokenizer", "output_dir"):
             if not getattr(self, name):
-                raise UserError(
-                    "setting_missing",
-                    f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML",
-                    setting=name,
-                )
+                message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
+                raise UserError("setting_missing", message, setting=name)
         for name in (
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
@@ -164,29 +161,18 @@ class PretrainArguments:
         if self.objective not in ("causal", "masked", "span"):
             raise wrong_value("objective", self.objective, "causal, masked or span")
         if self.whole_words and self.objective != "masked":
-            raise UserError(
-                "settings_conflict",
-                f"whole_words is for objective masked, not for {self.objective}",
-                setting="whole_words",
-                other="objective",
-            )
+            message = f"whole_words is for objective masked, not for {self.objective}"
+            raise UserError("settings_conflict", message, setting="whole_words", other="objective")
         if self.optim not in ("muon", "adamw"):
             raise wrong_value("optim", self.optim, "muon or adamw")
         epochs = self.num_train_epochs
         no_epochs = self.max_steps < 0 and epochs is not None and not epochs > 0
         if self.max_steps == 0 or self.max_steps < -1 or no_epochs:
-            raise UserError(
-                "nothing_to_train",
-                f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}",
-                max_steps=self.max_steps,
-            )
+            message = f"nothing to train: max_steps is {self.max_steps}, num_train_epochs {epochs}"
+            raise UserError("nothing_to_train", message, max_steps=self.max_steps)
         if self.tokens is not None and epochs is not None:
-            raise UserError(
-                "settings_conflict",
-                f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out",
-                setting="tokens",
-                other="num_train_epochs",
-            )
+            message = f"tokens {self.tokens} and num_train_epochs {epochs} are both given: leave one out"
+            raise UserError("settings_conflict", message, setting="tokens", other="num_train_epochs")
         for name, cure in (("learning_rate", ""), ("max_grad_norm", " (inf: no clipping)")):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -211,10 +197,8 @@ class PretrainArguments:
         if not 0.0 <= self.decay_ratio <= 1.0:
             raise wrong_value("decay_ratio", self.decay_ratio, "in [0, 1]")
         if not all(self.sample_prompts):
-            raise UserError(
-                "empty_text", "sample_prompts must not be empty texts: leave them out, or give a first word"
-            )
+            message = "sample_prompts must not be empty texts: leave them out, or give a first word"
+            raise UserError("empty_text", message)
         if self.push_to_hub and not self.hub_model_id:
-            raise UserError(
-                "setting_missing", "push_to_hub needs hub_model_id: user/name", setting="hub_model_id"
-            )
+            message = "push_to_hub needs hub_model_id: user/name"
+            raise UserError("setting_missing", message, setting="hub_model_id")

@@ -32,12 +32,11 @@ def check_launch() -> None:
     for kind in ("tp", "cp", "sp"):
         size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")
         if size != "1":
-            raise UserError(
-                "unsupported_parallelism",
+            message = (
                 f"parallelism_config: {kind}_size {size} is not supported, only data-parallel dimensions "
-                "(dp_replicate_size, dp_shard_size): leave it out, and use train/accelerate/fsdp2.yaml to shard a model",
-                kind=kind,
+                "(dp_replicate_size, dp_shard_size): leave it out, and use train/accelerate/fsdp2.yaml to shard a model"
             )
+            raise UserError("unsupported_parallelism", message, kind=kind)
 
 
 def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> None:
@@ -48,22 +47,16 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
     """
     kind = accelerator.distributed_type
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise UserError(
-            "unsupported_parallelism",
-            f"{kind.value} is not supported: use train/accelerate/fsdp2.yaml to shard a model",
-            kind=kind.value,
-        )
+        message = f"{kind.value} is not supported: use train/accelerate/fsdp2.yaml to shard a model"
+        raise UserError("unsupported_parallelism", message, kind=kind.value)
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
-        raise UserError(
-            "unsupported_parallelism",
-            "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does",
-            kind="FSDP",
+        message = (
+            "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
         )
+        raise UserError("unsupported_parallelism", message, kind="FSDP")
     if accelerator.is_fsdp2 and isinstance(optimizer, MuonAndAdamW):
-        raise UserError(
-            "settings_conflict",
+        message = (
             "optim muon works on whole matrices, and FSDP gives each process a part of them: set --optim adamw, or use "
-            "train/accelerate/multi_gpu.yaml",
-            setting="optim",
-            other="FSDP",
+            "train/accelerate/multi_gpu.yaml"
         )
+        raise UserError("settings_conflict", message, setting="optim", other="FSDP")

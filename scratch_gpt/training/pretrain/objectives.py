@@ -247,20 +247,14 @@ def config_for(
     }
     model_type = values.pop("model_type", objective.model_type)
     if model_type not in CONFIG_MAPPING:
-        raise UserError(
-            "wrong_value",
-            f"model_config: model_type {model_type!r} is not known to transformers",
-            setting="model_type",
-            value=model_type,
-        )
+        message = f"model_config: model_type {model_type!r} is not known to transformers"
+        raise UserError("wrong_value", message, setting="model_type", value=model_type)
     check_model_config(arguments.model_config, model_type)  # type: ignore[arg-type]  # a mapping once parsed
     if values.get("is_causal", objective.is_causal) != objective.is_causal:
-        raise UserError(
-            "settings_conflict",
-            f"model_config: is_causal {values['is_causal']} is not what objective {arguments.objective} needs",
-            setting="is_causal",
-            other="objective",
+        message = (
+            f"model_config: is_causal {values['is_causal']} is not what objective {arguments.objective} needs"
         )
+        raise UserError("settings_conflict", message, setting="is_causal", other="objective")
     if objective.auto_class is AutoModelForMaskedLM:
         values["is_causal"] = False
     if objective.auto_class is AutoModelForSeq2SeqLM:
@@ -280,11 +274,8 @@ def check_model_config(model_config: dict[str, Any], model_type: str) -> None:
     config_class = CONFIG_MAPPING[model_type]
     known = {entry.name for entry in fields(config_class)} | config_class.attribute_map.keys()
     if unknown := sorted(model_config.keys() - known - FOLDED_KEYS):
-        raise UserError(
-            "unknown_key",
-            f"model_config: {config_class.__name__} has no {', '.join(map(str, unknown))}",
-            key=unknown[0],
-        )
+        message = f"model_config: {config_class.__name__} has no {', '.join(map(str, unknown))}"
+        raise UserError("unknown_key", message, key=unknown[0])
 
 
 def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str) -> PreTrainedModel:
@@ -297,9 +288,8 @@ def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str)
     try:
         model = auto_class.from_config(config, attn_implementation=attn_implementation)
     except ValueError as error:
-        raise UserError(
-            "invalid_model_config", f"model_config with objective {objective}: {str(error).splitlines()[0]}"
-        ) from None
+        message = f"model_config with objective {objective}: {str(error).splitlines()[0]}"
+        raise UserError("invalid_model_config", message) from None
     if objective == "masked" and config.model_type != MaskedObjective.model_type:
         keep_documents_apart(model)
     return model

@@ -91,12 +91,11 @@ class Pretraining:
         self.warmup_steps: int = arguments.warmup_steps  # type: ignore[assignment]
         self.blocks_per_step = self.micro_batch_size * self.micro_batches * accelerator.num_processes
         if self.blocks_per_step > len(train_blocks):
-            raise UserError(
-                "step_too_large",
+            message = (
                 f"one step takes {self.blocks_per_step} blocks and the shards hold {len(train_blocks)}: lower "
-                "per_device_train_batch_size or gradient_accumulation_steps, or write more text",
-                blocks=self.blocks_per_step,
+                "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
             )
+            raise UserError("step_too_large", message, blocks=self.blocks_per_step)
         self.max_steps = arguments.max_steps
         self.schedule: Callable[[int, int, int], float] = cosine_decay
         if arguments.lr_scheduler_type == "warmup_stable_decay":
@@ -134,11 +133,8 @@ class Pretraining:
             UserError: the shards are others; a setting is another and that is not allowed.
         """
         if progress["content_hash"] != self.train_blocks.manifest["content_hash"]:
-            raise UserError(
-                "trained_on_other_shards",
-                f"{checkpoint} was trained on other shards than {self.arguments.shards}: name a new output_dir",
-                folder=checkpoint,
-            )
+            message = f"{checkpoint} was trained on other shards than {self.arguments.shards}: name a new output_dir"
+            raise UserError("trained_on_other_shards", message, folder=checkpoint)
         check_settings(progress, self.settings, checkpoint, self.arguments.allow_changed_settings)
         self.accelerator.load_state(str(checkpoint / STATE_FOLDER))
         self.step, self.position = progress["step"], progress["position"]
@@ -185,12 +181,11 @@ class Pretraining:
             blocks = [self.train_blocks[number] for number in numbers]
             for number, block in zip(numbers, blocks, strict=True):
                 if block.max() >= self.vocab_size:
-                    raise UserError(
-                        "unknown_token",
+                    message = (
                         f"block {number} of {self.train_blocks.folder} holds token {block.max()}, which the model does "
-                        "not have: the file is damaged, run the shards stage again",
-                        token=int(block.max()),
+                        "not have: the file is damaged, run the shards stage again"
                     )
+                    raise UserError("unknown_token", message, token=int(block.max()))
                 self.token_hash = (self.token_hash + block_hash(self.step, block)) % (1 << 64)
             batch = self.objective.collator(blocks, positions)
             batches.append({name: tensor.to(self.accelerator.device) for name, tensor in batch.items()})

@@ -88,18 +88,14 @@ def check_settings(
         return
     told = "; ".join(changed.values())
     if not changed.keys().isdisjoint(UNCHANGEABLE):
-        raise UserError(
-            "cannot_resume",
-            f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir",
-            settings=list(changed),
-        )
+        message = f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir"
+        raise UserError("cannot_resume", message, settings=list(changed))
     if not allow_changed_settings:
-        raise UserError(
-            "settings_changed",
+        message = (
             f"{checkpoint} was written with other settings ({told}): set them back to go on exactly, or add "
-            "--allow_changed_settings true",
-            settings=list(changed),
+            "--allow_changed_settings true"
         )
+        raise UserError("settings_changed", message, settings=list(changed))
     console.print(f"going on with changed settings: {told}", soft_wrap=True)
 
 

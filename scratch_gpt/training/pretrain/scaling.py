@@ -146,11 +146,8 @@ def _budget(
         return arguments.tokens, ""
     if arguments.num_train_epochs is not None:
         if available_tokens is None:
-            raise UserError(
-                "setting_missing",
-                f"num_train_epochs {arguments.num_train_epochs:g} of shards that are not there yet: give --tokens",
-                setting="tokens",
-            )
+            message = f"num_train_epochs {arguments.num_train_epochs:g} of shards that are not there yet: give --tokens"
+            raise UserError("setting_missing", message, setting="tokens")
         return arguments.num_train_epochs * available_tokens, ""
     best = CHINCHILLA_TOKENS_PER_PARAMETER * num_parameters
     source = f"{CHINCHILLA_TOKENS_PER_PARAMETER} tokens a parameter (Hoffmann et al. 2022, hf.co/papers/2203.15556)"

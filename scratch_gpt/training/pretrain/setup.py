@@ -24,12 +24,11 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
     train, validation = (PackedBlocks(Path(folder) / split, tokenizer) for split in ("train", "validation"))
     lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
     if lengths[0] != lengths[1]:
-        raise UserError(
-            "block_lengths_differ",
+        message = (
             f"the shards in {folder} have blocks of {lengths[0]} tokens to train on and of {lengths[1]} held out: "
-            "run the shards stage again",
-            lengths=lengths,
+            "run the shards stage again"
         )
+        raise UserError("block_lengths_differ", message, lengths=lengths)
     return train, validation
 
 
@@ -44,19 +43,14 @@ def build_config(
     """
     config = config_for(arguments, tokenizer, sequence_length)
     if config.vocab_size < len(tokenizer):
-        raise UserError(
-            "vocab_size_too_small",
-            f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens",
-            vocab_size=config.vocab_size,
-            needed=len(tokenizer),
-        )
+        message = f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
+        raise UserError("vocab_size_too_small", message, vocab_size=config.vocab_size, needed=len(tokenizer))
     if config.max_position_embeddings < sequence_length:
-        raise UserError(
-            "context_too_short",
+        message = (
             f"model_config: max_position_embeddings {config.max_position_embeddings} is shorter than the shards' "
-            f"sequence_length {sequence_length}",
-            max_position_embeddings=config.max_position_embeddings,
+            f"sequence_length {sequence_length}"
         )
+        raise UserError("context_too_short", message, max_position_embeddings=config.max_position_embeddings)
     return config
 
 

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reinforcement: rewards, trainers, what goes wrong. Imports `training.posttrain`."""
+"""Reinforcement: rewards, trainers, what goes wrong.
+
+Imports `training.posttrain`.
+"""

@@ -89,33 +89,27 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     def __post_init__(self) -> None:
         self.rewards = check_rewards(decode_yaml(self.rewards, "rewards") or list(DEFAULT_REWARDS))
         if not self.reward_model and any(entry["name"] == "model" for entry in self.rewards):
-            raise UserError(
-                "setting_missing",
+            message = (
                 "reward_model is missing: give --reward_model DIR, the folder of the reward stage, or rewards without "
-                "the entry model",
-                setting="reward_model",
+                "the entry model"
             )
+            raise UserError("setting_missing", message, setting="reward_model")
         if self.algorithm not in ("rloo", "grpo"):
             raise wrong_value("algorithm", self.algorithm, "rloo or grpo")
         if self.reward_weights is not None:
-            raise UserError(
-                "setting_without_effect",
-                "reward_weights: give each entry of rewards its own weight instead",
-                setting="reward_weights",
-            )
+            message = "reward_weights: give each entry of rewards its own weight instead"
+            raise UserError("setting_without_effect", message, setting="reward_weights")
         self._check_scaling()
         for name in ("max_kl", "patience"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise wrong_value(name, value, "above 0")
         if self.save_steps not in (None, self.eval_steps):
-            raise UserError(
-                "settings_conflict",
+            message = (
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "
-                "model is one that was saved",
-                setting="save_steps",
-                other="eval_steps",
+                "model is one that was saved"
             )
+            raise UserError("settings_conflict", message, setting="save_steps", other="eval_steps")
         self.save_steps = self.eval_steps
         # of transformers: what measures, saves, keeps the best and takes it in the end
         self.eval_strategy = self.save_strategy = "steps"
@@ -130,12 +124,8 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
         ways = {"rloo": ("normalize_advantages", "reward_clip_range"), "grpo": ("scale_rewards",)}
         for name in {*ways["rloo"], *ways["grpo"]} - {*ways[self.algorithm]}:
             if getattr(self, name):
-                raise UserError(
-                    "settings_conflict",
-                    f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}",
-                    setting=name,
-                    other="algorithm",
-                )
+                message = f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}"
+                raise UserError("settings_conflict", message, setting=name, other="algorithm")
         if self.scale_rewards not in (None, "group", "batch", "none"):
             raise wrong_value("scale_rewards", self.scale_rewards, "group, batch or none")
         clip = self.reward_clip_range

@@ -81,12 +81,10 @@ class Reward:
         values = list(self.score(prompts, completions, completion_ids))
         for value, completion in zip(values, completions, strict=True):
             if value is not None and not math.isfinite(value):
-                raise UserError(
-                    "reward_not_finite",
-                    f"reward {self.__name__!r} is {value} for the answer {completion[0]['content'][:60]!r}",
-                    reward=self.__name__,
-                    value=value,
+                message = (
+                    f"reward {self.__name__!r} is {value} for the answer {completion[0]['content'][:60]!r}"
                 )
+                raise UserError("reward_not_finite", message, reward=self.__name__, value=value)
         return values
 
 
@@ -98,46 +96,31 @@ def check_rewards(entries: Any) -> list[dict[str, Any]]:
             no number, all weights 0, the same reward twice.
     """
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(
-            "wrong_value",
-            "rewards must be a list such as [{name: model, weight: 1.0}, {name: finished}]",
-            setting="rewards",
-            value=entries,
-        )
+        message = "rewards must be a list such as [{name: model, weight: 1.0}, {name: finished}]"
+        raise UserError("wrong_value", message, setting="rewards", value=entries)
     checked = [{"weight": 1.0, **entry} for entry in entries]
     for entry in checked:
         name, weight = entry.get("name"), entry["weight"]
         if name not in SETTINGS:
-            raise UserError(
-                "wrong_value",
-                f"unknown reward {name!r}: choose among {', '.join(SETTINGS)}",
-                setting="reward",
-                value=name,
-            )
+            message = f"unknown reward {name!r}: choose among {', '.join(SETTINGS)}"
+            raise UserError("wrong_value", message, setting="reward", value=name)
         # a truth value is a number to Python, and NaN is neither below nor above 0
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise wrong_value("weight", weight, "a number of at least 0", where=f"reward {name!r}: ")
         needed, optional = SETTINGS[name]
         if missing := [key for key in needed if key not in entry]:
-            raise UserError(
-                "setting_missing", f"reward {name!r} needs {', '.join(missing)}", setting=missing[0]
-            )
+            message = f"reward {name!r} needs {', '.join(missing)}"
+            raise UserError("setting_missing", message, setting=missing[0])
         if unknown := entry.keys() - {"name", "weight", *needed, *optional}:
-            raise UserError(
-                "unknown_key",
-                f"reward {name!r} has no setting {', '.join(sorted(unknown))}",
-                key=min(unknown),
-            )
+            message = f"reward {name!r} has no setting {', '.join(sorted(unknown))}"
+            raise UserError("unknown_key", message, key=min(unknown))
         _check_settings(entry)
     if not any(entry["weight"] for entry in checked):
         raise UserError("all_weights_zero", "every reward has weight 0: nothing would be learned")
     names = [_title(entry) for entry in checked]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(
-            "duplicate_name",
-            f"reward {', '.join(sorted(twice))} is declared twice: give one weight",
-            name=min(twice),
-        )
+        message = f"reward {', '.join(sorted(twice))} is declared twice: give one weight"
+        raise UserError("duplicate_name", message, name=min(twice))
     return checked
 
 
@@ -147,39 +130,24 @@ def _check_settings(entry: dict[str, Any]) -> None:
         try:
             re.compile(entry["pattern"])
         except (re.error, TypeError) as error:
-            raise UserError(
-                "invalid_pattern",
-                f"reward 'format': {entry['pattern']!r} is no regular expression ({error})",
-                pattern=entry["pattern"],
-            ) from None
+            message = f"reward 'format': {entry['pattern']!r} is no regular expression ({error})"
+            raise UserError("invalid_pattern", message, pattern=entry["pattern"]) from None
     if entry["name"] == "length":
         soft = entry.setdefault("soft_tokens", 0)
         for key in ("max_tokens", "soft_tokens"):
             if not isinstance(entry[key], int) or entry[key] < 0:
                 raise wrong_value(key, entry[key], "a number of tokens", where="reward 'length': ")
         if soft > entry["max_tokens"]:
-            raise UserError(
-                "settings_conflict",
-                f"reward 'length': soft_tokens {soft} is more than max_tokens {entry['max_tokens']}",
-                setting="soft_tokens",
-                other="max_tokens",
-            )
+            message = f"reward 'length': soft_tokens {soft} is more than max_tokens {entry['max_tokens']}"
+            raise UserError("settings_conflict", message, setting="soft_tokens", other="max_tokens")
     if entry["name"] == "language" and not _is_script(entry["script"]):
-        raise UserError(
-            "wrong_value",
-            f"reward 'language': no letter is in script {entry['script']!r}: such as latin, cyrillic, greek, cjk",
-            setting="script",
-            value=entry["script"],
-        )
+        message = f"reward 'language': no letter is in script {entry['script']!r}: such as latin, cyrillic, greek, cjk"
+        raise UserError("wrong_value", message, setting="script", value=entry["script"])
     if entry["name"] == "task":
         written = [name for name, task in TASKS.items() if not task.by_likelihood]
         if entry["task"] not in written:
-            raise UserError(
-                "wrong_value",
-                f"reward 'task': {entry['task']!r} scores no written answer: choose among {', '.join(written)}",
-                setting="task",
-                value=entry["task"],
-            )
+            message = f"reward 'task': {entry['task']!r} scores no written answer: choose among {', '.join(written)}"
+            raise UserError("wrong_value", message, setting="task", value=entry["task"])
 
 
 def _title(entry: dict[str, Any]) -> str:
@@ -299,12 +267,11 @@ def task_score(task: Task, source: str | None, prompts: Sequence[Prompt]) -> Sco
     }
     if not examples:
         found = sorted({prompt.source or "the embedded corpus" for prompt in prompts})
-        raise UserError(
-            "no_prompt_scored",
+        message = (
             f"reward task {task.name} scores none of the prompts, which are of {', '.join(found)}: name one of the "
-            "sources (source: NAME), or leave the reward out",
-            task=task.name,
+            "sources (source: NAME), or leave the reward out"
         )
+        raise UserError("no_prompt_scored", message, task=task.name)
 
     def score(question: str, answer: str) -> float | None:
         example = examples.get(question)

@@ -75,11 +75,10 @@ class Measured(Trainer):
             return history[-1]
         row = {"step": step, **self.watch()}
         if not math.isfinite(row["eval_score"]):
-            raise UserError(
-                "score_not_finite",
-                f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate",
-                value=row["eval_score"],
+            message = (
+                f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate"
             )
+            raise UserError("score_not_finite", message, value=row["eval_score"])
         history.append(row)
         told = {name for earlier in history for name in earlier if name.startswith(FAILURE)}
         for failure in find_failures(history):

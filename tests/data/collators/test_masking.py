@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
-from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain
+from wording import user_error
 
 
 @pytest.fixture(scope="module")
@@ -105,5 +105,5 @@ def test_a_tokenizer_without_mask_token_is_told(trained_tokenizer, tmp_path) -> 
     """One line that names the tokenizer and the cure."""
     trained_tokenizer.save_pretrained(tmp_path)
     old = PreTrainedTokenizerFast.from_pretrained(tmp_path, mask_token=None)
-    with pytest.raises(UserError, match=r"has no mask token.*tokenizer stage"):
+    with user_error("token_missing", tmp_path, token="mask"):
         MaskingCollator(old, 0)

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator, noise_mask
-from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain, sentinel_ids
+from wording import user_error
 
 
 TEXTS = [
@@ -120,10 +120,10 @@ def test_padding_does_not_change_the_loss(trained_tokenizer, block) -> None:
 def test_too_few_sentinels_are_told(trained_tokenizer, tmp_path) -> None:
     """512 tokens of vocabulary have 8: enough for blocks of 160 tokens, not for 512; an old tokenizer has none."""
     SpanCorruptionCollator(trained_tokenizer, 0, 160)
-    with pytest.raises(UserError, match=r"blocks of 512 tokens takes 26 sentinels, and tokenizer .* has 8"):
+    with user_error("too_few_sentinels", 512, needed=26, found=8):
         SpanCorruptionCollator(trained_tokenizer, 0, 512)
     trained_tokenizer.save_pretrained(tmp_path)
     file = tmp_path / "tokenizer.json"
     file.write_text(file.read_text().replace("<|extra_", "<|other_"))
-    with pytest.raises(UserError, match=r"has no sentinels such as <\|extra_0\|>.*tokenizer stage"):
+    with user_error("token_missing", tmp_path, token="<|extra_0|>"):
         SpanCorruptionCollator(PreTrainedTokenizerFast.from_pretrained(tmp_path), 0, 64)

@@ -8,7 +8,7 @@ import pytest
 from scratch_gpt.data.rows.examples import example_rows
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.errors import UserError
+from wording import shows, user_error
 
 
 @pytest.fixture
@@ -186,10 +186,10 @@ def test_question_without_an_answer_is_a_bad_row(read):
     """An empty list of answers cannot be scored."""
     rows = [{"question": "Who?", "answers": ["Ann"]}, {"question": "Why?", "answers": []}]
     assert len(read(rows)[1]) == 1
-    assert "column 'answers' is empty" in read.bad_rows.report()[0]
+    assert shows(read.bad_rows.report()[0], "'answers'", "empty")
 
 
 def test_a_file_without_right_answers_is_refused(read):
     """The hidden test split of a public data set: one line, with the place and the reason."""
-    with pytest.raises(UserError, match=r"rows\.jsonl:1: no right answer: the label is -1"):
+    with user_error("too_many_bad_rows", "rows.jsonl:1", "label", -1):
         read([{"goal": "g", "sol1": "a", "sol2": "b", "label": -1}] * 3)

@@ -7,7 +7,7 @@ import pytest
 
 from scratch_gpt.data.shards.mixture import Mixture
 from scratch_gpt.data.sources.source import Source
-from scratch_gpt.errors import UserError
+from wording import user_error
 
 
 A, B, C = Source("a", "a.txt", weight=3), Source("b", "b.txt", weight=1), Source("c", "c.txt", weight=0)
@@ -53,7 +53,7 @@ def test_epochs_are_bytes_used_over_the_size_of_a_pass():
 
 def test_empty_source_is_an_error_not_an_endless_loop():
     """A source without any text is named."""
-    with pytest.raises(UserError, match=r"source 'b': no text in b.txt"):
+    with user_error("source_empty", "b.txt", source="b"):
         list(Mixture([A, B], reader({"a": ["text"], "b": []}), "never"))
 
 

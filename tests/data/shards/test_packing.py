@@ -2,10 +2,9 @@
 """Packing: what best fit means, how little it wastes, and that it goes on where it stopped."""
 
 import numpy as np
-import pytest
 
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, pack
-from scratch_gpt.errors import UserError
+from wording import user_error
 
 
 def test_packing_is_best_fit_decreasing():
@@ -72,5 +71,5 @@ def test_rows_damaged_since_are_noticed(tmp_path):
     data = bytearray(first.file.read_bytes())
     data[3] ^= 1
     first.file.write_bytes(data)
-    with pytest.raises(UserError, match="was damaged since the interruption"):
+    with user_error("damaged_file", file=first.file):
         packer(tmp_path).restore(*state)

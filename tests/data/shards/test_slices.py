@@ -15,7 +15,7 @@ from scratch_gpt.data.shards.slices import _slice_reader, slice_folder
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.errors import UserError
+from wording import shows, user_error
 
 
 def write_rows(path, count):
@@ -97,9 +97,8 @@ def test_complete_slice_is_written_once(arguments, tmp_path):
     write_shards(arguments(slice=0))
     tokens = slice_folder(tmp_path / "out", 0, 2) / "0.tokens"
     whole, written = tokens.read_bytes(), tokens.stat().st_mtime_ns
-    assert write_shards(arguments(slice=0)) == [
-        f"complete already: {tokens.parent}; remove it to write it again"
-    ]
+    (line,) = write_shards(arguments(slice=0))
+    assert shows(line, "complete", tokens.parent)
     assert tokens.stat().st_mtime_ns == written
     tokens.write_bytes(whole[:-2])
     write_shards(arguments(slice=0))
@@ -107,27 +106,26 @@ def test_complete_slice_is_written_once(arguments, tmp_path):
     write_shards(arguments(slice=1))
     write_shards(arguments())
     shutil.rmtree(tokens.parents[1])
-    assert write_shards(arguments()) == [f"complete already: {tmp_path / 'out'}; remove it to write it again"]
+    (line,) = write_shards(arguments())
+    assert shows(line, "complete", tmp_path / "out")
 
 
 def test_merge_needs_all_slices_of_the_same_settings(arguments, tmp_path, trained_tokenizer):
     """A missing, a damaged and a differing slice are named, with the cure."""
-    with pytest.raises(UserError, match=r"slice 0 of 2 is not complete: run it with --slice 0"):
+    with user_error("slice_incomplete", "--slice 0", slice=0):
         write_shards(arguments())
     write_shards(arguments(slice=0))
-    with pytest.raises(UserError, match=r"slice 1 of 2 is not complete"):
+    with user_error("slice_incomplete", "--slice 1", slice=1):
         write_shards(arguments())
     write_shards(arguments(slice=1))
     text = (tmp_path / "tokenizer" / "tokenizer.json").read_text()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(text.replace("{1,2}", "{1,3}"))
-    with pytest.raises(
-        UserError, match=r"slice 0 in .* was written with another tokenizer_hash: run it again"
-    ):
+    with user_error("slice_mismatch", slice=0, setting="tokenizer_hash"):
         write_shards(arguments())
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(text)
     tokens = slice_folder(tmp_path / "out", 1, 2) / "0.tokens"
     tokens.write_bytes(tokens.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"0.tokens is damaged: remove .* and run --slice 1 again"):
+    with user_error("damaged_file", "--slice 1", file=tokens):
         write_shards(arguments())
 
 
@@ -210,9 +208,7 @@ def test_slices_of_two_commits_are_not_merged(hub, tmp_path):
     write_shards(hub.arguments(slice=0))
     hub.newest = "c2"
     write_shards(hub.arguments(slice=1))
-    with pytest.raises(
-        UserError, match="slice 1 is of commit c2 of user/corpus, those before it of c1: add the"
-    ):
+    with user_error("slice_mismatch", "c1", "c2", "user/corpus", slice=1, setting="commit"):
         write_shards(hub.arguments())
     for index in (0, 1, None):
         write_shards(hub.arguments("c1", slice=index))
@@ -221,17 +217,17 @@ def test_slices_of_two_commits_are_not_merged(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "expected"),
     [
-        ({"num_slices": 0}, "num_slices must be at least 1, got 0"),
-        ({"slice": 2}, "slice must be from 0 to num_slices - 1, got 2 of num_slices 2"),
+        ({"num_slices": 0}, user_error("wrong_value", setting="num_slices", value=0)),
+        ({"slice": 2}, user_error("wrong_value", "num_slices 2", setting="slice", value=2)),
         (
             {"num_slices": None, "slice": 0},
-            "slice must be from 0 to num_slices - 1, got 0 of num_slices None",
+            user_error("wrong_value", "num_slices None", setting="slice", value=0),
         ),
     ],
 )
-def test_impossible_slice_is_one_clear_line(arguments, settings, message):
+def test_impossible_slice_is_one_clear_line(arguments, settings, expected):
     """Numbers of slices that cannot be are refused at once."""
-    with pytest.raises(UserError, match=message):
+    with expected:
         arguments(**settings)

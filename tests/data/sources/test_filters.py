@@ -13,7 +13,7 @@ from scratch_gpt.data.sources.filters import (
     repeated_lines,
     repeated_ngrams,
 )
-from scratch_gpt.errors import UserError
+from wording import user_error
 
 
 def test_length_is_counted_in_characters():
@@ -74,20 +74,24 @@ def test_false_is_no_filter_and_true_the_defaults():
     assert NO_FILTERS.broken_rule("spam " * 1000 + "\n" * 99) is None
 
 
-MISTAKES = {
-    r"s: filters must be true, false or a mapping of min_characters, .*got 'web'": "web",
-    r"s: unknown filter 'min_words'; known: min_characters": {"min_words": 5},
-    r"filter min_characters must be a whole number, got 1.5": {"min_characters": 1.5},
-    r"filter min_characters must be a whole number, got None": {"min_characters": None},
-    r"filter max_characters must be at least 0, got -1": {"max_characters": -1},
-    r"filter max_repeated_lines must be between 0 and 1, got 20": {"max_repeated_lines": 20},
-    r"filter max_repeated_ngrams must be a number, got True": {"max_repeated_ngrams": True},
-    r"max_characters 5 is below min_characters 9": {"min_characters": 9, "max_characters": 5},
-}
+MISTAKES = [
+    ("web", user_error("wrong_value", "min_characters", setting="filters", value="web")),
+    ({"min_words": 5}, user_error("unknown_key", "min_characters", key="min_words")),
+    ({"min_characters": 1.5}, user_error("wrong_value", setting="min_characters", value=1.5)),
+    ({"min_characters": None}, user_error("wrong_value", setting="min_characters", value=None)),
+    ({"max_characters": -1}, user_error("wrong_value", setting="max_characters", value=-1)),
+    ({"max_repeated_lines": 20}, user_error("wrong_value", setting="max_repeated_lines", value=20)),
+    ({"max_repeated_ngrams": True}, user_error("wrong_value", setting="max_repeated_ngrams", value=True)),
+    (
+        {"min_characters": 9, "max_characters": 5},
+        user_error("settings_conflict", 5, 9, setting="max_characters", other="min_characters"),
+    ),
+]
 
 
-@pytest.mark.parametrize("message", MISTAKES)
-def test_mistake_is_one_clear_line(message):
+@pytest.mark.parametrize(("declared", "expected"), MISTAKES)
+def test_mistake_is_one_clear_line(declared, expected):
     """Each names the source, the filter and the value."""
-    with pytest.raises(UserError, match=message):
-        parse_filters(MISTAKES[message], "s")
+    with expected as caught:
+        parse_filters(declared, "the source")
+    assert "the source" in str(caught.value)

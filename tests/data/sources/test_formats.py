@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from scratch_gpt.data.sources.formats import numbered_rows
-from scratch_gpt.errors import UserError
+from wording import user_error
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet"])
@@ -38,5 +38,5 @@ def test_blank_lines_keep_their_numbers(tmp_path):
 def test_binary_file_is_refused(tmp_path):
     """A zero byte is no text, even where it is UTF-8."""
     (tmp_path / "a.txt").write_bytes(b"fine\n\x00\x01\n")
-    with pytest.raises(UserError, match=r"a.txt:2: a binary file: it holds a zero byte"):
+    with user_error("binary_file", place=f"{tmp_path}/a.txt:2"):
         list(numbered_rows(tmp_path / "a.txt", "block"))

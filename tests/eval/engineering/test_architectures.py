@@ -4,10 +4,9 @@
 import json
 
 import architectures as script
-import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse
+from wording import user_error
 
 
 def test_architectures_prints_a_table_and_writes_all_figures(tmp_path, capsys) -> None:
@@ -38,7 +37,7 @@ def test_architectures_prints_a_table_and_writes_all_figures(tmp_path, capsys) -
         "decoder": 2,
         "encoder-decoder": 2,
     }
-    with pytest.raises(UserError, match="decoder is missing"):
+    with user_error("setting_missing", setting="decoder"):
         script.ArchitecturesArguments()
-    with pytest.raises(UserError, match="clock must be wall or processor, got 'cpu'"):
+    with user_error("wrong_value", "wall", "processor", setting="clock", value="cpu"):
         script.ArchitecturesArguments(decoder=shape, encoder_decoder=shape, clock="cpu")

@@ -9,8 +9,8 @@ import learning_curve as module
 import pytest
 from learning_curve import keep_settings, read_curve
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse
+from wording import shows, user_error
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_runs_are_collected_and_not_repeated(script: ModuleType, tmp_path: Path)
     }
     assert (tmp_path / "curve" / "results" / "learning_curve.png").is_file()
     config.write_text("beta: 0.3")
-    with pytest.raises(UserError, match="holds runs with another beta than"):
+    with user_error("settings_changed", tmp_path / "curve", settings=["beta"]):
         script.main(parse(script.LearningCurveArguments, [*words, "--sizes", "100"]))
 
 
@@ -68,7 +68,7 @@ def test_the_curve_ends_where_the_pairs_end(
     assert [size for _, size, _ in script.started] == [200, 800]
     result = json.loads((folder / "results" / "learning_curve.json").read_text())
     assert list(result["metrics"]) == ["200 pairs", "450 pairs"]
-    assert "no more than 450 pairs are there to train on" in capsys.readouterr().out
+    assert shows(capsys.readouterr().out, "450 pairs")
 
 
 def test_a_failed_run_stops_the_curve(script: ModuleType, tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_a_failed_run_stops_the_curve(script: ModuleType, tmp_path: Path) -> Non
         script.main(script.LearningCurveArguments(**arguments, sizes=[400]))
     assert stopped.value.code == 2
     assert not (tmp_path / "curve" / "results").exists()
-    with pytest.raises(UserError, match="stage must be reward or dpo, got 'sft'"):
+    with user_error("wrong_value", "reward", "dpo", setting="stage", value="sft"):
         script.LearningCurveArguments(**{**arguments, "stage": "sft"})
-    with pytest.raises(UserError, match=r"--stage_config: no file gone.yaml"):
+    with user_error("file_not_found", "--stage_config", file="gone.yaml"):
         script.LearningCurveArguments(**{**arguments, "stage_config": "gone.yaml"})
 
 
@@ -101,7 +101,7 @@ def test_curve_is_the_mean_over_seeds(tmp_path: Path) -> None:
     curve = read_curve(files)
     assert curve[50].value == pytest.approx(0.7) and curve[50].ci95 == pytest.approx((0.5, 0.9))
     assert curve[200].value == 0.8 and curve[200].ci95 == pytest.approx((0.7, 0.9))
-    with pytest.raises(UserError, match=r"a.json has no metric 'bleu'; it has accuracy"):
+    with user_error("unknown_metric", "a.json", "accuracy", metric="bleu"):
         read_curve(files, "bleu")
 
 
@@ -117,15 +117,11 @@ def test_a_folder_is_of_one_curve(tmp_path: Path) -> None:
     keep("learning_rate: 0.1\nsources: [{name: a, path: a.jsonl}]\noutput_dir: x\n")
     (folder / "50-seed0").mkdir()
     keep("# the same\nsources: [{path: a.jsonl, name: a}]\nlearning_rate: 0.1\noutput_dir: y\n")
-    with pytest.raises(
-        UserError, match=r"curve holds runs with another learning_rate, sources than .*config"
-    ):
+    with user_error("settings_changed", folder, config, settings=["learning_rate", "sources"]):
         keep("learning_rate: 0.2\nsources: [{name: a, path: b.jsonl}]\n")
-    with pytest.raises(UserError, match="another optim, sources than"):
+    with user_error("settings_changed", settings=["optim", "sources"]):
         keep("learning_rate: 0.1\noptim: adamw\n")
-    with pytest.raises(
-        UserError, match=r"curve holds runs, but not their dpo.yaml: give another --output_dir"
-    ):
+    with user_error("unknown_runs", "dpo.yaml", "--output_dir", folder=folder):
         keep("learning_rate: 0.1\n", stage="dpo")
-    with pytest.raises(UserError, match=r"cannot read .*config.yaml"):
+    with user_error("unreadable_file", file=config):
         keep("a: [\n")

@@ -21,9 +21,9 @@ from translation_race import (
 
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.errors import UserError
 from scratch_gpt.settings.hardware import Hardware
 from scratch_gpt.tokenization import encode_plain
+from wording import user_error
 
 
 PAIRS = [
@@ -48,9 +48,7 @@ def test_each_kind_reads_its_own_rows(trained_tokenizer) -> None:
     (row,) = encode_rows("encoder-decoder", PAIRS[:1], trained_tokenizer, 64)
     (source,) = encode_plain(trained_tokenizer, ["the red dog"])
     assert row == {"input_ids": source + end, "labels": target + end}
-    with pytest.raises(
-        UserError, match=r"the decoder only 8 positions: raise max_position_embeddings \('the red dog'"
-    ):
+    with user_error("too_long", "max_position_embeddings", "'the red dog'", limit=8):
         encode_rows("decoder", PAIRS, trained_tokenizer, 8)
 
 
@@ -70,9 +68,7 @@ def test_unequal_models_are_refused(trained_tokenizer) -> None:
     sizes = [model.num_parameters() for model in models.values()]
     assert max(sizes) < 1.02 * min(sizes)
     larger = {**CONFIGS, "decoder": {**CONFIGS["decoder"], "num_hidden_layers": 4}}
-    with pytest.raises(
-        UserError, match=r"not equal: [\d,]+ parameters \(decoder\) and [\d,]+ parameters \(encoder"
-    ):
+    with user_error("unequal_models", "decoder", "encoder-decoder"):
         build_models(larger, trained_tokenizer, seed=0)
 
 
@@ -97,7 +93,7 @@ def test_test_sentences_of_a_file_are_not_trained_on(tmp_path) -> None:
     assert len(corpus.train) == 95
     assert len(corpus.dev) == 4
     assert {pair.source for pair in corpus.train + corpus.dev} == {f"s{n}" for n in range(100)} - {"s3"}
-    with pytest.raises(UserError, match="0 pairs are too few"):
+    with user_error("too_few_pairs", source=sources[1].name, count=0):
         file_corpus(sources[1], sources[1], BadRows("skip"))
 
 

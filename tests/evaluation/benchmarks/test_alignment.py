@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from scratch_gpt import primer
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.evaluation.benchmarks.alignment import (
     AlignmentArguments,
@@ -24,6 +23,7 @@ from scratch_gpt.evaluation.benchmarks.alignment import (
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.tasks.example import Example
+from wording import user_error
 
 
 @pytest.fixture
@@ -248,11 +248,11 @@ def test_the_dev_score(
 
 def test_mistakes_in_the_comparison(chat_folder: Any) -> None:
     """Best of n needs a score to be best by, and more than one answer; seeds hold out prompts of their own."""
-    with pytest.raises(UserError, match="best_of_n needs reward_model"):
+    with user_error("setting_missing", "best_of_n", setting="reward_model"):
         AlignmentArguments(model=[str(chat_folder)], best_of_n=4)
-    with pytest.raises(UserError, match="best_of_n must be at least 2, or 0 to leave it out, got 1"):
+    with user_error("wrong_value", "at least 2", setting="best_of_n", value=1):
         AlignmentArguments(model=[str(chat_folder)], best_of_n=1, reward_model="r")
-    with pytest.raises(UserError, match=r"reward_model r\{seed\} asks for seeds: give --seeds 0 1 2"):
+    with user_error("setting_missing", "r{seed}", "--seeds 0 1 2", setting="seeds"):
         AlignmentArguments(model=[str(chat_folder)], reward_model="r{seed}")
-    with pytest.raises(UserError, match=r"chat is of one seed, so that .*: put \{seed\} into its path"):
+    with user_error("placeholder_missing", chat_folder, "{seed}", setting="model"):
         AlignmentArguments(model=[str(chat_folder)], seeds=[0, 1])

@@ -8,9 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.contamination import (
     Overlap,
     item_texts,
@@ -23,6 +21,7 @@ from scratch_gpt.evaluation.benchmarks.contamination import (
 )
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
+from wording import user_error
 
 
 def plain_runs(text: str, length: int) -> set[tuple[str, ...]]:
@@ -89,7 +88,7 @@ def test_short_items_do_not_count() -> None:
     assert metrics["t/overlap"].n == 2
     short, long = (Example("word " * count, ("yes",), "", "") for count in (6, 7))
     assert item_texts("t", [short, long])[1].split() == ["word"] * 7 + ["yes"]
-    with pytest.raises(UserError, match="task 't': no item has 8 words"):
+    with user_error("items_too_short", 8, task="t"):
         item_texts("t", [short])
 
 
@@ -102,7 +101,5 @@ def test_a_model_is_that_of_the_blocks(tmp_path: Path) -> None:
     assert unsearched_sources(tmp_path, blocks) == ["sft (squad, dolly)"]
     blocks.manifest["content_hash"] = "def"
     for model in (tmp_path, tmp_path / "unknown"):
-        with pytest.raises(
-            UserError, match=r"was not trained on shards.train, as far as its provenance\.json"
-        ):
+        with user_error("trained_on_other_shards", "shards/train", folder=model):
             unsearched_sources(model, blocks)

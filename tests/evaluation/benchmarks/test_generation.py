@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import generation
 from scratch_gpt.evaluation.benchmarks.generation import GenerationArguments
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END, encode_plain, tokenizer_hash
+from wording import user_error
 
 
 DOCUMENTS = [
@@ -130,7 +130,7 @@ def test_a_broken_model_has_no_bits_per_byte(tiny_model, tiny_tokenizer) -> None
     with torch.no_grad():
         tiny_model.model.norm.weight[0] = math.nan
     blocks = generation.document_blocks(tiny_model, tiny_tokenizer, DOCUMENTS)
-    with pytest.raises(UserError, match=f"gives NaN or infinity in {len(blocks)} of {len(blocks)} blocks"):
+    with user_error("model_not_finite", f"{len(blocks)} of {len(blocks)}"):
         generation.bits_per_byte(tiny_model, tiny_tokenizer, blocks, seed=0)
 
 
@@ -155,17 +155,17 @@ def test_continuations_are_compared_to_the_real_text(
         f"book/sampled_{name}" for name in ("repetition", "distinct_1", "distinct_2", "self_bleu")
     }
     arguments = GenerationArguments(model=[str(base_folder)], prompt_words=6)
-    with pytest.raises(UserError, match="source 'book': no document has more than prompt_words 6 words"):
+    with user_error("documents_too_short", "prompt_words 6", source="book"):
         generation.evaluate_continuations(tiny_model, tiny_tokenizer, "book", documents, arguments)
 
 
 def test_text_that_does_not_fit_the_model_is_refused(tiny_model, tiny_tokenizer, tmp_path: Path) -> None:
     """Blocks of another tokenizer, and blocks longer than the model's positions."""
     other = write_shards(tmp_path / "other", np.ones((2, 8)), "another")
-    with pytest.raises(UserError, match="written with another tokenizer"):
+    with user_error("another_tokenizer", folder=other):
         generation.shards_metrics(tiny_model, tiny_tokenizer, other, None, seed=0)
     long = write_shards(tmp_path / "long", np.ones((2, 129)), tokenizer_hash(tiny_tokenizer))
-    with pytest.raises(UserError, match="have 129 tokens, the model only 128 positions"):
+    with user_error("too_long", length=129, limit=128):
         generation.shards_metrics(tiny_model, tiny_tokenizer, long, None, seed=0)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import instructions
 from scratch_gpt.evaluation.benchmarks.instructions import (
     InstructionArguments,
@@ -17,6 +16,7 @@ from scratch_gpt.evaluation.benchmarks.instructions import (
 )
 from scratch_gpt.inference.chat_format import encode_conversation
 from scratch_gpt.inference.generation import Answer
+from wording import user_error
 
 
 def row(question: str, reply: str, source: str = "mine") -> dict[str, Any]:
@@ -124,10 +124,10 @@ def test_limit_bounds_the_answers_and_not_the_loss(
 def test_rows_that_do_not_fit(tiny_model: Any, tiny_tokenizer: Any, arguments: InstructionArguments) -> None:
     """Longer rows are left out, and said; where none is left, and where the model is too short, that is an error."""
     arguments.max_length = 16
-    with pytest.raises(UserError, match="none of the 3 test rows fits into 16 tokens"):
+    with user_error("rows_too_long", 3, "test", limit=16):
         evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)
     arguments.max_length = 100_000
-    with pytest.raises(UserError, match="longer than the model's context"):
+    with user_error("too_long", length=100_000):
         evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)
     arguments.max_length = 40
     assert evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)["loss"].n == 2

@@ -10,12 +10,12 @@ import pytest
 import sacrebleu
 
 from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks import translation
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task, score_translation
+from wording import user_error
 
 
 PREDICTIONS = [
@@ -115,7 +115,7 @@ def test_the_columns_give_the_direction() -> None:
     assert translation.with_languages(template, forth) == "English: {source}. German:"
     assert translation.with_languages(template, back) == "German: {source}. English:"
     assert translation.with_languages("Into {target_language}: {source}", other) == "Into German: {source}"
-    with pytest.raises(UserError, match="source 'other': the column 'english' names no language"):
+    with user_error("unknown_language", "'other'", "{source_language}", column="english"):
         translation.with_languages(template, other)
 
 
@@ -147,5 +147,5 @@ def test_a_file_is_asked_in_its_direction(tmp_path: Path) -> None:
     words = translation.word_translations(declared[:1], "skip", ["forth", "back"])["forth"]
     assert words.translate("zebra") == "zebra"
     assert translation.word_translations([], "skip", ["forth"]) == {}
-    with pytest.raises(UserError, match=r"training_pairs: 'own' is the baseline of no task; .*: forth, back"):
+    with user_error("source_unmatched", "training_pairs", "forth, back", source="own"):
         translation.word_translations(declared[2:], "skip", ["forth", "back"])

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
 from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
 from scratch_gpt.training.rl.arguments import RLHFArguments
+from wording import user_error
 
 
 CONFIGS = Path(__file__).parents[3] / "train" / "configs"
@@ -52,23 +52,28 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
     """A misspelt setting in the YAML is named, not ignored."""
     config = {"model_name_or_path": "b", "output_dir": "o", "sources": [{"name": "p", "path": "primer"}]}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({**config, "lerning_rate": 1.0}), encoding="utf-8")
-    with pytest.raises(UserError, match="lerning_rate"):
+    with user_error("invalid_arguments", "lerning_rate"):
         parse(SFTArguments, ["--config", str(tmp_path / "c.yaml")])
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "expected"),
     [
-        ({"replay_fraction": 1.0}, "replay_fraction must be at least 0 and below 1, got 1.0"),
-        ({"replay_fraction": 0.2}, "replay_fraction 0.2 has no effect without replay_shards"),
-        ({"lora_r": 4}, "lora_r 4 has no effect without use_peft"),
-        ({"output_dir": "./base"}, r"output_dir ./base is the model to start from: name another folder"),
-        ({"max_train_samples": 0}, "max_train_samples must be at least 1, got 0"),
+        ({"replay_fraction": 1.0}, user_error("wrong_value", setting="replay_fraction", value=1.0)),
+        (
+            {"replay_fraction": 0.2},
+            user_error("setting_without_effect", 0.2, "replay_shards", setting="replay_fraction"),
+        ),
+        ({"lora_r": 4}, user_error("setting_without_effect", 4, "use_peft", setting="lora_r")),
+        ({"output_dir": "./base"}, user_error("output_is_input", folder="./base")),
+        ({"max_train_samples": 0}, user_error("wrong_value", setting="max_train_samples", value=0)),
     ],
 )
-def test_impossible_settings_are_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_impossible_settings_are_named(
+    settings: dict[str, Any], expected: user_error, tmp_path: Path
+) -> None:
     """Before anything is loaded."""
-    with pytest.raises(UserError, match=message):
+    with expected:
         sft_arguments(tmp_path, **settings)
 
 
@@ -80,7 +85,5 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (config.r, config.lora_alpha, config.target_modules) == (4, 9, {"q_proj"})
     assert config.task_type == "SEQ_CLS"
     monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
-    with pytest.raises(
-        UserError, match=r"use_peft needs the package peft: pip install 'scratch-gpt\[peft\]'"
-    ):
+    with user_error("missing_package", "pip install 'scratch-gpt[peft]'", package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")

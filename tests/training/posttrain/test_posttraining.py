@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.inference.chat_format import context_length, encode_conversation
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.training.posttrain.arguments import SFTArguments
 from scratch_gpt.training.posttrain.callbacks import FiniteGradients
 from scratch_gpt.training.posttrain.posttraining import make_chat_model
+from wording import user_error
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -114,7 +114,7 @@ def test_a_chat_model_stops_at_the_end_of_its_turn(
 
 def test_a_base_model_is_no_chat_model(base_folder: Path) -> None:
     """The stages after sft name the stage that is missing."""
-    with pytest.raises(UserError, match="run the sft stage first"):
+    with user_error("base_model", "sft", model=base_folder):
         load_chat_model(str(base_folder))
 
 
@@ -122,7 +122,7 @@ def test_context_length(tiny_model: Any) -> None:
     """The model's context bounds the rows; less may be asked for, more may not."""
     assert context_length(tiny_model, None) == 128
     assert context_length(tiny_model, 64) == 64
-    with pytest.raises(UserError, match="129 is longer than the model's context of 128"):
+    with user_error("too_long", length=129, limit=128):
         context_length(tiny_model, 129)
 
 
@@ -132,6 +132,6 @@ def test_gradients_must_be_finite() -> None:
     model(torch.ones(1, 3)).sum().backward()
     FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
     model.bias.grad[1] = math.inf
-    with pytest.raises(UserError, match="the gradient is inf"):
+    with user_error("gradient_not_finite", value=math.inf):
         FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
     FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=True), None, None, model=model)

@@ -3,11 +3,9 @@
 
 from typing import Any
 
-import pytest
-
 from scratch_gpt.data.shards.blocks import PackedBlocks
-from scratch_gpt.errors import UserError
 from scratch_gpt.training.posttrain.replay import replay_rows
+from wording import user_error
 
 
 CONVERSATIONS = [{"labels": [-100, -100, 5, 6, 7]}] * 300  # 900 learned tokens
@@ -44,8 +42,8 @@ def test_long_documents_make_several_rows(data: dict[str, str], trained_tokenize
 def test_too_few_tokens_and_another_tokenizer_are_refused(data: dict[str, str], tiny_tokenizer: Any) -> None:
     """Both in one line that names the folder."""
     folder = f"{data['shards']}/validation"
-    with pytest.raises(UserError, match=r"replay_fraction 0.99 needs 89,100 tokens, the blocks in .* hold"):
+    with user_error("too_few_tokens", "0.99", folder, needed=89100):
         replay_rows(CONVERSATIONS, folder, 0.99, tiny_tokenizer, 64, 0)
     tiny_tokenizer.add_tokens(["another"])
-    with pytest.raises(UserError, match="written with another tokenizer"):
+    with user_error("another_tokenizer", folder=folder):
         replay_rows(CONVERSATIONS, folder, 0.1, tiny_tokenizer, 64, 0)

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairs as token ids, and which models the stage takes."""
 
-import pytest
 from transformers import AutoTokenizer
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.posttrain.seq2seq import encode_pair, load_encoder_decoder
+from wording import user_error
 
 
 def conversation(*texts: str) -> dict:
@@ -32,16 +31,16 @@ def test_a_pair_is_as_long_as_its_longer_side(trained_tokenizer) -> None:
 
 def test_other_models_are_refused(base_folder, encoder_decoder_folder) -> None:
     """A decoder; an encoder-decoder that cannot begin a target; one whose tokenizer has more tokens than it."""
-    with pytest.raises(UserError, match="is no encoder-decoder: pretrain one with objective span"):
+    with user_error("wrong_model", base_folder):
         load_encoder_decoder(str(base_folder))
     config = encoder_decoder_folder / "config.json"
     text = config.read_text()
     config.write_text(text.replace('"decoder_start_token_id": 1', '"decoder_start_token_id": null'))
-    with pytest.raises(UserError, match=r"config.json has no decoder_start_token_id"):
+    with user_error("token_missing", encoder_decoder_folder, token="decoder_start_token_id"):
         load_encoder_decoder(str(encoder_decoder_folder))
     config.write_text(text)
     tokenizer = AutoTokenizer.from_pretrained(encoder_decoder_folder)
     tokenizer.add_tokens(["new"])
     tokenizer.save_pretrained(encoder_decoder_folder)
-    with pytest.raises(UserError, match="the tokenizer has 513 tokens, the model only 512"):
+    with user_error("vocab_size_too_small", encoder_decoder_folder, vocab_size=512, needed=513):
         load_encoder_decoder(str(encoder_decoder_folder))

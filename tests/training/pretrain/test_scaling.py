@@ -3,7 +3,6 @@
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.scaling import (
     as_before,
@@ -13,6 +12,7 @@ from scratch_gpt.training.pretrain.scaling import (
     step_law_batch,
     step_law_learning_rate,
 )
+from wording import shows, user_error
 
 
 FOLDERS = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
@@ -72,7 +72,7 @@ def test_the_demo_by_rule_is_near_what_was_tuned_by_hand() -> None:
     assert arguments.learning_rate == pytest.approx(0.00753, rel=2e-3)
     assert arguments.warmup_steps == 47  # a twentieth
     assert len(lines) == 4
-    assert "one pass over 2,400,000 tokens" in lines[0]
+    assert shows(lines[0], "2,400,000 tokens")
     assert "extrapolated" in lines[2]
     assert all("hf.co/papers" in line or "Step Law" in line for line in lines)
 
@@ -82,7 +82,7 @@ def test_much_text_is_read_up_to_twenty_tokens_a_parameter() -> None:
     arguments, lines = filled(available_tokens=10**9)
     tokens_per_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * 128
     assert 0 <= 38_000_000 - arguments.max_steps * tokens_per_step < tokens_per_step
-    assert "20 tokens a parameter" in lines[0]
+    assert shows(lines[0], "20 tokens")
 
 
 def test_what_is_given_stays() -> None:
@@ -109,7 +109,7 @@ def test_processes_share_a_step() -> None:
 
 def test_passes_over_no_shards_are_refused() -> None:
     """A plan before there are shards cannot count them."""
-    with pytest.raises(UserError, match="num_train_epochs 1 of shards that are not there yet: give --tokens"):
+    with user_error("setting_missing", "num_train_epochs 1", "--tokens", setting="tokens"):
         filled(available_tokens=None, num_train_epochs=1.0)
 
 

@@ -6,26 +6,29 @@ import shutil
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.pretrain.setup import build_config, choose_setting, open_shards
+from wording import user_error
 
 
 MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "expected"),
     [
-        ({"vocab_size": 100}, "vocab_size 100 is smaller"),
-        ({"max_position_embeddings": 32}, "max_position_embeddings 32 is shorter"),
+        ({"vocab_size": 100}, user_error("vocab_size_too_small", vocab_size=100, needed=512)),
+        (
+            {"max_position_embeddings": 32},
+            user_error("context_too_short", "sequence_length 64", max_position_embeddings=32),
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(
-    arguments_for, trained_tokenizer, tmp_path, changes, message
+    arguments_for, trained_tokenizer, tmp_path, changes, expected
 ) -> None:
     """Fewer ids than the tokenizer has, or fewer positions than a block."""
-    with pytest.raises(UserError, match=message):
+    with expected:
         build_config(arguments_for(tmp_path, model_config={**MODEL, **changes}), trained_tokenizer, 64)
 
 
@@ -36,7 +39,7 @@ def test_shards_of_another_tokenizer_are_refused(data, trained_tokenizer, tmp_pa
     (tmp_path / "tokenizer.json").write_text(
         text.replace('"<|reserved', '"<|renamed').replace("{1,2}", "{1,3}")
     )
-    with pytest.raises(UserError, match="another tokenizer"):
+    with user_error("another_tokenizer", tmp_path):
         open_shards(data["shards"], load_tokenizer(str(tmp_path)))
 
 
@@ -48,12 +51,12 @@ def test_two_block_lengths_are_refused(data, tmp_path) -> None:
     manifest = json.loads(path.read_text())
     manifest["sequence_length"], manifest["blocks"] = 32, manifest["blocks"] * 2
     path.write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="blocks of 64 tokens to train on and of 32 held out"):
+    with user_error("block_lengths_differ", shards, lengths=[64, 32]):
         open_shards(shards, load_tokenizer(data["tokenizer"]))
 
 
 def test_fp16_needs_a_gpu(arguments_for, tmp_path, monkeypatch) -> None:
     """Said before anything is built on it."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UserError, match="fp16 needs a GPU"):
+    with user_error("gpu_missing", "fp16"):
         choose_setting(None, None, None, arguments_for(tmp_path, mixed_precision="fp16"))

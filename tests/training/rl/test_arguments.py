@@ -7,37 +7,46 @@ from typing import Any
 import pytest
 from trl import GRPOConfig, RLOOConfig
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import Reward
+from wording import user_error
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "expected"),
     [
-        ({"model_name_or_path": None}, "model_name_or_path is missing"),
-        ({"reward_model": None}, "reward_model is missing"),
-        ({"algorithm": "ppo"}, "must be rloo or grpo, got 'ppo'"),
-        ({"sources": None}, "sources: name at least one"),
-        ({"push_to_hub": True}, "push_to_hub needs hub_model_id"),
-        ({"save_steps": 3}, "save_steps 3 must be as eval_steps 10"),
-        ({"max_kl": 0.0}, "max_kl must be above 0, got 0.0"),
-        ({"patience": -1}, "patience must be above 0, got -1"),
+        ({"model_name_or_path": None}, user_error("setting_missing", setting="model_name_or_path")),
+        ({"reward_model": None}, user_error("setting_missing", "--reward_model", setting="reward_model")),
+        ({"algorithm": "ppo"}, user_error("wrong_value", "rloo", "grpo", setting="algorithm", value="ppo")),
+        ({"sources": None}, user_error("setting_missing", setting="sources")),
+        ({"push_to_hub": True}, user_error("setting_missing", setting="hub_model_id")),
+        ({"save_steps": 3}, user_error("settings_conflict", 3, 10, setting="save_steps", other="eval_steps")),
+        ({"max_kl": 0.0}, user_error("wrong_value", setting="max_kl", value=0.0)),
+        ({"patience": -1}, user_error("wrong_value", setting="patience", value=-1)),
         (
             {"scale_rewards": "batch"},
-            "scale_rewards is not rloo's: use normalize_advantages or reward_clip_range",
+            user_error("settings_conflict", "rloo", "reward_clip_range", setting="scale_rewards"),
         ),
-        ({"algorithm": "grpo", "scale_rewards": "all"}, "must be group, batch or none, got 'all'"),
+        (
+            {"algorithm": "grpo", "scale_rewards": "all"},
+            user_error("wrong_value", "group", setting="scale_rewards", value="all"),
+        ),
         (
             {"algorithm": "grpo", "reward_clip_range": [-1, 1]},
-            "reward_clip_range is not grpo's: use scale_rewards",
+            user_error("settings_conflict", "grpo", "scale_rewards", setting="reward_clip_range"),
         ),
-        ({"reward_clip_range": [1, -1]}, r"reward_clip_range must be \[lowest, highest\], got \[1, -1\]"),
-        ({"reward_weights": [1.0]}, "reward_weights: give each entry of rewards its own weight"),
+        (
+            {"reward_clip_range": [1, -1]},
+            user_error("wrong_value", setting="reward_clip_range", value=[1, -1]),
+        ),
+        (
+            {"reward_weights": [1.0]},
+            user_error("setting_without_effect", "rewards", setting="reward_weights"),
+        ),
     ],
 )
-def test_missing_settings_are_named(settings: dict[str, Any], message: str) -> None:
+def test_missing_settings_are_named(settings: dict[str, Any], expected: user_error) -> None:
     """What a stage cannot do without is asked for in one line."""
     complete = {
         "model_name_or_path": "chat",
@@ -45,7 +54,7 @@ def test_missing_settings_are_named(settings: dict[str, Any], message: str) -> N
         "sources": [{"name": "primer", "path": "primer"}],
         "output_dir": "out",
     }
-    with pytest.raises(UserError, match=message):
+    with expected:
         RLHFArguments(**{**complete, **settings})
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.primer.tasks import TASKS
@@ -15,6 +14,7 @@ from scratch_gpt.tasks.example import Example
 from scratch_gpt.training.rl import reward_functions
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import Reward, check_rewards, make_rewards, reward_judge
+from wording import user_error
 
 
 STOPS = [3, 0]
@@ -86,7 +86,7 @@ def test_a_task_scores_a_source_against_its_replies() -> None:
     ]
     entry = {"name": "task", "task": "sums", "source": "mine"}
     assert scores(entry, ["So 4.", "So 6."], prompts=prompts) == [1.0, None]
-    with pytest.raises(UserError, match="scores none of the prompts, which are of mine, other"):
+    with user_error("no_prompt_scored", "mine, other", task="sums"):
         scores({"name": "task", "task": "sums"}, ["", ""], prompts=prompts)
 
 
@@ -117,43 +117,55 @@ def test_a_reward_that_is_no_number_is_told(value: float) -> None:
     """TRL would count NaN as 0 and go on; the reward and the answer are named."""
     reward = Reward("model", 1.0, lambda *_: [0.0, value])
     said = [[{"role": "assistant", "content": text}] for text in ("good", "bad answer")]
-    with pytest.raises(UserError, match=f"reward 'model' is {value} for the answer 'bad answer'"):
+    with user_error("reward_not_finite", "'bad answer'", reward="model", value=value):
         reward([[], []], said, [[], []])
 
 
 @pytest.mark.parametrize(
-    ("entries", "message"),
+    ("entries", "expected"),
     [
-        ("model", "rewards must be a list such as"),
-        ([], "rewards must be a list such as"),
-        (["model"], "rewards must be a list such as"),
-        ([{"weight": 1.0}], "unknown reward None: choose among model, finished"),
-        ([{"name": "modle"}], "unknown reward 'modle': choose among model, finished, format"),
-        ([{"name": "model", "weight": -1}], "'model': weight must be a number of at least 0, got -1"),
-        ([{"name": "model", "weight": math.nan}], "weight must be a number of at least 0, got nan"),
-        ([{"name": "model", "weight": math.inf}], "weight must be a number of at least 0, got inf"),
-        ([{"name": "model", "weight": "much"}], "weight must be a number of at least 0, got 'much'"),
-        ([{"name": "model", "weight": True}], "weight must be a number of at least 0, got True"),
-        ([{"name": "model", "weight": 0}], "every reward has weight 0"),
-        ([{"name": "model"}, {"name": "model"}], "reward model is declared twice"),
-        ([{"name": "model", "folder": "x"}], "reward 'model' has no setting folder"),
-        ([{"name": "format"}], "reward 'format' needs pattern"),
-        ([{"name": "format", "pattern": "("}], "is no regular expression"),
-        ([{"name": "format", "pattern": 3}], "3 is no regular expression"),
-        ([{"name": "length", "max_tokens": "ten"}], "max_tokens must be a number of tokens, got 'ten'"),
-        ([{"name": "length", "max_tokens": 5, "soft_tokens": 9}], "soft_tokens 9 is more than max_tokens 5"),
-        ([{"name": "language", "script": "german"}], "no letter is in script 'german'"),
-        ([{"name": "task", "task": "chess"}], "'chess' scores no written answer: choose among facts"),
-        ([{"name": "task", "task": "choices"}], "'choices' scores no written answer"),
+        ("model", user_error("wrong_value", setting="rewards")),
+        ([], user_error("wrong_value", setting="rewards")),
+        (["model"], user_error("wrong_value", setting="rewards")),
+        ([{"weight": 1.0}], user_error("wrong_value", "model, finished", setting="reward", value=None)),
+        ([{"name": "modle"}], user_error("wrong_value", "model, finished", setting="reward", value="modle")),
+        ([{"name": "model", "weight": -1}], user_error("wrong_value", "'model'", setting="weight", value=-1)),
+        ([{"name": "model", "weight": math.nan}], user_error("wrong_value", value=math.nan)),
+        ([{"name": "model", "weight": math.inf}], user_error("wrong_value", value=math.inf)),
+        ([{"name": "model", "weight": "much"}], user_error("wrong_value", setting="weight", value="much")),
+        ([{"name": "model", "weight": True}], user_error("wrong_value", setting="weight", value=True)),
+        ([{"name": "model", "weight": 0}], user_error("all_weights_zero")),
+        ([{"name": "model"}, {"name": "model"}], user_error("duplicate_name", name="model")),
+        ([{"name": "model", "folder": "x"}], user_error("unknown_key", "'model'", key="folder")),
+        ([{"name": "format"}], user_error("setting_missing", "'format'", setting="pattern")),
+        ([{"name": "format", "pattern": "("}], user_error("invalid_pattern", pattern="(")),
+        ([{"name": "format", "pattern": 3}], user_error("invalid_pattern", pattern=3)),
+        (
+            [{"name": "length", "max_tokens": "ten"}],
+            user_error("wrong_value", setting="max_tokens", value="ten"),
+        ),
+        (
+            [{"name": "length", "max_tokens": 5, "soft_tokens": 9}],
+            user_error("settings_conflict", 9, 5, setting="soft_tokens", other="max_tokens"),
+        ),
+        (
+            [{"name": "language", "script": "german"}],
+            user_error("wrong_value", "latin", setting="script", value="german"),
+        ),
+        (
+            [{"name": "task", "task": "chess"}],
+            user_error("wrong_value", "facts", setting="task", value="chess"),
+        ),
+        ([{"name": "task", "task": "choices"}], user_error("wrong_value", setting="task", value="choices")),
     ],
 )
-def test_mistakes_in_the_list(entries: Any, message: str) -> None:
+def test_mistakes_in_the_list(entries: Any, expected: user_error) -> None:
     """Each is refused before anything is loaded, by the list and by the stage's settings alike."""
-    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+    with expected:
         check_rewards(entries)
     if entries and isinstance(entries, list):
         text = json.dumps(entries)
-        with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        with expected:
             RLHFArguments(
                 model_name_or_path="c", reward_model="r", output_dir="o", sources=[{}], rewards=text
             )
