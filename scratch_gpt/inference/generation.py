@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run models: load a folder, generate answers; write and show the numbers that come out.
+"""Answers of a model to prompts, in batches, on one process or shared out over several.
 
 Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
 """

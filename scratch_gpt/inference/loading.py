@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from a folder, whole and from safetensors only; a damaged folder is one line."""
+"""Models from a folder: weights whole and from safetensors only, with their tokenizer; a damaged folder is one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a masked language model knows of held-out blocks: accuracy at hidden tokens, and pseudo-likelihood.
+"""What hidden tokens cost a masked language model, some at a time or each alone (pseudo-likelihood).
 
 Shapes: B blocks in a batch, T tokens of a block, V vocabulary.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reward model: loading it, the scores it gives, how often it ranks pairs right."""
+"""The reward model: loading it, and the scores it gives."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -30,8 +30,6 @@ from scratch_gpt.tasks.task import (
 
 # Stands for the subject in the form of a fact's answer.
 SUBJECT = "\0"
-
-
 # The phrase that a question of the primer asks to translate: in quotes, or after a colon.
 PHRASE = re.compile(r"'(.+)'|: (.+)$")
 

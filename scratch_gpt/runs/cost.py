@@ -69,8 +69,6 @@ GPU_WATTS = {
 
 # A server processor of 64 cores takes 280 to 400 W, memory and fans come on top.
 CPU_CORE_WATTS = 8
-
-
 GPU_DEFAULT_WATTS = 400
 
 

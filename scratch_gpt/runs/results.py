@@ -20,7 +20,7 @@ class Items(NamedTuple):
     """What a number is computed from, item by item, so that two models can be compared on the same items.
 
     Args:
-        statistic: how the rows' sum becomes the number, a name in `significance.STATISTICS`.
+        statistic: how the rows' sum becomes the number, a name in `compare.STATISTICS`.
         rows: additive statistics of each item, all of one length.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One way to configure: dataclasses filled from command line > YAML (`--config`) > default, by TRL's parser."""
+"""Settings of pretraining, by the names that transformers has for them."""
 
 from dataclasses import dataclass, field
 

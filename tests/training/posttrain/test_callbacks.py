@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratch_gpt.runs.log import RunLog, progress_bar
-from scratch_gpt.training.posttrain import callbacks as stage_log
+from scratch_gpt.training.posttrain import callbacks
 from scratch_gpt.training.posttrain.callbacks import Samples, StageLog
 
 
@@ -19,7 +19,7 @@ class Run:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.now = 100.0
-        monkeypatch.setattr(stage_log.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(callbacks.time, "perf_counter", lambda: self.now)
         self.log = RunLog(folder / "log.jsonl")
         self.callback = StageLog(self.log, progress_bar(False), "sft")
         self.state = SimpleNamespace(
