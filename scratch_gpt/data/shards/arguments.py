@@ -3,7 +3,8 @@
 
 from dataclasses import dataclass, field
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.parsing import check_positive
 from scratch_gpt.settings.sources import SourcesArguments
 
 
@@ -25,9 +26,7 @@ class TokenizerArguments(SourcesArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_characters", "max_document_characters"):
-            if getattr(self, name) < 1:
-                raise wrong_value(name, getattr(self, name), "at least 1")
+        check_positive(self, "max_characters", "max_document_characters")
 
 
 @dataclass
@@ -61,8 +60,7 @@ class ShardsArguments(SourcesArguments):
         if not self.tokenizer:
             message = "tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage"
             raise UserError("setting_missing", message, setting="tokenizer")
-        if self.num_slices is not None and self.num_slices < 1:
-            raise wrong_value("num_slices", self.num_slices, "at least 1")
+        check_positive(self, "num_slices", "max_tokens")
         if self.slice is not None and not 0 <= self.slice < (self.num_slices or 0):
             message = (
                 f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}"

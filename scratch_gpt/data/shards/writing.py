@@ -139,8 +139,6 @@ def _check(arguments: ShardsArguments) -> list[Source]:
     sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     if arguments.sequence_length < 2:
         raise wrong_value("sequence_length", arguments.sequence_length, "at least 2")
-    if arguments.max_tokens is not None and arguments.max_tokens < 1:
-        raise wrong_value("max_tokens", arguments.max_tokens, "at least 1")
     if not 0 < arguments.validation_fraction < 1:
         raise wrong_value("validation_fraction", arguments.validation_fraction, "between 0 and 1")
     trained_on = [source for source in sources if source.weight and not source.held_out]

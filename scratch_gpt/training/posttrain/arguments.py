@@ -15,6 +15,7 @@ import torch
 from trl import DPOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.settings.parsing import check_positive
 from scratch_gpt.settings.sources import SourcesArguments
 
 
@@ -93,8 +94,7 @@ class PosttrainingArguments(SourcesArguments):
         if Path(str(self.output_dir)).resolve() == Path(self.model_name_or_path).resolve():
             message = f"output_dir {self.output_dir} is the model to start from: name another folder"
             raise UserError("output_is_input", message, folder=self.output_dir)
-        if self.max_train_samples is not None and self.max_train_samples < 1:
-            raise wrong_value("max_train_samples", self.max_train_samples, "at least 1")
+        check_positive(self, "max_train_samples")
         if self.push_to_hub and not self.hub_model_id:
             message = "push_to_hub needs hub_model_id: user/name"
             raise UserError("setting_missing", message, setting="hub_model_id")

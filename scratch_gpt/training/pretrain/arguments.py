@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.settings.parsing import check_seed, decode_yaml
+from scratch_gpt.settings.parsing import check_positive, check_seed, decode_yaml
 
 
 @dataclass
@@ -142,7 +142,8 @@ class PretrainArguments:
             if not getattr(self, name):
                 message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
                 raise UserError("setting_missing", message, setting=name)
-        for name in (
+        check_positive(
+            self,
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
@@ -154,10 +155,7 @@ class PretrainArguments:
             "max_skipped_steps",
             "tokens",
             "num_threads",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise wrong_value(name, value, "at least 1")
+        )
         if self.objective not in ("causal", "masked", "span"):
             raise wrong_value("objective", self.objective, "causal, masked or span")
         if self.whole_words and self.objective != "masked":
