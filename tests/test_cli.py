@@ -18,7 +18,12 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse, scripts_folder
 
 
-SCRIPTS = sorted(path for folder in ("train", "eval") for path in (scripts_folder() / folder).glob("*.py"))
+SCRIPTS = sorted(
+    path
+    for folder in ("train", "eval")
+    for path in (scripts_folder() / folder).rglob("*.py")
+    if "run_stage(" in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture

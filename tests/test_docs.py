@@ -77,7 +77,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 QUOTED_FROM = re.compile(r"# (?:scratch_gpt|train|eval)/\S+\.py: ")
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
-SCRIPT = re.compile(r"(?:train|eval)/\w+\.py")
+SCRIPT = re.compile(r"(?:train|eval(?:/engineering)?)/\w+\.py")
 # A conversion, or an example in Python, in the order of the page.
 RUNNABLE = re.compile(
     r"^scratch-gpt ((?:export|import) runs/demo/[^\n]*)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
@@ -88,7 +88,9 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 # What is typed, up to the end of the line or of the inline code.
-LAUNCHED = re.compile(r"(?:accelerate launch|python) [^\n`]*?(train|eval)/(\w+)\.py([^\n`]*)")
+LAUNCHED = re.compile(
+    r"(?:accelerate launch|python) [^\n`]*?(train|eval(?:/engineering)?)/(\w+)\.py([^\n`]*)"
+)
 COMMAND = re.compile(r"(?:^|[/`\s])scratch-gpt ([\w-]+)([^\n`]*)", re.MULTILINE)
 OPTION = re.compile(r"(?<!\S)--(\w+)")
 # Behind the commands of the how-tos, so that they are quick.
@@ -500,7 +502,8 @@ def test_commands_are_found() -> None:
     }
     assert {program for program, _ in programs} >= NOT_PARSED
     texts = "\n".join(map(read, PAGES))
-    scripts = {path.stem for folder in ("train", "eval") for path in (ROOT / folder).glob("*.py")}
+    files = [path for folder in ("train", "eval") for path in (ROOT / folder).rglob("*.py")]
+    scripts = {path.stem for path in files if "run_stage(" in path.read_text(encoding="utf-8")}
     assert {name for _, name, _ in LAUNCHED.findall(texts)} == scripts
     assert {"pretrain", "chat", "web", "serve", "export", "import", "publish"} <= {
         command for command, _ in COMMAND.findall(texts)
