@@ -9,6 +9,19 @@ import copy
 from dataclasses import fields
 from typing import Any
 
+from transformers import __version__
+from transformers.utils.versions import require_version
+
+
+# Checked before the imports below, whose failure in an older version would not say why.
+try:
+    REQUIRED = "transformers>=5.21"
+    require_version(REQUIRED)
+except ImportError:
+    raise ImportError(
+        f"this model needs {REQUIRED}, but transformers {__version__} is installed: pip install -U transformers"
+    ) from None
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN

@@ -37,6 +37,7 @@ from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.loading import load_weights, loading
+from scratch_gpt.tokenization import save_tokenizer
 
 
 class ModulePair(NamedTuple):
@@ -367,7 +368,23 @@ def export_folder(model: str | Path, output_dir: str | Path, to: str | None = No
         UserError: `output_dir` holds something, `model` holds no model of ours, a dialect that cannot hold it.
     """
     with written_whole(output_dir, ()) as folder:
-        return _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+        missing = _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+        _add_older_names(folder / "config.json")
+        return missing
+
+
+def _add_older_names(path: Path) -> None:
+    """Give what transformers before 5 reads under other names under these too; version 5 reads both alike.
+
+    Without `rope_theta` an older version takes its default in silence, and computes something else.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["torch_dtype"] = config["dtype"]
+    if rope := config.get("rope_parameters"):
+        config["rope_theta"] = rope["rope_theta"]
+        if rope["rope_type"] != "default":
+            config["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str]:
@@ -381,7 +398,7 @@ def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str
     if isinstance(model, GPT2LMHeadModel) and tokenizer.unk_token is None:
         # As GPT-2's own tokenizer has it: CTranslate2 asks every GPT-2 for one. Bytes never need it.
         tokenizer.unk_token = tokenizer.bos_token or tokenizer.eos_token
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     return [] if tokenizer.chat_template else ["its tokenizer has no chat template: chat and sft need one"]
 
 

@@ -19,7 +19,7 @@ from scratch_gpt.data.bad_rows import BadRows
 from scratch_gpt.data.corpus import bounded_texts, open_corpus
 from scratch_gpt.data.folders import written_whole
 from scratch_gpt.data.sources import ROW_SETTINGS, parse_sources
-from scratch_gpt.tokenization import encode_plain, train_tokenizer
+from scratch_gpt.tokenization import encode_plain, save_tokenizer, train_tokenizer
 from scratch_gpt.training.arguments import TokenizerArguments, run_stage, write_run_yaml
 
 
@@ -40,7 +40,7 @@ def main(arguments: TokenizerArguments) -> None:
         with console.status("training the tokenizer"):
             tokenizer = train_tokenizer(texts, arguments.vocab_size)
         bad_rows.check()
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         write_run_yaml(arguments, folder)
 
     ids = encode_plain(tokenizer, measured)

@@ -25,7 +25,7 @@ from transformers import (
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.runner import is_chat, load_model
 from scratch_gpt.publishing import push_to_hub
-from scratch_gpt.tokenization import END_OF_TEXT, IM_END
+from scratch_gpt.tokenization import END_OF_TEXT, IM_END, save_tokenizer
 from scratch_gpt.training.arguments import write_run_yaml
 from scratch_gpt.training.chat_format import check_chat_format
 from scratch_gpt.training.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
@@ -134,6 +134,16 @@ class FiniteGradients(TrainerCallback):
             )
 
 
+class TokenizerOfCheckpoint(TrainerCallback):
+    """Saves the tokenizer of each checkpoint as that of the finished folder is saved."""
+
+    def on_save(
+        self, args: Any, state: Any, control: Any, processing_class: Any = None, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            save_tokenizer(processing_class, Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl` and `samples.jsonl`; then merge LoRA's part.
 
@@ -165,6 +175,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
             log = RunLog(output_dir / "samples.jsonl")
             trainer.add_callback(Samples(log, prompts, trainer.processing_class))
         trainer.add_callback(FiniteGradients())
+        trainer.add_callback(TokenizerOfCheckpoint())
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UserError as error:
