@@ -228,11 +228,14 @@ def publish(
     license_: Annotated[
         str, typer.Option("--license", help="License of the weights, as the Hub spells it.")
     ] = "unknown",
+    license_name: Annotated[
+        str | None, typer.Option("--license_name", help="Name of the license, for --license other.")
+    ] = None,
 ) -> None:
     """Fill the model card from the run; with --repo, upload the folder to the Hub and load it from there."""
     from scratch_gpt.publishing import PublishArguments, run_publish
 
-    run_publish(PublishArguments(model, license_, repo, private, revision, dry_run))
+    run_publish(PublishArguments(model, license_, license_name, repo, private, revision, dry_run))
 
 
 @app.command(rich_help_panel="Use a model")
