@@ -57,14 +57,19 @@ def examine(model_name: str, options: dict[str, Any]) -> tuple[Any, list[int]]:
             min_new_tokens=NEW_TOKENS,
             max_new_tokens=NEW_TOKENS,
             use_cache=use_cache,
-        )[0, -NEW_TOKENS:].tolist()
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
         for use_cache in (True, False)
     )
-    if cached != uncached:
+    with_cache, without = torch.cat(cached.logits), torch.cat(uncached.logits)
+    # The tokens alone would hide a fault in a model that repeats one token whatever it reads.
+    is_close = (with_cache - without).abs().max() <= 0.01 * without.std()
+    if not (is_close and torch.equal(cached.sequences, uncached.sequences)):
         raise ValueError(
-            f"transformers {transformers.__version__} writes other tokens with the cache than without, {cached} and {uncached}"
+            f"with transformers {transformers.__version__} it writes something else with a cache than without"
         )
-    return output, cached
+    return output, cached.sequences[0, -NEW_TOKENS:].tolist()
 
 
 def check(request: dict[str, Any], cache: str) -> str:
