@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from scratch_gpt.configuration_scratch_gpt import REQUIRED
 from scratch_gpt.data.folders import read_json, read_yaml, written_file
 from scratch_gpt.evaluation.comparison import BENCHMARKS, compare, read_results
 from scratch_gpt.evaluation.runner import check_folder
@@ -160,6 +161,7 @@ def make_card(
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
         repository=repository or written.as_posix(),
+        requires=REQUIRED if auto_map else None,  # without: a class of transformers' own
         is_chat=is_chat,
         architecture=architecture_facts(folder, config),
         stages=stages,

@@ -226,9 +226,9 @@ def test_published_from_the_command_and_loaded_by_a_stranger(hub, chat_folder: P
     lines = run.stdout.splitlines()
     assert lines[0] == f"wrote {chat_folder}/README.md"
     assert lines[1].startswith(f"uploaded to {hub.url}/user/name (main) at commit ")
-    assert (
-        "in a fresh process: " in lines[2] and "the same 16,384 outputs" in lines[2]
-    )  # 32 positions, 512 tokens
+    # 32 positions, 512 tokens
+    assert "in a fresh process: " in lines[2] and "the same 16,384 outputs" in lines[2]
+    assert lines[2].endswith(" and 16 greedy tokens, with and without cache")
     model = AutoModelForCausalLM.from_pretrained(REPOSITORY, cache_dir=tmp_path / "cache")
     here = load_file(chat_folder / "model.safetensors")
     assert all(torch.equal(model.state_dict()[name], here[name]) for name in here)

@@ -158,6 +158,11 @@ def test_sft_writes_a_chat_model(sft: Callable[..., None], base_folder: Path, tm
     )
     assert model.config.use_cache
     assert changed_everywhere(AutoModelForCausalLM.from_pretrained(base_folder), model)
+    names = [
+        json.loads((folder / "tokenizer_config.json").read_text())
+        for folder in (output, output / "checkpoint-3")
+    ]
+    assert [each["tokenizer_class"] for each in names] == ["PreTrainedTokenizerFast"] * 2
     AutoTokenizer.from_pretrained(output / "checkpoint-3").apply_chat_template(
         [{"role": "user", "content": "Hi"}]
     )
