@@ -388,11 +388,13 @@ def _add_older_names(path: Path) -> None:
 
 
 def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str]:
+    tokenizer = load_tokenizer_beside(source)
+    if isinstance(model, EuroBertForMaskedLM):  # its default is an id of the published model's vocabulary
+        model.config.mask_token_id = tokenizer.mask_token_id if tokenizer else None
     try:
         model.save_pretrained(folder)
     except ValueError as error:  # a generation config that contradicts itself
         raise UserError(f"cannot save what is in {source}: {' '.join(str(error).split())}") from error
-    tokenizer = load_tokenizer_beside(source)
     if tokenizer is None:
         return [f"no tokenizer in {source}: copy one beside the model before it is trained or asked"]
     if isinstance(model, GPT2LMHeadModel) and tokenizer.unk_token is None:
