@@ -216,9 +216,7 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
     if foreign or kind is None:
         cure = f"this model is of the {config.dialect} dialect, convert it to {config.dialect}"
         if not config.is_causal:
-            cure = (
-                "of the encoders, transformers has a class for those of the llama dialect with a masked head"
-            )
+            cure = "of the encoders, transformers has a class for the llama dialect with a masked head"
         raise UserError(f"{to} cannot hold {', '.join(foreign) or type(model).__name__}: {cure}")
     values = {theirs: copy.deepcopy(getattr(config, ours)) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
@@ -332,14 +330,12 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
 
 def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:
     """The tokenizer in a model's folder, None where there is none."""
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json")
-    if not any((Path(folder) / name).is_file() for name in names):
+    if not any((Path(folder) / f).is_file() for f in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return None
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot load the tokenizer in {folder}: {reason}") from error
+        raise UserError(f"cannot load the tokenizer in {folder}: {' '.join(str(error).split())}") from error
 
 
 def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
@@ -368,16 +364,13 @@ def export_folder(model: str | Path, output_dir: str | Path, to: str | None = No
         UserError: `output_dir` holds something, `model` holds no model of ours, a dialect that cannot hold it.
     """
     with written_whole(output_dir, ()) as folder:
-        missing = _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+        notes = _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
         _add_older_names(folder / "config.json")
-        return missing
+    return notes
 
 
 def _add_older_names(path: Path) -> None:
-    """Give what transformers before 5 reads under other names under these too; version 5 reads both alike.
-
-    Without `rope_theta` an older version takes its default in silence, and computes something else.
-    """
+    """Name things as transformers before 5 does too: without its `rope_theta` it takes the default, silently."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["torch_dtype"] = config["dtype"]
     if rope := config.get("rope_parameters"):
