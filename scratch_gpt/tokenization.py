@@ -12,10 +12,11 @@ tokenizers such a normalizer and such a template.
 
 import hashlib
 import json
-import os
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -23,6 +24,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
 
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -67,7 +70,8 @@ def _mending(spellings: Sequence[str]) -> normalizers.Normalizer:
     """The normalizer that undoes `escape`."""
     # Takes out the one character only: a replacement of more would lose the offsets of what stays, and with them the
     # assistant mask of an answer that begins with "<|".
-    breaks = [rf"(?<={re.escape(text[0])}){BREAK}(?={re.escape(text[1:])})" for text in spellings]
+    pairs = dict.fromkeys((re.escape(text[0]), re.escape(text[1])) for text in spellings)
+    breaks = [rf"(?<={first}){BREAK}(?={second})" for first, second in pairs]
     return normalizers.Replace(Regex("|".join([*breaks, rf"(?<={BREAK}){LITERAL}"])), "")
 
 
@@ -144,12 +148,14 @@ def special_spellings(tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 def _beginnings(tokens: Iterable[str]) -> list[str]:
     """Beginnings of at least two characters, such that each token has one: `<|a|>` and `<|b|>` share `<|`."""
-    groups: dict[str, list[str]] = {}
+    beginnings: dict[str, str] = {}
     for token in tokens:
-        groups.setdefault(token[:2], []).append(token)
-    beginnings = [os.path.commonprefix(group) for group in groups.values()]
+        shared = beginnings.setdefault(token[:2], token)
+        while not token.startswith(shared):
+            shared = shared[:-1]
+        beginnings[token[:2]] = shared
     # `str.replace` passes over a beginning that overlaps the one before: as often as it could, it is replaced again.
-    return [text for text in beginnings for _ in range(1 + text[1:].count(text[0]))]
+    return [text for text in beginnings.values() for _ in range(1 + text[1:].count(text[0]))]
 
 
 def protect_control_tokens(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
@@ -178,8 +184,8 @@ def protect_control_tokens(tokenizer: PreTrainedTokenizerFast) -> PreTrainedToke
         and token.content in written
         and not token.content.isspace()
     ]
-    _mend_escapes(tokenizer, tags)
-    spellings = special_spellings(tokenizer), _beginnings(token.content for token in tags)
+    spellings = _mend_escapes(tokenizer, tags), _beginnings(token.content for token in tags)
+    _warn_of_ordinary_tokens(tokenizer, [*spellings[0], *spellings[1]])
     if isinstance(templates, dict):
         tokenizer.chat_template = {
             name: _escaping(template, *spellings) for name, template in templates.items()
@@ -205,15 +211,27 @@ def _mend_escapes(tokenizer: PreTrainedTokenizerFast, tags: Sequence[AddedToken]
             add([_matched_first(token) for token in late])
     spellings = _beginnings(token.content for token in special)
     broken = [*spellings, *_beginnings(token.content for token in tags)]
-    probe, normalizer = BREAK + "".join(broken), backend.normalizer
-    if normalizer is None or normalizer.normalize_str(escape(probe, broken)) != normalizer.normalize_str(
-        probe
-    ):
-        steps = list(normalizer) if isinstance(normalizer, normalizers.Sequence) else [normalizer]
-        # but not one of ours, for fewer tokens: together they would take a literal mark for one of `escape`
-        others = [step for step in steps if step is not None and BREAK not in repr(step)]
+    steps: Any = backend.normalizer or []
+    steps = steps if isinstance(steps, normalizers.Sequence | list) else [steps]
+    probe, normalizer = BREAK + "".join(broken), normalizers.Sequence(list(steps))
+    if normalizer.normalize_str(escape(probe, broken)) != normalizer.normalize_str(probe):
+        # instead of one of ours, for fewer tokens: both together would take a literal mark for one of `escape`
+        others = [step for step in steps if BREAK not in repr(step)]
         backend.normalizer = normalizers.Sequence([_mending(broken), *others])
     return spellings
+
+
+def _warn_of_ordinary_tokens(tokenizer: PreTrainedTokenizerFast, spellings: Sequence[str]) -> None:
+    """Report control tokens that the model itself makes of text, as some Unigram models do."""
+    backend = tokenizer.backend_tokenizer
+    unknown = getattr(backend.model, "unk_token", None)
+    for index, token in backend.get_added_tokens_decoder().items():
+        text = escape(token.content, spellings)
+        if text != token.content != unknown and index in backend.encode(text, add_special_tokens=False).ids:
+            logger.warning(
+                "tokenizer %s has %s as an ordinary token too: text that spells it becomes the control token",
+                *(tokenizer.name_or_path, token.content),
+            )
 
 
 def _matched_first(token: AddedToken) -> AddedToken:
