@@ -35,7 +35,7 @@ from scratch_gpt.data.folders import written_file
 from scratch_gpt.data.messages import Message
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.loading import load_weights, loading
-from scratch_gpt.tokenization import IM_END, encode_plain
+from scratch_gpt.tokenization import IM_END, encode_plain, protect_control_tokens
 
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def load_model(
         raise UserError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(PartialState().device).eval(), tokenizer
+    return model.to(PartialState().device).eval(), protect_control_tokens(tokenizer)
 
 
 def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:

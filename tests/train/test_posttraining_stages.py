@@ -212,7 +212,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
 ) -> None:
     """The guard fires in the stage, with the row's place, and nothing is written."""
     template = base_folder / "chat_template.jinja"
-    marked = "if message['role'] == 'assistant'"
+    marked = "if role == 'assistant'"
     template.write_text(
         template.read_text().replace(marked, f"{marked} and 'It is 3.' not in message['content']")
     )

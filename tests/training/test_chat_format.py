@@ -36,7 +36,7 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
             "leaves <|im_end|> out of the",
         ),
         ("<|im_start|>", "<|turn|>", "writes <|turn|>, which is no token of its tokenizer"),
-        ("message['role'] not in ['system', 'user', 'assistant']", "true", "fails: role must be"),
+        ("role not in ['system', 'user', 'assistant']", "true", "fails: role must be"),
     ],
 )
 def test_templates_that_spoil_a_run_are_refused(
@@ -89,7 +89,7 @@ def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:
 def test_a_row_that_teaches_nothing_is_named(tiny_tokenizer: Any) -> None:
     """A template that marks some answers only passes the probe: the first row without a learned token is named."""
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
-        "if message['role'] == 'assistant'", "if message['role'] == 'assistant' and 'e.' in content"
+        "if role == 'assistant'", "if role == 'assistant' and 'e.' in content"
     )
     check_chat_format(tiny_tokenizer, "folder")
     encode_conversation(tiny_tokenizer, {"messages": TURNS[1:3], "place": "f:1"})
