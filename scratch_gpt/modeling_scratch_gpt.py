@@ -110,10 +110,8 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         self.max_seq_len_cached = config.max_position_embeddings
         self.original_max_seq_len = config.max_position_embeddings
         self.rope_type = config.rope_parameters["rope_type"]
-        rope_init_fn: Callable = self.compute_default_rope_parameters
-        if self.rope_type != "default":
-            rope_init_fn = ROPE_INIT_FUNCTIONS[self.rope_type]
-        inv_freq, self.attention_scaling = rope_init_fn(config)
+        variants = {"default": self.compute_default_rope_parameters, **ROPE_INIT_FUNCTIONS}
+        inv_freq, self.attention_scaling = variants[self.rope_type](config)
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
 
@@ -131,8 +129,7 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         # float32 whatever the model's dtype: bfloat16 cannot tell position 1024 from 1025
         angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
         angles = torch.cat((angles, angles), dim=-1)  # (B, T, E)
-        cos = angles.cos() * self.attention_scaling
-        sin = angles.sin() * self.attention_scaling
+        cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return cos.to(dtype=x.dtype), sin.to(dtype=x.dtype)
 
 
@@ -284,7 +281,7 @@ def register_peft_targets(model_type: str) -> None:
     """Tell PEFT, if it is imported, which modules an adapter changes by default: those of Llama, whose names are ours."""
     constants = sys.modules.get("peft.utils.constants")
     for name, targets in vars(constants).items() if constants else ():
-        if name.endswith("_TARGET_MODULES_MAPPING") and "llama" in targets:
+        if name.endswith("_MODULES_MAPPING") and "llama" in targets:
             targets.setdefault(model_type, targets["llama"])
 
 
@@ -328,8 +325,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
     def __init__(self, config: ScratchGPTConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        layers = (self.layer_class(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(self.layer_class(config, i) for i in range(config.num_hidden_layers))
         self.norm = build_norm(config)
         if config.position_embedding_type == "learned":
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
@@ -499,13 +495,17 @@ class ScratchGPTForSequenceClassification(GenericForSequenceClassification, Scra
         self.post_init()
 
 
-class ScratchGPTForMultipleChoice(ScratchGPTForSequenceClassification):
-    """One linear score of each choice, as a reward model gives it."""
+class ScratchGPTForMultipleChoice(GenericForSequenceClassification, ScratchGPTPreTrainedModel):
+    """A linear score of each choice, at its last token that is not padding."""
 
     def __init__(self, config: ScratchGPTConfig) -> None:
-        super().__init__(config)
-        self.score = nn.Linear(config.hidden_size, 1, bias=False)
+        ScratchGPTPreTrainedModel.__init__(self, config)
+        self.model = ScratchGPTModel(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
         self.post_init()
+
+    def score(self, hidden_states: torch.Tensor) -> torch.Tensor:  # the generic head's name for it
+        return self.classifier(hidden_states)
 
     @can_return_tuple
     def forward(
@@ -521,7 +521,7 @@ class ScratchGPTForMultipleChoice(ScratchGPTForSequenceClassification):
         inputs = (input_ids, attention_mask, position_ids, None, inputs_embeds)
         rows = (each if each is None else each.flatten(0, 1) for each in inputs)  # (B * C, T)
         outputs = super().forward(*rows, return_dict=True, **kwargs)
-        logits = outputs.logits.view(*only_one(input_ids, inputs_embeds).shape[:2])
+        logits = outputs.logits.view(only_one(input_ids, inputs_embeds).shape[:2])
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 

@@ -197,6 +197,7 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
     def __init__(self, config: ScratchGPTEncoderDecoderConfig) -> None:
         super().__init__(config)
         self.encoder = ScratchGPTModel(config.get_text_config(encoder=True))
+        self.encoder.more_keywords = frozenset({"logits_to_keep"})  # assisted decoding passes it here too
         self.decoder = ScratchGPTDecoder(config.get_text_config(decoder=True))
         self.post_init()
 

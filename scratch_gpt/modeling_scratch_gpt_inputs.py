@@ -26,10 +26,11 @@ from .configuration_scratch_gpt import ScratchGPTConfig
 # transformers 5.24 renamed the cache, in calls and in outputs.
 CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 
-# What a forward pass may be given beyond its named arguments: by Trainer, flash attention and who asks for more outputs,
-# for the loss, by continuous batching, and to transformers' debugger of activations.
+# What a forward pass may be given beyond its named arguments: by Trainer, flash attention and who asks for more outputs;
+# for the loss ("margin" is what TRL's RewardTrainer leaves in the batch and reads itself); by continuous batching; for
+# transformers' debugger of activations.
 KNOWN_KEYWORDS = frozenset(TransformersKwargs.__annotations__) | {
-    *("output_cross_attentions", "ignore_index", "shift_labels"),
+    *("output_cross_attentions", "ignore_index", "shift_labels", "margin"),
     *("read_index", "write_index", "block_table", "logits_indices", "logits_processor_args"),
     *("debug_io", "debug_io_dir", "prune_layers"),
 }
