@@ -220,6 +220,8 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
         raise UserError(f"{to} cannot hold {', '.join(foreign) or type(model).__name__}: {cure}")
     values = {theirs: copy.deepcopy(getattr(config, ours)) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
+    if values.get("activation_function") == "gelu_pytorch_tanh":
+        values["activation_function"] = "gelu_new"  # GPT-2's own name for the same function
     weights = model.state_dict()
     theirs: dict[str, torch.Tensor] = {}
     for pair in _layer_pairs(design, config):

@@ -7,9 +7,10 @@ Read it top to bottom. Shapes at the ends of lines use these letters:
 With `is_causal=False` in the config the same model is an encoder: a token looks at the later ones too.
 
 One of the files that travel with every checkpoint as remote code: it imports nothing but torch, transformers and
-the configuration beside it.
+the two files beside it.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,31 +20,33 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
-from transformers.masking_utils import (
-    create_bidirectional_mask,
-    create_causal_mask,
-    find_packed_sequence_indices,
-    packed_sequence_mask_function,
-)
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
     GenericForSequenceClassification,
     GenericForTokenClassification,
     GradientCheckpointingLayer,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast, MaskedLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_scratch_gpt import ScratchGPTConfig
-
-
-# transformers 5.24 renamed the cache, in calls and in outputs.
-CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+from .modeling_scratch_gpt_inputs import (
+    CACHE_NAME,
+    create_mask,
+    look_up,
+    merge_cache_names,
+    only_one,
+    refuse_unknown_keywords,
+)
 
 
 class ScratchGPTRMSNorm(nn.Module):
@@ -107,10 +110,8 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         self.max_seq_len_cached = config.max_position_embeddings
         self.original_max_seq_len = config.max_position_embeddings
         self.rope_type = config.rope_parameters["rope_type"]
-        rope_init_fn: Callable = self.compute_default_rope_parameters
-        if self.rope_type != "default":
-            rope_init_fn = ROPE_INIT_FUNCTIONS[self.rope_type]
-        inv_freq, self.attention_scaling = rope_init_fn(config)
+        variants = {"default": self.compute_default_rope_parameters, **ROPE_INIT_FUNCTIONS}
+        inv_freq, self.attention_scaling = variants[self.rope_type](config)
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
 
@@ -128,8 +129,7 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         # float32 whatever the model's dtype: bfloat16 cannot tell position 1024 from 1025
         angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
         angles = torch.cat((angles, angles), dim=-1)  # (B, T, E)
-        cos = angles.cos() * self.attention_scaling
-        sin = angles.sin() * self.attention_scaling
+        cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return cos.to(dtype=x.dtype), sin.to(dtype=x.dtype)
 
 
@@ -250,8 +250,7 @@ class ScratchGPTMLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.down_proj.is_residual_projection = True
-        # gelu_new is the tanh approximation spelled out in eight operations; torch has it as one.
-        self.act_fn = ACT2FN["gelu_pytorch_tanh" if config.hidden_act == "gelu_new" else config.hidden_act]
+        self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.gated:
@@ -278,73 +277,12 @@ class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
 
 
-def merge_cache_names(past_key_values: Cache | None, cache: Any, kwargs: dict[str, Any]) -> Cache | None:
-    """The cache, by whichever of its names it was given.
-
-    Raises:
-        ValueError: two different caches are given.
-    """
-    if cache is None or cache is past_key_values:
-        return past_key_values
-    if past_key_values is not None:
-        raise ValueError("cache and past_key_values are two names of one argument: pass one of them")
-    if CACHE_NAME == "past_key_values" and not isinstance(cache, Cache):
-        kwargs["cache"] = cache  # before 5.24 the attention function updates the paged cache itself
-        return None
-    return cache
-
-
-def check_shapes(
-    config: ScratchGPTConfig,
-    inputs_embeds: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    position_ids: torch.Tensor,
-) -> None:
-    """Refuse shapes that would be broadcast into a wrong answer. Looks at no value, so no device is waited for."""
-    if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != config.hidden_size:
-        raise ValueError(
-            f"input_ids must have the shape (batch, tokens), inputs_embeds (batch, tokens, {config.hidden_size}); "
-            f"the embedded input has {tuple(inputs_embeds.shape)}"
-        )
-    batch, tokens = inputs_embeds.shape[:2]
-    if position_ids.ndim != 2 or position_ids.shape[0] not in (1, batch) or position_ids.shape[1] != tokens:
-        raise ValueError(
-            f"position_ids must have the shape (1 or {batch}, {tokens}), got {tuple(position_ids.shape)}"
-        )
-    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim < 4:
-        shape = tuple(attention_mask.shape)
-        if len(shape) != 2 or shape[0] != batch or shape[1] < tokens:
-            raise ValueError(
-                f"attention_mask must have the shape ({batch}, cached tokens + {tokens}), got {shape}"
-            )
-
-
-def create_mask(
-    config: ScratchGPTConfig,
-    inputs_embeds: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    past_key_values: Cache | None,
-    position_ids: torch.Tensor,
-) -> Any:
-    """What a token may look at: in its document what is before it, and in an encoder what is after it too."""
-    if config.is_causal:
-        return create_causal_mask(config, inputs_embeds, attention_mask, past_key_values, position_ids)
-    same_document = None
-    if attention_mask is None:
-        documents = find_packed_sequence_indices(position_ids.expand(inputs_embeds.shape[0], -1))
-        same_document = None if documents is None else packed_sequence_mask_function(documents)
-    return create_bidirectional_mask(config, inputs_embeds, attention_mask, and_mask_function=same_document)
-
-
-def look_up(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
-    """Rows of a table (B, T, D). A CPU notices an id that is not there, and then the error names it; to ask an
-    accelerator would mean to wait for it at every step, so there it is the device's own assertion."""
-    try:
-        return table(ids)
-    except IndexError as error:
-        raise IndexError(
-            f"{name} must be from 0 to {table.num_embeddings - 1}, got {int(ids.min())} to {int(ids.max())}"
-        ) from error
+def register_peft_targets(model_type: str) -> None:
+    """Tell PEFT, if it is imported, which modules an adapter changes by default: those of Llama, whose names are ours."""
+    constants = sys.modules.get("peft.utils.constants")
+    for name, targets in vars(constants).items() if constants else ():
+        if name.endswith("_MODULES_MAPPING") and "llama" in targets:
+            targets.setdefault(model_type, targets["llama"])
 
 
 class ScratchGPTPreTrainedModel(PreTrainedModel):
@@ -363,11 +301,16 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": ScratchGPTDecoderLayer, "attentions": ScratchGPTAttention}
 
+    def __init__(self, config: ScratchGPTConfig) -> None:
+        config.validate_architecture()  # it may have been changed since its own construction
+        config.record_doors()
+        register_peft_targets(config.model_type)
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # The mark sits on the leaf: for classes outside transformers, modules without parameters of their own
-        # are skipped here.
+        # Marked on the leaf: outside transformers, modules without parameters of their own are skipped here.
         if getattr(module, "is_residual_projection", False):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
@@ -377,12 +320,12 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
     """The decoder (or the encoder) without a head: token ids to hidden states."""
 
     layer_class: type[nn.Module] = ScratchGPTDecoderLayer
+    more_keywords: frozenset[str] = frozenset()  # that its layers read
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        layers = (self.layer_class(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(self.layer_class(config, i) for i in range(config.num_hidden_layers))
         self.norm = build_norm(config)
         if config.position_embedding_type == "learned":
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
@@ -416,9 +359,10 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             ValueError: both or none of `input_ids` and `inputs_embeds` are given, a shape is wrong, or an encoder was
                 given a cache (it has none, whatever `use_cache` says).
             IndexError: on a CPU, an id or a learned position that is not in its table.
+            TypeError: a keyword that nothing here reads.
         """
-        if (input_ids is None) ^ (inputs_embeds is not None):
-            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        refuse_unknown_keywords(self, kwargs, self.more_keywords)
+        only_one(input_ids, inputs_embeds)
         if inputs_embeds is None:
             inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
         past_key_values = merge_cache_names(past_key_values, cache, kwargs)
@@ -430,26 +374,25 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + seen
-        check_shapes(self.config, inputs_embeds, attention_mask, position_ids)
 
         mask = create_mask(self.config, inputs_embeds, attention_mask, past_key_values, position_ids)
+        hidden_states, position_embeddings = inputs_embeds, None
         if self.config.position_embedding_type == "learned":
             hidden_states = inputs_embeds + look_up(self.embed_positions, position_ids, "position_ids")
             hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
-            position_embeddings = None
         else:
-            hidden_states = inputs_embeds
             position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
 
-        for decoder_layer in self.layers:
+        for decoder_layer in self.layers[: self.config.num_hidden_layers]:  # early exit lowers it for a draft
             hidden_states = decoder_layer(
                 hidden_states,
                 attention_mask=mask,
                 position_embeddings=position_embeddings,
                 position_ids=position_ids,
                 use_cache=use_cache,
-                # by the name that transformers knows: gradient checkpointing takes the cache out
-                **{CACHE_NAME: past_key_values},
+                **{
+                    CACHE_NAME: past_key_values
+                },  # by the name under which gradient checkpointing takes it out
                 **kwargs,
             )
         return BaseModelOutputWithPast(self.norm(hidden_states), past_key_values if use_cache else None)
@@ -552,6 +495,37 @@ class ScratchGPTForSequenceClassification(GenericForSequenceClassification, Scra
         self.post_init()
 
 
+class ScratchGPTForMultipleChoice(GenericForSequenceClassification, ScratchGPTPreTrainedModel):
+    """A linear score of each choice, at its last token that is not padding."""
+
+    def __init__(self, config: ScratchGPTConfig) -> None:
+        ScratchGPTPreTrainedModel.__init__(self, config)
+        self.model = ScratchGPTModel(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def score(self, hidden_states: torch.Tensor) -> torch.Tensor:  # the generic head's name for it
+        return self.classifier(hidden_states)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultipleChoiceModelOutput:
+        """Scores (B, C) of the C choices in `input_ids` (B, C, T); their cross-entropy if `labels` (B,) name the right ones."""
+        inputs = (input_ids, attention_mask, position_ids, None, inputs_embeds)
+        rows = (each if each is None else each.flatten(0, 1) for each in inputs)  # (B * C, T)
+        outputs = super().forward(*rows, return_dict=True, **kwargs)
+        logits = outputs.logits.view(only_one(input_ids, inputs_embeds).shape[:2])
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
 class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPTPreTrainedModel):
     """A linear score of every token."""
 
@@ -577,6 +551,7 @@ class ScratchGPTForQuestionAnswering(GenericForQuestionAnswering, ScratchGPTPreT
 __all__ = [
     "ScratchGPTForCausalLM",
     "ScratchGPTForMaskedLM",
+    "ScratchGPTForMultipleChoice",
     "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
     "ScratchGPTForTokenClassification",

@@ -30,8 +30,8 @@ from scratch_gpt.publishing import verification
 from scratch_gpt.tokenization import save_tokenizer
 
 
-MODEL_FILES = ["configuration_scratch_gpt.py", "modeling_scratch_gpt.py"]
-ENCODER_DECODER_FILES = [*MODEL_FILES, "modeling_scratch_gpt_encoder_decoder.py"]
+MODEL_FILES = ["configuration_scratch_gpt.py", "modeling_scratch_gpt.py", "modeling_scratch_gpt_inputs.py"]
+ENCODER_DECODER_FILES = sorted([*MODEL_FILES, "modeling_scratch_gpt_encoder_decoder.py"])
 MESSAGES = [{"role": "user", "content": "What is a bee?"}]
 
 # Where the package cannot be imported, and nobody is there to be asked for trust. One process for everything: starting
@@ -70,7 +70,7 @@ pathlib.Path("report.json").write_text(json.dumps(report))
 
 @pytest.fixture
 def folders(chat_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
-    """What the stranger gets: models of three kinds, saved by several heads, a tokenizer, the two model files by themselves."""
+    """What the stranger gets: models of three kinds, saved by several heads, a tokenizer, the model files by themselves."""
     save_tokenizer(tiny_tokenizer, chat_folder.parent / "tokenizer")
     config = ScratchGPTConfig.from_pretrained(chat_folder, num_labels=1)
     ScratchGPTForSequenceClassification(config).save_pretrained(chat_folder.parent / "reward")
@@ -108,7 +108,7 @@ def run_stranger(program: str, folder: Path, *arguments: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_saved_folder_holds_the_two_model_files(chat_folder: Path) -> None:
+def test_saved_folder_holds_the_model_files(chat_folder: Path) -> None:
     """The code travels with the weights, unchanged, and no other code."""
     assert sorted(path.name for path in chat_folder.glob("*.py")) == MODEL_FILES
     package = Path(scratch_gpt.__file__).parent
@@ -117,13 +117,13 @@ def test_saved_folder_holds_the_two_model_files(chat_folder: Path) -> None:
 
 
 def test_saved_encoder_decoder_holds_its_own_file_too(folders: Path) -> None:
-    """Three files: its own imports the other two. An encoder needs the two only."""
+    """Its own imports the others. An encoder needs the others only."""
     assert sorted(path.name for path in (folders / "translator").glob("*.py")) == ENCODER_DECODER_FILES
     assert sorted(path.name for path in (folders / "encoder").glob("*.py")) == MODEL_FILES
 
 
 def test_a_stranger_opens_every_door(folders: Path) -> None:
-    """Config, each head, tokenizer and chat pipeline load as remote code; the two files import without the rest."""
+    """Config, each head, tokenizer and chat pipeline load as remote code; the model files import without the rest."""
     run_stranger(STRANGER, folders, json.dumps(MESSAGES))
     report = json.loads((folders / "report.json").read_text(encoding="utf-8"))
     doors = {
@@ -133,6 +133,7 @@ def test_a_stranger_opens_every_door(folders: Path) -> None:
         "AutoModelForSequenceClassification": "ScratchGPTForSequenceClassification",
         "AutoModelForTokenClassification": "ScratchGPTForTokenClassification",
         "AutoModelForQuestionAnswering": "ScratchGPTForQuestionAnswering",
+        "AutoModelForMultipleChoice": "ScratchGPTForMultipleChoice",
     }
     assert report["chat"] == report["reward"] == report["tagger"] == doors
     assert set(doors.values()) - {"ScratchGPTConfig"} <= set(report["alone"])
@@ -142,6 +143,7 @@ def test_a_stranger_opens_every_door(folders: Path) -> None:
         "AutoConfig": "ScratchGPTEncoderDecoderConfig",
         "AutoModel": "ScratchGPTEncoderDecoderModel",
         "AutoModelForSeq2SeqLM": "ScratchGPTForConditionalGeneration",
+        "AutoModelForSequenceClassification": "ScratchGPTEncoderDecoderForSequenceClassification",
     }
 
     model = ScratchGPTForCausalLM.from_pretrained(folders / "chat")

@@ -28,6 +28,7 @@ MODEL_FILES = {
     "config.json",
     "configuration_scratch_gpt.py",
     "modeling_scratch_gpt.py",
+    "modeling_scratch_gpt_inputs.py",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
