@@ -8,6 +8,8 @@ its own tokenizer, since a fast tokenizer raises "Already borrowed" when two thr
 
 import copy
 import json
+import math
+import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -27,6 +29,10 @@ from scratch_gpt.serving.chat import REPLACEMENT
 from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import renders_tools
 from scratch_gpt.tokenization import encode_plain
+
+
+# xgrammar's time grows with more than the square of a schema's size, and nothing interrupts it.
+MAX_SCHEMA_CHARACTERS = 8_000
 
 
 class Token(NamedTuple):
@@ -172,6 +178,9 @@ class ServedModel:
         self.stop_ids = set(stop) if isinstance(stop, list) else {stop} - {None}
         byte_level = isinstance(self.tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
         self.bytes_of = {char: byte for byte, char in bytes_to_unicode().items()} if byte_level else {}
+        # Of bytes no token holds more than the longest; twice that, since Unicode normalization may shorten a text.
+        longest = max(map(len, self.tokenizer.get_vocab()))
+        self.most_characters = 2 * longest * self.context if byte_level else math.inf
         self.grammars: Any = None  # xgrammar's compiler, once it is needed
 
     def check_name(self, name: str) -> None:
@@ -193,7 +202,10 @@ class ServedModel:
                     raise RequestError(f"{param}: there is no token {index}", param)
                 if index in self.control_ids:
                     raise RequestError(f"{param}: token {index} is a control token, give text tokens", param)
-        rows = rows or encode_plain(self.tokenizer, [text for text in texts if isinstance(text, str)])
+        if not rows:
+            plain = [text for text in texts if isinstance(text, str)]
+            self.check_size(max(map(len, plain)), param)
+            rows = encode_plain(self.tokenizer, plain)
         for row in rows:
             self.check_length(row, param)
         return rows
@@ -206,6 +218,7 @@ class ServedModel:
         Raises:
             RequestError: a conversation that the chat template refuses, or one that is too long.
         """
+        self.check_size(sum(len(message["content"]) for message in messages), "messages")
         try:
             token_ids: list[int] = self.tokenizer.apply_chat_template(
                 messages,
@@ -230,6 +243,10 @@ class ServedModel:
         except ImportError:
             line = "response_format: JSON needs one more package here: pip install 'scratch-gpt[json]'"
             raise RequestError(line, "response_format") from None
+        written = json.dumps(schema)
+        if len(written) > MAX_SCHEMA_CHARACTERS:
+            line = f"{param}: {len(written)} characters, the most are {MAX_SCHEMA_CHARACTERS}"
+            raise RequestError(line, param)
         if self.grammars is None:
             info = xgrammar.TokenizerInfo.from_huggingface(
                 self.tokenizer, vocab_size=self.vocab_size, stop_token_ids=sorted(self.stop_ids)
@@ -237,11 +254,16 @@ class ServedModel:
             self.grammars = xgrammar.GrammarCompiler(info, max_threads=1)
         try:
             # No free white space: a small model would write it to the end of the context.
-            return self.grammars.compile_json_schema(
-                json.dumps(schema), any_whitespace=False, strict_mode=False
-            )
+            return self.grammars.compile_json_schema(written, any_whitespace=False, strict_mode=False)
         except RuntimeError as error:
-            raise RequestError(f"{param}: {' '.join(str(error).split())[-200:]}", param) from None
+            reason = re.sub(r"^\[[\d:]+\] \S+: ", "", " ".join(str(error).split()))[:200]
+            raise RequestError(f"{param}: {reason}", param) from None
+
+    def check_size(self, num_characters: int, param: str) -> None:
+        """Raise RequestError for text that cannot fit the context, before the work of tokenizing it."""
+        if num_characters > self.most_characters:
+            line = f"{param}: {num_characters} characters, the model's context is {self.context} tokens: shorten the text"
+            raise RequestError(line, param, code="context_length_exceeded")
 
     def check_length(self, token_ids: list[int], param: str) -> None:
         """Raise RequestError for no tokens, or more than the context holds."""
