@@ -37,6 +37,7 @@ from scratch_gpt.serving.protocol import (
     CompletionRequest,
     EmbeddingRequest,
     RequestError,
+    ResponseFormat,
     SamplingRequest,
     parse,
 )
@@ -60,7 +61,9 @@ class Prepared(NamedTuple):
 
 def _settings(served: ServedModel, request: SamplingRequest, num_logprobs: int | None) -> Settings:
     if not served.generates:
-        raise RequestError(f"{served.name} is an encoder, it writes no text: ask /v1/embeddings", "model")
+        raise RequestError(
+            f"model {served.name} is an encoder, it writes no text: ask /v1/embeddings", "model"
+        )
     for index in request.logit_bias or {}:
         if index >= served.vocab_size:
             raise RequestError(f"logit_bias: there is no token {index}", "logit_bias")
@@ -89,6 +92,17 @@ def _at_least_one(value: int | None, param: str) -> int | None:
     return value
 
 
+def _grammar(served: ServedModel, wanted: ResponseFormat) -> Any:
+    param = "response_format.json_schema"
+    if (wanted.type == "json_schema") != (wanted.json_schema is not None):
+        raise RequestError(f"{param}: goes with type json_schema, and type json_schema with it", param)
+    if wanted.type == "text":
+        return None
+    if wanted.json_schema is None:
+        return served.compile_grammar({"type": "object"}, False, "response_format")
+    return served.compile_grammar(wanted.json_schema.definition, bool(wanted.json_schema.strict), param)
+
+
 def prepare_chat(served: ServedModel, body: bytes) -> Prepared:
     """Check and tokenize a request to /v1/chat/completions.
 
@@ -101,7 +115,7 @@ def prepare_chat(served: ServedModel, body: bytes) -> Prepared:
     settings = _settings(served, request, num_logprobs)
     if not served.is_chat:
         line = (
-            f"{served.name} is a base model, it only continues text: ask /v1/completions, "
+            f"model {served.name} is a base model, it only continues text: ask /v1/completions, "
             "or train it to chat first (scratch-gpt sft)"
         )
         raise RequestError(line, "model")
@@ -119,16 +133,8 @@ def prepare_chat(served: ServedModel, body: bytes) -> Prepared:
         raise RequestError("tool_choice: there are no tools", "tool_choice")
     if request.tool_choice == "none":
         tools = []
-    if request.response_format is not None and request.response_format.type != "text":
-        schema, param = {"type": "object"}, "response_format"
-        if request.response_format.type == "json_schema":
-            param = "response_format.json_schema"
-            if request.response_format.json_schema is None:
-                raise RequestError(f"{param}: is missing", param)
-            schema = request.response_format.json_schema.definition
-        settings = settings._replace(grammar=served.compile_grammar(schema, param))
-    elif request.response_format is not None and request.response_format.json_schema is not None:
-        raise RequestError("response_format.json_schema: its type is not json_schema", "response_format.type")
+    if request.response_format is not None:
+        settings = settings._replace(grammar=_grammar(served, request.response_format))
     token_ids = served.encode_chat(
         as_template_messages(request.messages, served.renders_tools), tools or None
     )

@@ -172,7 +172,7 @@ class ServedModel:
         self.control_ids = {
             index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special
         }
-        self.renders_tools = renders_tools(self.tokenizer.chat_template)
+        self.renders_tools = self.is_chat and renders_tools(self.tokenizer)
         stop = getattr(self.model.generation_config, "eos_token_id", None) if self.generates else None
         stop = self.tokenizer.eos_token_id if stop is None else stop
         self.stop_ids = set(stop) if isinstance(stop, list) else {stop} - {None}
@@ -232,8 +232,8 @@ class ServedModel:
         self.check_length(token_ids, "messages")
         return token_ids
 
-    def compile_grammar(self, schema: dict[str, Any], param: str) -> Any:
-        """What keeps an answer to a JSON schema.
+    def compile_grammar(self, schema: dict[str, Any], strict: bool, param: str) -> Any:
+        """What keeps an answer to a JSON schema; `strict`: objects hold the listed properties only.
 
         Raises:
             RequestError: xgrammar is not installed, or cannot read the schema.
@@ -254,7 +254,7 @@ class ServedModel:
             self.grammars = xgrammar.GrammarCompiler(info, max_threads=1)
         try:
             # No free white space: a small model would write it to the end of the context.
-            return self.grammars.compile_json_schema(written, any_whitespace=False, strict_mode=False)
+            return self.grammars.compile_json_schema(written, any_whitespace=False, strict_mode=strict)
         except RuntimeError as error:
             reason = re.sub(r"^\[[\d:]+\] \S+: ", "", " ".join(str(error).split()))[:200]
             raise RequestError(f"{param}: {reason}", param) from None

@@ -6,8 +6,7 @@ import re
 import secrets
 from typing import Any
 
-from jinja2 import TemplateSyntaxError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
 
 from scratch_gpt.serving.protocol import Message, RequestError
 
@@ -99,14 +98,19 @@ def _calls(text: str) -> list[dict[str, Any]]:
     return calls
 
 
-def renders_tools(template: Any) -> bool:
-    """Whether a chat template writes the definitions of tools, and asks for calls in the form that is read here."""
-    if not isinstance(template, str) or OPENING not in template:
-        return False
-    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
-    # transformers' own tag, which marks the assistant's tokens
-    plain = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
+def renders_tools(tokenizer: Any) -> bool:
+    """Whether the chat template writes the definitions of tools, and asks for calls in the form that is read here."""
+    function = {
+        "name": "probe_of_tools",
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    }
     try:
-        return "tools" in meta.find_undeclared_variables(environment.parse(plain))
-    except TemplateSyntaxError:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "a"}],
+            tools=[{"type": "function", "function": function}],
+            tokenize=False,
+        )
+    except (TemplateError, ValueError):  # the latter without a template
         return False
+    return OPENING in rendered and function["name"] in rendered

@@ -483,7 +483,6 @@ def test_an_abandoned_request_frees_the_queue(serve_folder, chat_folder: Path, m
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(abandon, [False, True, False, True]))
-    client.close()
     answer = client.with_options(timeout=60).completions.create(**TEXT, max_tokens=1)
     assert answer.usage.completion_tokens == 1
     assert 0 < len(taken) < 400  # of 7,000
@@ -510,7 +509,13 @@ def test_json_answers_fit_their_schema(app_client, chat_folder: Path) -> None:
         found = answer(fitting, seed=seed)
         assert found["a"] in (1, 2)
         assert found["b"] in ("x<|y", "ж")
-    assert isinstance(answer({"type": "json_object"}), dict)
+    # an object of no schema may be longer than the context: what is written of it begins one
+    asked = {"response_format": {"type": "json_object"}, "n": 8, "seed": 1}
+    choices = client.post("/v1/chat/completions", json=CHAT | asked).json()["choices"]
+    assert all(choice["message"]["content"].startswith("{") for choice in choices)
+    whole = [choice["message"]["content"] for choice in choices if choice["finish_reason"] == "stop"]
+    assert whole
+    assert all(isinstance(json.loads(text), dict) for text in whole)
     for wrong in ({"type": "nonsense"}, {"$ref": "#/nowhere"}, {"enum": ["a" * 10_000]}):
         request = CHAT | {
             "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": wrong}}
@@ -599,12 +604,16 @@ def test_other_hosts_names_are_refused(
 def test_tool_calls_are_read_and_refused_where_the_template_has_none(app_client, chat_folder: Path) -> None:
     """With a template of Qwen's kind: definitions and results are rendered, calls come out in OpenAI's form."""
     template = (
-        "{% if tools %}{{ tools | tojson }} write <tool_call>{% endif %}"
-        "{% for m in messages %}{{ m.role }}{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
+        "{% if tools %}{{ tools[0].function.name }}<tool_call>{% endif %}"
+        "{% for m in messages %}{{ m.role }}{{ m.content }}"
+        "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.x }}{% endif %}{% endfor %}"
     )
-    assert renders_tools(template)
-    for other in (None, "{{ messages }}<tool_call>", "{{ tools }}", "{% if %}<tool_call>"):
-        assert not renders_tools(other)
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder)
+    for other in (None, "{{ messages }}<tool_call>", "{{ tools }}", "{% if %}", tokenizer.chat_template):
+        tokenizer.chat_template = other
+        assert not renders_tools(tokenizer)
+    tokenizer.chat_template = template
+    assert renders_tools(tokenizer)
     (chat_folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     client = app_client(chat_folder)
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
@@ -618,7 +627,8 @@ def test_tool_calls_are_read_and_refused_where_the_template_has_none(app_client,
         "tools": [{"type": "function", "function": {"name": "f"}}],
         "max_tokens": 1,
     }
-    with_tools = client.post("/v1/chat/completions", json=CHAT | asked).json()["usage"]["prompt_tokens"]
+    with_tools = client.post("/v1/chat/completions", json=CHAT | asked).json()
+    with_tools = with_tools["usage"]["prompt_tokens"]
     without = client.post("/v1/chat/completions", json=CHAT | asked | {"tool_choice": "none"}).json()
     assert with_tools > without["usage"]["prompt_tokens"]
     call["function"]["arguments"] = "nonsense"
