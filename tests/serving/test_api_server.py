@@ -750,6 +750,76 @@ def test_command_answers_without_the_hub_until_interrupted(
         server.communicate()
 
 
+# Sends what is in a file as a request's body.
+POST = """
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1], open(sys.argv[2], "rb").read(), {"Content-Type": "application/json"})
+try:
+    urllib.request.urlopen(request)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+@pytest.mark.slow
+def test_command_under_load_and_abuse(api_server, chat_folder: Path, tmp_path: Path) -> None:
+    """16 clients with 64 requests each get what single runs get; while 20 MB arrive, /health answers at once."""
+    import httpx
+
+    log = tmp_path / "log"  # a pipe that nobody reads would be full before the end
+    command = [sys.executable, "-m", "scratch_gpt.cli", "serve", str(chat_folder), "--port", "0"]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while " at http" not in log.read_text():
+            assert server.poll() is None
+            time.sleep(0.1)
+        url = log.read_text().split(" at ")[1].split("/v1")[0]
+        (tmp_path / "body").write_text(json.dumps(TEXT | {"prompt": "a b " * 5_000_000}))
+
+        def request(number: int) -> tuple[str, dict[str, Any]]:
+            asked = {"seed": number, "max_tokens": 6, "temperature": number % 2}
+            if number % 4 == 3:
+                messages = [{"role": "user", "content": f"What is {number}?"}]
+                return "/v1/chat/completions", CHAT | asked | {"messages": messages}
+            return "/v1/completions", TEXT | asked | {"prompt": f"{number} is"}
+
+        def ask(client: httpx.Client, number: int) -> str:
+            path, body = request(number)
+            (choice,) = client.post(path, json=body).raise_for_status().json()["choices"]
+            return choice["message"]["content"] if "message" in choice else choice["text"]
+
+        def ask_all(shift: int) -> list[str]:
+            with httpx.Client(base_url=url, timeout=300) as client:
+                answers = {(number + shift) % 64: "" for number in range(64)}
+                return [text for _, text in sorted((number, ask(client, number)) for number in answers)]
+
+        alone = ask_all(0)
+        assert len(set(alone)) > 32
+        with ThreadPoolExecutor(16) as pool:
+            assert list(pool.map(ask_all, range(16))) == [alone] * 16
+
+        seconds = []
+        command = [sys.executable, "-c", POST, url + "/v1/completions", str(tmp_path / "body")]
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as poster,
+            httpx.Client(base_url=url, timeout=60, headers={"Host": "localhost"}) as client,
+        ):
+            while poster.poll() is None:
+                start = time.monotonic()
+                assert client.get("/health").status_code == 200
+                seconds.append(time.monotonic() - start)
+            assert poster.stdout.read() == "413\n"
+            assert client.get("/health", headers={"Host": "evil.com"}).status_code == 403
+        assert '" 500' not in log.read_text()
+        # The median, since the machine may be busy: a server that tokenized those 20 MB froze for 14 s.
+        assert sorted(seconds)[len(seconds) // 2] < 0.1
+        assert max(seconds) < 2
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+
+
 @pytest.mark.slow
 def test_the_stock_server_serves_an_exported_folder(
     api_server, polyglot_folder: Path, conversations: dict[str, str], tmp_path: Path
