@@ -390,9 +390,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
                 position_embeddings=position_embeddings,
                 position_ids=position_ids,
                 use_cache=use_cache,
-                **{
-                    CACHE_NAME: past_key_values
-                },  # by the name under which gradient checkpointing takes it out
+                # by this name gradient checkpointing takes it out
+                **{CACHE_NAME: past_key_values},
                 **kwargs,
             )
         return BaseModelOutputWithPast(self.norm(hidden_states), past_key_values if use_cache else None)
