@@ -85,7 +85,7 @@ class ScratchGPTConfig(PreTrainedConfig):
     """
 
     model_type = "scratch_gpt"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]  # its name until, and since, transformers 5.24
 
     base_model_tp_plan = {
         "layers.*.self_attn.q_proj": "colwise",

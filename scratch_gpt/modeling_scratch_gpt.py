@@ -42,6 +42,10 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_scratch_gpt import ScratchGPTConfig
 
 
+# transformers 5.24 renamed the cache, in calls and in outputs.
+CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+
+
 class ScratchGPTRMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension (Zhang and Sennrich 2019, hf.co/papers/1910.07467).
 
@@ -221,7 +225,8 @@ class ScratchGPTAttention(nn.Module):
         if position_embeddings is not None:  # learned positions are in the hidden states already
             query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
         if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)  # (B, K, S, E)
+            # the paged cache of continuous batching replaces some of the kwargs
+            key, value = past_key_values.update(key, value, self.layer_idx, kwargs=kwargs)  # (B, K, S, E)
 
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -267,9 +272,26 @@ class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.residual_dropout) if config.residual_dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
-        attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
+        cache = kwargs.pop(CACHE_NAME, None)
+        attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), past_key_values=cache, **kwargs)
         hidden_states = hidden_states + self.dropout(attn_output)
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
+
+
+def merge_cache_names(past_key_values: Cache | None, cache: Any, kwargs: dict[str, Any]) -> Cache | None:
+    """The cache, by whichever of its names it was given.
+
+    Raises:
+        ValueError: two different caches are given.
+    """
+    if cache is None or cache is past_key_values:
+        return past_key_values
+    if past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one argument: pass one of them")
+    if CACHE_NAME == "past_key_values" and not isinstance(cache, Cache):
+        kwargs["cache"] = cache  # before 5.24 the attention function updates the paged cache itself
+        return None
+    return cache
 
 
 def check_shapes(
@@ -333,7 +355,7 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["ScratchGPTDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -379,6 +401,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Hidden states (B, T, D) of `input_ids` (B, T) or `inputs_embeds` (B, T, D).
@@ -398,7 +421,9 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
-        if past_key_values is not None and not self.config.is_causal:
+        past_key_values = merge_cache_names(past_key_values, cache, kwargs)
+        # the paged cache of continuous batching is no Cache, and comes with is_causal=False and a mask of its own
+        if isinstance(past_key_values, Cache) and not self.config.is_causal:
             raise ValueError("an encoder (is_causal=False) has no cache: past_key_values must be None")
         if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
@@ -422,14 +447,12 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
                 attention_mask=mask,
                 position_embeddings=position_embeddings,
                 position_ids=position_ids,
-                past_key_values=past_key_values,
                 use_cache=use_cache,
+                # by the name that transformers knows: gradient checkpointing takes the cache out
+                **{CACHE_NAME: past_key_values},
                 **kwargs,
             )
-        return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
-        )
+        return BaseModelOutputWithPast(self.norm(hidden_states), past_key_values if use_cache else None)
 
 
 class ScratchGPTPreTrainedLM(ScratchGPTPreTrainedModel):
@@ -467,6 +490,7 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedLM, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V), and the mean cross-entropy in nats if `labels` (B, T) are given.
@@ -481,12 +505,13 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedLM, GenerationMixin):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            cache=cache,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None if labels is None else self.loss_function(logits, labels, self.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
-            loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions
+            loss, logits, getattr(outputs, CACHE_NAME), outputs.hidden_states, outputs.attentions
         )
 
 

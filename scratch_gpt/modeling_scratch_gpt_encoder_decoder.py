@@ -31,6 +31,7 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from .configuration_scratch_gpt import ScratchGPTConfig, ScratchGPTEncoderDecoderConfig
 from .modeling_scratch_gpt import (
+    CACHE_NAME,
     ScratchGPTAttention,
     ScratchGPTDecoderLayer,
     ScratchGPTModel,
@@ -38,6 +39,7 @@ from .modeling_scratch_gpt import (
     build_norm,
     eager_attention_forward,
     look_up,
+    merge_cache_names,
 )
 
 
@@ -106,9 +108,9 @@ class ScratchGPTCrossAttentionLayer(ScratchGPTDecoderLayer):
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         encoder_attention_mask: torch.Tensor | None,
-        past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        past_key_values: EncoderDecoderCache | None = kwargs.pop(CACHE_NAME, None)
         own = past_key_values.self_attention_cache if past_key_values is not None else None
         attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), past_key_values=own, **kwargs)
         hidden_states = hidden_states + self.dropout(attn_output)
@@ -160,6 +162,7 @@ class ScratchGPTDecoder(ScratchGPTModel):
         *,
         encoder_hidden_states: torch.FloatTensor,
         encoder_attention_mask: torch.Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Hidden states (B, T, D), made as in `ScratchGPTModel` in view of `encoder_hidden_states` (B, S, D).
@@ -173,6 +176,7 @@ class ScratchGPTDecoder(ScratchGPTModel):
         if inputs_embeds is None:
             inputs_embeds = look_up(self.embed_tokens, input_ids, "decoder_input_ids (or labels)")
         check_source(inputs_embeds, encoder_hidden_states, encoder_attention_mask)
+        past_key_values = merge_cache_names(past_key_values, cache, kwargs)
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(
                 DynamicCache(config=self.config), DynamicCache(config=self.config)
@@ -234,6 +238,7 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqModelOutput:
         """The decoder's hidden states (B, T, D) for a source (B, S) and the target before each position (B, T).
@@ -258,13 +263,14 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            cache=cache,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
             **kwargs,
         )
         return Seq2SeqModelOutput(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            outputs.last_hidden_state,
+            getattr(outputs, CACHE_NAME),
             decoder_hidden_states=outputs.hidden_states,
             decoder_attentions=outputs.attentions,
             cross_attentions=outputs.get("cross_attentions"),
@@ -320,6 +326,7 @@ class ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderPreTrainedModel
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Logits (B, T, V), and the mean cross-entropy in nats if `labels` (B, T) are given; -100 is left out.
@@ -340,14 +347,15 @@ class ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderPreTrainedModel
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            cache=cache,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None if labels is None else self.loss_function(logits, labels, self.vocab_size, **kwargs)
         return Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
+            loss,
+            logits,
+            getattr(outputs, CACHE_NAME),
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
             cross_attentions=outputs.cross_attentions,
