@@ -4,6 +4,7 @@
 Ratios are what counts: contenders take turns in one run, so that whatever else the machine does hits all of them.
 """
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -89,6 +90,7 @@ def peak_memory(step: Step, device: torch.device) -> int:
     From the allocator's own record: torch.cuda's on a GPU; on the CPU the profiler's, which sees each allocation
     inside kernels too.
     """
+    gc.collect()  # an earlier model in a reference cycle, freed during the step, would count as negative
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
