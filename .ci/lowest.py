@@ -7,6 +7,8 @@ from pathlib import Path
 
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
-requirements = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+requirements = [
+    line for part in (project["dependencies"], *project["optional-dependencies"].values()) for line in part
+]
 for bound in sorted({match[0] for line in requirements if (match := re.match(r"[\w.-]+>=[\w.]+", line))}):
     print(bound.replace(">=", "=="))
