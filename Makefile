@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/shakespeare
 DATA ?= ../shared/data/tinyshakespeare.txt.gz
 
-.PHONY: help demo test test-all shakespeare docs refresh lint format clean
+.PHONY: help demo test test-all test-lowest test-newest shakespeare docs refresh lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,20 @@ test: $(STAMP)  ## the test suite, without the slow tests; needs no network
 
 test-all: $(STAMP)  ## the whole test suite
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+
+# Environments of their own, resolved afresh at each call: what the index holds changes.
+test-lowest:  ## the test suite at the lowest versions that pyproject.toml allows
+	@$(call fresh,.venv-lowest)
+	@.venv-lowest/bin/python .ci/lowest.py > .venv-lowest/constraints.txt
+	@$(call install_and_test,.venv-lowest,-c .venv-lowest/constraints.txt)
+
+test-newest:  ## the test suite at the newest versions that pyproject.toml allows
+	@$(call fresh,.venv-newest)
+	@$(call install_and_test,.venv-newest,)
+
+fresh = echo "installing into $(1) (a minute or a few) ..." && $(PYTHON) -m venv --clear $(1)
+install_and_test = $(1)/bin/python -m pip install -q --disable-pip-version-check $(2) -e '.[test]' \
+	&& HF_HUB_OFFLINE=1 $(1)/bin/python -m pytest -q -m "not slow"
 
 PLAYS := {"name": "plays", "path": "$(OUT)/train.txt", "documents": "file"}
 HELD_OUT := {"name": "held_out", "path": "$(OUT)/validation.txt", "documents": "file", "held_out": true}
@@ -62,8 +76,8 @@ format: $(STAMP)  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove the environments and caches; runs/ stays
+	rm -rf $(VENV) .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'

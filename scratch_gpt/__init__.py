@@ -9,6 +9,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -19,6 +20,7 @@ from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig, ScratchGPTEn
 from scratch_gpt.modeling_scratch_gpt import (
     ScratchGPTForCausalLM,
     ScratchGPTForMaskedLM,
+    ScratchGPTForMultipleChoice,
     ScratchGPTForQuestionAnswering,
     ScratchGPTForSequenceClassification,
     ScratchGPTForTokenClassification,
@@ -26,6 +28,7 @@ from scratch_gpt.modeling_scratch_gpt import (
     ScratchGPTPreTrainedModel,
 )
 from scratch_gpt.modeling_scratch_gpt_encoder_decoder import (
+    ScratchGPTEncoderDecoderForSequenceClassification,
     ScratchGPTEncoderDecoderModel,
     ScratchGPTForConditionalGeneration,
 )
@@ -36,10 +39,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ScratchGPTConfig",
     "ScratchGPTEncoderDecoderConfig",
+    "ScratchGPTEncoderDecoderForSequenceClassification",
     "ScratchGPTEncoderDecoderModel",
     "ScratchGPTForCausalLM",
     "ScratchGPTForConditionalGeneration",
     "ScratchGPTForMaskedLM",
+    "ScratchGPTForMultipleChoice",
     "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
     "ScratchGPTForTokenClassification",
@@ -57,8 +62,10 @@ for auto_class, model_class in (
     (AutoModelForSequenceClassification, ScratchGPTForSequenceClassification),
     (AutoModelForTokenClassification, ScratchGPTForTokenClassification),
     (AutoModelForQuestionAnswering, ScratchGPTForQuestionAnswering),
+    (AutoModelForMultipleChoice, ScratchGPTForMultipleChoice),
     (AutoModel, ScratchGPTEncoderDecoderModel),
     (AutoModelForSeq2SeqLM, ScratchGPTForConditionalGeneration),
+    (AutoModelForSequenceClassification, ScratchGPTEncoderDecoderForSequenceClassification),
 ):
     auto_class.register(model_class.config_class, model_class, exist_ok=True)
     # saving copies the model files beside the weights

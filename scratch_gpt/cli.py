@@ -208,11 +208,19 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: a free one.")
     ] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api_key",
+            envvar="SCRATCH_GPT_API_KEY",
+            help="Refuse requests without this key. Default: whoever reaches the port can use the model.",
+        ),
+    ] = None,
 ) -> None:
-    """Answer OpenAI-compatible requests for a model, until Ctrl-C. There is no password: keep it on localhost."""
+    """Answer OpenAI-compatible requests for a model, until Ctrl-C."""
     from scratch_gpt.serving.api_server import serve_model
 
-    serve_model(model, host, port)
+    serve_model(model, host, port, api_key)
 
 
 @app.command(rich_help_panel="Use a model")
@@ -234,11 +242,14 @@ def publish(
     license_: Annotated[
         str, typer.Option("--license", help="License of the weights, as the Hub spells it.")
     ] = "unknown",
+    license_name: Annotated[
+        str | None, typer.Option("--license_name", help="Name of the license, for --license other.")
+    ] = None,
 ) -> None:
     """Fill the model card from the run; with --repo, upload the folder to the Hub and load it from there."""
     from scratch_gpt.publishing import PublishArguments, run_publish
 
-    run_publish(PublishArguments(model, license_, repo, private, revision, dry_run))
+    run_publish(PublishArguments(model, license_, license_name, repo, private, revision, dry_run))
 
 
 @app.command(rich_help_panel="Use a model")

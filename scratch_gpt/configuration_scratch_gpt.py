@@ -9,6 +9,19 @@ import copy
 from dataclasses import fields
 from typing import Any
 
+from transformers import __version__
+from transformers.utils.versions import require_version
+
+
+# Checked before the imports below, whose failure in an older version would not say why.
+try:
+    REQUIRED = "transformers>=5.21"
+    require_version(REQUIRED)
+except ImportError:
+    raise ImportError(
+        f"this model needs {REQUIRED}, but transformers {__version__} is installed: pip install -U transformers"
+    ) from None
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
@@ -62,7 +75,8 @@ class ScratchGPTConfig(PreTrainedConfig):
         norm_type: "rms_norm", or "layer_norm" (gpt2).
         gated_mlp: down(act(gate(x)) * up(x)); without the gate down(act(up(x))) (gpt2).
         use_qk_norm: RMSNorm on each query and key head before the positions (qwen3).
-        hidden_act: activation of the MLP; default "silu" if gated, else "gelu_new".
+        hidden_act: activation of the MLP; default "silu" if gated, else "gelu_pytorch_tanh", which is also what
+            "gelu_new" becomes (the same function, in one operation).
         attention_bias: biases in the four attention projections; gpt2 has them, the others may (default: no).
         mlp_bias: biases in the MLP projections; gpt2 has them, llama may (default: no), qwen3 has none.
         attention_dropout: dropout on the attention weights while training.
@@ -85,7 +99,7 @@ class ScratchGPTConfig(PreTrainedConfig):
     """
 
     model_type = "scratch_gpt"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]  # its name until, and since, transformers 5.24
 
     base_model_tp_plan = {
         "layers.*.self_attn.q_proj": "colwise",
@@ -141,15 +155,11 @@ class ScratchGPTConfig(PreTrainedConfig):
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_key_value_heads is None:
-            self.num_key_value_heads = self.num_attention_heads
-        if self.head_dim is None:
-            if self.hidden_size % self.num_attention_heads:
-                raise ValueError(
-                    f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
-                    f"{self.num_attention_heads}: change one, or set head_dim"
-                )
-            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                f"{self.num_attention_heads}: change one, or set head_dim"
+            )
         if self.dialect is None:
             fits = (
                 name
@@ -162,31 +172,19 @@ class ScratchGPTConfig(PreTrainedConfig):
         for switch, value in {"attention_bias": False, "mlp_bias": False, **DIALECTS[self.dialect]}.items():
             if getattr(self, switch) is None:
                 setattr(self, switch, value)
-        if self.hidden_act is None:
-            self.hidden_act = "silu" if self.gated_mlp else "gelu_new"
-        if self.intermediate_size is None:
-            self.intermediate_size = (
-                -(-8 * self.hidden_size // (3 * 64)) * 64 if self.gated_mlp else 4 * self.hidden_size
-            )
+        if self.hidden_act is None and self.gated_mlp:
+            self.hidden_act = "silu"
+        if self.hidden_act in (None, "gelu_new"):  # the same function, in eight operations for torch's one
+            self.hidden_act = "gelu_pytorch_tanh"
+        for name, value in self.derived_shape().items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
         absent = ["q_norm", "k_norm"] * (not self.use_qk_norm) + ["gate_proj"] * (not self.gated_mlp)
         self.base_model_tp_plan = {
             name: style
             for name, style in self.base_model_tp_plan.items()
             if name.split(".")[-1] not in absent
         }
-        # Saving a model records only the saved class; a checkpoint must open by all of these doors.
-        head = "CausalLM" if self.is_causal else "MaskedLM"
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_scratch_gpt.ScratchGPTConfig",
-                "AutoModel": "modeling_scratch_gpt.ScratchGPTModel",
-                f"AutoModelFor{head}": f"modeling_scratch_gpt.ScratchGPTFor{head}",
-                "AutoModelForSequenceClassification": "modeling_scratch_gpt.ScratchGPTForSequenceClassification",
-                "AutoModelForTokenClassification": "modeling_scratch_gpt.ScratchGPTForTokenClassification",
-                "AutoModelForQuestionAnswering": "modeling_scratch_gpt.ScratchGPTForQuestionAnswering",
-            },
-        )
         learned = self.position_embedding_type == "learned"
         if learned:
             rotary = self.rope_parameters or kwargs.get("rope_theta") or kwargs.get("rope_scaling")
@@ -197,6 +195,44 @@ class ScratchGPTConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if learned:
             self.rope_parameters = None  # the base class filled it in
+        self.record_doors()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers, but what is changed here is derived from and checked as if the file had it.
+
+        A width that the file's shape had derived follows the shape that is given; one that was chosen stays.
+        """
+        own = cls.__dataclass_fields__.keys() - PreTrainedConfig.__dataclass_fields__.keys()
+        given = {name: kwargs.pop(name) for name in own & kwargs.keys()}
+        if given:
+            saved = cls(**config_dict)
+            derived = {name for name, value in saved.derived_shape().items() if getattr(saved, name) == value}
+            config_dict = {name: value for name, value in config_dict.items() if name not in derived} | given
+        return super().from_dict(config_dict, **kwargs)
+
+    def derived_shape(self) -> dict[str, int]:
+        """Number of key/value heads and widths of a head and of the MLP, where none are given."""
+        hidden_size, heads = self.hidden_size, self.num_attention_heads
+        mlp = -(-8 * hidden_size // (3 * 64)) * 64 if self.gated_mlp else 4 * hidden_size
+        return {"num_key_value_heads": heads, "head_dim": hidden_size // heads, "intermediate_size": mlp}
+
+    def doors(self) -> dict[str, str]:
+        """Each Auto class that opens this model's folder, and the class behind it."""
+        heads = ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
+        heads.append("CausalLM" if self.is_causal else "MaskedLM")
+        return {
+            "AutoConfig": "configuration_scratch_gpt.ScratchGPTConfig",
+            "AutoModel": "modeling_scratch_gpt.ScratchGPTModel",
+            **{f"AutoModelFor{head}": f"modeling_scratch_gpt.ScratchGPTFor{head}" for head in heads},
+        }
+
+    def record_doors(self) -> None:
+        """Write the doors into `auto_map` (transformers records the saved class alone), and take out the causal head
+        of the decoder that an encoder was made from."""
+        doors, given = self.doors(), getattr(self, "auto_map", None) or {}
+        language_heads = {"AutoModelForCausalLM", "AutoModelForMaskedLM"} - doors.keys()
+        self.auto_map = doors | {name: path for name, path in given.items() if name not in language_heads}
 
     def validate_architecture(self) -> None:
         """Refuse what no dialect can be; called by the strict dataclass after construction."""
@@ -205,10 +241,10 @@ class ScratchGPTConfig(PreTrainedConfig):
                 raise ValueError(
                     f"{switch}={getattr(self, switch)!r} is not the {self.dialect} design, which has {value!r}"
                 )
-        if self.num_key_value_heads < 1 or self.num_attention_heads % self.num_key_value_heads:
+        heads, key_value_heads = self.num_attention_heads, self.num_key_value_heads
+        if key_value_heads < 1 or heads % key_value_heads:
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads "
-                f"{self.num_key_value_heads}"
+                f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}"
             )
         for name in ("intermediate_size", "max_position_embeddings", "head_dim"):
             if getattr(self, name) < 1:
@@ -219,8 +255,11 @@ class ScratchGPTConfig(PreTrainedConfig):
         for name in ("attention_dropout", "embedding_dropout", "residual_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(f"pad_token_id {self.pad_token_id} is not below vocab_size {self.vocab_size}")
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            ids = getattr(self, name)
+            for token_id in ids if isinstance(ids, list) else [ids]:
+                if token_id is not None and not 0 <= token_id < self.vocab_size:
+                    raise ValueError(f"{name} {token_id} is not below vocab_size {self.vocab_size}")
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"hidden_act {self.hidden_act!r} is not an activation of transformers")
         if self.dialect == "gpt2":
@@ -306,19 +345,23 @@ class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
     decoder_start_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.num_decoder_layers is None:
-            self.num_decoder_layers = self.num_hidden_layers
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_scratch_gpt.ScratchGPTEncoderDecoderConfig",
-                "AutoModel": "modeling_scratch_gpt_encoder_decoder.ScratchGPTEncoderDecoderModel",
-                "AutoModelForSeq2SeqLM": "modeling_scratch_gpt_encoder_decoder.ScratchGPTForConditionalGeneration",
-            },
-        )
         super().__post_init__(**kwargs)
         # the plans are those of the halves
         self.base_model_tp_plan = self.base_model_pp_plan = self.base_model_fsdp_plan = None  # type: ignore[assignment]
+
+    def derived_shape(self) -> dict[str, int]:
+        """As in `ScratchGPTConfig`, and as many decoder layers as the encoder has."""
+        return {**super().derived_shape(), "num_decoder_layers": self.num_hidden_layers}
+
+    def doors(self) -> dict[str, str]:
+        """Each Auto class that opens this model's folder, and the class behind it."""
+        file = "modeling_scratch_gpt_encoder_decoder"
+        return {
+            "AutoConfig": "configuration_scratch_gpt.ScratchGPTEncoderDecoderConfig",
+            "AutoModel": f"{file}.ScratchGPTEncoderDecoderModel",
+            "AutoModelForSeq2SeqLM": f"{file}.ScratchGPTForConditionalGeneration",
+            "AutoModelForSequenceClassification": f"{file}.ScratchGPTEncoderDecoderForSequenceClassification",
+        }
 
     def validate_architecture(self) -> None:
         """Refuse what the two halves together cannot be; called by the strict dataclass after construction."""

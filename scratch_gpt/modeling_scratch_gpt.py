@@ -7,9 +7,10 @@ Read it top to bottom. Shapes at the ends of lines use these letters:
 With `is_causal=False` in the config the same model is an encoder: a token looks at the later ones too.
 
 One of the files that travel with every checkpoint as remote code: it imports nothing but torch, transformers and
-the configuration beside it.
+the two files beside it.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,27 +20,33 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
-from transformers.masking_utils import (
-    create_bidirectional_mask,
-    create_causal_mask,
-    find_packed_sequence_indices,
-    packed_sequence_mask_function,
-)
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
     GenericForSequenceClassification,
     GenericForTokenClassification,
     GradientCheckpointingLayer,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast, MaskedLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_scratch_gpt import ScratchGPTConfig
+from .modeling_scratch_gpt_inputs import (
+    CACHE_NAME,
+    create_mask,
+    look_up,
+    merge_cache_names,
+    only_one,
+    refuse_unknown_keywords,
+)
 
 
 class ScratchGPTRMSNorm(nn.Module):
@@ -103,10 +110,8 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         self.max_seq_len_cached = config.max_position_embeddings
         self.original_max_seq_len = config.max_position_embeddings
         self.rope_type = config.rope_parameters["rope_type"]
-        rope_init_fn: Callable = self.compute_default_rope_parameters
-        if self.rope_type != "default":
-            rope_init_fn = ROPE_INIT_FUNCTIONS[self.rope_type]
-        inv_freq, self.attention_scaling = rope_init_fn(config)
+        variants = {"default": self.compute_default_rope_parameters, **ROPE_INIT_FUNCTIONS}
+        inv_freq, self.attention_scaling = variants[self.rope_type](config)
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
 
@@ -124,8 +129,7 @@ class ScratchGPTRotaryEmbedding(nn.Module):
         # float32 whatever the model's dtype: bfloat16 cannot tell position 1024 from 1025
         angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
         angles = torch.cat((angles, angles), dim=-1)  # (B, T, E)
-        cos = angles.cos() * self.attention_scaling
-        sin = angles.sin() * self.attention_scaling
+        cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return cos.to(dtype=x.dtype), sin.to(dtype=x.dtype)
 
 
@@ -221,7 +225,8 @@ class ScratchGPTAttention(nn.Module):
         if position_embeddings is not None:  # learned positions are in the hidden states already
             query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
         if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)  # (B, K, S, E)
+            # the paged cache of continuous batching replaces some of the kwargs
+            key, value = past_key_values.update(key, value, self.layer_idx, kwargs=kwargs)  # (B, K, S, E)
 
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -245,8 +250,7 @@ class ScratchGPTMLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.down_proj.is_residual_projection = True
-        # gelu_new is the tanh approximation spelled out in eight operations; torch has it as one.
-        self.act_fn = ACT2FN["gelu_pytorch_tanh" if config.hidden_act == "gelu_new" else config.hidden_act]
+        self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.gated:
@@ -267,62 +271,18 @@ class ScratchGPTDecoderLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.residual_dropout) if config.residual_dropout else nn.Identity()
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
-        attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
+        cache = kwargs.pop(CACHE_NAME, None)
+        attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), past_key_values=cache, **kwargs)
         hidden_states = hidden_states + self.dropout(attn_output)
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
 
 
-def check_shapes(
-    config: ScratchGPTConfig,
-    inputs_embeds: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    position_ids: torch.Tensor,
-) -> None:
-    """Refuse shapes that would be broadcast into a wrong answer. Looks at no value, so no device is waited for."""
-    if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != config.hidden_size:
-        raise ValueError(
-            f"input_ids must have the shape (batch, tokens), inputs_embeds (batch, tokens, {config.hidden_size}); "
-            f"the embedded input has {tuple(inputs_embeds.shape)}"
-        )
-    batch, tokens = inputs_embeds.shape[:2]
-    if position_ids.ndim != 2 or position_ids.shape[0] not in (1, batch) or position_ids.shape[1] != tokens:
-        raise ValueError(
-            f"position_ids must have the shape (1 or {batch}, {tokens}), got {tuple(position_ids.shape)}"
-        )
-    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim < 4:
-        shape = tuple(attention_mask.shape)
-        if len(shape) != 2 or shape[0] != batch or shape[1] < tokens:
-            raise ValueError(
-                f"attention_mask must have the shape ({batch}, cached tokens + {tokens}), got {shape}"
-            )
-
-
-def create_mask(
-    config: ScratchGPTConfig,
-    inputs_embeds: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    past_key_values: Cache | None,
-    position_ids: torch.Tensor,
-) -> Any:
-    """What a token may look at: in its document what is before it, and in an encoder what is after it too."""
-    if config.is_causal:
-        return create_causal_mask(config, inputs_embeds, attention_mask, past_key_values, position_ids)
-    same_document = None
-    if attention_mask is None:
-        documents = find_packed_sequence_indices(position_ids.expand(inputs_embeds.shape[0], -1))
-        same_document = None if documents is None else packed_sequence_mask_function(documents)
-    return create_bidirectional_mask(config, inputs_embeds, attention_mask, and_mask_function=same_document)
-
-
-def look_up(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
-    """Rows of a table (B, T, D). A CPU notices an id that is not there, and then the error names it; to ask an
-    accelerator would mean to wait for it at every step, so there it is the device's own assertion."""
-    try:
-        return table(ids)
-    except IndexError as error:
-        raise IndexError(
-            f"{name} must be from 0 to {table.num_embeddings - 1}, got {int(ids.min())} to {int(ids.max())}"
-        ) from error
+def register_peft_targets(model_type: str) -> None:
+    """Tell PEFT, if it is imported, which modules an adapter changes by default: those of Llama, whose names are ours."""
+    constants = sys.modules.get("peft.utils.constants")
+    for name, targets in vars(constants).items() if constants else ():
+        if name.endswith("_MODULES_MAPPING") and "llama" in targets:
+            targets.setdefault(model_type, targets["llama"])
 
 
 class ScratchGPTPreTrainedModel(PreTrainedModel):
@@ -333,7 +293,7 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["ScratchGPTDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -341,11 +301,16 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": ScratchGPTDecoderLayer, "attentions": ScratchGPTAttention}
 
+    def __init__(self, config: ScratchGPTConfig) -> None:
+        config.validate_architecture()  # it may have been changed since its own construction
+        config.record_doors()
+        register_peft_targets(config.model_type)
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # The mark sits on the leaf: for classes outside transformers, modules without parameters of their own
-        # are skipped here.
+        # Marked on the leaf: outside transformers, modules without parameters of their own are skipped here.
         if getattr(module, "is_residual_projection", False):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
@@ -355,12 +320,12 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
     """The decoder (or the encoder) without a head: token ids to hidden states."""
 
     layer_class: type[nn.Module] = ScratchGPTDecoderLayer
+    more_keywords: frozenset[str] = frozenset()  # that its layers read
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        layers = (self.layer_class(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(self.layer_class(config, i) for i in range(config.num_hidden_layers))
         self.norm = build_norm(config)
         if config.position_embedding_type == "learned":
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
@@ -379,6 +344,7 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Hidden states (B, T, D) of `input_ids` (B, T) or `inputs_embeds` (B, T, D).
@@ -393,43 +359,42 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
             ValueError: both or none of `input_ids` and `inputs_embeds` are given, a shape is wrong, or an encoder was
                 given a cache (it has none, whatever `use_cache` says).
             IndexError: on a CPU, an id or a learned position that is not in its table.
+            TypeError: a keyword that nothing here reads.
         """
-        if (input_ids is None) ^ (inputs_embeds is not None):
-            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        refuse_unknown_keywords(self, kwargs, self.more_keywords)
+        only_one(input_ids, inputs_embeds)
         if inputs_embeds is None:
             inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
-        if past_key_values is not None and not self.config.is_causal:
+        past_key_values = merge_cache_names(past_key_values, cache, kwargs)
+        # the paged cache of continuous batching is no Cache, and comes with is_causal=False and a mask of its own
+        if isinstance(past_key_values, Cache) and not self.config.is_causal:
             raise ValueError("an encoder (is_causal=False) has no cache: past_key_values must be None")
         if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None] + seen
-        check_shapes(self.config, inputs_embeds, attention_mask, position_ids)
 
         mask = create_mask(self.config, inputs_embeds, attention_mask, past_key_values, position_ids)
+        hidden_states, position_embeddings = inputs_embeds, None
         if self.config.position_embedding_type == "learned":
             hidden_states = inputs_embeds + look_up(self.embed_positions, position_ids, "position_ids")
             hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
-            position_embeddings = None
         else:
-            hidden_states = inputs_embeds
             position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
 
-        for decoder_layer in self.layers:
+        for decoder_layer in self.layers[: self.config.num_hidden_layers]:  # early exit lowers it for a draft
             hidden_states = decoder_layer(
                 hidden_states,
                 attention_mask=mask,
                 position_embeddings=position_embeddings,
                 position_ids=position_ids,
-                past_key_values=past_key_values,
                 use_cache=use_cache,
+                # by this name gradient checkpointing takes it out
+                **{CACHE_NAME: past_key_values},
                 **kwargs,
             )
-        return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
-        )
+        return BaseModelOutputWithPast(self.norm(hidden_states), past_key_values if use_cache else None)
 
 
 class ScratchGPTPreTrainedLM(ScratchGPTPreTrainedModel):
@@ -467,6 +432,7 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedLM, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V), and the mean cross-entropy in nats if `labels` (B, T) are given.
@@ -481,12 +447,13 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedLM, GenerationMixin):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            cache=cache,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None if labels is None else self.loss_function(logits, labels, self.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
-            loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions
+            loss, logits, getattr(outputs, CACHE_NAME), outputs.hidden_states, outputs.attentions
         )
 
 
@@ -527,6 +494,37 @@ class ScratchGPTForSequenceClassification(GenericForSequenceClassification, Scra
         self.post_init()
 
 
+class ScratchGPTForMultipleChoice(GenericForSequenceClassification, ScratchGPTPreTrainedModel):
+    """A linear score of each choice, at its last token that is not padding."""
+
+    def __init__(self, config: ScratchGPTConfig) -> None:
+        ScratchGPTPreTrainedModel.__init__(self, config)
+        self.model = ScratchGPTModel(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def score(self, hidden_states: torch.Tensor) -> torch.Tensor:  # the generic head's name for it
+        return self.classifier(hidden_states)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MultipleChoiceModelOutput:
+        """Scores (B, C) of the C choices in `input_ids` (B, C, T); their cross-entropy if `labels` (B,) name the right ones."""
+        inputs = (input_ids, attention_mask, position_ids, None, inputs_embeds)
+        rows = (each if each is None else each.flatten(0, 1) for each in inputs)  # (B * C, T)
+        outputs = super().forward(*rows, return_dict=True, **kwargs)
+        logits = outputs.logits.view(only_one(input_ids, inputs_embeds).shape[:2])
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
 class ScratchGPTForTokenClassification(GenericForTokenClassification, ScratchGPTPreTrainedModel):
     """A linear score of every token."""
 
@@ -552,6 +550,7 @@ class ScratchGPTForQuestionAnswering(GenericForQuestionAnswering, ScratchGPTPreT
 __all__ = [
     "ScratchGPTForCausalLM",
     "ScratchGPTForMaskedLM",
+    "ScratchGPTForMultipleChoice",
     "ScratchGPTForQuestionAnswering",
     "ScratchGPTForSequenceClassification",
     "ScratchGPTForTokenClassification",

@@ -6,7 +6,7 @@ part more: between self-attention and MLP they look at what the encoder made of 
 cross-attention, that layer, the two together, the head.
 
 Shapes as in the file beside it; S is the number of source tokens where the encoder's states are meant.
-It travels with its checkpoints as remote code, and the two files that it needs with it.
+It travels with its checkpoints as remote code, and the three files that it needs with it.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
+    Seq2SeqSequenceClassifierOutput,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.processing_utils import Unpack
@@ -37,8 +38,8 @@ from .modeling_scratch_gpt import (
     ScratchGPTPreTrainedModel,
     build_norm,
     eager_attention_forward,
-    look_up,
 )
+from .modeling_scratch_gpt_inputs import CACHE_NAME, check_source, look_up, merge_cache_names, only_one
 
 
 class ScratchGPTCrossAttention(ScratchGPTAttention):
@@ -106,9 +107,9 @@ class ScratchGPTCrossAttentionLayer(ScratchGPTDecoderLayer):
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         encoder_attention_mask: torch.Tensor | None,
-        past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        past_key_values: EncoderDecoderCache | None = kwargs.pop(CACHE_NAME, None)
         own = past_key_values.self_attention_cache if past_key_values is not None else None
         attn_output, _ = self.self_attn(self.input_layernorm(hidden_states), past_key_values=own, **kwargs)
         hidden_states = hidden_states + self.dropout(attn_output)
@@ -123,25 +124,11 @@ class ScratchGPTCrossAttentionLayer(ScratchGPTDecoderLayer):
         return hidden_states + self.dropout(self.mlp(self.post_attention_layernorm(hidden_states)))
 
 
-def check_source(
-    inputs_embeds: torch.Tensor,
-    encoder_hidden_states: torch.Tensor,
-    encoder_attention_mask: torch.Tensor | None,
-) -> None:
-    """Refuse a source whose shape would be broadcast into a wrong answer."""
-    rows, batch = encoder_hidden_states.shape[0], inputs_embeds.shape[0]
-    if rows != batch:
-        raise ValueError(f"the source has {rows} rows, the target {batch}")
-    if encoder_attention_mask is not None and encoder_attention_mask.ndim < 4:
-        expected, shape = tuple(encoder_hidden_states.shape[:2]), tuple(encoder_attention_mask.shape)
-        if shape != expected:
-            raise ValueError(f"attention_mask must have the source's shape {expected}, got {shape}")
-
-
 class ScratchGPTDecoder(ScratchGPTModel):
     """`ScratchGPTModel` whose layers look at the encoder's hidden states too."""
 
     layer_class = ScratchGPTCrossAttentionLayer
+    more_keywords = frozenset({"encoder_hidden_states", "encoder_attention_mask"})
     _can_record_outputs = {
         "hidden_states": ScratchGPTCrossAttentionLayer,
         "attentions": OutputRecorder(ScratchGPTAttention, index=1, layer_name="self_attn"),
@@ -160,6 +147,7 @@ class ScratchGPTDecoder(ScratchGPTModel):
         *,
         encoder_hidden_states: torch.FloatTensor,
         encoder_attention_mask: torch.Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Hidden states (B, T, D), made as in `ScratchGPTModel` in view of `encoder_hidden_states` (B, S, D).
@@ -173,6 +161,7 @@ class ScratchGPTDecoder(ScratchGPTModel):
         if inputs_embeds is None:
             inputs_embeds = look_up(self.embed_tokens, input_ids, "decoder_input_ids (or labels)")
         check_source(inputs_embeds, encoder_hidden_states, encoder_attention_mask)
+        past_key_values = merge_cache_names(past_key_values, cache, kwargs)
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(
                 DynamicCache(config=self.config), DynamicCache(config=self.config)
@@ -208,6 +197,7 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
     def __init__(self, config: ScratchGPTEncoderDecoderConfig) -> None:
         super().__init__(config)
         self.encoder = ScratchGPTModel(config.get_text_config(encoder=True))
+        self.encoder.more_keywords = frozenset({"logits_to_keep"})  # assisted decoding passes it here too
         self.decoder = ScratchGPTDecoder(config.get_text_config(decoder=True))
         self.post_init()
 
@@ -234,6 +224,7 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqModelOutput:
         """The decoder's hidden states (B, T, D) for a source (B, S) and the target before each position (B, T).
@@ -258,13 +249,14 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            cache=cache,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
             **kwargs,
         )
         return Seq2SeqModelOutput(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            outputs.last_hidden_state,
+            getattr(outputs, CACHE_NAME),
             decoder_hidden_states=outputs.hidden_states,
             decoder_attentions=outputs.attentions,
             cross_attentions=outputs.get("cross_attentions"),
@@ -272,6 +264,11 @@ class ScratchGPTEncoderDecoderModel(ScratchGPTEncoderDecoderPreTrainedModel):
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
         )
+
+
+def without_last_hidden_state(outputs: Seq2SeqModelOutput) -> dict[str, Any]:
+    """What a head hands on of its model's outputs."""
+    return {name: value for name, value in outputs.items() if name != "last_hidden_state"}
 
 
 class ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderPreTrainedModel, GenerationMixin):
@@ -320,6 +317,7 @@ class ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderPreTrainedModel
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         """Logits (B, T, V), and the mean cross-entropy in nats if `labels` (B, T) are given; -100 is left out.
@@ -340,25 +338,62 @@ class ScratchGPTForConditionalGeneration(ScratchGPTEncoderDecoderPreTrainedModel
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            cache=cache,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None if labels is None else self.loss_function(logits, labels, self.vocab_size, **kwargs)
-        return Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            decoder_attentions=outputs.decoder_attentions,
-            cross_attentions=outputs.cross_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-            encoder_attentions=outputs.encoder_attentions,
+        return Seq2SeqLMOutput(loss, logits, **without_last_hidden_state(outputs))
+
+
+class ScratchGPTEncoderDecoderForSequenceClassification(ScratchGPTEncoderDecoderPreTrainedModel):
+    """A linear score of the decoder's state at `decoder_start_token_id`, which has looked at the whole source."""
+
+    def __init__(self, config: ScratchGPTEncoderDecoderConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = ScratchGPTEncoderDecoderModel(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Seq2SeqSequenceClassifierOutput:
+        """Scores (B, labels) of each source (B, S), and the loss of the config's `problem_type` if `labels` are given.
+
+        Raises:
+            ValueError: the config lacks `decoder_start_token_id`.
+        """
+        if self.config.decoder_start_token_id is None:
+            raise ValueError("the config has no decoder_start_token_id: there is no state to score")
+        source = only_one(input_ids, inputs_embeds)
+        start = torch.full((source.shape[0], 1), self.config.decoder_start_token_id, device=source.device)
+        outputs: Seq2SeqModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            decoder_input_ids=start,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
         )
+        logits = self.score(outputs.last_hidden_state[:, 0])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        return Seq2SeqSequenceClassifierOutput(loss, logits, **without_last_hidden_state(outputs))
 
 
 __all__ = [
     "ScratchGPTDecoder",
+    "ScratchGPTEncoderDecoderForSequenceClassification",
     "ScratchGPTEncoderDecoderModel",
     "ScratchGPTEncoderDecoderPreTrainedModel",
     "ScratchGPTForConditionalGeneration",

@@ -6,13 +6,17 @@ The result is a stock `PreTrainedTokenizerFast`: its folder loads with `AutoToke
 Special tokens are matched in raw text, before any other step. Text of users and of data must therefore never hold
 their spelling: `escape` breaks each "<|" (all our special tokens begin so) with a private-use character, and the
 tokenizer's own normalizer, which runs after special tokens were matched, mends it. What comes out are exactly the
-tokens of the plain text. The chat template does the same to every message.
+tokens of the plain text. The chat template does the same to every message. `protect_control_tokens` gives other
+tokenizers such a normalizer and such a template.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -20,6 +24,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
 
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
@@ -44,11 +50,29 @@ SPLIT_PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[
 BREAK = "\ue000"
 # A text that holds BREAK itself gets this mark behind it, so that escaping loses nothing.
 LITERAL = "\ue001"
+# How all special tokens of this project begin.
+OUR_SPELLINGS = ("<|",)
 
 
-def escape(text: str) -> str:
-    """Return `text` in a form whose tokens are those of the plain text, whatever special token it spells."""
-    return text.replace(BREAK, BREAK + LITERAL).replace("<|", f"<{BREAK}|")
+def escape(text: str, spellings: Sequence[str] = OUR_SPELLINGS) -> str:
+    """Return `text` in a form whose tokens are those of the plain text, whatever special token it spells.
+
+    Args:
+        spellings: how the special tokens of the tokenizer begin, see `special_spellings`.
+    """
+    text = text.replace(BREAK, BREAK + LITERAL)
+    for spelling in spellings:
+        text = text.replace(spelling, spelling[0] + BREAK + spelling[1:])
+    return text
+
+
+def _mending(spellings: Sequence[str]) -> normalizers.Normalizer:
+    """The normalizer that undoes `escape`."""
+    # Takes out the one character only: a replacement of more would lose the offsets of what stays, and with them the
+    # assistant mask of an answer that begins with "<|".
+    pairs = dict.fromkeys((re.escape(text[0]), re.escape(text[1])) for text in spellings)
+    breaks = [rf"(?<={first}){BREAK}(?={second})" for first, second in pairs]
+    return normalizers.Replace(Regex("|".join([*breaks, rf"(?<={BREAK}){LITERAL}"])), "")
 
 
 def objective_tokens(vocab_size: int) -> list[str]:
@@ -80,9 +104,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         message = f"vocab_size {vocab_size} is too small: at least {smallest} (256 bytes and special tokens)"
         raise UserError("vocab_size_too_small", message, vocab_size=vocab_size, needed=smallest)
     backend = Tokenizer(models.BPE())
-    # Takes out the one character only: a replacement of more would lose the offsets of what stays, and with them the
-    # assistant mask of an answer that begins with "<|".
-    backend.normalizer = normalizers.Replace(Regex(rf"(?<=<){BREAK}(?=\|)|(?<={BREAK}){LITERAL}"), "")
+    backend.normalizer = _mending(OUR_SPELLINGS)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
@@ -117,6 +139,135 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return tokenizer
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Write the tokenizer into `folder`, readable by transformers 4.51 and every later version.
+
+    Versions before 5 do not know the class `TokenizersBackend` and fail on a list of `extra_special_tokens`; version 5 reads
+    the older names of both.
+    """
+    tokenizer.save_pretrained(folder)
+    path = Path(folder) / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config["tokenizer_class"] == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def special_spellings(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """How the special tokens of a tokenizer begin: what `escape` has to break."""
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    return _beginnings(token.content for token in added if token.special)
+
+
+def _beginnings(tokens: Iterable[str]) -> list[str]:
+    """Beginnings of at least two characters, such that each token has one: `<|a|>` and `<|b|>` share `<|`."""
+    beginnings: dict[str, str] = {}
+    for token in tokens:
+        shared = beginnings.setdefault(token[:2], token)
+        while not token.startswith(shared):
+            shared = shared[:-1]
+        beginnings[token[:2]] = shared
+    # `str.replace` passes over a beginning that overlaps the one before: as often as it could, it is replaced again.
+    return [text for text in beginnings.values() for _ in range(1 + text[1:].count(text[0]))]
+
+
+def protect_control_tokens(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Let no text become a control token, neither of documents nor of messages, also where others tokenize them.
+
+    Control tokens are the special tokens, and what else the chat template writes of the tokenizer's added tokens
+    (Qwen3's `<think>` and `<tool_call>`); the latter an assistant may write too, since models say them.
+
+    A tokenizer of this project is left as it is. Any other gets a normalizer that mends escaped text, and a chat
+    template that escapes messages, tools and documents. All other text keeps its token ids.
+
+    Returns:
+        The tokenizer, changed in place.
+
+    Raises:
+        UserError: a special token of one character, which no text can avoid.
+    """
+    templates = tokenizer.chat_template
+    written = templates if isinstance(templates, str) else "".join((templates or {}).values())
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    tags = [
+        token
+        for token in added
+        if not token.special
+        and len(token.content) > 1
+        and token.content in written
+        and not token.content.isspace()
+    ]
+    spellings = _mend_escapes(tokenizer, tags), _beginnings(token.content for token in tags)
+    _warn_of_ordinary_tokens(tokenizer, [*spellings[0], *spellings[1]])
+    if isinstance(templates, dict):
+        tokenizer.chat_template = {
+            name: _escaping(template, *spellings) for name, template in templates.items()
+        }
+    elif templates:
+        tokenizer.chat_template = _escaping(templates, *spellings)
+    return tokenizer
+
+
+def _mend_escapes(tokenizer: PreTrainedTokenizerFast, tags: Sequence[AddedToken] = ()) -> list[str]:
+    """Let the tokenizer undo `escape` after it has matched its control tokens; return its `special_spellings`."""
+    backend = tokenizer.backend_tokenizer
+    special = [token for token in backend.get_added_tokens_decoder().values() if token.special]
+    for token in special:
+        if len(token.content) < 2:
+            message = (
+                f"tokenizer {tokenizer.name_or_path} has the special token {token.content!r}: any text can spell a "
+                "single character; use a tokenizer whose special tokens are longer"
+            )
+            raise UserError("special_token_too_short", message, token=token.content)
+    # `normalized` tokens are matched after the normalizer, in mended text
+    for add, tokens in ((backend.add_special_tokens, special), (backend.add_tokens, tags)):
+        if late := [token for token in tokens if token.normalized]:
+            add([_matched_first(token) for token in late])
+    spellings = _beginnings(token.content for token in special)
+    broken = [*spellings, *_beginnings(token.content for token in tags)]
+    steps: Any = backend.normalizer or []
+    steps = steps if isinstance(steps, normalizers.Sequence | list) else [steps]
+    probe, normalizer = BREAK + "".join(broken), normalizers.Sequence(list(steps))
+    if normalizer.normalize_str(escape(probe, broken)) != normalizer.normalize_str(probe):
+        # instead of one of ours, for fewer tokens: both together would take a literal mark for one of `escape`
+        others = [step for step in steps if BREAK not in repr(step)]
+        backend.normalizer = normalizers.Sequence([_mending(broken), *others])
+    return spellings
+
+
+def _warn_of_ordinary_tokens(tokenizer: PreTrainedTokenizerFast, spellings: Sequence[str]) -> None:
+    """Report control tokens that the model itself makes of text, as some Unigram models do."""
+    backend = tokenizer.backend_tokenizer
+    unknown = getattr(backend.model, "unk_token", None)
+    for index, token in backend.get_added_tokens_decoder().items():
+        text = escape(token.content, spellings)
+        if text != token.content != unknown and index in backend.encode(text, add_special_tokens=False).ids:
+            logger.warning(
+                "tokenizer %s has %s as an ordinary token too: text that spells it becomes the control token",
+                *(tokenizer.name_or_path, token.content),
+            )
+
+
+def _matched_first(token: AddedToken) -> AddedToken:
+    flags = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "special")}
+    return AddedToken(token.content, normalized=False, **flags)
+
+
+def _escaping(template: str, special: list[str], tags: list[str]) -> str:
+    """The chat template behind a beginning that escapes what it reads; as it is where it does so itself."""
+    if r"\ue000" in template:
+        return template
+    around = Path(__file__).with_name("plain_messages.jinja").read_text(encoding="utf-8")
+    parts = {
+        "SPECIAL": json.dumps(special, ensure_ascii=False),
+        "TAGS": json.dumps(tags, ensure_ascii=False),
+        "CHAT_TEMPLATE": template.removesuffix("\n"),  # Jinja drops a line break at the very end
+    }
+    return re.sub("|".join(parts), lambda match: parts[match[0]], around)
+
+
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """Load a tokenizer or model folder of this project.
 
@@ -131,7 +282,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     if missing:
         message = f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage"
         raise UserError("token_missing", message, token=missing[0])
-    return tokenizer
+    return protect_control_tokens(tokenizer)
 
 
 def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -168,10 +319,17 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text."""
-    tokenizer.backend_tokenizer.no_padding()  # a padded call of somebody else's would still be in force
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(
-        [escape(text) for text in texts], add_special_tokens=False
+    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text.
+
+    A tokenizer that cannot mend escaped text learns it, see `protect_control_tokens`.
+    """
+    spellings = _mend_escapes(tokenizer)
+    backend = tokenizer.backend_tokenizer
+    # a padded or truncated call of somebody else's would still be in force
+    backend.no_padding()
+    backend.no_truncation()
+    encodings = backend.encode_batch_fast(
+        [escape(text, spellings) for text in texts], add_special_tokens=False
     )
     return [encoding.ids for encoding in encodings]
 

@@ -24,7 +24,7 @@ from scratch_gpt import (
     ScratchGPTForConditionalGeneration,
     primer,
 )
-from scratch_gpt.tokenization import IM_END, train_tokenizer
+from scratch_gpt.tokenization import IM_END, save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,7 +71,7 @@ def base_folder(
 ) -> Path:
     """The tiny model as the pretraining stage would save it."""
     tiny_model.save_pretrained(tmp_path / "base")
-    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    save_tokenizer(tiny_tokenizer, tmp_path / "base")
     return tmp_path / "base"
 
 
@@ -84,7 +84,7 @@ def chat_folder(
     tiny_tokenizer.eos_token = IM_END
     tiny_model.generation_config.eos_token_id = stops
     tiny_model.save_pretrained(tmp_path / "chat")
-    tiny_tokenizer.save_pretrained(tmp_path / "chat")
+    save_tokenizer(tiny_tokenizer, tmp_path / "chat")
     return tmp_path / "chat"
 
 
@@ -105,7 +105,7 @@ def encoder_decoder_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Pa
         decoder_start_token_id=tiny_tokenizer.pad_token_id,
     )
     ScratchGPTForConditionalGeneration(config).save_pretrained(tmp_path / "encoder_decoder")
-    tiny_tokenizer.save_pretrained(tmp_path / "encoder_decoder")
+    save_tokenizer(tiny_tokenizer, tmp_path / "encoder_decoder")
     return tmp_path / "encoder_decoder"
 
 

@@ -13,6 +13,7 @@ from transformers import (
     AttentionMaskInterface,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     pipeline,
 )
@@ -79,6 +80,27 @@ def test_peft_trains_an_adapter_and_merges_it(tiny_model: ScratchGPTForCausalLM,
         merged = model.merge_and_unload()
         assert type(merged) is ScratchGPTForCausalLM
         torch.testing.assert_close(merged(ids).logits, adapted, atol=1e-5, rtol=0)
+
+
+@needs("peft")
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_peft_has_default_targets(base_folder: Path, encoder_decoder_folder: Path) -> None:
+    """`LoraConfig()` alone adapts query and value, as of Llama; also IA3's defaults are there."""
+    import peft
+
+    decoder = ScratchGPTForCausalLM.from_pretrained(base_folder)
+    both = AutoModelForSeq2SeqLM.from_pretrained(encoder_decoder_folder)
+    for model, layers in (
+        (decoder, 2),
+        (both, 6),
+    ):  # of the encoder 2, of the decoder 2 and 2 that look at the source
+        adapted = peft.get_peft_model(model, peft.LoraConfig())
+        names = [name.split(".")[-4] for name, _ in adapted.named_parameters() if "lora_A" in name]
+        assert sorted(names) == ["q_proj"] * layers + ["v_proj"] * layers
+    ids = make_ids()
+    expected = decoder(ids).logits  # the adapters begin as nothing
+    ia3 = peft.get_peft_model(ScratchGPTForCausalLM.from_pretrained(base_folder), peft.IA3Config())
+    torch.testing.assert_close(ia3(ids).logits, expected)
 
 
 @needs("lm_eval")

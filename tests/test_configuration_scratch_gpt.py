@@ -2,9 +2,17 @@
 """The configuration: derived values, round trip, and what it refuses."""
 
 import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
+from transformers.activations import ACT2FN
 
-from scratch_gpt import ScratchGPTConfig
+from scratch_gpt import (
+    ScratchGPTConfig,
+    ScratchGPTForCausalLM,
+    ScratchGPTForMaskedLM,
+    ScratchGPTForSequenceClassification,
+)
 
 
 def test_derived_sizes_follow_the_given_ones() -> None:
@@ -17,7 +25,7 @@ def test_derived_sizes_follow_the_given_ones() -> None:
 def test_each_dialect_is_the_published_design() -> None:
     """Every switch as the design has it; biases, activation and MLP width where nothing else is said."""
     expected = {
-        "gpt2": ("learned", "layer_norm", False, False, True, True, "gelu_new", 512, None),
+        "gpt2": ("learned", "layer_norm", False, False, True, True, "gelu_pytorch_tanh", 512, None),
         "llama": ("rotary", "rms_norm", True, False, False, False, "silu", 384, "default"),
         "qwen3": ("rotary", "rms_norm", True, True, False, False, "silu", 384, "default"),
     }
@@ -64,7 +72,7 @@ def test_switches_name_their_dialect(switches, dialect) -> None:
     ids=lambda config: config.dialect,
 )
 def test_round_trip_through_a_folder(config, tmp_path) -> None:
-    """AutoConfig gives back an equal config, with all six doors in its auto_map."""
+    """AutoConfig gives back an equal config, with all seven doors in its auto_map."""
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
     varying = {"_name_or_path", "transformers_version"}
@@ -77,6 +85,7 @@ def test_round_trip_through_a_folder(config, tmp_path) -> None:
         "AutoModelForSequenceClassification",
         "AutoModelForTokenClassification",
         "AutoModelForQuestionAnswering",
+        "AutoModelForMultipleChoice",
     }
 
 
@@ -102,6 +111,9 @@ def test_round_trip_through_a_folder(config, tmp_path) -> None:
         ({"initializer_range": -1.0}, "initializer_range"),
         ({"rms_norm_eps": 0.0}, "rms_norm_eps"),
         ({"pad_token_id": 99, "vocab_size": 99}, "pad_token_id 99"),
+        ({"eos_token_id": 99, "vocab_size": 99}, "eos_token_id 99"),
+        ({"eos_token_id": [1, 99], "vocab_size": 99}, "eos_token_id 99"),
+        ({"bos_token_id": -1}, "bos_token_id -1"),
         ({"hidden_act": "swoosh"}, "hidden_act"),
         ({"model_type": "bert"}, "model type 'bert'"),
         ({"dialect": "gpt5"}, "dialect"),
@@ -138,3 +150,74 @@ def test_impossible_configs_are_refused_by_name(wrong, message) -> None:
     with pytest.raises(Exception, match=message) as caught:
         ScratchGPTConfig(**wrong)
     assert isinstance(caught.value, ValueError) or "Strict" in type(caught.value).__name__
+
+
+SMALL = {"vocab_size": 99, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("saved", "changes", "expected"),
+    [
+        ({}, {"hidden_size": 128}, (4, 32, 384)),
+        ({}, {"num_attention_heads": 8}, (8, 8, 192)),
+        ({}, {"hidden_size": 128, "head_dim": 16}, (4, 16, 384)),
+        ({}, {"hidden_size": 128, "intermediate_size": 192}, (4, 32, 192)),
+        ({"head_dim": 32, "num_key_value_heads": 2}, {"hidden_size": 128}, (2, 32, 384)),
+        ({"intermediate_size": 100}, {"hidden_size": 128}, (4, 32, 100)),
+        ({"dialect": "gpt2"}, {"hidden_size": 128}, (4, 32, 512)),
+    ],
+)
+def test_derived_sizes_follow_what_is_changed_on_loading(saved, changes, expected, tmp_path) -> None:
+    """A width that was derived follows the changed shape; one that was chosen, then or now, stays."""
+    ScratchGPTConfig(**SMALL, **saved).save_pretrained(tmp_path)
+    config, unused = AutoConfig.from_pretrained(tmp_path, **changes, other=1, return_unused_kwargs=True)
+    assert (config.num_key_value_heads, config.head_dim, config.intermediate_size) == expected
+    assert unused == {"other": 1}
+    ScratchGPTForCausalLM(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dialect": "llama"}, "use_qk_norm=True is not the llama design"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
+        ({"use_qk_norm": False}, "use_qk_norm=False is not the qwen3 design"),
+        ({"eos_token_id": 99}, "eos_token_id 99"),
+    ],
+)
+def test_a_model_is_not_built_from_a_changed_config_that_cannot_be(changes, message, tmp_path) -> None:
+    """Changed after its construction or while a folder is loaded: refused before anything is trained."""
+    config = ScratchGPTConfig(**SMALL)
+    ScratchGPTForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises((ValueError, StrictDataclassError), match=message):
+        ScratchGPTForCausalLM.from_pretrained(tmp_path, **changes)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=message):
+        ScratchGPTForSequenceClassification(config)
+
+
+def test_an_encoder_made_from_a_decoder_has_its_own_door(tmp_path) -> None:
+    """Loaded as one, or its config changed: no causal door, and back again; entries that are not ours stay."""
+    decoder = ScratchGPTConfig(**SMALL, auto_map={"AutoTokenizer": "own.Tokenizer"})
+    assert decoder.auto_map["AutoTokenizer"] == "own.Tokenizer"
+    decoder.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path, is_causal=False)
+    decoder.is_causal = False
+    changed = ScratchGPTForMaskedLM(decoder).config
+    for config in (loaded, changed):
+        assert config.auto_map["AutoTokenizer"] == "own.Tokenizer"
+        assert "AutoModelForMaskedLM" in config.auto_map
+        assert "AutoModelForCausalLM" not in config.auto_map
+    changed.is_causal = True
+    assert "AutoModelForMaskedLM" not in ScratchGPTForCausalLM(changed).config.auto_map
+
+
+@pytest.mark.parametrize("asked", ["gelu_new", "gelu_pytorch_tanh", "gelu", "relu", None])
+def test_the_activation_that_is_named_is_the_one_that_runs(asked) -> None:
+    """Of a gpt2 model: by its name in transformers, and near what was asked."""
+    model = ScratchGPTForCausalLM(ScratchGPTConfig(**SMALL, dialect="gpt2", hidden_act=asked))
+    runs = model.model.layers[0].mlp.act_fn
+    assert type(runs) is type(ACT2FN[model.config.hidden_act])
+    x = torch.linspace(-4, 4, 101)
+    torch.testing.assert_close(runs(x), ACT2FN[asked or "gelu_new"](x), atol=1e-6, rtol=0)

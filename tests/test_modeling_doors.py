@@ -12,6 +12,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -21,6 +22,7 @@ from transformers import (
 from scratch_gpt import (
     ScratchGPTConfig,
     ScratchGPTForCausalLM,
+    ScratchGPTForMultipleChoice,
     ScratchGPTForQuestionAnswering,
     ScratchGPTForSequenceClassification,
     ScratchGPTForTokenClassification,
@@ -35,6 +37,7 @@ DOORS = {
     AutoModelForSequenceClassification: ScratchGPTForSequenceClassification,
     AutoModelForTokenClassification: ScratchGPTForTokenClassification,
     AutoModelForQuestionAnswering: ScratchGPTForQuestionAnswering,
+    AutoModelForMultipleChoice: ScratchGPTForMultipleChoice,
 }
 
 
@@ -192,6 +195,24 @@ def test_token_and_answer_heads_score_every_token(small_model, some_ids) -> None
     torch.testing.assert_close(tagged.loss, entropy(tagged.logits.flatten(0, 1), labels.flatten()))
     expected = (entropy(answer.start_logits, start) + entropy(answer.end_logits, end)) / 2
     torch.testing.assert_close(answer.loss, expected)
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_each_choice_is_scored_as_it_is_alone(small_model, some_ids, is_causal) -> None:
+    """Three choices of two questions, padded: the score is linear in each choice's own last state."""
+    model = small_model(ScratchGPTForMultipleChoice, is_causal=is_causal)
+    choices, right = some_ids(6, 9), torch.tensor([2, 0])
+    choices[1::2, 6:] = 0
+    mask = (choices != 0).long()
+    with torch.no_grad():
+        given = {"input_ids": choices.view(2, 3, 9), "attention_mask": mask.view(2, 3, 9)}
+        output = model(**given, labels=right)
+        alone = [model.model(row[row != 0][None]).last_hidden_state[0, -1] for row in choices]
+        expected = model.classifier(torch.stack(alone)).view(2, 3)
+        plain = model(**given, return_dict=False)
+    torch.testing.assert_close(output.logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.loss, torch.nn.functional.cross_entropy(expected, right))
+    assert torch.equal(plain[0], output.logits)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

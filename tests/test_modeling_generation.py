@@ -5,8 +5,10 @@ import copy
 
 import pytest
 import torch
-from transformers import GenerationConfig, PreTrainedModel, StaticCache
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, StaticCache
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
 
 
 NEW = 6
@@ -51,13 +53,50 @@ def test_cached_steps_equal_the_full_pass(dialect_model, some_ids, cache) -> Non
         {"use_cache": False},
         {"cache_implementation": "static", "disable_compile": True},
         {"prompt_lookup_num_tokens": 2},
+        {"assistant_early_exit": 1},
     ],
     ids=lambda settings: next(iter(settings), "dynamic"),
 )
 def test_greedy_generate_equals_the_loop(dialect_model, some_ids, settings) -> None:
-    """Whatever the cache, and with guesses looked up in the prompt."""
+    """Whatever the cache, and with guesses looked up in the prompt or made by the first layer alone."""
     input_ids = some_ids(1, 7)
     assert torch.equal(greedy(dialect_model, input_ids, **settings), argmax_loop(dialect_model, input_ids))
+    assert dialect_model.config.num_hidden_layers == 2
+
+
+def test_early_exit_is_the_first_layers(dialect_model, small_model, some_ids) -> None:
+    """With a lowered number of layers, a model is the one that has no others."""
+    config = dialect_model.config
+    first = small_model(
+        num_hidden_layers=1, dialect=config.dialect, num_key_value_heads=config.num_key_value_heads
+    )
+    first.load_state_dict(dialect_model.state_dict(), strict=False)
+    config.num_hidden_layers = 1
+    with torch.no_grad():
+        assert torch.equal(dialect_model(some_ids()).logits, first(some_ids()).logits)
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_the_cache_has_two_names(dialect_model, some_ids, name) -> None:
+    """Until transformers 5.24 and since: by both, the second piece sees the first. Two different caches are refused."""
+    model, input_ids, cache = dialect_model, some_ids(), DynamicCache(config=dialect_model.config)
+    with torch.no_grad():
+        full = model(input_ids).logits
+        pieces = [model(piece, **{name: cache}).logits for piece in input_ids.split([8, 5], dim=1)]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), full, atol=1e-5, rtol=0)
+        assert cache.get_seq_length() == 13
+        model(input_ids[:, :1], past_key_values=cache, cache=cache)
+        assert cache.get_seq_length() == 14
+    with pytest.raises(ValueError, match="two names"):
+        model(input_ids, past_key_values=cache, cache=DynamicCache(config=model.config))
+
+
+def test_gradient_checkpointing_takes_the_cache_out(dialect_model, some_ids, caplog) -> None:
+    """Filled while the layers are run again for the backward pass, it would hold each token twice."""
+    model, input_ids, cache = dialect_model.train(), some_ids(), DynamicCache(config=dialect_model.config)
+    model.activation_checkpointing_enable()
+    model(input_ids, labels=input_ids, past_key_values=cache).loss.backward()
+    assert cache.get_seq_length() == 0
 
 
 def test_left_padding_changes_nothing(dialect_model, some_ids) -> None:
@@ -97,7 +136,8 @@ def test_generation_continues_from_a_returned_cache(dialect_model, some_ids) -> 
     """Three tokens, then three more with the cache of the first call: six tokens."""
     input_ids = some_ids(1, 7)
     first = greedy(dialect_model, input_ids, max_new_tokens=3, return_dict_in_generate=True)
-    second = greedy(dialect_model, first.sequences, past_key_values=first.past_key_values, max_new_tokens=3)
+    cache = {CACHE_NAME: first[CACHE_NAME]}
+    second = greedy(dialect_model, first.sequences, **cache, max_new_tokens=3)
     assert torch.equal(second, argmax_loop(dialect_model, input_ids))
 
 
@@ -109,8 +149,10 @@ def test_generation_from_embeddings(dialect_model, some_ids) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch, in the batching loop's thread
-def test_continuous_batching_equals_the_loop(dialect_model, some_ids) -> None:
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_continuous_batching_equals_the_loop(dialect_model, some_ids, implementation) -> None:
     """`generate_batch` pages prompts of different lengths through one cache."""
+    dialect_model.set_attn_implementation(implementation)
     prompts = [some_ids(1, length) for length in (4, 9, 6)]
     settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
     small_cache = ContinuousBatchingConfig(page_size=16, num_blocks=16, max_batch_tokens=64)

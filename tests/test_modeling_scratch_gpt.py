@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
 
 
 PAD = 0
@@ -165,7 +166,7 @@ def test_logits_equal_the_stock_class(small_model, some_ids, dialect, shape) -> 
         )
         same(ours.logits[mask[:, :-1].bool()], theirs.logits[mask[:, :-1].bool()], dialect)
         step, stock_step = (
-            each(padded[:, -1:], attention_mask=mask, past_key_values=prompt.past_key_values).logits
+            each(padded[:, -1:], attention_mask=mask, **{CACHE_NAME: prompt[CACHE_NAME]}).logits
             for each, prompt in ((model, ours), (stock, theirs))
         )
     same(step, stock_step, dialect)

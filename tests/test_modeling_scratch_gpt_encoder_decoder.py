@@ -13,11 +13,14 @@ from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     BlenderbotConfig,
     BlenderbotForConditionalGeneration,
     DataCollatorForSeq2Seq,
     DiaConfig,
     DiaForConditionalGeneration,
+    DynamicCache,
+    EncoderDecoderCache,
     PreTrainedModel,
     Qwen3Config,
     Qwen3Model,
@@ -26,6 +29,7 @@ from transformers import (
 from scratch_gpt import (
     ScratchGPTConfig,
     ScratchGPTEncoderDecoderConfig,
+    ScratchGPTEncoderDecoderForSequenceClassification,
     ScratchGPTEncoderDecoderModel,
     ScratchGPTForConditionalGeneration,
     ScratchGPTForMaskedLM,
@@ -312,15 +316,34 @@ def test_cached_steps_equal_the_full_pass(model, some_ids) -> None:
     torch.testing.assert_close(torch.cat(steps, dim=1), full, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_the_cache_has_two_names(model, some_ids, name) -> None:
+    """Until transformers 5.24 and since: by both, the second piece sees the first."""
+    source, target = pair(some_ids)
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    with torch.no_grad():
+        full = model(source, decoder_input_ids=target).logits
+        for piece in target.split([3, 1, target.shape[1] - 4], dim=1):
+            logits = model(source, decoder_input_ids=piece, **{name: cache}).logits
+    torch.testing.assert_close(logits, full[:, 4:], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"use_cache": False}, {"cache_implementation": "static", "disable_compile": True}],
-    ids=["dynamic", "none", "static"],
+    [
+        {},
+        {"use_cache": False},
+        {"cache_implementation": "static", "disable_compile": True},
+        {"assistant_early_exit": 1},
+    ],
+    ids=["dynamic", "none", "static", "early exit"],
 )
 def test_greedy_generate_equals_the_loop(model, some_ids, settings) -> None:
     """With every kind of cache, and with padded sources, the tokens of a plain argmax loop."""
     source, _ = pair(some_ids)
-    expected = torch.full((2, 1), START)
+    if "assistant_early_exit" in settings:  # of one text at a time
+        source = source[:1]
+    expected = torch.full((len(source), 1), START)
     with torch.no_grad():
         for _ in range(NEW):
             chosen = model(source, decoder_input_ids=expected, use_cache=False).logits[:, -1:].argmax(-1)
@@ -328,6 +351,27 @@ def test_greedy_generate_equals_the_loop(model, some_ids, settings) -> None:
     rows, mask, _ = padded(source, "right")
     output = model.generate(rows, attention_mask=mask, max_new_tokens=NEW, do_sample=False, **settings)
     assert torch.equal(output, expected)
+    assert model.config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_classifier_scores_the_start_in_view_of_the_source(some_ids, tmp_path, side) -> None:
+    """Linear in the decoder's first state, whatever the padding; saved and opened by its Auto class; the loss."""
+    model = build("qwen3", ScratchGPTEncoderDecoderForSequenceClassification, num_labels=3)
+    source, _ = pair(some_ids)
+    labels = torch.arange(len(source))
+    start = torch.full((len(source), 1), START)
+    rows, mask, _ = padded(source, side)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    with torch.no_grad():
+        state = model.model(source, decoder_input_ids=start).last_hidden_state[:, 0]
+        output = loaded(rows, attention_mask=mask, labels=labels)
+    torch.testing.assert_close(output.logits, state @ model.score.weight.T, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.loss, nn.functional.cross_entropy(output.logits, labels))
+    model.config.decoder_start_token_id = None
+    with pytest.raises(ValueError, match="decoder_start_token_id"):
+        model(source)
 
 
 def test_beam_search_with_a_cache_equals_it_without(model, some_ids) -> None:

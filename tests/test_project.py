@@ -4,11 +4,13 @@
 import importlib.metadata
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import scratch_gpt
 
@@ -68,14 +70,35 @@ def test_tests_mirror_the_library() -> None:
         Path("test_modeling_doors.py"),
         Path("test_modeling_encoder.py"),
         Path("test_modeling_generation.py"),
+        Path("test_older_transformers.py"),
         Path("test_project.py"),
         Path("test_remote_code.py"),
+        Path("test_tokenization_imported.py"),
     ]
 
 
 def test_versions_agree() -> None:
     """The package's version is the same in pyproject.toml and in the code."""
     assert importlib.metadata.version("scratch-gpt") == scratch_gpt.__version__
+
+
+def test_supported_versions_agree() -> None:
+    """README's table is pyproject.toml's lower bounds and constraints.txt's pins, and each pin is in its bounds."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    table = (ROOT / "README.md").read_text("utf-8").split("| | lowest | tested by `make test` |\n")[1]
+    rows = [line.strip("| ").split(" | ") for line in table.split("\n\n")[0].splitlines()[1:]]
+    bounds = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    assert len(rows) == 7
+    for name, lowest, pinned in rows:
+        assert f">={lowest}" in str(bounds[name]).split(",")
+        assert pinned == pins[name]
+    for name in bounds.keys() & pins.keys():
+        assert bounds[name].contains(pins[name])
 
 
 def test_configs_are_mappings() -> None:

@@ -19,6 +19,7 @@ from scratch_gpt.tokenization import (
     SPECIAL_TOKENS,
     encode_plain,
     load_tokenizer,
+    save_tokenizer,
     token_byte_lengths,
     tokenizer_hash,
     train_tokenizer,
@@ -133,6 +134,17 @@ def test_folder_loads_without_this_package(trained_tokenizer, tmp_path):
             "input_ids"
         ],
     ]
+
+
+def test_saved_names_are_those_that_every_version_reads(trained_tokenizer, tmp_path):
+    """transformers before 5 knows neither `TokenizersBackend` nor a list of `extra_special_tokens`."""
+    save_tokenizer(trained_tokenizer, tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert "extra_special_tokens" not in config
+    assert config["additional_special_tokens"] == ["<|im_start|>", "<|im_end|>"]
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.all_special_tokens == trained_tokenizer.all_special_tokens
 
 
 def test_hash_tells_tokenizers_apart_and_survives_saving(trained_tokenizer, tmp_path):

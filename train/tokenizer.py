@@ -21,7 +21,7 @@ from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import ROW_SETTINGS, parse_sources
 from scratch_gpt.runs.folders import write_run_yaml, written_whole
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.tokenization import encode_plain, train_tokenizer
+from scratch_gpt.tokenization import encode_plain, save_tokenizer, train_tokenizer
 
 
 SAMPLE_TOKENS = 40
@@ -41,7 +41,7 @@ def main(arguments: TokenizerArguments) -> None:
         with console.status("training the tokenizer"):
             tokenizer = train_tokenizer(texts, arguments.vocab_size)
         bad_rows.check()
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         write_run_yaml(arguments, folder)
 
     ids = encode_plain(tokenizer, measured)

@@ -9,6 +9,7 @@ same command runs there, and decodes in the precision of the training.
 """
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,7 @@ def peak_memory(step: Step, device: torch.device) -> int:
     From the allocator's own record: torch.cuda's on a GPU; on the CPU the profiler's, which sees each allocation
     inside kernels too.
     """
+    gc.collect()  # an earlier model in a reference cycle, freed during the step, would count as negative
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

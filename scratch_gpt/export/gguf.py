@@ -15,8 +15,8 @@ import torch
 from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.export.interop import OUR_CLASSES, load_folder, load_tokenizer_beside, to_stock
-from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.export.interop import OUR_CLASSES, load_folder, to_stock
+from scratch_gpt.inference.loading import is_chat, load_tokenizer_beside
 from scratch_gpt.inference.sampling import Sampling
 from scratch_gpt.runs.folders import written_whole
 from scratch_gpt.tokenization import IM_END, IM_START, SPLIT_PATTERN

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
-    AutoTokenizer,
     EuroBertConfig,
     EuroBertForMaskedLM,
     GPT2Config,
@@ -26,7 +25,6 @@ from transformers import (
     LlamaForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3ForSequenceClassification,
@@ -35,8 +33,9 @@ from transformers import (
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPTForSequenceClassification
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.inference.loading import load_weights, loading
+from scratch_gpt.inference.loading import load_tokenizer_beside, load_weights, loading
 from scratch_gpt.runs.folders import written_whole
+from scratch_gpt.tokenization import save_tokenizer
 
 
 class ModulePair(NamedTuple):
@@ -217,13 +216,13 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
     if foreign or kind is None:
         cure = f"this model is of the {config.dialect} dialect, convert it to {config.dialect}"
         if not config.is_causal:
-            cure = (
-                "of the encoders, transformers has a class for those of the llama dialect with a masked head"
-            )
+            cure = "of the encoders, transformers has a class for the llama dialect with a masked head"
         message = f"{to} cannot hold {', '.join(foreign) or type(model).__name__}: {cure}"
         raise UserError("dialect_mismatch", message, to=to)
     values = {theirs: copy.deepcopy(getattr(config, ours)) for ours, theirs in design.fields.items()}
     values["tie_word_embeddings"] = _is_tied(model)
+    if values.get("activation_function") == "gelu_pytorch_tanh":
+        values["activation_function"] = "gelu_new"  # GPT-2's own name for the same function
     weights = model.state_dict()
     theirs: dict[str, torch.Tensor] = {}
     for pair in _layer_pairs(design, config):
@@ -334,19 +333,6 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
     return load_weights(kind, folder, dtype="auto")
 
 
-def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:
-    """The tokenizer in a model's folder, None where there is none."""
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json")
-    if not any((Path(folder) / name).is_file() for name in names):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        message = f"cannot load the tokenizer in {folder}: {reason}"
-        raise UserError("damaged_tokenizer", message, folder=folder) from error
-
-
 def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
     """Write the model of transformers in `stock` as a ScratchGPT checkpoint, with its tokenizer.
 
@@ -373,22 +359,37 @@ def export_folder(model: str | Path, output_dir: str | Path, to: str | None = No
         UserError: `output_dir` holds something, `model` holds no model of ours, a dialect that cannot hold it.
     """
     with written_whole(output_dir, ()) as folder:
-        return _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+        notes = _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+        _add_older_names(folder / "config.json")
+    return notes
+
+
+def _add_older_names(path: Path) -> None:
+    """Name things as transformers before 5 does too: without its `rope_theta` it takes the default, silently."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["torch_dtype"] = config["dtype"]
+    if rope := config.get("rope_parameters"):
+        config["rope_theta"] = rope["rope_theta"]
+        if rope["rope_type"] != "default":
+            config["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str]:
+    tokenizer = load_tokenizer_beside(source)
+    if isinstance(model, EuroBertForMaskedLM):  # its default is an id of the published model's vocabulary
+        model.config.mask_token_id = tokenizer.mask_token_id if tokenizer else None
     try:
         model.save_pretrained(folder)
     except ValueError as error:  # a generation config that contradicts itself
         message = f"cannot save what is in {source}: {' '.join(str(error).split())}"
         raise UserError("damaged_model", message, folder=source) from error
-    tokenizer = load_tokenizer_beside(source)
     if tokenizer is None:
         return [f"no tokenizer in {source}: copy one beside the model before it is trained or asked"]
     if isinstance(model, GPT2LMHeadModel) and tokenizer.unk_token is None:
         # As GPT-2's own tokenizer has it: CTranslate2 asks every GPT-2 for one. Bytes never need it.
         tokenizer.unk_token = tokenizer.bos_token or tokenizer.eos_token
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     return [] if tokenizer.chat_template else ["its tokenizer has no chat template: chat and sft need one"]
 
 

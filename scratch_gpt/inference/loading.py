@@ -21,7 +21,7 @@ from transformers import (
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.chat_format import check_chat_format
-from scratch_gpt.tokenization import IM_END
+from scratch_gpt.tokenization import IM_END, protect_control_tokens
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def load_model(
         raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(PartialState().device).eval(), tokenizer
+    return model.to(PartialState().device).eval(), protect_control_tokens(tokenizer)
 
 
 def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -120,3 +120,15 @@ def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         message = f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
         raise UserError("base_model", message, model=folder)
     return model, tokenizer
+
+
+def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer in a model's folder, None where there is none."""
+    if not any((Path(folder) / f).is_file() for f in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        message = f"cannot load the tokenizer in {folder}: {reason}"
+        raise UserError("damaged_tokenizer", message, folder=folder) from error

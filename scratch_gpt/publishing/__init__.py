@@ -10,7 +10,8 @@ from typing import Any
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing.card import make_card, write_card
-from scratch_gpt.publishing.checks import Package, pack
+from scratch_gpt.publishing.checks import Package, check_repository, pack
+from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.publishing.upload import Upload, upload, verify
 from scratch_gpt.runs.log import console
 
@@ -38,6 +39,10 @@ class PublishArguments:
     license: str = field(
         default="unknown", metadata={"help": "License of the weights, as the Hub spells it."}
     )
+    license_name: str | None = field(
+        default=None,
+        metadata={"help": "Name of a license that the Hub has no identifier for: license is other."},
+    )
     hub_model_id: str | None = field(default=None, metadata={"help": "Upload to this repository: user/name."})
     hub_private_repo: bool = field(
         default=False, metadata={"help": "Create the repository as a private one."}
@@ -56,6 +61,9 @@ class PublishArguments:
         if self.hub_revision and not self.hub_model_id:
             message = "hub_revision needs hub_model_id: user/name"
             raise UserError("setting_missing", message, setting="hub_model_id")
+        if self.hub_model_id is not None:
+            check_repository(self.hub_model_id)
+        check_license(self.license, self.license_name)
 
 
 def publish(
@@ -64,14 +72,16 @@ def publish(
     *,
     private: bool = False,
     revision: str | None = None,
-    license_name: str = "unknown",
+    license: str = "unknown",
+    license_name: str | None = None,
 ) -> Upload:
     """Write the card, upload the folder, load it from the Hub in a fresh process; each step tells a line.
 
     Raises:
-        UserError: see `checks.pack`, `upload.upload` and `upload.verify`.
+        UserError: see `checks`, `upload.upload` and `upload.verify`.
     """
-    _tell(f"wrote {write_card(folder, license_name, repository)}")
+    check_repository(repository)
+    _tell(f"wrote {write_card(folder, license, repository, license_name)}")
     sent = upload(folder, repository, private=private, revision=revision)
     _tell(f"uploaded to {sent.url} ({revision or 'main'}) at commit {sent.commit}")
     _tell(f"loaded it from there in a fresh process: {verify(sent)}")
@@ -107,10 +117,12 @@ def run_publish(arguments: PublishArguments) -> None:
             arguments.hub_model_id,
             private=arguments.hub_private_repo,
             revision=arguments.hub_revision,
-            license_name=arguments.license,
+            license=arguments.license,
+            license_name=arguments.license_name,
         )
         return
-    _tell(f"wrote {write_card(folder, arguments.license, arguments.hub_model_id)}")
+    written = write_card(folder, arguments.license, arguments.hub_model_id, arguments.license_name)
+    _tell(f"wrote {written}")
     if arguments.dry_run:
         for line in describe(pack(folder)):
             _tell(line)

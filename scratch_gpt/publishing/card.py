@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from scratch_gpt.configuration_scratch_gpt import REQUIRED
 from scratch_gpt.evaluation.compare import BENCHMARKS, compare
 from scratch_gpt.inference.loading import check_folder
 from scratch_gpt.publishing.facts import (
@@ -26,6 +27,7 @@ from scratch_gpt.publishing.facts import (
     training_text,
     tuning_data,
 )
+from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.runs.folders import read_json, read_yaml, written_file
 from scratch_gpt.runs.provenance import read_provenance
 from scratch_gpt.runs.results import read_results
@@ -78,7 +80,7 @@ def _plain(text: str) -> str:
 
 
 def _provenance(
-    folder: Path, license_name: str, records: list[dict[str, Any]], results: dict[str, dict[str, Any]]
+    folder: Path, license: str, records: list[dict[str, Any]], results: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
     """License, seeds, commits of the code, versions and dates, as far as known."""
     seeds = {record["folder"]: record["seed"] for record in records}
@@ -91,7 +93,7 @@ def _provenance(
         ", ".join(f"{name} {version}" for name, version in of_stage.items()) for of_stage in versions
     )
     return {
-        "license": license_name if license_name != "unknown" else UNKNOWN,
+        "license": license if license != "unknown" else UNKNOWN,
         "seed": ", ".join(f"{seed} ({stage})" for stage, seed in seeds.items())
         if len(set(seeds.values())) > 1
         else str(next(iter(seeds.values()))),
@@ -101,17 +103,24 @@ def _provenance(
     }
 
 
-def make_card(folder: str | Path, license_name: str = "unknown", repository: str | None = None) -> ModelCard:
+def make_card(
+    folder: str | Path,
+    license: str = "unknown",
+    repository: str | None = None,
+    license_name: str | None = None,
+) -> ModelCard:
     """Fill `model_card.md` for the model in `folder` from its own files and those of the stages before it.
 
     Args:
         folder: a model folder.
-        license_name: of the weights, as the Hub spells licenses.
+        license: of the weights, by the Hub's identifier.
         repository: what the example of use loads; default: the folder itself.
+        license_name: of a license that the Hub has no identifier for.
 
     Raises:
-        UserError: no model in the folder, or a damaged file of the run.
+        UserError: no model in the folder, or a damaged file of the run; no license of the Hub's.
     """
+    check_license(license, license_name)
     written, folder = Path(folder), Path(folder).absolute()  # "." has no name
     check_folder(folder)
     config = read_json(folder / "config.json")
@@ -136,7 +145,8 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
     costs, energy_assumption = cost_table(records)
     data = ModelCardData(
         library_name="transformers",
-        license=license_name,
+        license=license,
+        license_name=license_name,
         pipeline_tag=task,
         tags=["scratch-gpt", *["conversational"] * is_chat, *["reward-model"] * (kind == "reward model")],
         model_name=name,
@@ -152,6 +162,7 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
         repository=repository or written.as_posix(),
+        requires=REQUIRED if auto_map else None,  # without: a class of transformers' own
         is_chat=is_chat,
         architecture=architecture_facts(folder, config),
         stages=stages,
@@ -171,18 +182,23 @@ def make_card(folder: str | Path, license_name: str = "unknown", repository: str
             for sample in read_samples(folder)
         ],
         failures=known_failures(compared, folder.name, folders[-2].name if len(folders) > 1 else None),
-        provenance=_provenance(folder, license_name, records, own),
+        provenance=_provenance(folder, license_name or license, records, own),
     )
 
 
-def write_card(folder: str | Path, license_name: str = "unknown", repository: str | None = None) -> Path:
+def write_card(
+    folder: str | Path,
+    license: str = "unknown",
+    repository: str | None = None,
+    license_name: str | None = None,
+) -> Path:
     """Write the card as `folder/README.md`, which appears complete or not at all; return its path.
 
     Raises:
-        UserError: no model in the folder.
+        UserError: see `make_card`.
     """
     path = Path(folder) / "README.md"
-    text = str(make_card(folder, license_name, repository))
+    text = str(make_card(folder, license, repository, license_name))
     with written_file(path) as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
     return path

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a model folder goes to the Hub, and why that is safe: named kinds of files only, no secrets, no absolute paths."""
+"""What of a model folder goes to the Hub, and why that is safe: named kinds of files only, no secrets, no absolute paths, no links."""
 
 import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported lazily
 
 import scratch_gpt
 from scratch_gpt.errors import UserError
@@ -44,6 +47,20 @@ _PICTURE = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
 _ABSOLUTE = re.compile(
     r"""(?<![^\s"'`(\[:=,])(?:file://)?(?:/(?:[\w.+@~-]+/)+[\w.+@~-]+/?|[A-Za-z]:(?:\\{1,2}[\w.+@~ -]+){2,})"""
 )
+
+
+def check_repository(repository: str) -> None:
+    """Raise UserError unless `repository` has the form of a name on the Hub, owner/name."""
+    try:
+        validate_repo_id(repository)
+        is_valid = repository.count("/") == 1
+    except HFValidationError:
+        is_valid = False
+    if not is_valid:
+        message = (
+            f"{repository!r} is no name of a repository: give user/name, of letters, digits, '-', '_' and '.'"
+        )
+        raise UserError("wrong_value", message, setting="hub_model_id", value=repository)
 
 
 @dataclass(frozen=True)
@@ -127,10 +144,15 @@ def pack(folder: str | Path) -> Package:
     """Choose and check what goes up.
 
     Raises:
-        UserError: no model in the folder; something in a file looks like a secret.
+        UserError: no model in the folder; a symbolic link, which may lead out of it; something in a file looks like a secret.
     """
     folder = Path(folder)
-    sources = [path for pattern in PUBLISHED for path in sorted(folder.glob(pattern)) if path.is_file()]
+    found_paths = [path for pattern in PUBLISHED for path in sorted(folder.glob(pattern))]
+    for path in found_paths:
+        if link := next((part for part in (path, path.parent) if part != folder and part.is_symlink()), None):
+            message = f"nothing was uploaded: {link} is a symbolic link to {link.readlink()}; put a copy in its place, or remove it"
+            raise UserError("symbolic_link", message, file=link)
+    sources = [path for path in found_paths if path.is_file()]
     names = {path.relative_to(folder).as_posix() for path in sources}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         missing = "config.json is" if "config.json" not in names else "its weights, *.safetensors, are"

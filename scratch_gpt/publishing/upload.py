@@ -21,7 +21,6 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
@@ -30,7 +29,7 @@ from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-d
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing.card import write_card
-from scratch_gpt.publishing.checks import WEIGHTS, Package, pack
+from scratch_gpt.publishing.checks import WEIGHTS, Package, check_repository, pack
 
 
 # What the Hub or a user's browser puts into a repository that holds no model yet.
@@ -58,10 +57,6 @@ def explain(error: BaseException, repository: str) -> str:
         chain.append(cause)
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, which forbids any connection (offline mode): unset it"
-    if isinstance(error, HFValidationError):
-        return (
-            f"{repository!r} is no name of a repository: give user/name, of letters, digits, '-', '_' and '.'"
-        )
     for each in chain:
         if isinstance(each, HfHubHTTPError):
             return _explain_status(each, repository)
@@ -159,9 +154,10 @@ def upload(
         revision: the branch to commit to, made if it is not there; default: main.
 
     Raises:
-        UserError: no model in the folder or a secret in it; no network, no right to write, no room; the name is taken by
+        UserError: no name of a repository; no model in the folder, or a link or a secret in it; no network, no right to write, no room; the name is taken by
             another model; the Hub's files are not those sent.
     """
+    check_repository(repository)
     if not (Path(folder) / "README.md").is_file():
         write_card(folder, repository=repository)
     package = pack(folder)

@@ -16,10 +16,18 @@ from typing import Any
 
 
 POSITIONS = 32
+NEW_TOKENS = 16
 
 
-def first_output(model_name: str, options: dict[str, Any]) -> Any:
-    """What the model says to a fixed text, by the Auto class that its config names: logits, or the last hidden states."""
+def examine(model_name: str, options: dict[str, Any]) -> tuple[Any, list[int]]:
+    """What the model in a folder or repository says to fixed token ids, by the Auto class that its config names.
+
+    Returns:
+        Logits or last hidden states of one forward pass, and the greedy continuation, [] for a model that writes none.
+
+    Raises:
+        ValueError: the continuation depends on the cache, which `generate` hands to the model anew in each version.
+    """
     import torch
     import transformers
 
@@ -36,7 +44,32 @@ def first_output(model_name: str, options: dict[str, Any]) -> Any:
     if config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
     with torch.inference_mode():
-        return model(**inputs)[0]
+        output = model(**inputs)[0]
+    if not model.can_generate():
+        return output, []
+    model.float()  # in half precision two tokens may be equally likely, and rounding decides
+    prompt = ids[:, : POSITIONS - NEW_TOKENS]
+    cached, uncached = (
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            min_new_tokens=NEW_TOKENS,
+            max_new_tokens=NEW_TOKENS,
+            use_cache=use_cache,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        for use_cache in (True, False)
+    )
+    with_cache, without = torch.cat(cached.logits), torch.cat(uncached.logits)
+    # The tokens alone would hide a fault in a model that repeats one token whatever it reads.
+    is_close = (with_cache - without).abs().max() <= 0.01 * without.std()
+    if not (is_close and torch.equal(cached.sequences, uncached.sequences)):
+        raise ValueError(
+            f"with transformers {transformers.__version__} it writes something else with a cache than without"
+        )
+    return output, cached.sequences[0, -NEW_TOKENS:].tolist()
 
 
 def check(request: dict[str, Any], cache: str) -> str:
@@ -55,15 +88,20 @@ def check(request: dict[str, Any], cache: str) -> str:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != expected:
             raise ValueError(f"{name} is not what was sent")
-    if not request["own_code"]:
+    if request["own_code"]:
+        sys.modules["scratch_gpt"] = None  # type: ignore[assignment]  # as on a machine without the package
+    else:
         import scratch_gpt  # noqa: F401  # its classes go before the code from the Hub
 
     trust = {"trust_remote_code": request["own_code"]}
-    there = first_output(repository, {"revision": commit, "cache_dir": f"{cache}/hub", **trust})
-    here = first_output(request["folder"], trust)
+    there, written = examine(repository, {"revision": commit, "cache_dir": f"{cache}/hub", **trust})
+    here, expected_tokens = examine(request["folder"], trust)
     if not torch.equal(there, here):
         raise ValueError(f"its outputs differ by up to {(there - here).abs().max():.3g}")
-    return f"{len(request['sha256'])} files with the same hashes, and the same {there.numel():,} outputs"
+    if written != expected_tokens:
+        raise ValueError(f"it writes {written} there, and {expected_tokens} here")
+    found = f"{len(request['sha256'])} files with the same hashes, the same {there.numel():,} outputs"
+    return found + (f" and {len(written)} greedy tokens, with and without cache" if written else "")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import claim
 from scratch_gpt.runs.log import RunLog, console
+from scratch_gpt.tokenization import save_tokenizer
 
 
 STATE_FOLDER = "training_state"
@@ -47,7 +48,7 @@ def save_model_folder(
         plain.generation_config = model.generation_config
         model = plain
     model.save_pretrained(folder, state_dict=state_dict)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
 
 
 def _sha256(path: Path) -> str:

@@ -1,227 +1,336 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`scratch-gpt serve`: the OpenAI-compatible server of `transformers serve`, on one local folder.
+"""`scratch-gpt serve`: one local model behind the interface of OpenAI's server.
 
-The stock command refuses classes from outside transformers, and opens whatever model a request names, from the Hub
-too. Here it gets one model that is loaded already, which requests know by the name of its folder.
+A request is read and checked (protocol.py), waits in line (generation_queue.py), is answered by the model
+(generation.py), and takes OpenAI's form (answers.py). It is served as it was asked, or refused with one line.
 """
 
+import base64
+import contextlib
+import hmac
+import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers.utils import logging
-from transformers.utils.import_utils import is_serve_available
 
-from scratch_gpt.errors import UserError
-from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.errors import UserError, wrong_value
+
+
+try:
+    import uvicorn  # noqa: F401  # by listening.py
+    from fastapi import FastAPI, Request
+    from fastapi.responses import JSONResponse, Response, StreamingResponse
+    from starlette.exceptions import HTTPException
+except ImportError:
+    message = "serving needs more packages: pip install 'scratch-gpt[serve]'"
+    raise UserError("missing_package", message, package="scratch-gpt[serve]") from None
+
+from scratch_gpt.serving.answers import Answer, ChatAnswer, CompletionAnswer
+from scratch_gpt.serving.generation import Piece, ServedModel, Settings
+from scratch_gpt.serving.generation_queue import Emit, GenerationQueue, Work
 from scratch_gpt.serving.listening import listen, run_server
-from scratch_gpt.tokenization import escape
+from scratch_gpt.serving.protocol import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    RequestError,
+    ResponseFormat,
+    SamplingRequest,
+    parse,
+)
+from scratch_gpt.serving.tool_calls import as_template_messages
 
 
-if not is_serve_available():
-    raise UserError(
-        "missing_package",
-        "serving needs more packages: pip install 'scratch-gpt[serve]'",
-        package="scratch-gpt[serve]",
+# Many times what a context holds, and little enough that parsing it, which no other thread can interrupt, stops nobody.
+MAX_BODY_BYTES = 2**20
+ROUTES = (
+    "GET /health, GET /v1/models, POST /v1/chat/completions, POST /v1/completions and POST /v1/embeddings"
+)
+
+
+class Prepared(NamedTuple):
+    """What is left to do for a request: the work, and the form of its answer."""
+
+    work: Work
+    answer: Answer
+    stream: bool
+
+
+def _settings(served: ServedModel, request: SamplingRequest, num_logprobs: int | None) -> Settings:
+    if not served.generates:
+        raise RequestError(
+            f"model {served.name} is an encoder, it writes no text: ask /v1/embeddings", "model"
+        )
+    for index in request.logit_bias or {}:
+        if index >= served.vocab_size:
+            raise RequestError(f"logit_bias: there is no token {index}", "logit_bias")
+    if request.stream_options is not None and not request.stream:
+        raise RequestError("stream_options: only for a stream, add stream: true", "stream_options")
+    return Settings(
+        max_new_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        presence_penalty=request.presence_penalty or 0.0,
+        logit_bias=request.logit_bias,
+        stop=tuple(request.stop or ()),
+        seed=request.seed,
+        num_logprobs=num_logprobs,
     )
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
-from transformers.cli.serving.chat_completion import ChatCompletionHandler
-from transformers.cli.serving.completion import CompletionHandler
-from transformers.cli.serving.model_manager import ModelManager
-from transformers.cli.serving.response import ResponseHandler
-from transformers.cli.serving.server import build_server
-from transformers.cli.serving.systemone import SystemOneHandler
-from transformers.cli.serving.transcription import TranscriptionHandler
-from transformers.cli.serving.utils import GenerateManager, GenerationState
+
+def _with_usage(request: SamplingRequest) -> bool:
+    return bool(request.stream_options and request.stream_options.include_usage)
 
 
-class OneModel(ModelManager):
-    """The server's store of models, holding `model` under `name`; no request can make it open another."""
-
-    def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
-        super().__init__()
-        self.force_model = name  # the one that requests may name; as an argument it would be loaded here
-        self.model, self.tokenizer = model, tokenizer
-        self.created = int(time.time())
-
-    @staticmethod
-    def process_model_name(model_id: str) -> str:
-        """The name as it is: a local folder has no revision."""
-        return model_id
-
-    def load_model_and_processor(
-        self, model_id: str, progress_callback: Callable | None = None, **kwargs: Any
-    ) -> tuple[Any, Any]:
-        """The model and its tokenizer.
-
-        Raises:
-            UserError: any other name.
-        """
-        if model_id != self.force_model:
-            raise UserError(
-                "wrong_value",
-                f"model {model_id!r} is not served here, only {self.force_model!r}",
-                setting="model",
-                value=model_id,
-            )
-        if progress_callback is not None:
-            progress_callback({"status": "ready", "model": model_id, "cached": True})
-        return self.model, self.tokenizer
-
-    def get_gen_models(self) -> list[dict[str, Any]]:
-        """What `/v1/models` lists: the model served, not the Hub's cache."""
-        return [
-            {"id": self.force_model, "object": "model", "created": self.created, "owned_by": "scratch-gpt"}
-        ]
+def _at_least_one(value: int | None, param: str) -> int | None:
+    if value == 0:
+        raise RequestError(f"{param}: must be at least 1, got 0", param)
+    return value
 
 
-class FittingGeneration(GenerateManager):
-    """One answer after the other, none longer than the model's context has room for."""
-
-    def generate_streaming(
-        self, model: Any, processor: Any, inputs: Any, gen_config: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        """As the stock server does it, after `fit`."""
-        fit(model, inputs, gen_config)
-        return super().generate_streaming(model, processor, inputs, gen_config, *args, **kwargs)
-
-    async def generate_non_streaming(
-        self, model: Any, processor: Any, inputs: Any, gen_config: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        """As the stock server does it, after `fit`."""
-        fit(model, inputs, gen_config)
-        return await super().generate_non_streaming(model, processor, inputs, gen_config, *args, **kwargs)
+def _grammar(served: ServedModel, wanted: ResponseFormat) -> Any:
+    param = "response_format.json_schema"
+    if (wanted.type == "json_schema") != (wanted.json_schema is not None):
+        raise RequestError(f"{param}: goes with type json_schema, and type json_schema with it", param)
+    if wanted.type == "text":
+        return None
+    if wanted.json_schema is None:
+        return served.compile_grammar({"type": "object"}, False, "response_format")
+    return served.compile_grammar(wanted.json_schema.definition, bool(wanted.json_schema.strict), param)
 
 
-def fit(model: Any, inputs: Any, gen_config: Any) -> None:
-    """Cut `max_new_tokens` to the room behind the prompt: later positions were never trained, or do not exist.
+def prepare_chat(served: ServedModel, body: bytes) -> Prepared:
+    """Check and tokenize a request to /v1/chat/completions.
 
     Raises:
-        UserError: an empty prompt, one that fills the context, or an answer of no tokens.
+        RequestError: what is wrong with it.
     """
-    prompt, context = inputs["input_ids"].shape[1], model.config.max_position_embeddings
-    if prompt == 0:
-        raise UserError("empty_text", "the prompt is empty")
-    if prompt >= context:
-        raise UserError(
-            "too_long",
-            f"the prompt is {prompt} tokens, the model's context {context}: shorten it",
-            length=prompt,
-            limit=context,
+    request = parse(body, ChatRequest)
+    served.check_name(request.model)
+    num_logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    settings = _settings(served, request, num_logprobs)
+    if not served.is_chat:
+        line = (
+            f"model {served.name} is a base model, it only continues text: ask /v1/completions, "
+            "or train it to chat first (scratch-gpt sft)"
         )
-    if gen_config.max_new_tokens < 1:
-        raise UserError(
-            "wrong_value",
-            f"max_tokens must be at least 1, got {gen_config.max_new_tokens}",
-            setting="max_tokens",
-            value=gen_config.max_new_tokens,
-        )
-    gen_config.max_new_tokens = min(gen_config.max_new_tokens, context - prompt)
-
-
-class OneGeneration(GenerationState):
-    """The server's state of generation: one queue."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.manager = FittingGeneration()
-
-    def get_manager(self, model_id: str, use_cb: bool = False) -> GenerateManager:
-        """The queue that all requests share."""
-        return self.manager
-
-
-class PlainCompletionHandler(CompletionHandler):
-    """/v1/completions; the spelling of a special token in a prompt is plain text, as everywhere here."""
-
-    async def handle_request(self, body: dict[str, Any], request_id: str) -> Any:
-        """As the stock server does it, with a prompt that is escaped."""
-        if isinstance(body.get("prompt"), str):
-            body = {**body, "prompt": escape(body["prompt"])}
-        return await super().handle_request(body, request_id)
-
-
-class ChatOnly:
-    """For handlers that write the chat template: a base model is refused, it would only continue the template."""
-
-    def _resolve_model(self, body: dict[str, Any]) -> tuple[str, Any, Any]:
-        # among them is the template itself, and one of the request's could write special tokens
-        if body.get("chat_template_kwargs"):
-            raise UserError(
-                "setting_without_effect",
-                "chat_template_kwargs: the chat template takes none, leave them out",
-                setting="chat_template_kwargs",
-            )
-        name, model, tokenizer = super()._resolve_model(body)  # type: ignore[misc]
-        if not is_chat(tokenizer):
-            raise UserError(
-                "base_model",
-                f"{name} is a base model, it only continues text: ask /v1/completions, "
-                "or train it to chat first (scratch-gpt sft)",
-                model=name,
-            )
-        return name, model, tokenizer
-
-
-class ChatHandler(ChatOnly, ChatCompletionHandler):
-    """/v1/chat/completions"""
-
-
-class ChatResponseHandler(ChatOnly, ResponseHandler):
-    """/v1/responses"""
-
-
-def make_app(folder: str | Path) -> FastAPI:
-    """The stock server's application on the model in `folder`, known to requests by the folder's name.
-
-    As in other servers of this interface, an answer is sampled, as the folder's generation config says, unless the
-    request has temperature 0. A bad request is answered with status 400 and one line.
-
-    Raises:
-        UserError: no causal language model, or no tokenizer, in the folder.
-    """
-    model, tokenizer = load_model(folder)
-    model.generation_config.do_sample = True
-    models, generation = OneModel(Path(folder).resolve().name, model, tokenizer), OneGeneration()
-    app = build_server(
-        models,
-        ChatHandler(models, generation),
-        completion_handler=PlainCompletionHandler(models, generation),
-        response_handler=ChatResponseHandler(models, generation),
-        transcription_handler=TranscriptionHandler(models, generation),
-        systemone_handler=SystemOneHandler(models, generation),
-        generation_state=generation,
+        raise RequestError(line, "model")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise RequestError("top_logprobs: add logprobs: true", "top_logprobs")
+    if request.max_completion_tokens is not None:
+        if request.max_tokens is not None:
+            raise RequestError("max_tokens: its newer name is max_completion_tokens, give one", "max_tokens")
+        settings = settings._replace(max_new_tokens=request.max_completion_tokens)
+    _at_least_one(request.max_tokens, "max_tokens")
+    tools = [tool.model_dump(exclude_none=True) for tool in request.tools or []]
+    if tools and not served.renders_tools:
+        raise RequestError("tools: this model's chat template renders none", "tools")
+    if request.tool_choice == "auto" and not tools:
+        raise RequestError("tool_choice: there are no tools", "tool_choice")
+    if request.tool_choice == "none":
+        tools = []
+    if request.response_format is not None:
+        settings = settings._replace(grammar=_grammar(served, request.response_format))
+    token_ids = served.encode_chat(
+        as_template_messages(request.messages, served.renders_tools), tools or None
     )
+
+    def work(emit: Emit, cancelled: threading.Event) -> None:
+        for number in range(request.n or 1):
+            served.generate(token_ids, settings, number, number, emit, cancelled)
+
+    answer = ChatAnswer(
+        served.name, len(token_ids), _with_usage(request), num_logprobs is not None, bool(tools)
+    )
+    return Prepared(work, answer, bool(request.stream))
+
+
+def prepare_completion(served: ServedModel, body: bytes) -> Prepared:
+    """Check and tokenize a request to /v1/completions.
+
+    Raises:
+        RequestError: what is wrong with it.
+    """
+    request = parse(body, CompletionRequest)
+    served.check_name(request.model)
+    settings = _settings(served, request, request.logprobs)
+    if not request.echo:
+        _at_least_one(request.max_tokens, "max_tokens")
+    rows = served.encode_texts(request.prompt, "prompt")
+    count = request.n or 1
+
+    def work(emit: Emit, cancelled: threading.Event) -> None:
+        for number, (prompt, token_ids) in enumerate(zip(request.prompt, rows, strict=True)):
+            for draw in range(count):
+                choice = number * count + draw
+                if request.echo and not cancelled.is_set():
+                    text = prompt if isinstance(prompt, str) else served.decoder.decode(prompt)
+                    asked = settings.num_logprobs
+                    tokens = [] if asked is None else served.prompt_tokens(token_ids, asked)
+                    emit(Piece(choice, text, tokens, 0, None))
+                served.generate(token_ids, settings, choice, draw, emit, cancelled)
+
+    answer = CompletionAnswer(
+        served.name, sum(map(len, rows)), _with_usage(request), request.logprobs is not None
+    )
+    return Prepared(work, answer, bool(request.stream))
+
+
+def prepare_embeddings(served: ServedModel, body: bytes) -> tuple[Work, int]:
+    """Check and tokenize a request to /v1/embeddings; its work emits an entry of the answer for each text, as JSON.
+
+    Raises:
+        RequestError: what is wrong with it.
+    """
+    request = parse(body, EmbeddingRequest)
+    served.check_name(request.model)
+    rows = served.encode_texts(request.input, "input")
+
+    def work(emit: Emit, cancelled: threading.Event) -> None:
+        for index, token_ids in enumerate(rows):
+            if cancelled.is_set():
+                return
+            vector = served.embed(token_ids)
+            in_base64 = request.encoding_format == "base64"
+            numbers = base64.b64encode(vector.numpy().tobytes()).decode() if in_base64 else vector.tolist()
+            # here, since a large answer in JSON takes a while
+            emit(json.dumps({"object": "embedding", "index": index, "embedding": numbers}))
+
+    return work, sum(map(len, rows))
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of a request of JSON.
+
+    Raises:
+        RequestError: another content type, or more than MAX_BODY_BYTES, of which the rest is read and dropped, so that
+            the client reads the answer.
+    """
+    # A page of another site can send any other type without asking first (CORS).
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RequestError("the Content-Type must be application/json")
+    body, size = bytearray(), 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            body += chunk
+    if size > MAX_BODY_BYTES:
+        raise RequestError(f"the body has {size} bytes, the most are {MAX_BODY_BYTES}", status=413)
+    return bytes(body)
+
+
+def make_app(folder: str | Path, api_key: str | None = None) -> FastAPI:
+    """The application on the model in `folder`, known to requests by the folder's name.
+
+    Args:
+        api_key: what requests must bring, as `Authorization: Bearer KEY`; None: nothing.
+
+    Raises:
+        UserError: no language model, or no tokenizer, in the folder.
+    """
+    served, queue = ServedModel(folder), GenerationQueue()
+    created = int(time.time())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        queue.close()
+
+    # Their pages load scripts from elsewhere, and describe requests that are not parsed by FastAPI.
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    if api_key is not None:
+        app.add_middleware(_KeyCheck, api_key=api_key)
+
+    async def answer(request: Request, prepare: Any) -> Response:
+        prepared: Prepared = await queue.prepare(prepare, served, await read_body(request))
+        pieces = queue.run(prepared.work, request.receive)
+        if prepared.stream:
+            return StreamingResponse(prepared.answer.stream(pieces), media_type="text/event-stream")
+        return JSONResponse(await prepared.answer.whole(pieces))
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [await model(served.name)]}
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        served.check_name(name)
+        return {"id": served.name, "object": "model", "created": created, "owned_by": "scratch-gpt"}
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        return await answer(request, prepare_chat)
+
+    @app.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        return await answer(request, prepare_completion)
+
+    @app.post("/v1/embeddings")
+    async def embeddings(request: Request) -> Response:
+        work, count = await queue.prepare(prepare_embeddings, served, await read_body(request))
+        rows = [row async for row in queue.run(work, request.receive)]
+        rest = {"model": served.name, "usage": {"prompt_tokens": count, "total_tokens": count}}
+        content = f'{{"object": "list", "data": [{", ".join(rows)}], {json.dumps(rest)[1:]}'
+        return Response(content, media_type="application/json")
+
+    @app.exception_handler(RequestError)
+    async def refuse(request: Request, error: RequestError) -> JSONResponse:
+        headers = {"Retry-After": "1"} if error.status == 429 else None
+        return JSONResponse(error.body(), error.status, headers)
 
     @app.exception_handler(HTTPException)
-    @app.exception_handler(KeyError)
-    @app.exception_handler(ValueError)
-    async def refuse(request: Request, error: Exception) -> JSONResponse:
-        status, message = 400, str(error)
-        if isinstance(error, HTTPException):
-            status, message = error.status_code, error.detail
-        elif isinstance(error, KeyError):
-            message = f"the request lacks {error}"
-        return JSONResponse({"error": {"message": message, "type": "invalid_request_error"}}, status)
+    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+        line = f"{request.method} {request.url.path[:100]} is not served here, only {ROUTES}"
+        return JSONResponse(RequestError(line, status=error.status_code).body(), error.status_code)
+
+    @app.exception_handler(Exception)  # starlette logs it with its traceback
+    async def apologize(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(
+            RequestError(f"the server failed: {type(error).__name__}", status=500).body(), 500
+        )
 
     return app
 
 
-def serve_model(folder: str, host: str, port: int) -> None:
+class _KeyCheck:
+    """ASGI middleware: requests to /v1 need the key."""
+
+    def __init__(self, app: Any, api_key: str) -> None:
+        self.app, self.expected = app, f"Bearer {api_key}".encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] != "/health":
+            given = [value for name, value in scope["headers"] if name == b"authorization"]
+            if len(given) != 1 or not hmac.compare_digest(given[0], self.expected):
+                error = RequestError("the API key is missing or wrong", status=401, code="invalid_api_key")
+                response = JSONResponse(error.body(), 401, {"WWW-Authenticate": "Bearer"})
+                await response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def serve_model(folder: str, host: str, port: int, api_key: str | None = None) -> None:
     """Answer requests for the model in `folder` until Ctrl-C.
 
     Raises:
-        UserError: no model in the folder, or the port is in use.
+        UserError: no model in the folder, the port is in use, or the API key is empty.
     """
+    if api_key is not None and not (api_key.isascii() and api_key.strip()):
+        raise wrong_value("api_key", "...", "a word of ASCII characters", where="--")
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # else a warning a request; the server's own log stays
     listener = listen(host, port)  # first: loading a model takes a while
     with listener:
-        app = make_app(folder)
+        app = make_app(folder, api_key)
         name, port = Path(folder).resolve().name, listener.getsockname()[1]
-        run_server(
-            app, listener, f"{folder} answers to the name {name!r} at http://{host}:{port}/v1 (Ctrl-C ends)"
-        )
+        announcement = f"{folder} answers to the name {name!r} at http://{host}:{port}/v1 (Ctrl-C ends)"
+        run_server(app, listener, host, announcement)

@@ -13,20 +13,21 @@ from html import escape
 from itertools import zip_longest
 from typing import Any
 
-from fastapi import FastAPI
-
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.sampling import Sampling
-from scratch_gpt.serving.chat import ChatSession, Message, Pieces, StreamingModel
-from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
-from scratch_gpt.serving.listening import listen, run_server
 
 
 try:
     import gradio as gr
+    import uvicorn  # noqa: F401  # by listening.py
+    from fastapi import FastAPI
 except ImportError:
     message = "the page needs more packages: pip install 'scratch-gpt[web]'"
     raise UserError("missing_package", message, package="scratch-gpt[web]") from None
+
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.chat import ChatSession, Message, Pieces, StreamingModel
+from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
+from scratch_gpt.serving.listening import listen, run_server
 
 
 # Longest text that is looked at; what the model reads is shorter still.
@@ -367,4 +368,4 @@ def serve_page(folders: list[str], host: str = "localhost", port: int = 7860) ->
         for model in models:  # what is done once at the first answer is done now
             list(model.complete("a", Sampling(max_new_tokens=1)))
         address = f"http://{host}:{listener.getsockname()[1]}"
-        run_server(app, listener, f"ready: {address} (Ctrl-C ends)", log_level="warning")
+        run_server(app, listener, host, f"ready: {address} (Ctrl-C ends)", log_level="warning")

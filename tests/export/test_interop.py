@@ -456,6 +456,24 @@ def greedy(model: PreTrainedModel, tokenizer: Any) -> str:
     return tokenizer.decode(model.generate(**inputs, **settings, pad_token_id=0)[0])
 
 
+def test_older_names_stand_beside_the_new_ones(tiny_tokenizer, tmp_path: Path) -> None:
+    """transformers before 5 would take its own theta and dtype; an encoder's mask token is the tokenizer's."""
+    config = ScratchGPTConfig(
+        **{**ROTARY, "vocab_size": len(tiny_tokenizer)},
+        dialect="llama",
+        is_causal=False,
+        rope_parameters=LLAMA3,
+    )
+    save(tmp_path / "ours", ScratchGPTForMaskedLM(config), tiny_tokenizer)
+    assert export_folder(tmp_path / "ours", tmp_path / "stock") == []
+    written = json.loads((tmp_path / "stock" / "config.json").read_text())
+    assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == LLAMA3["rope_theta"]
+    assert written["rope_scaling"] == {name: value for name, value in LLAMA3.items() if name != "rope_theta"}
+    assert written["torch_dtype"] == written["dtype"] == "float32"
+    assert written["mask_token_id"] == tiny_tokenizer.mask_token_id
+    assert EuroBertConfig.from_pretrained(tmp_path / "stock").rope_parameters == LLAMA3
+
+
 def test_exported_folders_need_no_code_of_ours(tiny_tokenizer, tmp_path: Path) -> None:
     """In a process that cannot import this package, Auto classes open each dialect and write the same greedy text."""
     expected = {}

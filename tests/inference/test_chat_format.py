@@ -92,7 +92,7 @@ def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:
 def test_a_row_that_teaches_nothing_is_named(tiny_tokenizer: Any) -> None:
     """A template that marks some answers only passes the probe: the first row without a learned token is named."""
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
-        "if message['role'] == 'assistant'", "if message['role'] == 'assistant' and 'e.' in content"
+        "if role == 'assistant'", "if role == 'assistant' and 'e.' in content"
     )
     check_chat_format(tiny_tokenizer, "folder")
     encode_conversation(tiny_tokenizer, {"messages": TURNS[1:3], "place": "f:1"})

@@ -11,6 +11,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from scratch_gpt import ScratchGPTForMaskedLM
+from scratch_gpt.configuration_scratch_gpt import REQUIRED
+from scratch_gpt.export.interop import export_folder
 from scratch_gpt.publishing import card as publishing
 from scratch_gpt.settings.parsing import scripts_folder
 from wording import shows, user_error
@@ -85,6 +87,17 @@ def test_card_holds_the_numbers_of_the_files(chat: Path) -> None:
     del manifest["sources"][0]["left_out"]  # shards of an older version
     manifest_path.write_text(json.dumps(manifest))
     assert "| 56,789 | 1 | 3 | not known |" in publishing.write_card(chat).read_text()
+
+
+def test_use_says_what_it_needs(chat: Path, tmp_path: Path) -> None:
+    """The version of transformers and the trust that the model's code needs; a class of transformers' own needs neither."""
+    text = publishing.write_card(chat).read_text()
+    assert f"It needs `{REQUIRED}`" in text
+    assert text.count("trust_remote_code=True)") == 2
+    export_folder(chat, tmp_path / "stock")
+    text = publishing.write_card(tmp_path / "stock").read_text()
+    assert "It needs" not in text
+    assert "trust_remote_code" not in text
 
 
 def test_metadata_is_what_the_hub_reads(chat: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
+from scratch_gpt.errors import UserError
+from scratch_gpt.publishing import PublishArguments, publish
 from scratch_gpt.publishing.checks import find_secret, pack, shorten_paths
 from wording import shows, user_error
 
@@ -125,6 +127,34 @@ def test_a_folder_without_weights_is_refused(chat_folder: Path) -> None:
     (chat_folder / "model.safetensors").unlink()
     with user_error("no_model", "*.safetensors", folder=chat_folder):
         pack(chat_folder)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "results/qa.json", "results"])
+def test_symbolic_links_are_refused_by_name(chat_folder: Path, tmp_path: Path, name: str) -> None:
+    """A link, or a folder that is one, could lead to any file of this machine; the folder itself may be reached by one."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "qa.json").write_text("{}")
+    link = chat_folder / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere if name == "results" else elsewhere / "qa.json")
+    with pytest.raises(UserError, match=f"{name} is a symbolic link to {elsewhere}"):
+        pack(chat_folder)
+    link.unlink()
+    (tmp_path / "latest").symlink_to(chat_folder)
+    assert pack(tmp_path / "latest").files
+
+
+@pytest.mark.parametrize(
+    "repository", ["name", "user/name/more", "user/na me", "/name", "user/..", "a//b", ""]
+)
+def test_a_name_that_is_no_repository_is_refused_before_the_card(chat_folder: Path, repository: str) -> None:
+    """By the command and by the function that the stages call."""
+    with pytest.raises(UserError, match="no name of a repository"):
+        PublishArguments(str(chat_folder), hub_model_id=repository)
+    with pytest.raises(UserError, match="no name of a repository"):
+        publish(chat_folder, repository)
+    assert not (chat_folder / "README.md").exists()
 
 
 def test_dry_run_tells_and_sends_nothing(chat_folder: Path) -> None:

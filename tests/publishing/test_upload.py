@@ -214,7 +214,7 @@ def test_published_from_the_command_and_loaded_by_a_stranger(hub, chat_folder: P
     lines = run.stdout.splitlines()
     assert shows(lines[0], f"{chat_folder}/README.md")
     assert shows(lines[1], f"{hub.url}/user/name", "main", hub.repositories[REPOSITORY].branches["main"])
-    assert shows(lines[2], 16_384)  # outputs: 32 positions, 512 tokens
+    assert shows(lines[2], 16_384, 16)  # outputs: 32 positions, 512 tokens; greedy tokens
     model = AutoModelForCausalLM.from_pretrained(REPOSITORY, cache_dir=tmp_path / "cache")
     here = load_file(chat_folder / "model.safetensors")
     assert all(torch.equal(model.state_dict()[name], here[name]) for name in here)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,6 +318,9 @@ def test_ready_means_ready(way: str, web, chat_folder: Path, tmp_path: Path) -> 
         assert line.startswith("ready: http://localhost:"), line
         with urllib.request.urlopen(line.split()[1], timeout=60) as answer:
             assert answer.status == 200
+        foreign = urllib.request.Request(line.split()[1], headers={"Host": "evil.com"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign, timeout=60)
         server.send_signal(signal.SIGINT)
         _, log = server.communicate(timeout=30)
         assert server.returncode == 0, log

@@ -28,6 +28,7 @@ MODEL_FILES = {
     "config.json",
     "configuration_scratch_gpt.py",
     "modeling_scratch_gpt.py",
+    "modeling_scratch_gpt_inputs.py",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -158,6 +159,11 @@ def test_sft_writes_a_chat_model(sft: Callable[..., None], base_folder: Path, tm
     )
     assert model.config.use_cache
     assert changed_everywhere(AutoModelForCausalLM.from_pretrained(base_folder), model)
+    names = [
+        json.loads((folder / "tokenizer_config.json").read_text())
+        for folder in (output, output / "checkpoint-3")
+    ]
+    assert [each["tokenizer_class"] for each in names] == ["PreTrainedTokenizerFast"] * 2
     AutoTokenizer.from_pretrained(output / "checkpoint-3").apply_chat_template(
         [{"role": "user", "content": "Hi"}]
     )
@@ -207,7 +213,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
 ) -> None:
     """The guard fires in the stage, with the row's place, and nothing is written."""
     template = base_folder / "chat_template.jinja"
-    marked = "if message['role'] == 'assistant'"
+    marked = "if role == 'assistant'"
     template.write_text(
         template.read_text().replace(marked, f"{marked} and 'It is 3.' not in message['content']")
     )

@@ -54,6 +54,7 @@ def test_it_learns_and_leaves_a_complete_folder(seq2seq, tmp_path) -> None:
     code = {
         "modeling_scratch_gpt_encoder_decoder.py",
         "modeling_scratch_gpt.py",
+        "modeling_scratch_gpt_inputs.py",
         "configuration_scratch_gpt.py",
     }
     assert code | {"model.safetensors", "generation_config.json", "tokenizer.json", "run.yaml"} <= names

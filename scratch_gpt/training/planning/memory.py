@@ -42,7 +42,8 @@ class MemoryLedger(TorchDispatchMode):
     """Bytes of all living tensors by component, and what they were at the peak.
 
     A tensor belongs to the `component` that was set when it was made, or to what `assign` says later. Works on fake
-    tensors and on real ones. What a kernel takes and gives back inside is not seen.
+    tensors and on real ones. What a kernel takes and gives back inside is not seen; it depends on the processor
+    (oneDNN copies bfloat16 factors to float32 where AVX512 has no products of them).
 
     Args:
         shares: component -> the share of it that counts, for what is divided among processes; 1 if not named.

@@ -2,6 +2,7 @@
 """What a stage does inside transformers' Trainer: log and progress bar, samples, an end where gradients are no numbers."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.tokenization import save_tokenizer
 
 
 # What Trainer and TRL tell besides the measures of the training.
@@ -112,3 +114,13 @@ class FiniteGradients(TrainerCallback):
         if not torch.isfinite(norm):
             message = f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
             raise UserError("gradient_not_finite", message, value=norm.item())
+
+
+class TokenizerOfCheckpoint(TrainerCallback):
+    """Saves the tokenizer of each checkpoint as that of the finished folder is saved."""
+
+    def on_save(
+        self, args: Any, state: Any, control: Any, processing_class: Any = None, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            save_tokenizer(processing_class, Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -31,7 +31,7 @@ from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_hardware
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
-from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, StageLog
+from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, StageLog, TokenizerOfCheckpoint
 
 
 # What Trainer writes last into a checkpoint.
@@ -114,6 +114,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
             log = RunLog(output_dir / "samples.jsonl")
             trainer.add_callback(Samples(log, prompts, trainer.processing_class))
         trainer.add_callback(FiniteGradients())
+        trainer.add_callback(TokenizerOfCheckpoint())
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UserError as error:

@@ -72,7 +72,7 @@ def test_the_loss_in_chunks_is_planned_too(monkeypatch) -> None:
     whole = memory_of_a_step(WIDE_VOCABULARY, StepSettings(8, 128), adamw, "eager")
     monkeypatch.setattr(loss, "PLAIN_LOGITS_BYTES", 1)
     monkeypatch.setattr(loss, "CHUNK_LOGITS_BYTES", 64 * 2048 * 4)
-    test_the_plan_is_what_the_allocator_records(WIDE_VOCABULARY, StepSettings(8, 128), "eager")
+    test_the_plan_is_what_the_allocator_records(WIDE_VOCABULARY, StepSettings(8, 128), "eager", monkeypatch)
     planned = memory_of_a_step(WIDE_VOCABULARY, StepSettings(8, 128), adamw, "eager")
     assert sum(planned.values()) < sum(whole.values()) - 2 * 4 * 8 * 128 * 2048
 
@@ -81,21 +81,30 @@ def test_the_loss_in_chunks_is_planned_too(monkeypatch) -> None:
     ("config", "settings", "attention"),
     [
         (WIDE_VOCABULARY, StepSettings(8, 128), "eager"),
-        (WIDE_VOCABULARY, StepSettings(8, 128, mixed_precision="bf16"), "sdpa"),
+        (WIDE_VOCABULARY, StepSettings(2, 128, mixed_precision="bf16"), "sdpa"),
         (WIDE_LAYERS, StepSettings(1, 64, dtype=torch.bfloat16), "sdpa"),
         (
             WIDE_LAYERS,
-            StepSettings(4, 128, accumulation=2, mixed_precision="bf16", gradient_checkpointing=True),
+            StepSettings(2, 64, accumulation=2, mixed_precision="bf16", gradient_checkpointing=True),
             "sdpa",
         ),
     ],
     ids=["float32", "bf16 autocast", "bf16 weights", "accumulated and checkpointed"],
 )
-def test_the_plan_is_what_the_allocator_records(config, settings, attention) -> None:
-    """Peak of two real steps, by the profiler's record of each allocation: within 2% (15% are promised)."""
-    planned = memory_of_a_step(config, settings, adamw, attention)
-    measured = peak_memory(lambda: two_real_steps(config, settings, attention), torch.device("cpu"))
-    assert sum(planned.values()) == pytest.approx(measured, rel=0.02)
+def test_the_plan_is_what_the_allocator_records(config, settings, attention, monkeypatch) -> None:
+    """Peak of two real steps, by the profiler's record of each allocation: within 0.1% without oneDNN.
+
+    Its kernels also take buffers of their own: where AVX512 has no bfloat16 products, copies of both factors in
+    float32. With it, on whichever processor this is, the plan is within the 15% that it promises.
+    """
+    planned = sum(memory_of_a_step(config, settings, adamw, attention).values())
+
+    def measured() -> int:
+        return peak_memory(lambda: two_real_steps(config, settings, attention), torch.device("cpu"))
+
+    assert planned == pytest.approx(measured(), rel=0.15)
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert planned == pytest.approx(measured(), rel=0.001)
 
 
 def test_components_are_what_can_be_counted_by_hand() -> None:
