@@ -15,6 +15,7 @@ from scratch_gpt.evaluation.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.likelihood import loglikelihoods
 from scratch_gpt.evaluation.qa import evaluate_questions
 from scratch_gpt.evaluation.runner import encode_prompts, load_model
+from scratch_gpt.interop import to_stock
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -54,6 +55,16 @@ def test_loglikelihoods_are_those_of_a_plain_loop(dialect_model, tiny_tokenizer,
             len(encode_plain(tiny_tokenizer, [text])[0]),
             len(text.encode()),
         )
+
+
+def test_a_stock_model_is_weighed_alike(tiny_model, tiny_tokenizer) -> None:
+    """transformers' own class with the same weights, also where texts share a prompt and its cache."""
+    prompts, texts = zip(*[(prompt, text) for prompt in PROMPTS for text in CANDIDATES], strict=True)
+    ours, theirs = (
+        loglikelihoods(model, tiny_tokenizer, prompts, texts, chat=True)
+        for model in (tiny_model, to_stock(tiny_model).eval())
+    )
+    assert [one.log_likelihood for one in theirs] == pytest.approx([one.log_likelihood for one in ours])
 
 
 def test_an_empty_prompt_is_the_beginning_of_a_document(tiny_model, tiny_tokenizer) -> None:
