@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import encode_prompts, fit, gathered, own_batches, padded
+from scratch_gpt.modeling_scratch_gpt import CACHE_NAME
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -126,7 +127,7 @@ def _logits(
             input_ids=tails["input_ids"],
             attention_mask=torch.cat([mask, tails["attention_mask"]], dim=1),
             position_ids=positions,
-            past_key_values=cache,
+            **{CACHE_NAME: cache},
         ).logits
         begins = [0] * len(inputs)
     return [

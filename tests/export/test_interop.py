@@ -39,6 +39,7 @@ from scratch_gpt import (
 )
 from scratch_gpt.export.interop import export_folder, from_stock, import_folder, to_stock
 from scratch_gpt.inference.loading import load_model
+from scratch_gpt.modeling_scratch_gpt import CACHE_NAME
 from wording import shows, user_error
 
 
@@ -120,7 +121,7 @@ def assert_same_logits(one: PreTrainedModel, other: PreTrainedModel, tolerance: 
             ids[:, -1:],
             attention_mask=mask,
             position_ids=positions[:, -1:],
-            past_key_values=prompt.past_key_values,
+            **{CACHE_NAME: prompt.past_key_values},
         )
         results.append(torch.cat([prompt.logits[mask[:, :-1].bool()], step.logits[:, 0]]))
     assert results[0].std() > 0.5  # or the comparison would say nothing

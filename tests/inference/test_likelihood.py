@@ -12,6 +12,7 @@ import torch
 from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments
+from scratch_gpt.export.interop import to_stock
 from scratch_gpt.inference.generation import encode_prompts
 from scratch_gpt.inference.likelihood import loglikelihoods
 from scratch_gpt.inference.loading import load_model
@@ -55,6 +56,16 @@ def test_loglikelihoods_are_those_of_a_plain_loop(dialect_model, tiny_tokenizer,
             len(encode_plain(tiny_tokenizer, [text])[0]),
             len(text.encode()),
         )
+
+
+def test_a_stock_model_is_weighed_alike(tiny_model, tiny_tokenizer) -> None:
+    """transformers' own class with the same weights, also where texts share a prompt and its cache."""
+    prompts, texts = zip(*[(prompt, text) for prompt in PROMPTS for text in CANDIDATES], strict=True)
+    ours, theirs = (
+        loglikelihoods(model, tiny_tokenizer, prompts, texts, chat=True)
+        for model in (tiny_model, to_stock(tiny_model).eval())
+    )
+    assert [one.log_likelihood for one in theirs] == pytest.approx([one.log_likelihood for one in ours])
 
 
 def test_an_empty_prompt_is_the_beginning_of_a_document(tiny_model, tiny_tokenizer) -> None:

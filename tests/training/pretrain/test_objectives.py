@@ -94,14 +94,18 @@ def test_a_killed_run_equals_the_one_left_alone(
 
 
 def test_micro_batches_do_not_change_the_step(stage, arguments_for, tmp_path) -> None:
-    """8 blocks at once or 4 times 2: the same corruption, and the same loss within float32 rounding."""
+    """8 blocks at once or 4 times 2: the same corruption, and the same loss within float32 rounding.
+
+    With AdamW: Muon computes in bfloat16, where a rounding of the gradient can become a step of 2^-8.
+    """
     logs = []
     for size in (8, 2):
         output = tmp_path / str(size)
+        settings = {"objective": "span", "optim": "adamw", "model_config": SMALL, "max_steps": 2}
         parts = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
-        stage.main(arguments_for(output, objective="span", model_config=SMALL, max_steps=2, **parts))
+        stage.main(arguments_for(output, **settings, **parts))
         logs.append([row["loss"] for row in RunLog(output / "log.jsonl").rows() if "loss" in row])
-    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
 
 
 def single_documents(tokenizer, block) -> list[list[int]]:
