@@ -151,6 +151,7 @@ def test_without_a_login(hub, chat_folder: Path, monkeypatch) -> None:
     ("repository", "code", "texts"),
     [
         ("stranger/name", "upload_failed", ["(403)"]),
+        ("user/name/more", "invalid_repository", ["user/name,"]),
         ("user/taken", "repository_taken", ["3 files"]),
         ("user/public", "repository_public", ["private"]),
     ],
@@ -163,8 +164,6 @@ def test_names_that_cannot_be_used(hub, hub_server, chat_folder: Path, repositor
         hub.repositories[name].commit("main", files if name == "user/taken" else {})
     with user_error(code, *texts, repository=repository):
         upload(chat_folder, repository, private=repository == "user/public")
-    with user_error("wrong_value", "user/name,", setting="hub_model_id", value="user/name/more"):
-        upload(chat_folder, "user/name/more")
     assert hub.files("user/taken")["config.json"] == b"other"
 
 
