@@ -60,7 +60,7 @@ def check_repository(repository: str) -> None:
         message = (
             f"{repository!r} is no name of a repository: give user/name, of letters, digits, '-', '_' and '.'"
         )
-        raise UserError("wrong_value", message, setting="hub_model_id", value=repository)
+        raise UserError("invalid_repository", message, repository=repository)
 
 
 @dataclass(frozen=True)

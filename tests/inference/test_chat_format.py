@@ -37,7 +37,7 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
         ),
         ("<|im_start|>", "<|turn|>", user_error("chat_template_foreign", token="<|turn|>")),
         (
-            "message['role'] not in ['system', 'user', 'assistant']",
+            "role not in ['system', 'user', 'assistant']",
             "true",
             user_error("chat_template_fails", "role"),
         ),

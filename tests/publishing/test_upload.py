@@ -151,7 +151,7 @@ def test_without_a_login(hub, chat_folder: Path, monkeypatch) -> None:
     ("repository", "code", "texts"),
     [
         ("stranger/name", "upload_failed", ["(403)"]),
-        ("user/name/more", "upload_failed", ["user/name,"]),
+        ("user/name/more", "invalid_repository", ["user/name,"]),
         ("user/taken", "repository_taken", ["3 files"]),
         ("user/public", "repository_public", ["private"]),
     ],
