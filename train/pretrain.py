@@ -73,7 +73,7 @@ def main(arguments: PretrainArguments) -> None:
     )
     set_seed(arguments.seed, device_specific=True)  # dropout differs between the processes
 
-    optimizer = optimizer_builder(arguments)(model)
+    optimizer = optimizer_builder(arguments, hardware.mixed_precision)(model)
     run = Pretraining(
         arguments, accelerator, hardware, model, optimizer, objective, train_blocks, validation_blocks
     )

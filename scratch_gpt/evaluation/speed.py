@@ -140,7 +140,7 @@ def our_step(
     device = batch["input_ids"].device
     model = ScratchGPTForCausalLM(config).to(device).train()
     model.set_attn_implementation(attn_implementation)
-    optimizer = build_optimizer(model, "muon", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
+    optimizer = build_optimizer(model, "muon", 1e-3, 0.1, (0.9, 0.95), mixed_precision)
     chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size, device.type == "cpu")
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)

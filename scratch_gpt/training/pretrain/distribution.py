@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.pretrain.optimization import MuonAndAdamW
+from scratch_gpt.training.pretrain.muon import Muon
 
 
 def check_launch() -> None:
@@ -50,7 +50,7 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
         raise UserError(
             "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
         )
-    if accelerator.is_fsdp2 and isinstance(optimizer, MuonAndAdamW):
+    if accelerator.is_fsdp2 and isinstance(optimizer, Muon):
         raise UserError(
             "optim muon works on whole matrices, and FSDP gives each process a part of them: set --optim adamw, or use "
             "train/accelerate/multi_gpu.yaml"
