@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.speed import (
     HALF,
@@ -81,8 +82,9 @@ def main(arguments: SpeedArguments) -> None:
     longest = max(arguments.sequence_lengths)
     config = ScratchGPTConfig(**{"max_position_embeddings": longest, **arguments.model_config})
     set_seed(arguments.seed)
+    lengths = needs_lengths(arguments.attn_implementation)
     batch = random_batch(
-        config, arguments.batch_sizes[0], arguments.sequence_lengths[0], device, arguments.seed
+        config, arguments.batch_sizes[0], arguments.sequence_lengths[0], device, arguments.seed, lengths
     )
     step = our_step(config, batch, "no", arguments.attn_implementation, False)
     hardware = choose_hardware(step)  # sets the threads, for all contenders
@@ -92,7 +94,7 @@ def main(arguments: SpeedArguments) -> None:
         for batch_size in arguments.batch_sizes:
             figures = compare_training(
                 config,
-                random_batch(config, batch_size, length, device, arguments.seed),
+                random_batch(config, batch_size, length, device, arguments.seed, lengths),
                 stock=arguments.stock,
                 mixed_precision=precision,
                 attn_implementation=arguments.attn_implementation,

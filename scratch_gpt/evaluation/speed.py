@@ -7,6 +7,7 @@ Ratios are what counts: contenders take turns in one run, so that whatever else 
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from transformers import (
 )
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
+from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, to_device
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import Metric
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
@@ -112,13 +113,18 @@ def stock_twin(config: ScratchGPTConfig, name: str) -> PreTrainedModel:
 
 
 def random_batch(
-    config: ScratchGPTConfig, micro_batch: int, sequence_length: int, device: torch.device, seed: int
-) -> dict[str, torch.Tensor]:
-    """Packed blocks of random tokens, four documents in each, as the collator makes them."""
+    config: ScratchGPTConfig,
+    micro_batch: int,
+    sequence_length: int,
+    device: torch.device,
+    seed: int,
+    lengths: bool = False,
+) -> dict[str, Any]:
+    """Packed blocks of random tokens, four documents in each, as the collator makes them (with `lengths` where asked)."""
     eos, pad = 0, 1
     tokens = np.random.default_rng(seed).integers(2, config.vocab_size, (micro_batch, sequence_length))
     tokens[:, sequence_length // 4 :: max(sequence_length // 4, 1)] = eos
-    return {name: value.to(device) for name, value in PackedCollator(eos, pad)(list(tokens)).items()}
+    return to_device(PackedCollator(eos, pad, lengths)(list(tokens)), device)
 
 
 def our_step(

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from rich.progress import Progress
 from transformers import PreTrainedModel
 
-from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.data.shards.writing import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import push_to_hub, upload
@@ -43,7 +43,7 @@ from scratch_gpt.training.pretrain.safeguard import Safeguard
 from scratch_gpt.training.pretrain.validation import Validation, write_samples
 
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Pretraining:
                     )
                 self.token_hash = (self.token_hash + block_hash(self.step, block)) % (1 << 64)
             batch = self.objective.collator(blocks, positions)
-            batches.append({name: tensor.to(self.accelerator.device) for name, tensor in batch.items()})
+            batches.append(to_device(batch, self.accelerator.device))
         return batches
 
     def train_step(self, interrupted: bool = False) -> Outcome:
