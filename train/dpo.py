@@ -8,6 +8,8 @@ Reads the folder of the sft stage; writes one folder: the aligned chat model wit
 results/dpo.json (held-out pairs ranked right, and how likely their answers have become) beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 from pathlib import Path
 

@@ -9,6 +9,8 @@ log.jsonl, results/reward.json (held-out pairs ranked right, each kind of pair a
 far its probabilities can be believed) beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 from pathlib import Path
 

@@ -8,6 +8,8 @@ Reads a folder that the pretraining stage wrote with objective span; writes one 
 and log.jsonl beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 
 import datasets

@@ -9,6 +9,8 @@ weights. Only the assistant's tokens are learned, and those of the pretraining's
 some in.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 
 import datasets

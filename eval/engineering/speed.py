@@ -8,6 +8,8 @@ All contenders take turns in one run: the ratios hold on a busy machine too, the
 same command runs there, and decodes in the precision of the training.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import dataclasses
 from dataclasses import dataclass, field
 
@@ -23,12 +25,11 @@ from scratch_gpt.evaluation.speed import (
     STOCK_CLASSES,
     compare_decoding,
     compare_training,
-    our_step,
     random_batch,
 )
 from scratch_gpt.inference.generation import Metric, print_table, write_result
 from scratch_gpt.settings.arguments import decode_yaml, run_stage
-from scratch_gpt.settings.hardware import choose_hardware
+from scratch_gpt.settings.hardware import best_precision, choose_threads
 
 
 @dataclass
@@ -83,12 +84,9 @@ def main(arguments: SpeedArguments) -> None:
     config = ScratchGPTConfig(**{"max_position_embeddings": longest, **arguments.model_config})
     set_seed(arguments.seed)
     lengths = needs_lengths(arguments.attn_implementation)
-    batch = random_batch(
-        config, arguments.batch_sizes[0], arguments.sequence_lengths[0], device, arguments.seed, lengths
-    )
-    step = our_step(config, batch, "no", arguments.attn_implementation, False)
-    hardware = choose_hardware(step)  # sets the threads, for all contenders
-    precision = hardware.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
+    num_threads = choose_threads(None)
+    torch.set_num_threads(num_threads)
+    precision = best_precision() if arguments.mixed_precision == "auto" else arguments.mixed_precision
     metrics: dict[str, Metric] = {}
     for length in arguments.sequence_lengths:
         for batch_size in arguments.batch_sizes:
@@ -116,7 +114,7 @@ def main(arguments: SpeedArguments) -> None:
         )
     settings = dataclasses.asdict(arguments) | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "num_threads": hardware.num_threads,
+        "num_threads": num_threads,
         "precision": precision,
     }
     name = f"ScratchGPT {config.dialect}"

@@ -30,7 +30,7 @@ from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoi
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.arguments import write_run_yaml
-from scratch_gpt.settings.hardware import choose_hardware
+from scratch_gpt.settings.hardware import choose_threads
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.samples import Samples
@@ -96,23 +96,6 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     return max_length or positions
 
 
-def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
-    """Set the CPU threads: as asked for, or as `choose_hardware` finds with a batch of a usual size."""
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
-        return
-    input_ids = torch.full((8, min(48, model.config.max_position_embeddings)), 1, device=model.device)
-
-    target = {"decoder_input_ids": input_ids} if model.config.is_encoder_decoder else {}
-
-    def step() -> None:
-        model(input_ids=input_ids, **target, use_cache=False).logits.float().mean().backward()
-        model.zero_grad(set_to_none=True)
-
-    with torch.random.fork_rng():
-        choose_hardware(step)
-
-
 class FiniteGradients(TrainerCallback):
     """Ends a run before a gradient that is no number would make every weight one that is none.
 
@@ -142,7 +125,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
-    set_threads(trainer.model, arguments.num_threads)
+    torch.set_num_threads(choose_threads(arguments.num_threads))
     cut_back(output_dir, checkpoint)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None

@@ -5,11 +5,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.arguments import PretrainArguments
-from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.settings.hardware import Hardware, choose_threads
 from scratch_gpt.training.pretrain.scaling import as_before
 
 
@@ -37,13 +39,11 @@ def settings_of(arguments: PretrainArguments, hardware: Hardware, num_processes:
 
 
 def hardware_again(progress: dict[str, Any], arguments: PretrainArguments) -> Hardware:
-    """Precision and threads as they were before the interruption, unless the arguments name others."""
-    before = progress["settings"]
+    """The precision of before the interruption, unless the arguments name another, and this machine's threads."""
     precision = arguments.mixed_precision
-    return Hardware(
-        arguments.num_threads or before["num_threads"],
-        before["mixed_precision"] if precision == "auto" else precision,
-    )
+    if precision == "auto":
+        precision = progress["settings"]["mixed_precision"]
+    return Hardware(choose_threads(arguments.num_threads), precision)
 
 
 def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
@@ -84,6 +84,13 @@ def check_settings(
         UserError: something is not, and that is not allowed; or the model or the optimizer is another.
     """
     changed = _changed(progress["settings"], settings)
+    before, now = progress["settings"]["num_threads"], settings["num_threads"]
+    if before != now and not torch.cuda.is_available():
+        console.print(
+            f"num_threads was {before}, is {now}: sums in another order, so not bit for bit the run of before; for that "
+            f"add --num_threads {before}",
+            soft_wrap=True,
+        )
     if not changed:
         return
     told = "; ".join(changed.values())
@@ -98,10 +105,10 @@ def check_settings(
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """By name, what is told of each setting that is another."""
+    """By name, what is reported of each setting that is another; the number of threads is this machine's own matter."""
     before = {name: DEFAULTS.get(name) for name in now} | before
     return {
         name: f"{name} was {before[name]}, is {now.get(name)}"
         for name in sorted(before)
-        if before[name] != now.get(name)
+        if before[name] != now.get(name) and name != "num_threads"
     }
