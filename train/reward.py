@@ -33,6 +33,7 @@ from scratch_gpt.training.posttrain.arguments import RewardArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     context_length,
+    is_finished,
     load_chat_model,
     save_stage,
     train,
@@ -42,6 +43,8 @@ from scratch_gpt.training.posttrain.posttraining import (
 def main(arguments: RewardArguments) -> None:
     """The order of steps: model, pairs, trainer, (resume,) training, held-out accuracy, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     arguments.max_length = context_length(chat_model, arguments.max_length)
     pairs = drop_long_rows(

@@ -21,7 +21,7 @@ from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.arguments import run_stage
-from scratch_gpt.training.posttrain.posttraining import begin, load_chat_model, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, is_finished, load_chat_model, save_stage, train
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rl.rlhf import TRAINERS
@@ -33,6 +33,8 @@ BEFORE, AFTER = "sft", "aligned"
 def main(arguments: RLHFArguments) -> None:
     """The order of steps: models, prompts, rewards, trainer, (resume,) training, before and after, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     reward_model = load_reward_model(arguments.reward_model, tokenizer) if arguments.reward_model else None
     answering = {"max_new_tokens": arguments.max_completion_length}

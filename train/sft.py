@@ -26,6 +26,7 @@ from scratch_gpt.training.posttrain.arguments import SFTArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     context_length,
+    is_finished,
     make_chat_model,
     save_stage,
     train,
@@ -36,6 +37,8 @@ from scratch_gpt.training.posttrain.replay import replay_rows
 def main(arguments: SFTArguments) -> None:
     """The order of steps: model, rows, trainer, (resume,) training, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     model, tokenizer = load_model(arguments.model_name_or_path)
     check_chat_format(tokenizer, arguments.model_name_or_path)
     make_chat_model(model, tokenizer)

@@ -27,9 +27,10 @@ from scratch_gpt.inference.chat_format import check_chat_format
 from scratch_gpt.inference.generation import is_chat, load_model
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
+from scratch_gpt.runs.folders import read_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
-from scratch_gpt.runs.provenance import write_provenance
-from scratch_gpt.settings.arguments import write_run_yaml
+from scratch_gpt.runs.provenance import read_provenance, write_provenance
+from scratch_gpt.settings.arguments import plain_settings, write_run_yaml
 from scratch_gpt.settings.hardware import choose_threads
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
@@ -39,6 +40,13 @@ from scratch_gpt.training.posttrain.stage_log import StageLog
 
 # What Trainer writes last into a checkpoint.
 LAST_FILE = "trainer_state.json"
+# With another one of these, a finished run is the same one.
+HARMLESS = frozenset(
+    {
+        *("output_dir", "resume_from_checkpoint", "num_threads", "logging_steps", "save_total_limit"),
+        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "dataloader_num_workers"),
+    }
+)
 
 
 def begin(arguments: PosttrainingArguments) -> None:
@@ -94,6 +102,40 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     if max_length is not None and max_length > positions:
         raise UserError(f"max_length {max_length} is longer than the model's context of {positions} tokens")
     return max_length or positions
+
+
+def is_finished(arguments: PosttrainingArguments) -> bool:
+    """Whether `latest` finds a run that ended, with these settings and these models: there is nothing to do.
+
+    Raises:
+        UserError: a finished run of other settings, or of a model that was trained again since.
+    """
+    output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
+    if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
+        return False
+    before = read_yaml(output_dir / "run.yaml")
+    changed = [
+        f"{name} was {before.get(name)}, is {value}"
+        for name, value in plain_settings(arguments).items()
+        # what is open was filled in by the stage
+        if name not in HARMLESS and value is not None and value != before.get(name)
+    ]
+    inputs = input_models(arguments)
+    led_here = [record for model in inputs for record in read_provenance(model)]
+    if any(record not in read_provenance(output_dir) for record in led_here):
+        changed.append(f"{' or '.join(filter(None, inputs))} was trained again since")
+    if changed:
+        raise UserError(
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed)}): name a new output_dir, or remove "
+            "the folder"
+        )
+    console.print(f"complete already: {output_dir}; for a new run name a new output_dir", soft_wrap=True)
+    return True
+
+
+def input_models(arguments: PosttrainingArguments) -> tuple[str | None, str | None]:
+    """The folders of the models that a stage begins with."""
+    return arguments.model_name_or_path, getattr(arguments, "reward_model", None)
 
 
 class FiniteGradients(TrainerCallback):
@@ -167,10 +209,8 @@ def save_stage(
         output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
-        previous = (arguments.model_name_or_path, getattr(arguments, "reward_model", None))
-        write_provenance(
-            arguments, trainer.model.config, output_dir, RunLog(output_dir / "log.jsonl"), previous
-        )
+        log = RunLog(output_dir / "log.jsonl")
+        write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
             push_to_hub(arguments)

@@ -49,7 +49,8 @@ def hardware_again(progress: dict[str, Any], arguments: PretrainArguments) -> Ha
 def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
     """Whether `latest` finds a run that ended, with these settings and on these shards: there is nothing to do.
 
-    A finished run of other settings or shards is told; what comes next starts afresh.
+    Raises:
+        UserError: a finished run of other settings or shards.
     """
     if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
         return False
@@ -63,11 +64,10 @@ def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: st
     if progress["content_hash"] != content_hash:
         changed["shards"] = "the shards are others"
     if changed:
-        console.print(
-            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): starting afresh",
-            soft_wrap=True,
+        raise UserError(
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): name a new output_dir, "
+            "or remove the folder"
         )
-        return False
     console.print(
         f"complete already: {output_dir}, {progress['step']} steps; for a new run name a new output_dir",
         soft_wrap=True,

@@ -228,7 +228,7 @@ def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, caps
 
 
 def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tmp_path, capsys) -> None:
-    """Complete already, also where a dial is open; other settings or shards start afresh, and are told."""
+    """Complete already, also where a setting is open; other settings, a larger budget too, or shards are refused."""
     settings = {"learning_rate": None, "max_steps": -1, "num_train_epochs": 0.1}
     settings |= {"resume_from_checkpoint": "latest"}
     stage.main(arguments_for(tmp_path / "base", **settings))
@@ -236,16 +236,20 @@ def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tm
     capsys.readouterr()
     stage.main(arguments_for(tmp_path / "base", **settings))
     assert " ".join(capsys.readouterr().out.split()).startswith("complete already: ")
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
-    stage.main(arguments_for(tmp_path / "base", **settings, seed=1))
-    assert "(seed was 0, is 1): starting afresh" in " ".join(capsys.readouterr().out.split())
     shards = tmp_path / "shards"
     shutil.copytree(data["shards"], shards)
     manifest = (shards / "train" / "manifest.json").read_text()
     other = {**json.loads(manifest), "content_hash": "other"}
     (shards / "train" / "manifest.json").write_text(json.dumps(other))
-    stage.main(arguments_for(tmp_path / "base", **settings, seed=1, shards=str(shards)))
-    assert "(the shards are others): starting afresh" in " ".join(capsys.readouterr().out.split())
+    for message, changes in (
+        (r"\(seed was 0, is 1\): name a new output_dir", {"seed": 1}),
+        (r"max_steps was \d+, is 900", {"num_train_epochs": None, "max_steps": 900}),
+        (r"\(the shards are others\)", {"shards": str(shards)}),
+        ("holds a finished run", {"resume_from_checkpoint": None}),
+    ):
+        with pytest.raises(UserError, match=message):
+            stage.main(arguments_for(tmp_path / "base", **{**settings, **changes}))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
 
 
 def poison(monkeypatch, steps) -> None:
@@ -401,11 +405,14 @@ def test_resuming_with_changed_settings(stage, arguments_for, tmp_path, monkeypa
 
 
 def test_what_is_refused_costs_nothing(stage, arguments_for, tmp_path) -> None:
-    """Not what a finished run left, nor the checkpoints and rows behind the one that is named."""
+    """Not what a run left, nor the checkpoints and rows after the one that is named; a finished one is always refused."""
     base = tmp_path / "base"
     stage.main(arguments_for(base))
-    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
     early = str(base / "checkpoint-2")
+    with pytest.raises(UserError, match="holds a finished run"):
+        stage.main(arguments_for(base, resume_from_checkpoint=early))
+    (base / "run.yaml").unlink()
+    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
     for message, refused in {
         "one step takes 8000 blocks": {"gradient_accumulation_steps": 1000},
         "has no hiden_size": {"model_config": {"hiden_size": 32}},
