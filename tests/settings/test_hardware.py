@@ -118,7 +118,8 @@ def test_the_users_spinning_is_kept(value) -> None:
     names = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {key: text for key, text in os.environ.items() if key not in names}
     environment |= dict.fromkeys(names, value) if value else {}
-    code = f"import os, scratch_gpt.openmp; print([os.environ[name] for name in {names}])"
+    file = str(ROOT / "scratch_gpt" / "openmp.py")
+    code = f"import os, runpy; runpy.run_path({file!r}); print([os.environ[name] for name in {names}])"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

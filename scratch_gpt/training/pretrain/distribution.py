@@ -6,6 +6,8 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import PreTrainedModel
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.pretrain.muon import Muon
@@ -55,3 +57,18 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
             "optim muon works on whole matrices, and FSDP gives each process a part of them: set --optim adamw, or use "
             "train/accelerate/multi_gpu.yaml"
         )
+
+
+def use_float32_beside_matrices(accelerator: Accelerator, model: PreTrainedModel) -> None:
+    """Let FSDP2 compute as DDP does: matrices in the run's precision, residual stream, sums and loss in float32.
+
+    Accelerate's own policy rounds each layer's inputs and outputs, the sum of all processes' gradients and the loss to
+    bfloat16, and uses no autocast. Weights are still gathered in the run's precision.
+    """
+    if not accelerator.is_fsdp2 or accelerator.mixed_precision == "no":
+        return
+    dtype = torch.float16 if accelerator.mixed_precision == "fp16" else torch.bfloat16
+    accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, output_dtype=torch.float32, cast_forward_inputs=False
+    )
+    model.forward = torch.autocast(accelerator.device.type, dtype=dtype)(model.forward)

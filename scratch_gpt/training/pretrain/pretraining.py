@@ -34,7 +34,7 @@ from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.arguments import PretrainArguments, write_run_yaml
 from scratch_gpt.settings.hardware import Hardware
 from scratch_gpt.training.pretrain.block_order import BlockOrder, block_hash
-from scratch_gpt.training.pretrain.distribution import check_distribution
+from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
 from scratch_gpt.training.pretrain.loss import compile_layers
 from scratch_gpt.training.pretrain.objectives import Objective
 from scratch_gpt.training.pretrain.optimization import cosine_decay, warmup_stable_decay
@@ -108,6 +108,7 @@ class Pretraining:
 
         self.vocab_size = model.config.vocab_size
         check_distribution(accelerator, optimizer)
+        use_float32_beside_matrices(accelerator, model)
         if arguments.torch_compile and (reason := compile_layers(model)):
             console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")
         self.model, self.optimizer = accelerator.prepare(model, optimizer)

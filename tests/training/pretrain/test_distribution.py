@@ -26,7 +26,7 @@ from scratch_gpt.training.pretrain.optimization import build_optimizer
 
 
 STAGE = Path(__file__).parents[3] / "train" / "pretrain.py"
-FSDP2 = Path(__file__).with_name("fsdp2_on_cpu.py")
+FSDP2 = Path(__file__).parents[1] / "fsdp2_on_cpu.py"
 # Two processes with four blocks each, or one with two micro-batches of four; without dropout, which differs by process.
 MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SETTINGS = {"model_config": MODEL, "per_device_train_batch_size": 4, "max_eval_blocks": 7}
@@ -179,6 +179,17 @@ def test_two_processes_resume_with_the_same_bits(start, tmp_path, script, optim)
         }
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "told")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_sharded_weights_in_bfloat16_give_the_losses_of_ddp(start, tmp_path) -> None:
+    """Step by step: gradients are summed, and losses reported, in float32."""
+    settings = {**SETTINGS, "optim": "adamw", "mixed_precision": "bf16"}
+    for name, script in (("ddp", STAGE), ("fsdp2", FSDP2)):
+        finish(start(tmp_path / name, 2, script, **settings))
+    ddp, fsdp2 = (training_rows(tmp_path / name) for name in ("ddp", "fsdp2"))
+    for one, other in zip(ddp, fsdp2, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
 @pytest.mark.slow
