@@ -295,7 +295,15 @@ class Pretraining:
         return f"{sum((high << 32) + low for high, low in gathered.tolist()) % (1 << 64):016x}"
 
     def evaluate(self) -> None:
-        """Record the objective's figures on the validation blocks, and write samples."""
+        """Record the objective's figures on the validation blocks, and write samples.
+
+        Compiled layers run as they were written: each length of a generated text would be compiled anew, up to
+        torch's limit.
+        """
+        with torch.compiler.set_stance("force_eager") if self.arguments.torch_compile else nullcontext():
+            self._evaluate()
+
+    def _evaluate(self) -> None:
         metrics = self.validation.measure(self.accelerator, self.model)
         self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
         main = self.accelerator.is_main_process

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors import SafetensorError
+from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.data.shards.writing import PackedBlocks, write_shards
@@ -161,6 +163,32 @@ def test_memory_savers_do_not_change_the_run(stage, arguments_for, tmp_path, mon
         for name in ("loss", "grad_norm", "eval_loss"):
             if name in plain:
                 assert plain[name] == pytest.approx(saving[name], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_evaluations_and_samples_compile_nothing(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """What is compiled for the first step serves all of them; evaluations in between leave the numbers of the others."""
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, backend="eager")
+    )  # no C++, and the same guards
+    compiled = []
+    train_step = pretraining.Pretraining.train_step
+
+    def count(self, interrupted):
+        outcome = train_step(self, interrupted)
+        compiled.append(counters["stats"]["unique_graphs"])
+        return outcome
+
+    monkeypatch.setattr(pretraining.Pretraining, "train_step", count)
+    before = counters["stats"]["unique_graphs"]
+    settings = {"torch_compile": True, "model_config": NO_DROPOUT, "max_eval_blocks": 3}
+    stage.main(arguments_for(tmp_path / "often", eval_steps=1, per_device_eval_batch_size=2, **settings))
+    assert compiled[0] > before
+    assert compiled == compiled[:1] * 6
+    assert counters["stats"]["unique_graphs"] == compiled[0]
+    stage.main(arguments_for(tmp_path / "once", eval_steps=6, **settings))
+    often, once = ([row for row in rows(tmp_path / name) if "loss" in row] for name in ("often", "once"))
+    assert often == once
 
 
 def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) -> None:
