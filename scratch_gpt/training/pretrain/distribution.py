@@ -10,7 +10,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.pretrain.muon import Muon
 
 
 def check_launch() -> None:
@@ -39,11 +38,11 @@ def check_launch() -> None:
             )
 
 
-def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> None:
-    """Refuse the combinations of launcher settings and optimizer that would train something else than one process does.
+def check_distribution(accelerator: Accelerator) -> None:
+    """Refuse launcher settings that would train something else than one process does.
 
     Raises:
-        UserError: FSDP in its first version; Muon on sharded weights; DeepSpeed; Megatron.
+        UserError: FSDP in its first version; DeepSpeed; Megatron.
     """
     kind = accelerator.distributed_type
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
@@ -51,11 +50,6 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
     if kind == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise UserError(
             "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
-        )
-    if accelerator.is_fsdp2 and isinstance(optimizer, Muon):
-        raise UserError(
-            "optim muon works on whole matrices, and FSDP gives each process a part of them: set --optim adamw, or use "
-            "train/accelerate/multi_gpu.yaml"
         )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.adamw import adamw
 
 
@@ -98,17 +99,39 @@ class Muon(torch.optim.Optimizer):
         for shape, members in stacks.items():
             elements = CPU_STACK_ELEMENTS if members[0].device.type == "cpu" else STACK_ELEMENTS
             size = max(1, elements // math.prod(shape))
+            if isinstance(members[0], DTensor):  # so that each process has one to orthogonalize
+                size *= distributed.get_world_size()
             scale = 0.2 * math.sqrt(max(shape))
             for start in range(0, len(members), size):
                 stack = members[start : start + size]
-                moved = orthogonalize(
-                    torch.stack([_wide(self._nesterov(weight, group["momentum"])) for weight in stack]),
-                    self.dtype,
-                )
-                for weight, update in zip(stack, moved, strict=True):
+                momenta = [self._nesterov(weight, group["momentum"]) for weight in stack]
+                for weight, update in zip(stack, self._orthogonalized(momenta), strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    update = update.mT if weight.shape[0] > weight.shape[1] else update
                     weight.add_(update, alpha=-group["lr"] * scale)
+
+    def _orthogonalized(self, matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Matrices of one shape or its transpose, multiplied together; of sharded ones each process takes its share.
+
+        All processes gather each matrix, one of them orthogonalizes it, and the others get it from that one.
+        """
+        if not isinstance(matrices[0], DTensor):
+            moved = orthogonalize(torch.stack([_wide(matrix) for matrix in matrices]), self.dtype)
+            return [
+                update.mT if matrix.shape[0] > matrix.shape[1] else update
+                for matrix, update in zip(matrices, moved, strict=True)
+            ]
+        rank, processes = distributed.get_rank(), distributed.get_world_size()
+        whole = [matrix.full_tensor() for matrix in matrices]
+        if own := whole[rank::processes]:
+            whole[rank::processes] = [
+                update.to(matrix.dtype).contiguous() for matrix, update in zip(own, self._orthogonalized(own))
+            ]
+        for index, update in enumerate(whole):
+            distributed.broadcast(update, src=index % processes)
+        return [
+            distribute_tensor(update, matrix.device_mesh, matrix.placements, src_data_rank=None)
+            for matrix, update in zip(matrices, whole, strict=True)
+        ]
 
     def _nesterov(self, weight: nn.Parameter, momentum: float) -> torch.Tensor:
         """The momentum, an exponential mean of the gradients, taken one step ahead."""

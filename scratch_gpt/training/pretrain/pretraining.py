@@ -107,7 +107,7 @@ class Pretraining:
         )
 
         self.vocab_size = model.config.vocab_size
-        check_distribution(accelerator, optimizer)
+        check_distribution(accelerator)
         use_float32_beside_matrices(accelerator, model)
         if arguments.torch_compile and (reason := compile_layers(model)):
             console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")
