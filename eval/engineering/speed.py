@@ -358,8 +358,7 @@ def main(arguments: SpeedArguments) -> None:
     config = ScratchGPTConfig(**{"max_position_embeddings": longest, **arguments.model_config})
     set_seed(arguments.seed)
     lengths = needs_lengths(arguments.attn_implementation)
-    num_threads = choose_threads(None)
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(choose_threads(None))
     precision = best_precision() if arguments.mixed_precision == "auto" else arguments.mixed_precision
     metrics: dict[str, Metric] = {}
     for length in arguments.sequence_lengths:
@@ -388,7 +387,7 @@ def main(arguments: SpeedArguments) -> None:
         )
     settings = dataclasses.asdict(arguments) | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "num_threads": num_threads,
+        "num_threads": torch.get_num_threads(),
         "precision": precision,
     }
     name = f"ScratchGPT {config.dialect}"

@@ -142,7 +142,7 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
         raise UserError("finished_run", message, folder=output_dir)
     # A stage logs before it writes its model.
     if (output_dir / "config.json").exists() and not (output_dir / "log.jsonl").exists():
-        message = f"{output_dir} holds a model that no training wrote there: name a new output_dir"
+        message = f"{output_dir} holds the config.json of a model that no training wrote there: name a new output_dir"
         raise UserError("output_occupied", message, folder=output_dir, file="config.json")
     checkpoints = [
         checkpoint for checkpoint in list_checkpoints(output_dir) if (checkpoint / last_file).is_file()

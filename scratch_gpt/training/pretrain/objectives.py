@@ -290,8 +290,8 @@ def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str)
     stock_encoder = objective == "masked" and config.model_type != MaskedObjective.model_type
     if stock_encoder and needs_lengths(attn_implementation):
         message = (
-            f"attn_implementation {attn_implementation} cannot keep the documents of a packed block apart in a masked "
-            f"{config.model_type} model: set sdpa"
+            f"attn_implementation {attn_implementation} cannot keep the documents of a packed block apart in a "
+            f"{config.model_type} model with objective masked: set sdpa"
         )
         raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
     try:

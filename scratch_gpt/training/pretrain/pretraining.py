@@ -299,8 +299,7 @@ class Pretraining:
     def evaluate(self) -> None:
         """Record the objective's figures on the validation blocks, and write samples.
 
-        Compiled layers run as they were written: each length of a generated text would be compiled anew, up to
-        torch's limit.
+        Compiled layers run uncompiled: each length of a generated text would be compiled, up to torch's limit.
         """
         with torch.compiler.set_stance("force_eager") if self.arguments.torch_compile else nullcontext():
             self._evaluate()
