@@ -8,6 +8,8 @@
 Writes MODEL/results/alignment.json for each, and FIRST/results/alignment_best_of_N.json for the best of N answers.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import dataclasses
 from pathlib import Path
 from typing import Any

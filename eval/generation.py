@@ -11,6 +11,8 @@ Your own text:
     accelerate launch eval/generation.py --config eval/configs/generation_file.yaml --model runs/demo/base
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.sources.source import CORPUS_SETTINGS, ROW_SETTINGS, parse_sources

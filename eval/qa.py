@@ -11,6 +11,8 @@ Your own files, in the layouts of SQuAD, HellaSwag, ARC, PIQA, BLiMP, LAMBADA, X
     accelerate launch eval/qa.py --config eval/configs/qa_file.yaml --model runs/demo/chat --output results/squad.json
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from dataclasses import dataclass, field
 from typing import Any
 

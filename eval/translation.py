@@ -11,6 +11,8 @@ Your own pairs, both directions, with beam search and a word-by-word baseline:
     accelerate launch eval/translation.py --config eval/configs/translation_file.yaml --model runs/demo/chat --num_beams 4
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase

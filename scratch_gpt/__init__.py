@@ -4,6 +4,8 @@
 Importing the package registers its classes with the Auto classes of transformers.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from transformers import (
     AutoConfig,
     AutoModel,

@@ -101,10 +101,10 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
 
     if Path(default_config_file).is_file() or sys.platform != "linux":
         return launch(script, arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the launcher does; stages that train set their own
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    stage = context.Process(target=_run_script, args=(scripts_folder() / script, arguments))
+    threads = os.environ.get("OMP_NUM_THREADS")
+    stage = context.Process(target=_run_script, args=(scripts_folder() / script, arguments, threads))
 
     def running() -> list[psutil.Process]:
         if not stage.is_alive():
@@ -112,7 +112,12 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
         process = psutil.Process(stage.pid)
         return [process, *process.children(recursive=True)]
 
+    os.environ["OMP_NUM_THREADS"] = (
+        threads or "1"
+    )  # as the launcher does, for the process that is forked from
     stage.start()
+    if threads is None:
+        del os.environ["OMP_NUM_THREADS"]
     try:
         with _stopped_together(running):
             stage.join()
@@ -121,6 +126,8 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
     return stage.exitcode or 0
 
 
-def _run_script(script: Path, arguments: list[str]) -> None:
+def _run_script(script: Path, arguments: list[str], threads: str | None) -> None:
+    if threads is None:  # the user's silence, which stages that train take for all processors
+        os.environ.pop("OMP_NUM_THREADS", None)
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")

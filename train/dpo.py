@@ -8,6 +8,8 @@ Reads the folder of the sft stage; writes one folder: the aligned chat model wit
 results/dpo.json (held-out pairs ranked right, and how likely their answers have become) beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 
 import datasets
@@ -22,12 +24,20 @@ from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train, write_stage_result
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    is_finished,
+    save_stage,
+    train,
+    write_stage_result,
+)
 
 
 def main(arguments: DPOArguments) -> None:
     """The order of steps: model, pairs, trainer, (resume,) training, held-out pairs before and after, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     arguments.max_length = context_length(chat_model, arguments.max_length)
     pairs = drop_long_rows(

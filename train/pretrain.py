@@ -9,6 +9,8 @@ Reads the folders of the shards and tokenizer stages; writes one folder: an ordi
 and log.jsonl beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from pathlib import Path
 
 import torch
@@ -61,10 +63,7 @@ def main(arguments: PretrainArguments) -> None:
     objective = OBJECTIVES[arguments.objective](tokenizer, arguments, sequence_length)
     model = build_model(arguments, config, sequence_length)
     tokenizer.model_max_length = model.config.max_position_embeddings
-    if progress:
-        hardware = hardware_again(progress, arguments)
-    else:
-        hardware = choose_setting(model, objective, train_blocks, arguments)
+    hardware = hardware_again(progress, arguments) if progress else choose_setting(arguments)
     torch.set_num_threads(hardware.num_threads)
     accelerator = Accelerator(
         mixed_precision=hardware.mixed_precision,
@@ -74,7 +73,7 @@ def main(arguments: PretrainArguments) -> None:
     )
     set_seed(arguments.seed, device_specific=True)  # dropout differs between the processes
 
-    optimizer = optimizer_builder(arguments)(model)
+    optimizer = optimizer_builder(arguments, hardware.mixed_precision)(model)
     run = Pretraining(
         arguments, accelerator, hardware, model, optimizer, objective, train_blocks, validation_blocks
     )

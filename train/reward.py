@@ -9,6 +9,8 @@ log.jsonl, results/reward.json (held-out pairs ranked right, each kind of pair a
 far its probabilities can be believed) beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 from pathlib import Path
 
@@ -30,12 +32,20 @@ from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train, write_stage_result
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    is_finished,
+    save_stage,
+    train,
+    write_stage_result,
+)
 
 
 def main(arguments: RewardArguments) -> None:
     """The order of steps: model, pairs, trainer, (resume,) training, held-out accuracy, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     arguments.max_length = context_length(chat_model, arguments.max_length)
     pairs = drop_long_rows(

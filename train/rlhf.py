@@ -8,6 +8,8 @@ Reads the folders of the sft and reward stages; writes one folder: the best meas
 and results/rlhf.json (the model before and after on held-out prompts) beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 
 import datasets
@@ -19,7 +21,13 @@ from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train, write_stage_result
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    is_finished,
+    save_stage,
+    train,
+    write_stage_result,
+)
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rl.rlhf import TRAINERS
@@ -31,6 +39,8 @@ BEFORE, AFTER = "sft", "aligned"
 def main(arguments: RLHFArguments) -> None:
     """The order of steps: models, prompts, rewards, trainer, (resume,) training, before and after, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     reward_model = load_reward_model(arguments.reward_model, tokenizer) if arguments.reward_model else None
     answering = {"max_new_tokens": arguments.max_completion_length}

@@ -8,6 +8,8 @@ Reads a folder that the pretraining stage wrote with objective span; writes one 
 and log.jsonl beside the weights.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 
 import datasets
@@ -17,13 +19,15 @@ from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, is_finished, save_stage, train
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments, encode_pair, load_encoder_decoder
 
 
 def main(arguments: Seq2SeqArguments) -> None:
     """The order of steps: model, pairs, trainer, (resume,) training, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     model, tokenizer = load_encoder_decoder(str(arguments.model_name_or_path))
     pairs = drop_long_rows(
         read_splits(instruction_rows, arguments),

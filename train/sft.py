@@ -9,6 +9,8 @@ weights. Only the assistant's tokens are learned, and those of the pretraining's
 some in.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from functools import partial
 
 import datasets
@@ -21,13 +23,15 @@ from scratch_gpt.inference.loading import load_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import SFTArguments
-from scratch_gpt.training.posttrain.posttraining import begin, make_chat_model, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, is_finished, make_chat_model, save_stage, train
 from scratch_gpt.training.posttrain.replay import replay_rows
 
 
 def main(arguments: SFTArguments) -> None:
     """The order of steps: model, rows, trainer, (resume,) training, save."""
     begin(arguments)
+    if is_finished(arguments):
+        return
     model, tokenizer = load_model(arguments.model_name_or_path)
     check_chat_format(tokenizer, arguments.model_name_or_path)
     make_chat_model(model, tokenizer)

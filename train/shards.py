@@ -9,6 +9,8 @@ Writes train/ and validation/, each with tokens.bin and manifest.json: present m
 same command goes on. With --num_slices N --slice I it writes one of N slices; with --num_slices N alone it merges them.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import os
 
 from rich.console import Console

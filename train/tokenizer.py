@@ -10,6 +10,8 @@ duplicates leave out what they leave out of the shards. Writes
 tokenizer.json, tokenizer_config.json, chat_template.jinja and, last, run.yaml.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 from pathlib import Path
 from tempfile import TemporaryDirectory
 

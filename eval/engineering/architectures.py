@@ -8,6 +8,8 @@ Prints a Markdown table with copying and word-by-word translation beside the two
 figures to `output`.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import json
 from dataclasses import asdict, dataclass, field
 
@@ -31,7 +33,7 @@ from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.benchmarks.translation import signatures
 from scratch_gpt.runs.folders import written_file
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import Hardware, available_cpus
+from scratch_gpt.settings.hardware import Hardware, choose_threads
 from scratch_gpt.settings.parsing import decode_yaml, run_stage
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import train_tokenizer
@@ -70,7 +72,9 @@ class ArchitecturesArguments:
     weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
     max_new_tokens: int = field(default=64, metadata={"help": "Longest translation, in tokens."})
     mixed_precision: str = field(default="bf16", metadata={"help": "bf16 or no."})
-    num_threads: int | None = field(default=None, metadata={"help": "CPU threads. Default: all processors."})
+    num_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads. Default: OMP_NUM_THREADS, or all."}
+    )
     output: str = field(default="results/architectures.json", metadata={"help": "All figures, as JSON."})
 
     def __post_init__(self) -> None:
@@ -115,7 +119,7 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
 def main(arguments: ArchitecturesArguments) -> None:
     """Race each kind of model with each seed on each corpus; print the table, write the figures."""
     configs = {"decoder": arguments.decoder, "encoder-decoder": arguments.encoder_decoder}
-    hardware = Hardware(arguments.num_threads or available_cpus(), arguments.mixed_precision)
+    hardware = Hardware(choose_threads(arguments.num_threads), arguments.mixed_precision)
     lines = ["| pairs | model | parameters | steps | BLEU | chrF |", "|---|---|---|---|---|---|"]
     verdicts, figures, signed = [], {}, {}
     for name, corpus in corpora(arguments).items():

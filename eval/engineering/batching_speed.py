@@ -6,6 +6,8 @@
 Both take turns in one process; written answers and likelihoods are timed apart.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

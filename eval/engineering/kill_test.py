@@ -8,6 +8,8 @@ Exit status 0: after all kills, every number of log.jsonl (clocks aside), the ha
 weights have the bits of the undisturbed run.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import contextlib
 import random
 import shutil

@@ -8,12 +8,15 @@ All contenders take turns in one run: the ratios hold on a busy machine too, the
 same command runs there, and decodes in the precision of the training.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +33,13 @@ from transformers import (
 )
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
+from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.results import Metric, write_result
-from scratch_gpt.settings.hardware import choose_hardware
+from scratch_gpt.settings.hardware import best_precision, choose_threads
 from scratch_gpt.settings.parsing import decode_yaml, run_stage
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.pretrain.optimization import build_optimizer
@@ -125,13 +128,18 @@ def stock_twin(config: ScratchGPTConfig, name: str) -> PreTrainedModel:
 
 
 def random_batch(
-    config: ScratchGPTConfig, micro_batch: int, sequence_length: int, device: torch.device, seed: int
-) -> dict[str, torch.Tensor]:
-    """Packed blocks of random tokens, four documents in each, as the collator makes them."""
+    config: ScratchGPTConfig,
+    micro_batch: int,
+    sequence_length: int,
+    device: torch.device,
+    seed: int,
+    lengths: bool = False,
+) -> dict[str, Any]:
+    """Packed blocks of random tokens, four documents in each, as the collator makes them (with `lengths` where asked)."""
     eos, pad = 0, 1
     tokens = np.random.default_rng(seed).integers(2, config.vocab_size, (micro_batch, sequence_length))
     tokens[:, sequence_length // 4 :: max(sequence_length // 4, 1)] = eos
-    return {name: value.to(device) for name, value in PackedCollator(eos, pad)(list(tokens)).items()}
+    return to_device(PackedCollator(eos, pad, lengths)(list(tokens)), device)
 
 
 def our_step(
@@ -153,7 +161,7 @@ def our_step(
     device = batch["input_ids"].device
     model = ScratchGPTForCausalLM(config).to(device).train()
     model.set_attn_implementation(attn_implementation)
-    optimizer = build_optimizer(model, "muon", learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
+    optimizer = build_optimizer(model, "muon", 1e-3, 0.1, (0.9, 0.95), mixed_precision)
     chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size, device.type == "cpu")
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)
@@ -349,18 +357,15 @@ def main(arguments: SpeedArguments) -> None:
     longest = max(arguments.sequence_lengths)
     config = ScratchGPTConfig(**{"max_position_embeddings": longest, **arguments.model_config})
     set_seed(arguments.seed)
-    batch = random_batch(
-        config, arguments.batch_sizes[0], arguments.sequence_lengths[0], device, arguments.seed
-    )
-    step = our_step(config, batch, "no", arguments.attn_implementation, False)
-    hardware = choose_hardware(step)  # sets the threads, for all contenders
-    precision = hardware.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
+    lengths = needs_lengths(arguments.attn_implementation)
+    torch.set_num_threads(choose_threads(None))
+    precision = best_precision() if arguments.mixed_precision == "auto" else arguments.mixed_precision
     metrics: dict[str, Metric] = {}
     for length in arguments.sequence_lengths:
         for batch_size in arguments.batch_sizes:
             figures = compare_training(
                 config,
-                random_batch(config, batch_size, length, device, arguments.seed),
+                random_batch(config, batch_size, length, device, arguments.seed, lengths),
                 stock=arguments.stock,
                 mixed_precision=precision,
                 attn_implementation=arguments.attn_implementation,
@@ -382,7 +387,7 @@ def main(arguments: SpeedArguments) -> None:
         )
     settings = dataclasses.asdict(arguments) | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "num_threads": hardware.num_threads,
+        "num_threads": torch.get_num_threads(),
         "precision": precision,
     }
     name = f"ScratchGPT {config.dialect}"

@@ -229,7 +229,10 @@ def race(
     """Train one model for the given time, keep its best weights by the development loss, and judge its translations."""
     positions, pad, device = model.config.max_position_embeddings, tokenizer.pad_token_id, model.device
     train, dev = (encode_rows(kind, pairs, tokenizer, positions) for pairs in (corpus.train, corpus.dev))
-    optimizer = build_optimizer(model, "muon", settings.learning_rate, settings.weight_decay, (0.9, 0.95))
+    precision = settings.hardware.mixed_precision
+    optimizer = build_optimizer(
+        model, "muon", settings.learning_rate, settings.weight_decay, (0.9, 0.95), precision
+    )
     peaks = [group["lr"] for group in optimizer.param_groups]
     torch.set_num_threads(settings.hardware.num_threads)
     torch.manual_seed(settings.seed)

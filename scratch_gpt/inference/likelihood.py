@@ -7,7 +7,7 @@ Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import encode_prompts, fit, gathered, own_batches, padded
-from scratch_gpt.modeling_scratch_gpt import CACHE_NAME
+from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -137,9 +137,7 @@ def _logits(
 
 
 @torch.inference_mode()
-def packed_costs(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor], byte_lengths: torch.Tensor
-) -> torch.Tensor:
+def packed_costs(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torch.Tensor) -> torch.Tensor:
     """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
 
     End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted
@@ -149,9 +147,8 @@ def packed_costs(
         batch: of `PackedCollator`, on the model's device.
         byte_lengths: of `token_byte_lengths`, on the same device.
     """
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[
-        :, :-1
-    ]
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    logits = model(**inputs, use_cache=False).logits[:, :-1]
     labels = batch["labels"][:, 1:]  # (B, T - 1)
     nats = torch.nn.functional.cross_entropy(
         logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"

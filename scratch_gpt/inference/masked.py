@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreT
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collators.masking import MaskingCollator
-from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import check_folder, load_weights, loading
 from scratch_gpt.tokenization import load_tokenizer
@@ -68,14 +68,15 @@ def keep_documents_apart(model: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def masked_costs(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def masked_costs(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Nats, tokens, and tokens that are the model's first guess, at the labels of each block: float64 (B, 3).
 
     Args:
         batch: of `MaskingCollator`, on the model's device.
     """
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels = batch["labels"]
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    logits = model(**inputs, use_cache=False).logits
     nats = torch.nn.functional.cross_entropy(
         logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
     )
@@ -149,11 +150,12 @@ def _hidden_nats(
     device: torch.device,
 ) -> list[list[float]]:
     """The nats that the tokens at the places `rows[b]` of each block cost when they are hidden."""
-    batch = {name: tensor.to(device) for name, tensor in collator.packed(blocks).items()}
+    batch = to_device(collator.packed(blocks), device)
+    del batch["labels"]
     row = torch.tensor([number for number, places in enumerate(rows) for _ in places], device=device)
     column = torch.tensor([place for places in rows for place in places], device=device)
     targets = batch["input_ids"][row, column]
     batch["input_ids"][row, column] = collator.mask
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
+    logits = model(**batch, use_cache=False).logits
     nats = torch.nn.functional.cross_entropy(logits[row, column].float(), targets, reduction="none")
     return [part.tolist() for part in nats.double().cpu().split([len(places) for places in rows])]

@@ -125,8 +125,7 @@ def _newest_whole(checkpoints: list[Path]) -> Path:
 def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
     """The checkpoint that a run goes on from, None to start afresh.
 
-    A finished folder (it holds run.yaml) has nothing to resume: "latest" starts afresh, since the data or the model
-    before it may be new. (Pretraining knows whether they are, and does not come here if not: `resume.is_finished`.)
+    A finished folder (it holds run.yaml) is never written again: a start would remove its model and its log.
 
     Args:
         resume_from_checkpoint: None, a checkpoint folder, or "latest": the newest one whose files are as they were
@@ -135,15 +134,21 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
             just writing it, and is passed over.
 
     Raises:
-        UserError: the folder named is not there, no checkpoint or damaged; all checkpoints are damaged; an unfinished
-            run is there that nobody asked to go on with.
+        UserError: a finished run or another model is there; the folder named is not there, no checkpoint or damaged;
+            all checkpoints are damaged; an unfinished run is there that nobody asked to resume.
     """
+    if (output_dir / "run.yaml").exists():
+        message = f"{output_dir} holds a finished run: name a new output_dir, or remove the folder"
+        raise UserError("finished_run", message, folder=output_dir)
+    # A stage logs before it writes its model.
+    if (output_dir / "config.json").exists() and not (output_dir / "log.jsonl").exists():
+        message = f"{output_dir} holds the config.json of a model that no training wrote there: name a new output_dir"
+        raise UserError("output_occupied", message, folder=output_dir, file="config.json")
     checkpoints = [
         checkpoint for checkpoint in list_checkpoints(output_dir) if (checkpoint / last_file).is_file()
     ]
-    finished = (output_dir / "run.yaml").exists()
     if resume_from_checkpoint == "latest":
-        return None if finished or not checkpoints else _newest_whole(checkpoints)
+        return _newest_whole(checkpoints) if checkpoints else None
     if resume_from_checkpoint:
         folder = Path(resume_from_checkpoint)
         if not folder.is_dir():
@@ -156,7 +161,7 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
             message = f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest"
             raise UserError("checkpoints_damaged", message, folder=folder)
         return folder
-    if checkpoints and not finished:
+    if checkpoints:
         message = f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
         raise UserError("unfinished_run", message, folder=output_dir)
     return None
@@ -196,15 +201,13 @@ def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
 def _cut_back(output_dir: Path, start: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     claim(output_dir)
-    # Before run.yaml: a kill must not leave a finished run's checkpoints as an unfinished one's, to be gone on from.
     for checkpoint in list_checkpoints(output_dir):
         if checkpoint_step(checkpoint) > start:
             remove_checkpoint(checkpoint)
     for leftover in output_dir.glob("checkpoint-*.tmp"):
         shutil.rmtree(leftover)
-    # An earlier run's model must not pass for this one's: without config.json none is found.
-    for name in ("run.yaml", "config.json"):
-        (output_dir / name).unlink(missing_ok=True)
+    # What a full disk left of a model must not pass for one: without config.json none is found.
+    (output_dir / "config.json").unlink(missing_ok=True)
     for weights in output_dir.glob("model*.safetensors*"):
         weights.unlink()
     for name in ("log.jsonl", "samples.jsonl"):

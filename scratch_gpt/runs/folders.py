@@ -207,9 +207,15 @@ def load_progress(folder: Path) -> tuple[Any, dict[str, np.ndarray]] | None:
         raise UserError("damaged_file", message, file=path) from None
 
 
+def plain_settings(arguments: Any) -> dict[str, Any]:
+    """The arguments as `run.yaml` has them."""
+    values = arguments.to_dict() if hasattr(arguments, "to_dict") else dataclasses.asdict(arguments)
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
 def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:
     """Write the resolved arguments as `run.yaml`, the last file of a stage: present means complete."""
-    values = arguments.to_dict() if hasattr(arguments, "to_dict") else dataclasses.asdict(arguments)
-    plain = json.loads(json.dumps(values, default=str))
+    plain = plain_settings(arguments)
     with written_file(Path(output_dir) / "run.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(plain, sort_keys=True, allow_unicode=True), encoding="utf-8")

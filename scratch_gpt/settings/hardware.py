@@ -2,21 +2,16 @@
 """How to run on this machine."""
 
 import os
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import psutil
 import torch
-
-
-# So many times slower than one thread are all of them only where something else takes their processors.
-CROWDED = 1.5
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """The fastest way to take a step here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast.
+    """How a step is computed here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast.
 
     What the launcher says of precision is not asked: it says "no" where its user said nothing.
     """
@@ -56,34 +51,43 @@ def cpu_precision() -> str:
     return "bf16" if capabilities.get("avx512_bf16") else "no"
 
 
-def choose_hardware(step: Callable[[], None], repeats: int = 3) -> Hardware:
-    """The precision that this machine is made for, and its share of the processors for each process.
+def best_precision() -> str:
+    """The precision that this machine's GPU, or else its CPU, is made for."""
+    return gpu_precision() if torch.cuda.is_available() else cpu_precision()
 
-    Args:
-        step: a forward and backward pass that changes no weights. On a CPU it is timed with all threads and with one:
-            while anything else runs on the machine, two threads can be ten times slower than one, and one is taken
-            then. The bar is high, so that a run started again on an idle machine gets the same setting and so the
-            same bits.
-        repeats: passes, of which the fastest counts.
+
+def choose_threads(num_threads: int | None) -> int:
+    """Threads of this process: as asked for here or by OMP_NUM_THREADS, else its share of the allowed processors.
+
+    Never a timing: results depend on the number of threads, so the same command must choose the same one however busy
+    the machine is. On a GPU, threads matter little: torch's own number.
     """
+    if asked := num_threads or _environment_threads():
+        return asked
     if torch.cuda.is_available():
-        return Hardware(torch.get_num_threads(), gpu_precision())
+        return int(torch.get_num_threads())
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of one launch on this machine, set by torchrun
+    return max(1, available_cpus() // processes)
 
-    def seconds(hardware: Hardware) -> float:
-        torch.set_num_threads(hardware.num_threads)
-        times = []
-        for _ in range(repeats + 1):  # the first one warms up
-            start = time.perf_counter()
-            with hardware.autocast():
-                step()
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
 
-    # of one launch on this machine, as torchrun tells
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    chosen = Hardware(max(1, available_cpus() // processes), cpu_precision())
-    alone = Hardware(1, chosen.mixed_precision)
-    if chosen != alone and seconds(chosen) > CROWDED * seconds(alone):
-        chosen = alone
-    torch.set_num_threads(chosen.num_threads)
-    return chosen
+def _environment_threads() -> int | None:
+    """What the user says by OMP_NUM_THREADS, None for nothing.
+
+    `accelerate launch` and torchrun set it to 1 where the user did not: then the launcher itself was started without it.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # a list is for nested parallelism
+    if not first.isdecimal() or int(first) < 1:
+        return None
+    launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
+    if first == "1" and launched and "OMP_NUM_THREADS" not in _launcher_environment():
+        return None
+    return int(first)
+
+
+def _launcher_environment() -> dict[str, str]:
+    """The variables that the process which started this one began with, none where they are not readable."""
+    try:
+        launcher = psutil.Process().parent()
+        return dict(launcher.environ()) if launcher else {}
+    except psutil.Error:
+        return {}

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from scratch_gpt.runs import checkpoints
 from scratch_gpt.runs.checkpoints import (
     MANIFEST_FILE,
     STATE_FOLDER,
@@ -36,7 +35,7 @@ def make_run(folder: Path, steps: list[int], finished: bool) -> None:
 
 
 def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
-    """Of an unfinished run, the newest checkpoint that was written to its end; of none and of a finished run, nothing.
+    """Of an unfinished run, the newest checkpoint that was written to its end; of none, nothing.
 
     What was not written to its end stays until the folder is claimed: another run may be writing it.
     """
@@ -47,8 +46,19 @@ def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "half" / "checkpoint-11").exists()
     cut_back(tmp_path / "half", tmp_path / "half" / "checkpoint-10")
     assert not (tmp_path / "half" / "checkpoint-11").exists()
+
+
+@pytest.mark.parametrize("how", ["latest", None, "named"])
+def test_nothing_starts_where_a_finished_run_or_a_model_is(tmp_path: Path, how) -> None:
+    """Whatever is asked for; a model beside which no stage has logged is someone else's."""
     make_run(tmp_path / "whole", [9], finished=True)
-    assert find_start(tmp_path / "whole", "latest", LAST) is None
+    how = str(tmp_path / "whole" / "checkpoint-9") if how == "named" else how
+    with user_error("finished_run", folder=tmp_path / "whole"):
+        find_start(tmp_path / "whole", how, LAST)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with user_error("output_occupied", folder=tmp_path / "model", file="config.json"):
+        find_start(tmp_path / "model", how, LAST)
 
 
 def test_wrong_starts_are_refused(tmp_path: Path) -> None:
@@ -64,31 +74,17 @@ def test_wrong_starts_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
-    """From a named checkpoint, later checkpoints, later rows and the finished model go; afresh, all of them."""
-    make_run(tmp_path, [5, 10], finished=True)
+    """From a named checkpoint, later checkpoints, later rows and a half-written model go; afresh, all of them."""
+    make_run(tmp_path, [5, 10], finished=False)
     for name in ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
         (tmp_path / name).write_text("{}")
     checkpoint = tmp_path / "checkpoint-5"
     cut_back(tmp_path, checkpoint)
     assert [row["step"] for row in RunLog(tmp_path / "log.jsonl").rows()] == [5]
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "log.jsonl"}
-    (tmp_path / "run.yaml").write_text("{}")
     cut_back(tmp_path, None)
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
     assert RunLog(tmp_path / "log.jsonl").rows() == []
-
-
-def test_a_kill_leaves_no_finished_run_to_go_on_with(tmp_path: Path, monkeypatch) -> None:
-    """Wherever the cutting back ends, the next start finds no checkpoint of the run before."""
-    make_run(tmp_path, [5, 10], finished=True)
-
-    def killed(checkpoint: Path) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoints, "remove_checkpoint", killed)
-        cut_back(tmp_path, None)
-    assert find_start(tmp_path, "latest", LAST) is None
 
 
 def make_checkpoint(output_dir: Path, step: int) -> Path:
@@ -186,7 +182,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 def test_a_folder_that_another_run_writes_is_left_alone(tmp_path) -> None:
     """The lock is on the folder itself; log, model and what is being written stay."""
     fcntl = pytest.importorskip("fcntl")
-    make_run(tmp_path, [1], finished=True)
+    make_run(tmp_path, [1], finished=False)
     (tmp_path / "checkpoint-2.tmp").mkdir()
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)

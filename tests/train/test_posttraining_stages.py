@@ -278,13 +278,32 @@ def test_a_run_stopped_behind_its_last_step_takes_no_other(
     assert (output / "model.safetensors").read_bytes() == weights
 
 
-def test_an_unfinished_run_is_not_overwritten(sft: Callable[..., None], tmp_path: Path) -> None:
-    """Starting afresh in the folder of an unfinished run is refused; `latest` in a finished one starts afresh."""
+def test_no_start_overwrites_a_run(
+    sft: Callable[..., None], base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A finished one is complete, or refused where a setting or the base model is another; so is an unfinished one."""
     output = tmp_path / "out"
     sft(output_dir=str(output), max_steps=2)
-    sft(output_dir=str(output), max_steps=1, resume_from_checkpoint="latest")
-    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
-    assert [row["step"] for row in rows_with(output, "loss")] == [1]
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    sft(output_dir=str(output), max_steps=2, resume_from_checkpoint="latest", num_threads=2)
+    assert "complete already" in capsys.readouterr().out
+    for expected, changes in (
+        (
+            user_error("finished_run_differs", 2, 9, settings=["max_steps"]),
+            {"max_steps": 9, "resume_from_checkpoint": "latest"},
+        ),
+        (user_error("finished_run", folder=output), {"max_steps": 9}),
+        (
+            user_error("finished_run", folder=output),
+            {"resume_from_checkpoint": str(output / "checkpoint-2")},
+        ),
+    ):
+        with expected:
+            sft(output_dir=str(output), **{"max_steps": 2, **changes})
+    (base_folder / "provenance.json").write_text('{"stages": [{"stage": "pretrain", "finished": "later"}]}')
+    with user_error("finished_run_differs", base_folder, settings=["model"]):
+        sft(output_dir=str(output), max_steps=2, resume_from_checkpoint="latest")
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
     (output / "run.yaml").unlink()
     with user_error("unfinished_run", "--resume_from_checkpoint latest", folder=output):
         sft(output_dir=str(output), max_steps=2)

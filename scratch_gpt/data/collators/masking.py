@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class MaskingCollator:
         tokenizer: one of ours, with a mask token.
         seed: of the draws.
         whole_words: hide all tokens of a word or none (Google's BERT of May 2019).
+        lengths: see `PackedCollator`.
 
     Raises:
         UserError: the tokenizer has no mask token.
@@ -42,15 +44,16 @@ class MaskingCollator:
     tokenizer: PreTrainedTokenizerFast
     seed: int
     whole_words: bool = False
+    lengths: bool = False
 
     def __post_init__(self) -> None:
         self.mask = mask_id(self.tokenizer)
-        self.packed = PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+        self.packed = PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, self.lengths)
         self.is_text = token_byte_lengths(self.tokenizer) > 0  # (V,)
         self.text_ids = np.flatnonzero(self.is_text)
         self.goes_on, self.carries_on = word_joints(self.tokenizer)
 
-    def __call__(self, blocks: list[np.ndarray], positions: Sequence[int]) -> dict[str, torch.Tensor]:
+    def __call__(self, blocks: list[np.ndarray], positions: Sequence[int]) -> dict[str, Any]:
         """Collate B blocks of T tokens.
 
         Args:
@@ -58,7 +61,7 @@ class MaskingCollator:
 
         Returns:
             `input_ids`, `position_ids` and `labels`, all int64 of shape (B, T). Labels stand at the places of the
-            hidden tokens and are IGNORED elsewhere.
+            hidden tokens and are IGNORED elsewhere. With `lengths` also those of `PackedCollator`.
         """
         batch = self.packed(blocks)
         hidden = [self.hide(block, position) for block, position in zip(blocks, positions, strict=True)]

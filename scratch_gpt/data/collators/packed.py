@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +19,20 @@ class PackedCollator:
 
     transformers recognises packed documents by restarting `position_ids`, but only without an attention mask and with
     `use_cache=False`; with either, documents silently attend to each other. So no mask is returned, and the caller
-    passes `use_cache=False`.
+    passes `use_cache=False`. Its flash attention recognizes them in a batch of one row only, and lets them see each other
+    in a larger one without a word; for any number of rows it takes `lengths`.
 
     Args:
         eos_token_id: the token that ends each document.
         pad_token_id: the token that fills a block after its last document.
+        lengths: also return the documents' lengths, as flash attention needs them (see `needs_lengths`).
     """
 
     eos_token_id: int
     pad_token_id: int
+    lengths: bool = False
 
-    def __call__(self, blocks: list[np.ndarray], positions: Sequence[int] = ()) -> dict[str, torch.Tensor]:
+    def __call__(self, blocks: list[np.ndarray], positions: Sequence[int] = ()) -> dict[str, Any]:
         """Collate B blocks of T tokens.
 
         Args:
@@ -36,7 +40,9 @@ class PackedCollator:
 
         Returns:
             `input_ids`, `position_ids` and `labels`, all int64 of shape (B, T). The label of a document's first token
-            is IGNORED: the token before it, from which it would be predicted, belongs to another document.
+            is IGNORED: the token before it, from which it would be predicted, belongs to another document. With
+            `lengths` also `cu_seq_lens_q` and `cu_seq_lens_k`, int32: where each document of the flattened batch
+            starts, and B x T; and `max_length_q` and `max_length_k`, the tokens of the longest document.
         """
         input_ids = torch.from_numpy(np.stack(blocks))
         columns = torch.arange(input_ids.shape[1])
@@ -44,4 +50,22 @@ class PackedCollator:
         starts[:, 1:] = input_ids[:, :-1] == self.eos_token_id
         last_start = torch.where(starts, columns, 0).cummax(dim=1).values  # (B, T)
         labels = input_ids.masked_fill(starts | (input_ids == self.pad_token_id), IGNORED)
-        return {"input_ids": input_ids, "position_ids": columns - last_start, "labels": labels}
+        batch = {"input_ids": input_ids, "position_ids": columns - last_start, "labels": labels}
+        if self.lengths:
+            ends = torch.tensor([input_ids.numel()])
+            boundaries = torch.cat([starts.flatten().nonzero().flatten(), ends]).to(torch.int32)
+            batch |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), boundaries)
+            batch |= dict.fromkeys(("max_length_q", "max_length_k"), int(boundaries.diff().max()))
+        return batch
+
+
+def needs_lengths(attn_implementation: str) -> bool:
+    """Whether this attention function keeps packed documents apart by their lengths, not by a mask."""
+    return attn_implementation.startswith("flash_attention")
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+    }

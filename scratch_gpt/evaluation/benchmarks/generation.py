@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.data.collators.packed import PackedCollator
+from scratch_gpt.data.collators.packed import PackedCollator, needs_lengths, to_device
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.packing import pack
 from scratch_gpt.data.sources.bad_rows import BadRows
@@ -88,13 +88,17 @@ def block_costs(
         message = f"the blocks of text have {length} tokens, the model only {positions} positions"
         raise UserError("too_long", message, length=length, limit=positions)
     # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
-    collate = PackedCollator(tokenizer.convert_tokens_to_ids(END_OF_TEXT), tokenizer.pad_token_id)
+    collate = PackedCollator(
+        tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        tokenizer.pad_token_id,
+        needs_lengths(model.config._attn_implementation),
+    )
     lengths = torch.tensor(token_byte_lengths(tokenizer), device=model.device)
     size = max(1, TOKENS_PER_BATCH // length)
     rows = []
     for start in range(0, len(blocks), size):
         batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
-        costs = packed_costs(model, {name: part.to(model.device) for name, part in batch.items()}, lengths)
+        costs = packed_costs(model, to_device(batch, model.device), lengths)
         rows.append(costs[:, [0, 2]].cpu())
     found = torch.cat(rows).numpy()
     if not np.isfinite(found).all():

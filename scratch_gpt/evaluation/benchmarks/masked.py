@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from scratch_gpt.data.collators.masking import MaskingCollator
-from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.evaluation.metrics.baselines import NGram
 from scratch_gpt.inference.masked import masked_costs, pseudo_costs
@@ -28,8 +28,7 @@ def model_figures(
     for first in range(0, len(chosen), batch_size):
         numbers = chosen[first : first + batch_size]
         batch = collator([blocks[number] for number in numbers], numbers)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        costs += masked_costs(model, batch).sum(0).cpu()
+        costs += masked_costs(model, to_device(batch, model.device)).sum(0).cpu()
     pairs = [
         pseudo_costs(model, blocks[number], collator, model.device, batch_size)
         for number in blocks.evenly(pseudo_blocks)

@@ -22,6 +22,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.runs.cost import auto_class_of
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
+from scratch_gpt.training.pretrain.muon import STACK_ELEMENTS, Muon
+from scratch_gpt.training.pretrain.optimization import split_parameters
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,12 @@ class MemoryLedger(TorchDispatchMode):
         self.total += size * self.shares.get(component, 1.0)
 
 
+def gathered_elements(model: nn.Module, num_processes: int) -> int:
+    """The most numbers that Muon on sharded weights gathers at a time, on a GPU."""
+    sizes = [matrix.numel() for matrix in split_parameters(model)[0]]
+    return min(sum(sizes), num_processes * max(STACK_ELEMENTS, *sizes))
+
+
 OptimizerBuilder = Callable[[nn.Module], torch.optim.Optimizer]
 
 
@@ -116,12 +124,12 @@ def memory_of_a_step(
     """Bytes that one process holds at the peak of a step from the second on, by component.
 
     Flash and flex attention count as sdpa, which keeps no (T, T) scores either. Sharding over processes (FSDP2) is
-    computed: weights, gradients and optimizer state count with their share; two gathered layers (the running and the
+    computed: weights, gradients and optimizer state count with their share; the matrices that Muon gathers, two layers (the running and the
     next one) and the matrices outside the layers are whole.
     """
     shares: dict[str, float] = {}
     if settings.sharded:
-        divided = ("weights", "gradients", "optimizer state", "optimizer work")
+        divided = ("weights", "gradients", "optimizer state")
         shares = {"weights in low precision": 0.0, **dict.fromkeys(divided, 1 / settings.num_processes)}
     ledger = MemoryLedger(shares)
     with FakeTensorMode(), ledger:
@@ -163,7 +171,11 @@ def memory_of_a_step(
             del loss
         ledger.component = "optimizer work"
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        # Muon's processes gather the matrices of a turn, a stack for each of them; the work on their own stack is above.
+        gathered = gathered_elements(model, settings.num_processes) if isinstance(optimizer, Muon) else 0
+        turn = torch.empty(gathered if settings.sharded else 0)
         optimizer.step()
+        del turn
         components = {name: round(size * shares.get(name, 1.0)) for name, size in ledger.at_peak.items()}
         layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
         layer = max(sum(p.numel() for p in module.parameters()) for module in layers)

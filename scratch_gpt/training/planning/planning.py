@@ -143,11 +143,13 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
     )
 
 
-def optimizer_builder(arguments: PretrainArguments) -> OptimizerBuilder:
+def optimizer_builder(arguments: PretrainArguments, mixed_precision: str) -> OptimizerBuilder:
     """What makes the run's optimizer; an open learning rate counts as 1e-3, its memory is the same."""
     learning_rate = arguments.learning_rate or 1e-3
     betas = (arguments.adam_beta1, arguments.adam_beta2)
-    return lambda model: build_optimizer(model, arguments.optim, learning_rate, arguments.weight_decay, betas)
+    return lambda model: build_optimizer(
+        model, arguments.optim, learning_rate, arguments.weight_decay, betas, mixed_precision
+    )
 
 
 def complete(
@@ -169,7 +171,8 @@ def complete(
         if device_memory is None:
             return micro_batch * sequence_length <= CPU_MICRO_BATCH_TOKENS
         trial = dataclasses.replace(settings, micro_batch=micro_batch)
-        needed = memory_of_a_step(config, trial, optimizer_builder(arguments), arguments.attn_implementation)
+        optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
+        needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
         return sum(needed.values()) <= USABLE_SHARE * device_memory
 
     return by_rule(
@@ -253,7 +256,7 @@ def make_plan(arguments: PlanArguments) -> Plan:
     available = manifest["blocks"] * sequence_length if manifest else None
     arguments, rules = complete(arguments, config, launcher, sequence_length, available, memory)
     settings = step_settings(arguments, launcher, sequence_length)
-    optimizer_of = optimizer_builder(arguments)
+    optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
     tokens_per_step = settings.micro_batch * settings.accumulation * settings.num_processes * sequence_length
     tokens = arguments.max_steps * tokens_per_step
     seconds = tokens / arguments.tokens_per_second if arguments.tokens_per_second else None

@@ -77,7 +77,7 @@ class PosttrainingArguments(SourcesArguments):
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
     num_threads: int | None = field(
-        default=None, metadata={"help": "CPU threads. Default: all, if they help."}
+        default=None, metadata={"help": "CPU threads. Default: OMP_NUM_THREADS, or all."}
     )
     resume_from_checkpoint: str | None = field(
         default=None,

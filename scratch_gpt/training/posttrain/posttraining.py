@@ -24,11 +24,11 @@ from transformers import (
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
-from scratch_gpt.runs.folders import write_run_yaml
+from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
-from scratch_gpt.runs.provenance import write_provenance
+from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
-from scratch_gpt.settings.hardware import choose_hardware
+from scratch_gpt.settings.hardware import choose_threads
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, StageLog, TokenizerOfCheckpoint
@@ -36,6 +36,13 @@ from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, S
 
 # What Trainer writes last into a checkpoint.
 LAST_FILE = "trainer_state.json"
+# With another one of these, a finished run is the same one.
+HARMLESS = frozenset(
+    {
+        *("output_dir", "resume_from_checkpoint", "num_threads", "logging_steps", "save_total_limit"),
+        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "dataloader_num_workers"),
+    }
+)
 
 
 def begin(arguments: PosttrainingArguments) -> None:
@@ -66,21 +73,39 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
     )
 
 
-def set_threads(model: PreTrainedModel, num_threads: int | None) -> None:
-    """Set the CPU threads: as asked for, or as `choose_hardware` finds with a batch of a usual size."""
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
-        return
-    input_ids = torch.full((8, min(48, model.config.max_position_embeddings)), 1, device=model.device)
+def is_finished(arguments: PosttrainingArguments) -> bool:
+    """Whether `latest` finds a run that ended, with these settings and these models: there is nothing to do.
 
-    target = {"decoder_input_ids": input_ids} if model.config.is_encoder_decoder else {}
+    Raises:
+        UserError: a finished run of other settings, or of a model that was trained again since.
+    """
+    output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
+    if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
+        return False
+    before = read_yaml(output_dir / "run.yaml")
+    changed = {
+        name: f"{name} was {before.get(name)}, is {value}"
+        for name, value in plain_settings(arguments).items()
+        # what is open was filled in by the stage
+        if name not in HARMLESS and value is not None and value != before.get(name)
+    }
+    inputs = input_models(arguments)
+    led_here = [record for model in inputs for record in read_provenance(model)]
+    if any(record not in read_provenance(output_dir) for record in led_here):
+        changed["model"] = f"{' or '.join(filter(None, inputs))} was trained again since"
+    if changed:
+        message = (
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): name a new output_dir, "
+            "or remove the folder"
+        )
+        raise UserError("finished_run_differs", message, folder=output_dir, settings=list(changed))
+    console.print(f"complete already: {output_dir}; for a new run name a new output_dir", soft_wrap=True)
+    return True
 
-    def step() -> None:
-        model(input_ids=input_ids, **target, use_cache=False).logits.float().mean().backward()
-        model.zero_grad(set_to_none=True)
 
-    with torch.random.fork_rng():
-        choose_hardware(step)
+def input_models(arguments: PosttrainingArguments) -> tuple[str | None, str | None]:
+    """The folders of the models that a stage begins with."""
+    return arguments.model_name_or_path, getattr(arguments, "reward_model", None)
 
 
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
@@ -91,7 +116,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
-    set_threads(trainer.model, arguments.num_threads)
+    torch.set_num_threads(choose_threads(arguments.num_threads))
     cut_back(output_dir, checkpoint)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
@@ -145,10 +170,8 @@ def save_stage(
         output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
         save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
-        previous = (arguments.model_name_or_path, getattr(arguments, "reward_model", None))
-        write_provenance(
-            arguments, trainer.model.config, output_dir, RunLog(output_dir / "log.jsonl"), previous
-        )
+        log = RunLog(output_dir / "log.jsonl")
+        write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
             push_to_hub(arguments)

@@ -98,7 +98,7 @@ class PretrainArguments:
         metadata={"help": "no, bf16, fp16 (GPU), or auto: what this machine is made for."},
     )
     num_threads: int | None = field(
-        default=None, metadata={"help": "CPU threads. Default: all, if they help."}
+        default=None, metadata={"help": "CPU threads. Default: OMP_NUM_THREADS, or all."}
     )
     logging_steps: int = field(default=10, metadata={"help": "Steps between rows of log.jsonl."})
     eval_steps: int = field(default=200, metadata={"help": "Steps between evaluations and samples."})

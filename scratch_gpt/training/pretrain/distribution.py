@@ -6,9 +6,10 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import PreTrainedModel
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.training.pretrain.optimization import MuonAndAdamW
 
 
 def check_launch() -> None:
@@ -39,11 +40,11 @@ def check_launch() -> None:
             raise UserError("unsupported_parallelism", message, kind=kind)
 
 
-def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimizer) -> None:
-    """Refuse the combinations of launcher settings and optimizer that would train something else than one process does.
+def check_distribution(accelerator: Accelerator) -> None:
+    """Refuse launcher settings that would train something else than one process does.
 
     Raises:
-        UserError: FSDP in its first version; Muon on sharded weights; DeepSpeed; Megatron.
+        UserError: FSDP in its first version; DeepSpeed; Megatron.
     """
     kind = accelerator.distributed_type
     if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
@@ -54,9 +55,18 @@ def check_distribution(accelerator: Accelerator, optimizer: torch.optim.Optimize
             "FSDP of version 1 is not supported: set fsdp_version: 2, as train/accelerate/fsdp2.yaml does"
         )
         raise UserError("unsupported_parallelism", message, kind="FSDP")
-    if accelerator.is_fsdp2 and isinstance(optimizer, MuonAndAdamW):
-        message = (
-            "optim muon works on whole matrices, and FSDP gives each process a part of them: set --optim adamw, or use "
-            "train/accelerate/multi_gpu.yaml"
-        )
-        raise UserError("settings_conflict", message, setting="optim", other="FSDP")
+
+
+def use_float32_beside_matrices(accelerator: Accelerator, model: PreTrainedModel) -> None:
+    """Let FSDP2 compute as DDP does: matrices in the run's precision, residual stream, sums and loss in float32.
+
+    Accelerate's own policy rounds each layer's inputs and outputs, the sum of all processes' gradients and the loss to
+    bfloat16, and uses no autocast. Weights are still gathered in the run's precision.
+    """
+    if not accelerator.is_fsdp2 or accelerator.mixed_precision == "no":
+        return
+    dtype = torch.float16 if accelerator.mixed_precision == "fp16" else torch.bfloat16
+    accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, output_dtype=torch.float32, cast_forward_inputs=False
+    )
+    model.forward = torch.autocast(accelerator.device.type, dtype=dtype)(model.forward)

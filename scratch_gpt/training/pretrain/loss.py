@@ -32,7 +32,9 @@ class _CrossEntropyInChunks(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_states.dtype
         matrix = weight.to(dtype)
         total = torch.zeros((), device=hidden_states.device)
-        hidden_gradient, weight_gradient = torch.empty_like(hidden_states), torch.zeros_like(weight)
+        hidden_gradient = torch.empty_like(hidden_states)
+        # float32 also where the weight is not, as under FSDP2: a hundred chunks' rounding errors would add up
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         parts = (tensor.split(chunk_tokens) for tensor in (hidden_states, labels, hidden_gradient))
         for hidden_chunk, label_chunk, gradient_chunk in zip(*parts, strict=True):
             hidden_chunk = hidden_chunk.to(dtype)
@@ -46,7 +48,7 @@ class _CrossEntropyInChunks(torch.autograd.Function):
             gradient = gradient.mul_(predicted).to(dtype)
             gradient_chunk.copy_(gradient @ matrix)
             weight_gradient += gradient.T @ hidden_chunk
-        ctx.gradients = hidden_gradient, weight_gradient
+        ctx.gradients = hidden_gradient, weight_gradient.to(weight.dtype)
         return total
 
     @staticmethod

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from scratch_gpt.data.collators.masking import MaskingCollator
-from scratch_gpt.data.collators.packed import IGNORED, PackedCollator
+from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
 from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.likelihood import packed_costs
@@ -37,7 +37,7 @@ from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 # Blocks and their positions in the run's order -> a batch.
-Collator = Callable[[list[np.ndarray], Sequence[int]], dict[str, torch.Tensor]]
+Collator = Callable[[list[np.ndarray], Sequence[int]], dict[str, Any]]
 
 # Held-out blocks are corrupted in the same way in every run, so that runs compare.
 HELD_OUT_SEED = 0
@@ -125,13 +125,14 @@ class CausalObjective(Objective):
 
     def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
         """Nothing is random here."""
-        return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
+        lengths = needs_lengths(arguments.attn_implementation)
+        return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, lengths)
 
     def costs(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
         """`packed_costs`: nats, predicted tokens, their bytes."""
-        batch = _to_device(self.held_out(blocks, numbers), device)
+        batch = to_device(self.held_out(blocks, numbers), device)
         return packed_costs(model, batch, self.byte_lengths.to(device))
 
     def metrics(self, costs: torch.Tensor) -> dict[str, float]:
@@ -154,13 +155,14 @@ class MaskedObjective(Objective):
 
     def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
         """Of single tokens or whole words."""
-        return MaskingCollator(self.tokenizer, seed, arguments.whole_words)
+        lengths = needs_lengths(arguments.attn_implementation)
+        return MaskingCollator(self.tokenizer, seed, arguments.whole_words, lengths)
 
     def costs(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
         """`masked_costs` and `sampled_pseudo_costs`."""
-        hidden = masked_costs(model, _to_device(self.held_out(blocks, numbers), device))
+        hidden = masked_costs(model, to_device(self.held_out(blocks, numbers), device))
         alone = sampled_pseudo_costs(model, blocks, numbers, self.held_out, device)
         return torch.cat([hidden, alone.to(device)], dim=1)
 
@@ -199,7 +201,7 @@ class SpanObjective(Objective):
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
         """Nats and target tokens."""
-        batch = _to_device(self.held_out(blocks, numbers), device)
+        batch = to_device(self.held_out(blocks, numbers), device)
         with torch.inference_mode():
             logits = model(**batch, use_cache=False).logits
         nats = torch.nn.functional.cross_entropy(
@@ -282,18 +284,21 @@ def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str)
     """A fresh model.
 
     Raises:
-        UserError: the model type has no class for this objective.
+        UserError: the model type has no class for this objective, or its attention would mix documents.
     """
     auto_class = OBJECTIVES[objective].auto_class
+    stock_encoder = objective == "masked" and config.model_type != MaskedObjective.model_type
+    if stock_encoder and needs_lengths(attn_implementation):
+        message = (
+            f"attn_implementation {attn_implementation} cannot keep the documents of a packed block apart in a "
+            f"{config.model_type} model with objective masked: set sdpa"
+        )
+        raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
     try:
         model = auto_class.from_config(config, attn_implementation=attn_implementation)
     except ValueError as error:
         message = f"model_config with objective {objective}: {str(error).splitlines()[0]}"
         raise UserError("invalid_model_config", message) from None
-    if objective == "masked" and config.model_type != MaskedObjective.model_type:
+    if stock_encoder:
         keep_documents_apart(model)
     return model
-
-
-def _to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -2,10 +2,11 @@
 """Optimizers and the learning-rate schedule."""
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
+
+from scratch_gpt.training.pretrain.muon import Muon
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -19,66 +20,30 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, others
 
 
-class MuonAndAdamW(torch.optim.Optimizer):
-    """Two optimizers with the face of one, so that the loop, the gradient scaler and the checkpoint see one."""
-
-    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
-        # The base class's constructor would make groups of its own; those of the parts are the only ones.
-        self.parts = {"muon": muon, "adamw": adamw}
-        self.defaults: dict[str, Any] = {}
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Those of both."""
-        return [group for part in self.parts.values() for group in part.param_groups]
-
-    @property
-    def state(self) -> dict[torch.Tensor, Any]:
-        """What both remember of each weight."""
-        return {weight: state for part in self.parts.values() for weight, state in part.state.items()}
-
-    def step(self, closure: None = None) -> None:
-        """Move all weights."""
-        for part in self.parts.values():
-            part.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
-        for part in self.parts.values():
-            part.zero_grad(set_to_none)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both states, by name."""
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Give both what `state_dict` returned."""
-        for name, part in self.parts.items():
-            part.load_state_dict(state_dict[name])
-
-
 def build_optimizer(
-    model: nn.Module, name: str, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+    model: nn.Module,
+    name: str,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    mixed_precision: str = "no",
 ) -> torch.optim.Optimizer:
     """What trains `model`: AdamW alone ("adamw"), or Muon for the matrices and AdamW for the rest ("muon").
 
-    AdamW: Loshchilov and Hutter 2019, hf.co/papers/1711.05101. Muon orthogonalises the momentum of a matrix, so that
-    every direction moves alike (Jordan et al. 2024, kellerjordan.github.io/posts/muon); its steps are scaled to
-    AdamW's size (Liu et al. 2025, hf.co/papers/2502.16982, equation 4), so that one learning rate and one weight
-    decay serve both. Only the matrices decay: shrinking an embedding makes the first layers' gradients grow (OLMo 2,
-    hf.co/papers/2501.00656, section 3.3), and a norm's scale has nothing to regularise. The decay is multiplied by
-    the learning rate of the moment, so it follows the same schedule.
+    AdamW: Loshchilov and Hutter 2019, hf.co/papers/1711.05101; Muon: see `Muon`. One learning rate serves both. Only
+    the matrices decay: shrinking an embedding makes the first layers' gradients grow (OLMo 2, hf.co/papers/2501.00656,
+    section 3.3), and a norm's scale has nothing to regularize. The decay is multiplied by the current learning rate,
+    so it follows the same schedule.
+
+    Args:
+        mixed_precision: of the run. Muon multiplies in bfloat16 for "bf16" and in float32 otherwise.
     """
     matrices, others = split_parameters(model)
     if name == "adamw":
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
-    return MuonAndAdamW(
-        torch.optim.Muon(
-            matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=0.0, fused=True),
-    )
+    dtype = torch.bfloat16 if mixed_precision == "bf16" else torch.float32
+    return Muon(matrices, others, learning_rate, weight_decay, betas, dtype=dtype)
 
 
 def warmup_stable_decay(step: int, max_steps: int, warmup_steps: int, decay_steps: int) -> float:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from rich.progress import Progress
 from transformers import PreTrainedModel
 
-from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing import push_to_hub, upload
@@ -35,7 +35,7 @@ from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.hardware import Hardware
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.block_order import BlockOrder, block_hash
-from scratch_gpt.training.pretrain.distribution import check_distribution
+from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
 from scratch_gpt.training.pretrain.loss import compile_layers
 from scratch_gpt.training.pretrain.objectives import Objective
 from scratch_gpt.training.pretrain.optimization import cosine_decay, warmup_stable_decay
@@ -44,7 +44,7 @@ from scratch_gpt.training.pretrain.safeguard import Safeguard
 from scratch_gpt.training.pretrain.validation import Validation, write_samples
 
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class Pretraining:
         )
 
         self.vocab_size = model.config.vocab_size
-        check_distribution(accelerator, optimizer)
+        check_distribution(accelerator)
+        use_float32_beside_matrices(accelerator, model)
         if arguments.torch_compile and (reason := compile_layers(model)):
             console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -188,7 +189,7 @@ class Pretraining:
                     raise UserError("unknown_token", message, token=int(block.max()))
                 self.token_hash = (self.token_hash + block_hash(self.step, block)) % (1 << 64)
             batch = self.objective.collator(blocks, positions)
-            batches.append({name: tensor.to(self.accelerator.device) for name, tensor in batch.items()})
+            batches.append(to_device(batch, self.accelerator.device))
         return batches
 
     def train_step(self, interrupted: bool = False) -> Outcome:
@@ -296,7 +297,14 @@ class Pretraining:
         return f"{sum((high << 32) + low for high, low in gathered.tolist()) % (1 << 64):016x}"
 
     def evaluate(self) -> None:
-        """Record the objective's figures on the validation blocks, and write samples."""
+        """Record the objective's figures on the validation blocks, and write samples.
+
+        Compiled layers run uncompiled: each length of a generated text would be compiled, up to torch's limit.
+        """
+        with torch.compiler.set_stance("force_eager") if self.arguments.torch_compile else nullcontext():
+            self._evaluate()
+
+    def _evaluate(self) -> None:
         metrics = self.validation.measure(self.accelerator, self.model)
         self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
         main = self.accelerator.is_main_process

@@ -5,10 +5,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.settings.hardware import Hardware, choose_threads
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.scaling import as_before
 
@@ -37,19 +39,18 @@ def settings_of(arguments: PretrainArguments, hardware: Hardware, num_processes:
 
 
 def hardware_again(progress: dict[str, Any], arguments: PretrainArguments) -> Hardware:
-    """Precision and threads as they were before the interruption, unless the arguments name others."""
-    before = progress["settings"]
+    """The precision of before the interruption, unless the arguments name another, and this machine's threads."""
     precision = arguments.mixed_precision
-    return Hardware(
-        arguments.num_threads or before["num_threads"],
-        before["mixed_precision"] if precision == "auto" else precision,
-    )
+    if precision == "auto":
+        precision = progress["settings"]["mixed_precision"]
+    return Hardware(choose_threads(arguments.num_threads), precision)
 
 
 def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
     """Whether `latest` finds a run that ended, with these settings and on these shards: there is nothing to do.
 
-    A finished run of other settings or shards is told; what comes next starts afresh.
+    Raises:
+        UserError: a finished run of other settings or shards.
     """
     if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
         return False
@@ -63,11 +64,11 @@ def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: st
     if progress["content_hash"] != content_hash:
         changed["shards"] = "the shards are others"
     if changed:
-        console.print(
-            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): starting afresh",
-            soft_wrap=True,
+        message = (
+            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): name a new output_dir, "
+            "or remove the folder"
         )
-        return False
+        raise UserError("finished_run_differs", message, folder=output_dir, settings=list(changed))
     console.print(
         f"complete already: {output_dir}, {progress['step']} steps; for a new run name a new output_dir",
         soft_wrap=True,
@@ -84,6 +85,13 @@ def check_settings(
         UserError: something is not, and that is not allowed; or the model or the optimizer is another.
     """
     changed = _changed(progress["settings"], settings)
+    before, now = progress["settings"]["num_threads"], settings["num_threads"]
+    if before != now and not torch.cuda.is_available():
+        console.print(
+            f"num_threads was {before}, is {now}: sums in another order, so not bit for bit the run of before; for that "
+            f"add --num_threads {before}",
+            soft_wrap=True,
+        )
     if not changed:
         return
     told = "; ".join(changed.values())
@@ -100,10 +108,10 @@ def check_settings(
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """By name, what is told of each setting that is another."""
+    """By name, what is reported of each setting that is another; the number of threads is this machine's own matter."""
     before = {name: DEFAULTS.get(name) for name in now} | before
     return {
         name: f"{name} was {before[name]}, is {now.get(name)}"
         for name in sorted(before)
-        if before[name] != now.get(name)
+        if before[name] != now.get(name) and name != "num_threads"
     }

@@ -9,10 +9,10 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.hardware import Hardware, choose_hardware
+from scratch_gpt.settings.hardware import Hardware, best_precision, choose_threads
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
-from scratch_gpt.training.pretrain.objectives import CausalObjective, Objective, config_for, model_of
+from scratch_gpt.training.pretrain.objectives import CausalObjective, config_for, model_of
 
 
 def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
@@ -76,35 +76,16 @@ def build_model(
     return model
 
 
-def choose_setting(
-    model: PreTrainedModel,
-    objective: Objective,
-    blocks: PackedBlocks,
-    arguments: PretrainArguments,
-) -> Hardware:
-    """The setting asked for, or what `choose_hardware` finds with the first blocks; the weights do not change.
-
-    All processes of a run get the main one's choice.
+def choose_setting(arguments: PretrainArguments) -> Hardware:
+    """Precision and threads as asked for, or as this machine has them; all processes of a run get the main one's choice.
 
     Raises:
         UserError: fp16 is asked for on a CPU.
     """
-    if arguments.mixed_precision == "fp16" and not torch.cuda.is_available():
+    precision = arguments.mixed_precision
+    if precision == "fp16" and not torch.cuda.is_available():
         raise UserError("gpu_missing", "mixed_precision fp16 needs a GPU: use bf16, no or auto")
-    size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]  # the arguments are complete
-    positions = range(size)
-    batch = objective.collator([blocks[position % len(blocks)] for position in positions], positions)
-
-    def step() -> None:
-        model(**batch, use_cache=False, num_items_in_batch=batch["labels"].numel()).loss.backward()
-        model.zero_grad(set_to_none=True)
-
-    if arguments.mixed_precision == "auto" or (
-        arguments.num_threads is None and not torch.cuda.is_available()
-    ):
-        found = choose_hardware(step)
-    else:
-        found = Hardware(torch.get_num_threads(), arguments.mixed_precision)
-    precision = found.mixed_precision if arguments.mixed_precision == "auto" else arguments.mixed_precision
-    (chosen,) = broadcast_object_list([Hardware(arguments.num_threads or found.num_threads, precision)])
+    if precision == "auto":
+        precision = best_precision()
+    (chosen,) = broadcast_object_list([Hardware(choose_threads(arguments.num_threads), precision)])
     return chosen

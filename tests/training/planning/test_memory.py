@@ -18,7 +18,7 @@ from scratch_gpt.training.planning.memory import (
     memory_of_a_step,
 )
 from scratch_gpt.training.pretrain import loss
-from scratch_gpt.training.pretrain.optimization import build_optimizer
+from scratch_gpt.training.pretrain.optimization import build_optimizer, split_parameters
 
 
 adamw = functools.partial(
@@ -139,6 +139,18 @@ def test_processes_share_what_is_sharded() -> None:
         assert sharded[name] == round(alone[name] / 4)
     assert sharded["gathered weights and gradients"] > 0
     assert sum(replicated.values()) - sum(alone.values()) == alone["weights"]
+
+
+def test_sharded_matrices_are_whole_where_muon_multiplies_them() -> None:
+    """The more processes, the less of everything else, and of these as much: all matrices of a model this small."""
+    muon = functools.partial(adamw, name="muon")
+    plans = [
+        memory_of_a_step(WIDE_LAYERS, StepSettings(1, 2, num_processes=processes, sharded=True), muon)
+        for processes in (8, 64)
+    ]
+    matrices = sum(weight.numel() for weight in split_parameters(ScratchGPTForCausalLM(WIDE_LAYERS))[0])
+    assert plans[0]["optimizer work"] == plans[1]["optimizer work"] > 4 * matrices
+    assert sum(plans[1].values()) < sum(plans[0].values())
 
 
 def test_the_largest_micro_batch_fits_and_the_next_does_not() -> None:

@@ -21,12 +21,11 @@ from transformers import AutoModelForCausalLM
 from scratch_gpt.runs.checkpoints import damage, list_checkpoints
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.pretrain.distribution import check_distribution, check_launch
-from scratch_gpt.training.pretrain.optimization import build_optimizer
 from wording import shows, user_error
 
 
 STAGE = Path(__file__).parents[3] / "train" / "pretrain.py"
-FSDP2 = Path(__file__).with_name("fsdp2_on_cpu.py")
+FSDP2 = Path(__file__).parents[1] / "fsdp2_on_cpu.py"
 # Two processes with four blocks each, or one with two micro-batches of four; without dropout, which differs by process.
 MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SETTINGS = {"model_config": MODEL, "per_device_train_batch_size": 4, "max_eval_blocks": 7}
@@ -95,20 +94,15 @@ def launched(kind: DistributedType, fsdp_version: int = 2) -> SimpleNamespace:
 
 
 def test_unsupported_sharding_is_refused() -> None:
-    """DeepSpeed, FSDP in its first version; Muon where weights are sharded, and only there."""
+    """DeepSpeed, FSDP in its first version; its second and DDP are not."""
     for accelerator, kind, cure in (
         (launched(DistributedType.DEEPSPEED), "DEEPSPEED", "fsdp2.yaml"),
         (launched(DistributedType.FSDP, fsdp_version=1), "FSDP", "fsdp_version: 2"),
     ):
         with user_error("unsupported_parallelism", cure, kind=kind):
-            check_distribution(accelerator, None)
-    adamw, muon = (
-        build_optimizer(torch.nn.Linear(2, 2), name, 1e-3, 0.1, (0.9, 0.95)) for name in ("adamw", "muon")
-    )
-    check_distribution(launched(DistributedType.FSDP), adamw)
-    with user_error("settings_conflict", "muon", "--optim adamw", setting="optim", other="FSDP"):
-        check_distribution(launched(DistributedType.FSDP), muon)
-    check_distribution(launched(DistributedType.MULTI_GPU, fsdp_version=0), muon)
+            check_distribution(accelerator)
+    check_distribution(launched(DistributedType.FSDP))
+    check_distribution(launched(DistributedType.MULTI_GPU, fsdp_version=0))
 
 
 def training_rows(folder: Path) -> list[dict]:
@@ -121,9 +115,10 @@ def finish(process: subprocess.Popen) -> str:
     return out
 
 
-# Muon is refused where weights are sharded.
 ROADS = pytest.mark.parametrize(
-    ("script", "optim"), [(STAGE, "muon"), (FSDP2, "adamw")], ids=["ddp", "fsdp2"]
+    ("script", "optim"),
+    [(STAGE, "muon"), (FSDP2, "muon"), (FSDP2, "adamw")],
+    ids=["ddp", "fsdp2-muon", "fsdp2-adamw"],
 )
 
 
@@ -180,6 +175,17 @@ def test_two_processes_resume_with_the_same_bits(start, tmp_path, script, optim)
         }
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "told")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_sharded_weights_in_bfloat16_give_the_losses_of_ddp(start, tmp_path) -> None:
+    """Step by step: gradients are summed, and losses reported, in float32."""
+    settings = {**SETTINGS, "optim": "adamw", "mixed_precision": "bf16"}
+    for name, script in (("ddp", STAGE), ("fsdp2", FSDP2)):
+        finish(start(tmp_path / name, 2, script, **settings))
+    ddp, fsdp2 = (training_rows(tmp_path / name) for name in ("ddp", "fsdp2"))
+    for one, other in zip(ddp, fsdp2, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
+from scratch_gpt.training.pretrain.muon import Muon
 from scratch_gpt.training.pretrain.optimization import (
-    MuonAndAdamW,
     build_optimizer,
     cosine_decay,
     warmup_stable_decay,
@@ -54,7 +54,7 @@ def test_only_projection_matrices_decay(tiny_model, name) -> None:
     assert all("_proj" in name for name in decayed)
     assert "model.embed_tokens.weight" in kept
     assert [matrices["weight_decay"], others["weight_decay"]] == [0.1, 0.0]
-    assert isinstance(optimizer, MuonAndAdamW) == (name == "muon")
+    assert isinstance(optimizer, Muon) == (name == "muon")
 
 
 def test_an_untied_head_is_no_matrix_of_a_layer() -> None:

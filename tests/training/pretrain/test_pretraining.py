@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors import SafetensorError
+from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
@@ -171,6 +173,32 @@ def test_memory_savers_do_not_change_the_run(stage, arguments_for, tmp_path, mon
                 assert plain[name] == pytest.approx(saving[name], rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_evaluations_and_samples_compile_nothing(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """What is compiled for the first step serves all of them; evaluations in between leave the numbers of the others."""
+    monkeypatch.setattr(
+        torch, "compile", partial(torch.compile, backend="eager")
+    )  # no C++, and the same guards
+    compiled = []
+    train_step = pretraining.Pretraining.train_step
+
+    def count(self, interrupted):
+        outcome = train_step(self, interrupted)
+        compiled.append(counters["stats"]["unique_graphs"])
+        return outcome
+
+    monkeypatch.setattr(pretraining.Pretraining, "train_step", count)
+    before = counters["stats"]["unique_graphs"]
+    settings = {"torch_compile": True, "model_config": NO_DROPOUT, "max_eval_blocks": 3}
+    stage.main(arguments_for(tmp_path / "often", eval_steps=1, per_device_eval_batch_size=2, **settings))
+    assert compiled[0] > before
+    assert compiled == compiled[:1] * 6
+    assert counters["stats"]["unique_graphs"] == compiled[0]
+    stage.main(arguments_for(tmp_path / "once", eval_steps=6, **settings))
+    often, once = ([row for row in rows(tmp_path / name) if "loss" in row] for name in ("often", "once"))
+    assert often == once
+
+
 def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) -> None:
     """Every weight moves, the loss falls well below a uniform guess, and the contract's files and keys are there."""
     stage.main(arguments_for(tmp_path / "base", max_steps=40, save_steps=30, learning_rate=1e-2))
@@ -236,7 +264,7 @@ def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, caps
 
 
 def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tmp_path, capsys) -> None:
-    """Complete already, also where a dial is open; other settings or shards start afresh, and are told."""
+    """Complete already, also where a setting is open; other settings, a larger budget too, or shards are refused."""
     settings = {"learning_rate": None, "max_steps": -1, "num_train_epochs": 0.1}
     settings |= {"resume_from_checkpoint": "latest"}
     stage.main(arguments_for(tmp_path / "base", **settings))
@@ -244,16 +272,23 @@ def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tm
     capsys.readouterr()
     stage.main(arguments_for(tmp_path / "base", **settings))
     assert shows(capsys.readouterr().out, "complete", tmp_path / "base")
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
-    stage.main(arguments_for(tmp_path / "base", **settings, seed=1))
-    assert shows(capsys.readouterr().out, "seed was 0, is 1", "afresh")
     shards = tmp_path / "shards"
     shutil.copytree(data["shards"], shards)
     manifest = (shards / "train" / "manifest.json").read_text()
     other = {**json.loads(manifest), "content_hash": "other"}
     (shards / "train" / "manifest.json").write_text(json.dumps(other))
-    stage.main(arguments_for(tmp_path / "base", **settings, seed=1, shards=str(shards)))
-    assert shows(capsys.readouterr().out, "shards", "afresh")
+    for expected, changes in (
+        (user_error("finished_run_differs", 0, 1, settings=["seed"]), {"seed": 1}),
+        (
+            user_error("finished_run_differs", 900, settings=["max_steps", "num_train_epochs"]),
+            {"num_train_epochs": None, "max_steps": 900},
+        ),
+        (user_error("finished_run_differs", settings=["shards"]), {"shards": str(shards)}),
+        (user_error("finished_run", folder=tmp_path / "base"), {"resume_from_checkpoint": None}),
+    ):
+        with expected:
+            stage.main(arguments_for(tmp_path / "base", **{**settings, **changes}))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
 
 
 def poison(monkeypatch, steps) -> None:
@@ -405,11 +440,14 @@ def test_resuming_with_changed_settings(stage, arguments_for, tmp_path, monkeypa
 
 
 def test_what_is_refused_costs_nothing(stage, arguments_for, tmp_path) -> None:
-    """Not what a finished run left, nor the checkpoints and rows behind the one that is named."""
+    """Not what a run left, nor the checkpoints and rows after the one that is named; a finished one is always refused."""
     base = tmp_path / "base"
     stage.main(arguments_for(base))
-    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
     early = str(base / "checkpoint-2")
+    with user_error("finished_run", folder=base):
+        stage.main(arguments_for(base, resume_from_checkpoint=early))
+    (base / "run.yaml").unlink()
+    before = {path: path.read_bytes() for path in base.rglob("*") if path.is_file()}
     for expected, refused in (
         (user_error("step_too_large", blocks=8000), {"gradient_accumulation_steps": 1000}),
         (user_error("unknown_key", key="hiden_size"), {"model_config": {"hiden_size": 32}}),

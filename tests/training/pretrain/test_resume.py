@@ -30,8 +30,8 @@ def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -
         ),
         (settings(num_processes=2), user_error("settings_changed", 1, 2, settings=["num_processes"])),
         (
-            settings(hardware=Hardware(1, "bf16")),
-            user_error("settings_changed", 2, 1, settings=["num_threads"]),
+            settings(hardware=Hardware(2, "no")),
+            user_error("settings_changed", "bf16", "no", settings=["mixed_precision"]),
         ),
         (
             settings(gradient_accumulation_steps=2, seed=1),
@@ -77,10 +77,22 @@ def test_a_setting_younger_than_the_run_had_its_default(tmp_path, capsys) -> Non
     assert "complete already" in capsys.readouterr().out
 
 
-def test_precision_and_threads_are_those_of_before_unless_named() -> None:
-    """What was timed at the first start is not timed again."""
+def test_precision_is_that_of_before_and_threads_are_those_of_the_machine(monkeypatch) -> None:
+    """Unless they are named."""
     progress = {"settings": settings()}
     folders = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
-    assert hardware_again(progress, PretrainArguments(**folders)) == HARDWARE
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert hardware_again(progress, PretrainArguments(**folders)) == Hardware(3, "bf16")
     named = PretrainArguments(**folders, num_threads=1, mixed_precision="no")
     assert hardware_again(progress, named) == Hardware(1, "no")
+
+
+def test_another_number_of_threads_is_reported_and_no_reason_to_stop(capsys, monkeypatch) -> None:
+    """One line that names the exact way; on a GPU nothing depends on it."""
+    now = settings(hardware=Hardware(1, "bf16"))
+    check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
+    assert "--num_threads 2" in " ".join(capsys.readouterr().out.split())
+    check_settings({"settings": now}, now, Path("c"), allow_changed_settings=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
+    assert capsys.readouterr().out == ""

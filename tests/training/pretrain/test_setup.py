@@ -59,4 +59,4 @@ def test_fp16_needs_a_gpu(arguments_for, tmp_path, monkeypatch) -> None:
     """Said before anything is built on it."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with user_error("gpu_missing", "fp16"):
-        choose_setting(None, None, None, arguments_for(tmp_path, mixed_precision="fp16"))
+        choose_setting(arguments_for(tmp_path, mixed_precision="fp16"))
