@@ -301,7 +301,7 @@ def test_no_start_overwrites_a_run(
         with expected:
             sft(output_dir=str(output), **{"max_steps": 2, **changes})
     (base_folder / "provenance.json").write_text('{"stages": [{"stage": "pretrain", "finished": "later"}]}')
-    with user_error("finished_run_differs", base_folder, settings=["model"]):
+    with user_error("finished_run_differs", base_folder, settings=["model_name_or_path"]):
         sft(output_dir=str(output), max_steps=2, resume_from_checkpoint="latest")
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
     (output / "run.yaml").unlink()

@@ -89,10 +89,10 @@ def is_finished(arguments: PosttrainingArguments) -> bool:
         # what is open was filled in by the stage
         if name not in HARMLESS and value is not None and value != before.get(name)
     }
-    inputs = input_models(arguments)
-    led_here = [record for model in inputs for record in read_provenance(model)]
-    if any(record not in read_provenance(output_dir) for record in led_here):
-        changed["model"] = f"{' or '.join(filter(None, inputs))} was trained again since"
+    led_here = read_provenance(output_dir)
+    for name, model in zip(("model_name_or_path", "reward_model"), input_models(arguments), strict=True):
+        if any(record not in led_here for record in read_provenance(model)):
+            changed[name] = f"{name} {model} was trained again since"
     if changed:
         message = (
             f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): name a new output_dir, "
