@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from scratch_gpt import cli
+from scratch_gpt import __version__, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse, scripts_folder
 
@@ -92,7 +92,7 @@ def test_the_package_runs_as_a_module(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True
     )
-    versions = {name: version(name) for name in ("scratch-gpt", "transformers", "torch")}
+    versions = {"scratch-gpt": __version__} | {name: version(name) for name in ("transformers", "torch")}
     assert done.stdout == ", ".join(f"{name} {number}" for name, number in versions.items()) + "\n"
 
 
