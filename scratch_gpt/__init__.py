@@ -1,42 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """scratch-gpt: raw text in, an aligned chat model out, and every folder on the way is a Hugging Face model.
 
-Importing the package registers its classes with the Auto classes of transformers.
+Importing the package registers its classes with the Auto classes of transformers. The `scratch-gpt` command alone waits
+until a command needs them: help and a mistyped name answer without torch.
 """
 
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForMultipleChoice,
-    AutoModelForQuestionAnswering,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
-
-from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig, ScratchGPTEncoderDecoderConfig
-from scratch_gpt.modeling_scratch_gpt import (
-    ScratchGPTForCausalLM,
-    ScratchGPTForMaskedLM,
-    ScratchGPTForMultipleChoice,
-    ScratchGPTForQuestionAnswering,
-    ScratchGPTForSequenceClassification,
-    ScratchGPTForTokenClassification,
-    ScratchGPTModel,
-    ScratchGPTPreTrainedModel,
-)
-from scratch_gpt.modeling_scratch_gpt_encoder_decoder import (
-    ScratchGPTEncoderDecoderForSequenceClassification,
-    ScratchGPTEncoderDecoderModel,
-    ScratchGPTForConditionalGeneration,
-)
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ScratchGPTConfig",
@@ -54,21 +30,36 @@ __all__ = [
     "ScratchGPTPreTrainedModel",
 ]
 
-for config_class in (ScratchGPTConfig, ScratchGPTEncoderDecoderConfig):
-    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-    config_class.register_for_auto_class()
-for auto_class, model_class in (
-    (AutoModel, ScratchGPTModel),
-    (AutoModelForCausalLM, ScratchGPTForCausalLM),
-    (AutoModelForMaskedLM, ScratchGPTForMaskedLM),
-    (AutoModelForSequenceClassification, ScratchGPTForSequenceClassification),
-    (AutoModelForTokenClassification, ScratchGPTForTokenClassification),
-    (AutoModelForQuestionAnswering, ScratchGPTForQuestionAnswering),
-    (AutoModelForMultipleChoice, ScratchGPTForMultipleChoice),
-    (AutoModel, ScratchGPTEncoderDecoderModel),
-    (AutoModelForSeq2SeqLM, ScratchGPTForConditionalGeneration),
-    (AutoModelForSequenceClassification, ScratchGPTEncoderDecoderForSequenceClassification),
-):
-    auto_class.register(model_class.config_class, model_class, exist_ok=True)
-    # saving copies the model files beside the weights
-    model_class.register_for_auto_class(auto_class.__name__)
+
+def _is_command() -> bool:
+    """Whether this process runs `scratch-gpt`, `python -m scratch_gpt` or `python -m scratch_gpt.cli`."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # what `python -m` has there until the module is found
+        return sys.orig_argv[sys.orig_argv.index("-m") + 1] in ("scratch_gpt", "scratch_gpt.cli")
+    return Path(program).stem == "scratch-gpt"
+
+
+if TYPE_CHECKING or not _is_command():
+    from scratch_gpt.registration import (
+        ScratchGPTConfig,
+        ScratchGPTEncoderDecoderConfig,
+        ScratchGPTEncoderDecoderForSequenceClassification,
+        ScratchGPTEncoderDecoderModel,
+        ScratchGPTForCausalLM,
+        ScratchGPTForConditionalGeneration,
+        ScratchGPTForMaskedLM,
+        ScratchGPTForMultipleChoice,
+        ScratchGPTForQuestionAnswering,
+        ScratchGPTForSequenceClassification,
+        ScratchGPTForTokenClassification,
+        ScratchGPTModel,
+        ScratchGPTPreTrainedModel,
+    )
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from scratch_gpt import registration
+
+        return getattr(registration, name)

@@ -6,11 +6,13 @@ Heavy imports wait inside the commands, so that help and a mistyped name answer 
 
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from scratch_gpt import __version__
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import launch
 
@@ -46,6 +48,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        others = (f"{name} {metadata.version(name)}" for name in ("transformers", "torch"))
+        print(f"scratch-gpt {__version__}", *others, sep=", ")
+        raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show versions and exit."),
+    ] = False,
+) -> None:
+    # Stages and benchmarks run in processes of their own.
+    launched = context.invoked_subcommand in {*STAGES, *BENCHMARKS, "demo"}
+    if not launched and "--help" not in sys.argv:
+        import scratch_gpt.registration  # noqa: F401
 
 
 def _launching_command(script: str) -> Callable[..., None]:
@@ -320,7 +343,7 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what it cannot show or read becomes "?"
     try:
-        app()
+        app(prog_name="scratch-gpt")
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

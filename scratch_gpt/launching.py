@@ -22,6 +22,7 @@ GRACE_SECONDS = 10.0
 
 # What the stages of the road load before their first line of work.
 PRELOADED = (
+    "scratch_gpt.registration",
     "scratch_gpt.training.posttrain.posttraining",
     "scratch_gpt.training.rl.rlhf",
     "scratch_gpt.evaluation.harness",
@@ -77,7 +78,7 @@ def _stopped_together(stage: Callable[[], list[psutil.Process]]) -> Iterator[Non
 def launch(script: str, arguments: list[str], accelerate_config: str | None = None) -> int:
     """Run a file of the scripts folder (such as `train/sft.py`) through `accelerate launch`; return its exit code.
 
-    The launcher runs in this process, which has torch loaded already, and starts the script in its own.
+    The launcher runs in this process and starts the script in its own.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
 

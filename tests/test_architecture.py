@@ -16,7 +16,8 @@ ROWS = (
     ("modeling_scratch_gpt_inputs", "tokenization"),
     ("modeling_scratch_gpt",),
     ("modeling_scratch_gpt_encoder_decoder",),
-    ("scratch_gpt",),  # registers the models with transformers
+    ("registration",),
+    ("scratch_gpt",),  # imports it
     ("settings", "tasks"),
     ("runs", "primer"),
     ("data.sources", "data.collators"),
@@ -33,6 +34,7 @@ ROWS = (
     ("launching",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 FLOOR = {package: floor for floor, row in enumerate(ROWS) for package in row}
 

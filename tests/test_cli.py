@@ -6,6 +6,9 @@ import importlib.util
 import inspect
 import io
 import json
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from scratch_gpt import cli
+from scratch_gpt import __version__, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import parse, scripts_folder
 
@@ -65,6 +68,49 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
     assert listed == [*road, "plan", "sizes", *uses]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["--help"], 0), (["--version"], 0), (["chat", "--help"], 0), (["sfft"], 2)]
+)
+def test_help_and_mistyped_names_wait_for_no_library(arguments: list[str], status: int) -> None:
+    """What needs no model imports none of the slow libraries."""
+    code = (
+        "import atexit, runpy, sys\n"
+        "slow = {'torch', 'transformers', 'trl', 'accelerate', 'datasets', 'matplotlib', 'huggingface_hub'}\n"
+        "atexit.register(lambda: print('imported:', sorted(slow & set(sys.modules))))\n"
+        f"sys.argv = ['scratch-gpt', *{arguments}]\n"
+        "from scratch_gpt.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+@pytest.mark.parametrize("module", ["scratch_gpt", "scratch_gpt.cli"])
+def test_the_package_runs_as_a_module(module: str) -> None:
+    """`python -m` is the command, here with the versions of what decides what a model computes."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True
+    )
+    versions = {"scratch-gpt": __version__} | {name: version(name) for name in ("transformers", "torch")}
+    assert done.stdout == ", ".join(f"{name} {number}" for name, number in versions.items()) + "\n"
+
+
+def test_commands_know_the_models_of_the_package(base_folder: Path) -> None:
+    """A command in this process finds the package's classes by `model_type`, without remote code."""
+    code = (
+        "import sys; sys.argv = ['scratch-gpt', 'sizes']\n"
+        "from scratch_gpt import cli\n"
+        "assert 'transformers' not in sys.modules\n"
+        "cli.app(standalone_mode=False)\n"
+        "from transformers import AutoModelForCausalLM\n"
+        f"print(type(AutoModelForCausalLM.from_pretrained({str(base_folder)!r})).__module__)\n"
+        "from scratch_gpt import ScratchGPTForCausalLM; print(ScratchGPTForCausalLM.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["scratch_gpt.modeling_scratch_gpt", "ScratchGPTForCausalLM"]
+
+
 def test_stage_arguments_pass_untouched(launched) -> None:
     """Options that the stage knows and we do not, negative numbers and repeated values arrive as typed, in order."""
     typed = ["--config", "a b.yaml", "--learning_rate", "3e-4", "--x", "-1", "--model", "p", "q", "--help"]
@@ -82,7 +128,7 @@ def test_accelerate_config_goes_to_the_launcher(launched) -> None:
 def test_users_mistake_is_one_line_and_status_2(monkeypatch, capsys) -> None:
     """A UserError becomes one line on standard error, without a traceback."""
 
-    def fail() -> None:
+    def fail(**options) -> None:
         raise UserError("no_model", "no model\nin x")
 
     monkeypatch.setattr(cli, "app", fail)
@@ -95,13 +141,13 @@ def test_users_mistake_is_one_line_and_status_2(monkeypatch, capsys) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_every_script_explains_its_options(script: Path, capsys) -> None:
-    """`--help` of each stage lists the fields of its arguments: help texts are format strings, a lone % breaks them."""
+    """`--help-all` of each stage lists the fields of its arguments: help texts are format strings, a lone % breaks them."""
     spec = importlib.util.spec_from_file_location(f"script_{script.stem}", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     arguments_class = inspect.signature(module.main).parameters["arguments"].annotation
     with pytest.raises(SystemExit) as exit_:
-        parse(arguments_class, ["--help"])
+        parse(arguments_class, ["--help-all"])
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
     assert all(f"--{field.name}" in printed for field in dataclasses.fields(arguments_class) if field.init)

@@ -2,6 +2,7 @@
 """Rules of the house: file sizes, names, what the wheel holds, what the model files need."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,6 +20,15 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
     path for folder in ("scratch_gpt", "train", "eval") for path in (ROOT / folder).rglob("*.py")
 )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The package as it would be released."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
 
 
 def test_public_names_are_sorted_and_exist() -> None:
@@ -78,9 +88,13 @@ def test_tests_mirror_the_library() -> None:
     ]
 
 
-def test_versions_agree() -> None:
-    """The package's version is the same in pyproject.toml and in the code."""
-    assert importlib.metadata.version("scratch-gpt") == scratch_gpt.__version__
+def test_versions_agree(wheel: Path) -> None:
+    """The built package, the code, the citation and the newest dated section of the changelog have one version."""
+    assert wheel.name.split("-")[1] == scratch_gpt.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == scratch_gpt.__version__
+    dated = re.findall(r"^## ([\d.]+) - ([\d-]+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert dated[0] == (scratch_gpt.__version__, citation["date-released"])
 
 
 def test_supported_versions_agree() -> None:
@@ -109,11 +123,8 @@ def test_configs_are_mappings() -> None:
     assert [path for path in files if not isinstance(yaml.safe_load(path.read_text("utf-8")), dict)] == []
 
 
-def test_wheel_holds_one_package_with_the_recipes_inside(tmp_path: Path) -> None:
+def test_wheel_holds_one_package_with_the_recipes_inside(wheel: Path) -> None:
     """`scratch_gpt` is all that reaches site-packages, and the recipes, configs and card template are in it; benchmarks of the code are not."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"scratch_gpt"}
     shipped = {

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One way to configure: dataclasses filled from command line > YAML (`--config`) > default, by TRL's parser."""
 
+import argparse
+import dataclasses
 import errno
+import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub.errors import StrictDataclassError
-from transformers.utils.logging import disable_progress_bar
-from trl import TrlParser
 
 from scratch_gpt.errors import UserError, wrong_value
 
@@ -45,6 +46,46 @@ def check_seed(seed: int) -> None:
         raise wrong_value("seed", seed, f"from 0 to {(1 << 31) - 1}")
 
 
+class _OwnSettingsFirst(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that lists the settings in `own` first, the others only where `everything` is asked for."""
+
+    def __init__(self, own: Collection[str], everything: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._own, self._everything = own, everything
+
+    def add_arguments(self, actions: Iterable[argparse.Action]) -> None:
+        """Argparse's, in that order."""
+        first = sorted(actions, key=lambda action: action.dest not in self._own)
+        super().add_arguments(action for action in first if self._everything or action.dest in self._own)
+
+
+def _own_settings(arguments_class: type) -> set[str]:
+    """The settings that are declared here or by a recipe, not inherited from a configuration of TRL or transformers."""
+    ours = (
+        base
+        for base in arguments_class.__mro__
+        if base.__module__.split(".")[0] not in ("trl", "transformers")
+    )
+    return {name for base in ours for name in inspect.get_annotations(base)}
+
+
+def _parser(arguments_class: type, everything: bool) -> Any:
+    """TRL's parser; its help is of our settings alone, and with `--help-all` of all."""
+    from trl import TrlParser  # slow to import, and `scripts_folder` does not need it
+
+    own = _own_settings(arguments_class)
+    inherited = [field.name for field in dataclasses.fields(arguments_class) if field.name not in own]
+    parser = TrlParser(
+        arguments_class,
+        allow_abbrev=False,
+        usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
+        formatter_class=partial(_OwnSettingsFirst, own | {"help", "help_all"}, everything),
+    )
+    more = f"show the {len(inherited)} settings inherited from TRL and transformers too"
+    parser.add_argument("--help-all", action="help", help=more if inherited else argparse.SUPPRESS)
+    return parser
+
+
 def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     """Fill `arguments_class` from `args` (default: the command line).
 
@@ -52,8 +93,9 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
         UserError: an unknown key in the YAML, a YAML file that is missing or is not a mapping, a value that the
             dataclass refuses.
     """
+    everything = "--help-all" in (sys.argv if args is None else args)
     try:
-        (arguments,) = TrlParser(arguments_class, allow_abbrev=False).parse_args_and_config(args)
+        (arguments,) = _parser(arguments_class, everything).parse_args_and_config(args)
     except FileNotFoundError as error:
         message = f"config file not found: {error.filename}"
         raise UserError("file_not_found", message, file=error.filename) from None
@@ -71,6 +113,9 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
 
 def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str] | None = None) -> None:
     """Parse `args` (default: the command line) and run one stage; a user's mistake becomes one line and exit status 2."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()  # of transformers: one bar a stage, and that is ours
     try:
         main(parse(arguments_class, args))

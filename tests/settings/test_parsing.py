@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line > YAML > default, and one clear line for every mistake."""
 
+from dataclasses import dataclass, field, fields
+
 import pytest
 import yaml
+from transformers import TrainingArguments
 
 from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.errors import UserError
@@ -167,3 +170,27 @@ def test_a_cut_off_option_is_no_option(config) -> None:
     """argparse would take --learning_rat for --learning_rate and train with it."""
     with user_error("invalid_arguments", "learning_rat"):
         parse(PretrainArguments, ["--config", config(**FOLDERS), "--learning_rat", "1"])
+
+
+@dataclass
+class OwnArguments(TrainingArguments):
+    """Settings over those of transformers: one more, and one with a default of our own."""
+
+    sources: str = field(default="", metadata={"help": "What is read."})
+    learning_rate: float = field(default=1.0, metadata={"help": "Ours."})
+
+
+@pytest.mark.parametrize("asked", ["--help", "--help-all"])
+def test_help_is_of_our_settings_unless_all_are_asked_for(asked: str, capsys) -> None:
+    """What is declared here comes first; what is inherited as it was, only with `--help-all`."""
+    with pytest.raises(SystemExit) as stopped:
+        parse(OwnArguments, [asked])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0].rstrip(",") for line in lines if line.startswith("  -")]
+    assert listed[:4] == ["-h", "--learning_rate", "--sources", "--help-all"]
+    if asked == "--help":
+        assert listed[4:] == []
+    else:
+        inherited = {f"--{setting.name}" for setting in fields(TrainingArguments) if setting.init}
+        assert inherited - {"--learning_rate"} <= set(listed[4:])

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m scratch_gpt` is `scratch-gpt`."""
+
+from scratch_gpt.cli import main
+
+
+main()
