@@ -172,11 +172,11 @@ class ScratchGPTDecoder(ScratchGPTModel):
         return super().forward(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=source_mask,
+            **{CACHE_NAME: past_key_values},
             **kwargs,
         )
 

@@ -5,6 +5,7 @@ One of the files that travel with every checkpoint as remote code: it imports no
 the configuration beside it.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -55,6 +56,9 @@ def merge_cache_names(past_key_values: Cache | None, cache: Any, kwargs: dict[st
         ValueError: two different caches are given.
     """
     if cache is None or cache is past_key_values:
+        is_old_name = cache is None and past_key_values is not None and CACHE_NAME == "cache"
+        if is_old_name and not torch.compiler.is_compiling():  # as transformers' own models do
+            warnings.warn("`past_key_values` is deprecated: use `cache`", FutureWarning, stacklevel=3)
         return past_key_values
     if past_key_values is not None:
         raise ValueError("cache and past_key_values are two names of one argument: pass one of them")

@@ -26,6 +26,7 @@ from scratch_gpt import (
     ScratchGPTModel,
 )
 from scratch_gpt.export.interop import to_stock
+from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
 
 
 DIALECTS = ["qwen3", "llama", "gpt2"]
@@ -163,7 +164,8 @@ def test_an_encoder_has_no_cache(encoder, some_ids) -> None:
         assert encoder.model(some_ids(), use_cache=True).past_key_values is None
     decoder = ScratchGPTModel(ScratchGPTConfig(vocab_size=99, hidden_size=64, num_attention_heads=4))
     with pytest.raises(ValueError, match=r"an encoder \(is_causal=False\) has no cache"):
-        encoder.model(some_ids(), past_key_values=decoder(some_ids(), use_cache=True).past_key_values)
+        cache = decoder(some_ids(), use_cache=True).past_key_values
+        encoder.model(some_ids(), **{CACHE_NAME: cache})
 
 
 @pytest.mark.filterwarnings(

@@ -2,6 +2,7 @@
 """Generation of every kind: each must write what a plain loop over the whole sequence writes."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_cached_steps_equal_the_full_pass(dialect_model, some_ids, cache) -> Non
         full = model(input_ids).logits
         steps = []
         for piece in input_ids.split([1, 3, 1, 1, 7], dim=1):
-            output = model(piece, past_key_values=past, use_cache=True)
+            output = model(piece, use_cache=True, **{CACHE_NAME: past})
             past = output.past_key_values
             steps.append(output.logits)
     torch.testing.assert_close(torch.cat(steps, dim=1), full, atol=1e-5, rtol=0)
@@ -78,9 +79,13 @@ def test_early_exit_is_the_first_layers(dialect_model, small_model, some_ids) ->
 
 @pytest.mark.parametrize("name", ["past_key_values", "cache"])
 def test_the_cache_has_two_names(dialect_model, some_ids, name) -> None:
-    """Until transformers 5.24 and since: by both, the second piece sees the first. Two different caches are refused."""
+    """Until transformers 5.24 and since: by both, the second piece sees the first. Two different caches are refused.
+
+    As transformers' own models do, the older name warns where the newer one is known.
+    """
     model, input_ids, cache = dialect_model, some_ids(), DynamicCache(config=dialect_model.config)
-    with torch.no_grad():
+    is_old = name != CACHE_NAME == "cache"
+    with torch.no_grad(), pytest.warns(FutureWarning, match=name) if is_old else nullcontext():
         full = model(input_ids).logits
         pieces = [model(piece, **{name: cache}).logits for piece in input_ids.split([8, 5], dim=1)]
         torch.testing.assert_close(torch.cat(pieces, dim=1), full, atol=1e-5, rtol=0)
@@ -95,7 +100,7 @@ def test_gradient_checkpointing_takes_the_cache_out(dialect_model, some_ids, cap
     """Filled while the layers are run again for the backward pass, it would hold each token twice."""
     model, input_ids, cache = dialect_model.train(), some_ids(), DynamicCache(config=dialect_model.config)
     model.activation_checkpointing_enable()
-    model(input_ids, labels=input_ids, past_key_values=cache).loss.backward()
+    model(input_ids, labels=input_ids, **{CACHE_NAME: cache}).loss.backward()
     assert cache.get_seq_length() == 0
 
 
@@ -203,9 +208,9 @@ def test_compiled_forward_backward_and_generate(dialect_model, some_ids) -> None
     cache = StaticCache(config=model.config, max_cache_len=16)
     written = prompt
     with torch.no_grad():
-        chosen = model(prompt, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+        chosen = model(prompt, use_cache=True, **{CACHE_NAME: cache}).logits[:, -1:].argmax(-1)
         for _ in range(NEW):
             written = torch.cat([written, chosen], dim=1)
-            chosen = steps(chosen, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+            chosen = steps(chosen, use_cache=True, **{CACHE_NAME: cache}).logits[:, -1:].argmax(-1)
     assert torch.equal(written, argmax_loop(model, prompt))
     assert torch.equal(greedy(model, prompt, cache_implementation="static"), argmax_loop(model, prompt))

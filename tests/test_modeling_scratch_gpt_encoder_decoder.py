@@ -3,6 +3,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -37,6 +38,7 @@ from scratch_gpt import (
 )
 from scratch_gpt.export.gguf import export_gguf
 from scratch_gpt.export.interop import export_folder
+from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
 from wording import user_error
 
 
@@ -308,7 +310,7 @@ def test_cached_steps_equal_the_full_pass(model, some_ids) -> None:
         encoded, past, steps = model.get_encoder()(source), None, []
         for piece in target.split([1, 3, 1, 3], dim=1):
             output = model(
-                encoder_outputs=encoded, decoder_input_ids=piece, past_key_values=past, use_cache=True
+                encoder_outputs=encoded, decoder_input_ids=piece, use_cache=True, **{CACHE_NAME: past}
             )
             past = output.past_key_values
             steps.append(output.logits)
@@ -321,7 +323,8 @@ def test_the_cache_has_two_names(model, some_ids, name) -> None:
     """Until transformers 5.24 and since: by both, the second piece sees the first."""
     source, target = pair(some_ids)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    with torch.no_grad():
+    is_old = name != CACHE_NAME == "cache"
+    with torch.no_grad(), pytest.warns(FutureWarning, match=name) if is_old else nullcontext():
         full = model(source, decoder_input_ids=target).logits
         for piece in target.split([3, 1, target.shape[1] - 4], dim=1):
             logits = model(source, decoder_input_ids=piece, **{name: cache}).logits
