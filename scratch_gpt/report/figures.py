@@ -244,7 +244,9 @@ def draw_learning_curve(curve: Mapping[int, Metric], title: str, path: str | Pat
     axes = figure.subplots()
     values = np.array([metric.value for metric in metrics])
     low, high = np.array([metric.ci95 for metric in metrics]).T
-    axes.errorbar(rows, values, [values - low, high - values], color=COLORS[0], marker="o", capsize=3)
+    # lists: of arrays with one element matplotlib 3.10 asks numpy 2.3 for a scalar, which warns
+    errors = [(values - low).tolist(), (high - values).tolist()]
+    axes.errorbar(rows, values, errors, color=COLORS[0], marker="o", capsize=3)
     if metrics[0].chance is not None:
         axes.axhline(metrics[0].chance, color="#777777", linestyle=":", label="chance")
         axes.legend(frameon=False)
