@@ -116,7 +116,7 @@ def _logits(
     else:
         heads = padded([list(context) for context in unique], pad, "right", model.device)
         tails = padded(inputs, pad, "right", model.device)
-        cache = model(**heads, use_cache=True, logits_to_keep=1).past_key_values
+        cache = model(**heads, use_cache=True, logits_to_keep=1)[CACHE_NAME]
         own = torch.tensor([unique[context] for context in contexts], device=model.device)  # (B,)
         cache.batch_select_indices(own)
         mask = heads["attention_mask"][own]
