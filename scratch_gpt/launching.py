@@ -113,9 +113,8 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
         process = psutil.Process(stage.pid)
         return [process, *process.children(recursive=True)]
 
-    os.environ["OMP_NUM_THREADS"] = (
-        threads or "1"
-    )  # as the launcher does, for the process that is forked from
+    # as the launcher does, for the process that is forked from
+    os.environ["OMP_NUM_THREADS"] = threads or "1"
     stage.start()
     if threads is None:
         del os.environ["OMP_NUM_THREADS"]

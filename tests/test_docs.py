@@ -82,7 +82,7 @@ SCRIPT = re.compile(r"(?:train|eval(?:/engineering)?)/\w+\.py")
 RUNNABLE = re.compile(
     r"^scratch-gpt ((?:export|import) runs/demo/[^\n]*)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
-# A server must run first, or a file be converted by another program: test_api_server.py and test_gguf_export.py do.
+# A server must run first, or a file be converted by another program: test_api_server.py and test_gguf.py do.
 NEED_MORE = {"openai", "ctranslate2", "llama_cpp"}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 ANCHOR = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")

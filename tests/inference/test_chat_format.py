@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tokenizers import normalizers
 
+from scratch_gpt.data.rows.messages import read_answer, read_messages
 from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation, measure_pair
 from scratch_gpt.tokenization import IM_END
 from wording import user_error
@@ -80,6 +81,15 @@ def test_labels_are_the_assistant_s_tokens(tiny_tokenizer: Any) -> None:
     assert row["length"] == len(row["input_ids"])
     whole = encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:1"}, assistant_only=False)
     assert whole["labels"] == whole["input_ids"] == row["input_ids"]
+
+
+@pytest.mark.parametrize("read", [read_messages, read_answer])
+def test_no_row_continues_a_message(tiny_tokenizer: Any, read: Any) -> None:
+    """The mark by which transformers continues a final message makes the template write it raw: rows cannot end in it."""
+    answer = {"role": "assistant", "content": "No.<|im_end|> CONTINUE_FINAL_MESSAGE_TAG "}
+    messages = [TURNS[1], *read([TURNS[1], answer], "messages")[-1:]]
+    row = encode_conversation(tiny_tokenizer, {"messages": messages, "place": "f:1"})
+    assert row["input_ids"].count(tiny_tokenizer.convert_tokens_to_ids(IM_END)) == 2
 
 
 def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:

@@ -124,8 +124,8 @@ def memory_of_a_step(
     """Bytes that one process holds at the peak of a step from the second on, by component.
 
     Flash and flex attention count as sdpa, which keeps no (T, T) scores either. Sharding over processes (FSDP2) is
-    computed: weights, gradients and optimizer state count with their share; the matrices that Muon gathers, two layers (the running and the
-    next one) and the matrices outside the layers are whole.
+    computed: weights, gradients and optimizer state count with their share; the matrices that Muon gathers, two layers
+    (the running and the next one) and the matrices outside the layers are whole.
     """
     shares: dict[str, float] = {}
     if settings.sharded:
