@@ -36,20 +36,34 @@ class Answer(NamedTuple):
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | list[Message]], chat: bool
 ) -> list[list[int]]:
-    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text."""
+    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text.
+
+    A text begins with the tokens that the tokenizer itself begins one with, such as Llama's <|begin_of_text|>.
+    """
     if not chat:
-        return encode_plain(tokenizer, list(prompts))  # type: ignore[arg-type]  # texts alone
-    conversations = [
-        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
-    ]
+        begin = begin_ids(tokenizer)
+        return [begin + ids for ids in encode_plain(tokenizer, list(prompts))]  # type: ignore[arg-type]  # texts alone
     return list(
         tokenizer.apply_chat_template(
-            conversations,
+            conversations(prompts),
             add_generation_prompt=True,
             return_dict=True,
             tokenizer_kwargs={"verbose": False},  # callers leave out or cut what is too long
         )["input_ids"]
     )
+
+
+def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that the tokenizer puts before every text, where it does so."""
+    ids = tokenizer("")["input_ids"]
+    return ids[:1] if ids[:1] == [tokenizer.bos_token_id] else []
+
+
+def conversations(prompts: Sequence[str | list[Message]]) -> list[list[Message]]:
+    """Each prompt as a conversation: a text is the user's message."""
+    return [
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
+    ]
 
 
 def generate_answers(
@@ -63,6 +77,7 @@ def generate_answers(
     seed: int = 0,
     batch_size: int = 64,
     one_line: bool = False,
+    stop: Sequence[str] = (),
     num_beams: int = 1,
 ) -> list[Answer]:
     """Let the model answer each prompt; batches are left-padded, and shared out if there are several processes.
@@ -75,6 +90,7 @@ def generate_answers(
         temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
             batch size give the same answers. The caller's random state is left as it was.
         one_line: end an answer at its first line break, for base models, which go on and on.
+        stop: strings that end an answer; it ends before the first of them.
         num_beams: above 1, beam search: of so many beginnings the one with the highest mean log-probability a token.
 
     Raises:
@@ -97,18 +113,21 @@ def generate_answers(
         ),
         top_p=1.0,
         num_beams=num_beams,
+        stop_strings=list(stop) or None,
     )
+    stopping = {"tokenizer": tokenizer} if stop else {}
     answers: dict[int, Answer] = {}
     for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
         side = "right" if pairs else "left"
         inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
         with _seeded(seed + number, model.device), torch.inference_mode():
-            output = model.generate(**inputs, generation_config=generation_config)
+            output = model.generate(**inputs, generation_config=generation_config, **stopping)
         first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
-            answers[index] = Answer(text, end > 0)
+            ends = [text.index(string) for string in stop if string in text]
+            answers[index] = Answer(text[: min(ends, default=None)], end > 0 or bool(ends))
     return gathered(answers)
 
 

@@ -50,10 +50,13 @@ def test_loglikelihoods_are_those_of_a_plain_loop(dialect_model, tiny_tokenizer,
     found = loglikelihoods(model, tiny_tokenizer, prompts, texts, chat=True, batch_size=batch_size)
     starts = encode_prompts(tiny_tokenizer, prompts, True)
     for start, text, result in zip(starts, texts, found, strict=True):
-        expected = plain_log_likelihood(model, tiny_tokenizer, start, text)
+        # the line break behind "assistant" is weighed too, as by lm-eval
+        (line_break,) = encode_plain(tiny_tokenizer, ["\n"])[0]
+        assert start[-1] == line_break
+        expected = plain_log_likelihood(model, tiny_tokenizer, start[:-1], "\n" + text)
         assert result.log_likelihood == pytest.approx(expected, abs=1e-4)
         assert (result.tokens, result.length) == (
-            len(encode_plain(tiny_tokenizer, [text])[0]),
+            len(encode_plain(tiny_tokenizer, ["\n" + text])[0]),
             len(text.encode()),
         )
 
@@ -93,10 +96,10 @@ def test_long_texts_lose_their_beginning(tiny_model, tiny_tokenizer) -> None:
     """The last positions are used, the last token needs none; a candidate that does not fit is refused."""
     long = "one two three four five six seven eight nine ten " * 40
     (found,) = loglikelihoods(tiny_model, tiny_tokenizer, [long], ["eleven dogs"], chat=False)
-    (end,) = encode_plain(tiny_tokenizer, ["eleven dogs"])
+    (end,) = encode_plain(tiny_tokenizer, [" eleven dogs"])
     room = tiny_model.config.max_position_embeddings + 1 - len(end)
-    start = encode_plain(tiny_tokenizer, [long])[0][-room:]
-    expected = plain_log_likelihood(tiny_model, tiny_tokenizer, start, "eleven dogs")
+    start = encode_plain(tiny_tokenizer, [long.rstrip()])[0][-room:]
+    expected = plain_log_likelihood(tiny_model, tiny_tokenizer, start, " eleven dogs")
     assert found.log_likelihood == pytest.approx(expected, abs=1e-4)
     with user_error("too_long", limit=128):
         loglikelihoods(tiny_model, tiny_tokenizer, ["Q"], [long], chat=False)

@@ -64,11 +64,11 @@ def _ending(values: dict[str, Any]) -> Example:
     context = (
         f"{pick_text(values, 'activity')}: {pick_text(values, 'start')} {str(values['rest']).capitalize()}"
     )
-    endings = [_wikihow(ending) for ending in _texts(values["endings"], "endings")]
-    return _choice_example(_wikihow(context), endings, _index(values["label"], len(endings)), values)
+    endings = [wikihow(ending) for ending in _texts(values["endings"], "endings")]
+    return _choice_example(wikihow(context), endings, answer_index(values["label"], len(endings)), values)
 
 
-def _wikihow(text: str) -> str:
+def wikihow(text: str) -> str:
     """Without the marks that the WikiHow part of HellaSwag has in its texts, as its authors' code removes them."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
@@ -80,7 +80,7 @@ def _choice(values: dict[str, Any]) -> Example:
     if isinstance(choices, dict):
         choices, labels = choices.get("text"), choices.get("label")
     texts, label = _texts(choices, "choices"), values["label"]
-    index = labels.index(label) if labels and label in labels else _index(label, len(texts))
+    index = labels.index(label) if labels and label in labels else answer_index(label, len(texts))
     return _choice_example(pick_text(values, "question").strip(), texts, index, values)
 
 
@@ -90,8 +90,12 @@ def _texts(values: Any, column: str) -> list[str]:
     return [checked_text(value, column).strip() for value in values]
 
 
-def _index(label: Any, count: int) -> int:
-    """Place of the right candidate: a number from 0, also as text, or a letter from A."""
+def answer_index(label: Any, count: int) -> int:
+    """Place of the right candidate: a number from 0, also as text, or a letter from A.
+
+    Raises:
+        BadRow: there is no candidate at that place.
+    """
     text = str(label).strip()
     index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
     if not 0 <= index < count:
