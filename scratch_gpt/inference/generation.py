@@ -16,6 +16,8 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
 )
 
 from scratch_gpt.data.rows.messages import Message
@@ -113,15 +115,14 @@ def generate_answers(
         ),
         top_p=1.0,
         num_beams=num_beams,
-        stop_strings=list(stop) or None,
     )
-    stopping = {"tokenizer": tokenizer} if stop else {}
+    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, list(stop))] if stop else [])
     answers: dict[int, Answer] = {}
     for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
         side = "right" if pairs else "left"
         inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
         with _seeded(seed + number, model.device), torch.inference_mode():
-            output = model.generate(**inputs, generation_config=generation_config, **stopping)
+            output = model.generate(**inputs, generation_config=generation_config, stopping_criteria=criteria)
         first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
