@@ -104,13 +104,16 @@ def _task(
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise wrong_value(NUM_FEWSHOT, count, "a whole number of at least 0", where=f"source {name!r}: ")
     if count and not layout.takes_shots:
-        message = f"{entry[LAYOUT]} is always asked without examples: run {name!r} without num_fewshot, or with 0 in its entry"
+        message = (
+            f"num_fewshot {count}: {entry[LAYOUT]} is always asked without examples; run {name!r} without num_fewshot, or "
+            "write num_fewshot: 0 into its entry of sources"
+        )
         raise UserError("no_shots", message, layout=entry[LAYOUT], num_fewshot=count)
     shots = _shots_source(source, entry, layout)
     if count and shots is None:
         message = (
-            f"{source.path} has no training split for the {count} examples of num_fewshot: name fewshot_split or "
-            f"fewshot_path in the entry of {name!r}"
+            f"num_fewshot {count}: {source.path} has no training split to take examples from; name fewshot_split or "
+            f"fewshot_path in an entry of sources for {name!r}"
         )
         raise UserError("no_shots", message, layout=entry[LAYOUT], num_fewshot=count)
     rows, read = _read(source, layout, bad_rows)

@@ -22,7 +22,7 @@ def _truthful(n: int) -> Row:
         "question": f"Can {n} dogs talk?",
         "mc1_targets": {"choices": ["No, they bark.", "Yes.", "On Sundays only."], "labels": [1, 0, 0]},
         "mc2_targets": {
-            "choices": ["No, they bark.", f"No, all {n} cannot.", "Yes.", "On Sundays only."],
+            "choices": ["No.", "Not", "Yes.", f"All {n}."],
             "labels": [1, 1, 0, 0],
         },
     }
