@@ -16,8 +16,8 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
     StoppingCriteriaList,
-    StopStringCriteria,
 )
 
 from scratch_gpt.data.rows.messages import Message
@@ -116,20 +116,38 @@ def generate_answers(
         top_p=1.0,
         num_beams=num_beams,
     )
-    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, list(stop))] if stop else [])
     answers: dict[int, Answer] = {}
     for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
         side = "right" if pairs else "left"
         inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
+        first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
+        criteria = StoppingCriteriaList([_EndsWithString(tokenizer, stop, first)] if stop else [])
         with _seeded(seed + number, model.device), torch.inference_mode():
             output = model.generate(**inputs, generation_config=generation_config, stopping_criteria=criteria)
-        first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
             ends = [text.index(string) for string in stop if string in text]
             answers[index] = Answer(text[: min(ends, default=None)], end > 0 or bool(ends))
     return gathered(answers)
+
+
+class _EndsWithString(StoppingCriteria):
+    """Whether one of the strings is among the last tokens of an answer.
+
+    transformers' own criterion finds strings that begin in the prompt too, which end nothing.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], first: int) -> None:
+        self.tokenizer, self.strings, self.first = tokenizer, strings, first
+        self.window = max(len(string.encode()) for string in strings)  # no token is shorter than a byte
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        texts = self.tokenizer.batch_decode(
+            input_ids[:, max(self.first, input_ids.shape[1] - self.window) :], skip_special_tokens=True
+        )
+        ended = [any(string in text for string in self.strings) for text in texts]
+        return torch.tensor(ended, device=input_ids.device)
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_line: bool) -> set[int]:

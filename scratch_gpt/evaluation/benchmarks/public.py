@@ -77,6 +77,8 @@ def public_tasks(
             name = entry.get("name") or entry[LAYOUT]
             name = name if len(members) == 1 else f"{name}{member.removeprefix(entry[LAYOUT])}"
             entries.append({"path": LAYOUTS[member].path, **entry, "name": name, LAYOUT: member})
+    if not entries:
+        return {}
     for entry in entries:
         if not entry["path"]:
             message = f"the layout {entry[LAYOUT]!r} has no dataset on the Hub: give its file as path"

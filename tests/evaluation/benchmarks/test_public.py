@@ -260,6 +260,34 @@ def test_what_a_result_needs_is_noted(tmp_path: Path) -> None:
     }
 
 
+def test_the_hub_is_asked_for_subsets_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All paradigms of BLiMP, MMLU's shots from its dev split, one subset where it is named; the commit is noted."""
+    read: list[tuple] = []
+
+    def rows(source, bad_rows, parse):
+        read.append((source.path, source.subset, source.split))
+        source.commit = "c0ffee"
+        return [("place", Example("Q", ("A",), "k", source.split))]
+
+    monkeypatch.setattr(public, "read_rows", rows)
+    (_, settings) = public_tasks(["blimp"], [], "fail", None)["blimp"]
+    assert [subset for _, subset, _ in read] == settings["subset"] == list(LAYOUTS["blimp"].subsets)
+    assert (settings["split"], settings["revision"]) == ("train", "c0ffee")
+    read.clear()
+    declared = [{"name": "anatomy", "layout": "mmlu", "subset": "anatomy"}]
+    (task, settings) = public_tasks(["mmlu"], declared, "fail", 5)["anatomy"]
+    place = "cais/mmlu"
+    assert read == [(place, subset, split) for subset in ("all", "anatomy") for split in ("test", "dev")]
+    assert (settings["subset"], settings["fewshot_split"], task.num_fewshot) == ("anatomy", "dev", 5)
+    assert task.shots()[0].key == "dev"
+    read.clear()
+    declared = [{"name": "lambada", "layout": "lambada", "fewshot_split": "test"}]
+    (task, _) = public_tasks([], declared, "fail", 1)["lambada"]
+    assert read == [("EleutherAI/lambada_openai", "default", "test")] and task.shots() is task.examples(
+        "test"
+    )
+
+
 def test_own_rows_are_the_shots_of_a_file(tmp_path: Path) -> None:
     """Without fewshot_path; the layout's number of shots is the default, the entry's comes before the run's."""
     path = write_rows(tmp_path / "rows.jsonl", ROWS["gsm8k"])
@@ -436,7 +464,8 @@ def shown(tokenizer, prompt, chat: bool) -> str:
 def test_the_guide_lists_all_layouts() -> None:
     """The table of docs/measuring.md: name, Hub dataset, split, scores, shots."""
     page = (Path(public.__file__).parents[3] / "docs" / "measuring.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| (`\S+`.*|your file.*) \|$", page, re.M))
+    section = page.partition("## Public benchmarks")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.M))
     assert set(rows) == set(LAYOUTS)
     for name, layout in LAYOUTS.items():
         dataset, split, scores, shots = (cell.strip() for cell in rows[name].split(" | "))
@@ -446,6 +475,7 @@ def test_the_guide_lists_all_layouts() -> None:
         task = Task("t", lambda split: [], **public._settings(layout))
         found = task.rate([-1.0, -2.0], example) if task.rate else task.score("", example)
         assert scores == ", ".join([*found, *(["perplexity"] if layout.form == "cloze" else [])])
-        takes = layout.shots_split or "own rows" if layout.takes_shots else "none"
+        takes = layout.shots_split or ("name one" if layout.path else "own rows")
+        takes = takes if layout.takes_shots else "none"
         default = f"{layout.num_fewshot} from {takes}" if layout.num_fewshot else takes
         assert shots == default
