@@ -119,10 +119,11 @@ def main(arguments: QAArguments) -> None:
             )
         return metrics
 
-    benchmarks = {
-        name: {**settings, "apply_chat_template": bool(arguments.apply_chat_template)}
-        for name, (_, settings) in public.items()
-    }
+    benchmarks = {}
+    for name, (task, settings) in public.items():
+        benchmarks[name] = {**settings, "apply_chat_template": bool(arguments.apply_chat_template)}
+        if not task.by_likelihood:
+            benchmarks[name]["max_new_tokens"] = arguments.max_new_tokens or task.max_new_tokens
     run_benchmark("qa", arguments, examples, evaluate, {"benchmarks": benchmarks} if benchmarks else None)
 
 
