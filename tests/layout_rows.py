@@ -22,7 +22,7 @@ def _truthful(n: int) -> Row:
         "question": f"Can {n} dogs talk?",
         "mc1_targets": {"choices": ["No, they bark.", "Yes.", "On Sundays only."], "labels": [1, 0, 0]},
         "mc2_targets": {
-            "choices": ["No.", "Not", "Yes.", f"All {n}."],
+            "choices": ["A.", "B.", "C.", "D."],
             "labels": [1, 1, 0, 0],
         },
     }

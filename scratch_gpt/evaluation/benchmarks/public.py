@@ -80,6 +80,9 @@ def public_tasks(
     if not entries:
         return {}
     for entry in entries:
+        for key in (SHOTS_PATH, SHOTS_SPLIT):
+            if not isinstance(entry.get(key), str | None):
+                raise wrong_value(key, entry[key], "text", where=f"source {entry['name']!r}: ")
         if not entry["path"]:
             message = f"the layout {entry[LAYOUT]!r} has no dataset on the Hub: give its file as path"
             raise UserError("setting_missing", message, setting="path")

@@ -40,6 +40,14 @@ def asks_in_chat(tokenizer: PreTrainedTokenizerBase, task: Task, apply_chat_temp
     return apply_chat_template
 
 
+def is_asked(model: PreTrainedModel, task: Task, shots: Sequence[Sequence[Example]], chat: bool) -> bool:
+    """Whether a model gets the question itself and not a text to continue.
+
+    An encoder-decoder, too, is asked the question and ends its answer by itself, unless examples stand before it.
+    """
+    return chat or (model.config.is_encoder_decoder and not task.as_text and not any(shots))
+
+
 def predict(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -50,8 +58,7 @@ def predict(
     chat: bool,
 ) -> list[str]:
     """What the model writes to each example (of a base model: the beginning of it)."""
-    # an encoder-decoder, too, is asked the question and ends its answer by itself
-    asked = chat or model.config.is_encoder_decoder
+    asked = is_asked(model, task, shots, chat)
     settings = arguments.generation_settings()
     settings["max_new_tokens"] = settings["max_new_tokens"] or task.max_new_tokens
     # a shot's answer may have several lines, and an answer of a base model ends where the next question would begin
@@ -78,7 +85,7 @@ def weigh(
     batch_size: int,
 ) -> list[list[float]]:
     """The log-likelihood of each candidate of each example, in nats; of an ENDING, of what follows the candidate."""
-    asked = chat or model.config.is_encoder_decoder
+    asked = is_asked(model, task, shots, chat)
     delimiter = "" if asked else task.delimiter
     pairs = [
         (task.prompt(choice, example, asked, own), delimiter + example.references[0])

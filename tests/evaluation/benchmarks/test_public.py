@@ -21,7 +21,7 @@ from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.likelihood import Likelihood
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tasks.example import Example
-from scratch_gpt.tasks.task import Task
+from scratch_gpt.tasks.task import Task, score_answer
 from wording import user_error
 
 
@@ -108,7 +108,7 @@ TEXTS = {
     ),
     "truthfulqa_mc2": (
         [LAYOUTS["truthfulqa_mc1"].prompt.replace("{{question}}", "Can 1 dogs talk?")] * 4,
-        [" No.", " Not", " Yes.", " All 1."],
+        [" A.", " B.", " C.", " D."],
     ),
     "blimp": (["", ""], [" The 1 dogs sleep.", " Dogs the 1 sleep."]),
     "lambada": (["Lily has a red ball and 1 dogs. She likes her"], [" ball"]),
@@ -176,6 +176,19 @@ def test_a_chat_template_is_applied_where_asked(chat_folder, base_folder, tmp_pa
     tokenizer.chat_template = None
     with user_error("chat_template_missing", folder=tokenizer.name_or_path):
         ask(model, tokenizer, task, chat_folder, apply_chat_template=True)
+
+
+def test_encoder_decoders_read_shots_as_text(encoder_decoder_folder, tmp_path, asked) -> None:
+    """The same texts as other models; without examples they are asked the question of a task itself."""
+    model, tokenizer = load_model(encoder_decoder_folder, allow_encoder_decoder=True)
+    ask(model, tokenizer, task_of("arc_easy", tmp_path, 1), encoder_decoder_folder)
+    prompts, continuations = asked.pop()
+    assert prompts[0].startswith(SHOTS["arc_easy"]) and continuations[1] == " red"
+    rows = [Example(f"Q{number}?", ("A",), "k", "k") for number in range(3)]
+    task = Task("own", lambda split: rows, score_answer)
+    for count, prompt in ((0, "Q0?"), (1, "Q1?\nA\n\nQ0?\n")):
+        ask(model, tokenizer, task, encoder_decoder_folder, num_fewshot=count)
+        assert asked.pop()[0][0] == prompt
 
 
 def test_scores_are_by_hand() -> None:
@@ -318,6 +331,7 @@ WRONG = [
     (bad(fewshot_split="train", num_fewshot=1), ARC, "setting_without_effect", {"setting": "fewshot_split"}),
     (bad(columns={"question": "q"}), ARC, "setting_without_effect", {"setting": "columns"}),
     (bad(num_fewshot=-1), ARC, "wrong_value", {"setting": "num_fewshot", "value": -1}),
+    (bad(fewshot_path=7), ARC, "wrong_value", {"setting": "fewshot_path", "value": 7}),
     (bad(num_fewshots=1), ARC, "unknown_key", {"key": "num_fewshots"}),
     (bad(), [{**ARC[0], "answerKey": "E"}], "too_many_bad_rows", {}),
     (bad(layout="mmlu"), [{**ROWS["mmlu"][0], "answer": -1}], "too_many_bad_rows", {}),
