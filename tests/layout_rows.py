@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of our own in the layouts of public benchmarks: by layout, those to ask and those to show before them."""
 
+import json
+from pathlib import Path
 from typing import Any
+
+from scratch_gpt.evaluation.benchmarks import qa
+from scratch_gpt.evaluation.benchmarks.layouts import LAYOUTS
+from scratch_gpt.evaluation.benchmarks.public import public_tasks
+from scratch_gpt.evaluation.harness import EvalArguments
+from scratch_gpt.tasks.task import Task
 
 
 Row = dict[str, Any]
@@ -103,3 +111,28 @@ MAKERS = {
 }
 ROWS: dict[str, list[Row]] = {name: [make(n) for n in range(COUNT)] for name, make in MAKERS.items()}
 SHOWN: dict[str, list[Row]] = {name: [make(n + 10) for n in range(SHOTS)] for name, make in MAKERS.items()}
+
+
+def write_rows(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def entry_of(name: str, folder: Path, num_fewshot: int = 0) -> dict:
+    return {
+        "name": f"my_{name}",
+        "layout": name,
+        "path": write_rows(folder / f"{name}.test.jsonl", ROWS[name]),
+        "fewshot_path": write_rows(folder / f"{name}.train.jsonl", SHOWN[name]),
+        "num_fewshot": num_fewshot if LAYOUTS[name].takes_shots else 0,
+    }
+
+
+def task_of(name: str, folder: Path, num_fewshot: int = 0) -> Task:
+    ((task, _),) = public_tasks([], [entry_of(name, folder, num_fewshot)], "fail", None).values()
+    return task
+
+
+def ask(model, tokenizer, task: Task, folder, **settings) -> dict:
+    arguments = EvalArguments(model=[str(folder)], max_new_tokens=256, seed=1234)
+    return qa.evaluate_questions(model, tokenizer, task, task.examples("test"), arguments, **settings)
