@@ -187,9 +187,9 @@ def evaluate_cloze(
     chat: bool,
 ) -> dict[str, Metric]:
     """`TASK/accuracy`: whether the word's tokens are the likeliest ones; `TASK/perplexity` of the word (LAMBADA)."""
-    words = [task.weighed_reference(example) for example in examples]
+    endings = [task.weighed_reference(example) for example in examples]
     prompts = task.prompts(examples, chat, shots)
-    weighed = loglikelihoods(model, tokenizer, prompts, words, chat=chat, batch_size=arguments.batch_size)
+    weighed = loglikelihoods(model, tokenizer, prompts, endings, chat=chat, batch_size=arguments.batch_size)
     predictions = [
         example.references[0] if found.greedy else ""
         for found, example in zip(weighed, examples, strict=True)
