@@ -335,15 +335,19 @@ def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[l
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for special tokens.
+    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for added tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
+    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.
     """
+    is_byte_level = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     lengths = np.zeros(len(tokenizer), dtype=np.int64)
     special = set(tokenizer.added_tokens_decoder)
     for token, index in tokenizer.get_vocab().items():
         if index not in special:
-            lengths[index] = len(token)
+            is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
+            text = token.replace("\u2581", " ").encode()
+            lengths[index] = len(token) if is_byte_level else 1 if is_byte else len(text)
     return lengths
 
 

@@ -13,49 +13,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import IM_END
+from scratch_gpt.inference.turns import PROBE, encode_turns, end_of_turn
 
 
-# Two turns: the end of the first is what some templates give to the message that follows.
-PROBE = [
-    {"role": "user", "content": "Who is it?"},
-    {"role": "assistant", "content": "It is me."},
-    {"role": "user", "content": "Who?"},
-    {"role": "assistant", "content": "Me."},
-]
 MARKER = re.compile(r"<\|[^<>|]+\|>")
 
 
 def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
     """Check that conversations can be written, read back, learned and ended.
 
+    Args:
+        tokenizer: with the chat template to learn by, see `training_tokenizer`.
+
     Raises:
-        UserError: no end-of-turn token, or one that is the padding too; no chat template, or one that fails, that
-            does not mark the assistant's part, that leaves the end of a turn out of it, or whose text the tokenizer
-            cannot carry.
+        UserError: no chat template, or one that fails, that ends no turn, whose answers cannot be found, that leaves the
+            end of a turn out of them, or whose text the tokenizer cannot carry; an end of turn that is the padding too.
     """
-    if IM_END not in tokenizer.get_vocab():
-        message = f"tokenizer {folder} lacks the token {IM_END}: use one made by the tokenizer stage"
-        raise UserError("token_missing", message, token=IM_END)
-    end = tokenizer.convert_tokens_to_ids(IM_END)
-    if tokenizer.pad_token_id == end:
-        message = (
-            f"tokenizer {folder} pads with {IM_END}, which ends a turn: padding and the ends of answers could not be "
-            "told apart; give it a pad_token of its own"
-        )
-        raise UserError("padding_ends_turns", message, folder=folder)
     if not tokenizer.chat_template:
-        message = f"tokenizer {folder} has no chat template: use one made by the tokenizer stage"
+        message = f"{folder} has no chat template: tune it first, which adds one (scratch-gpt sft --model_name_or_path {folder})"
         raise UserError("chat_template_missing", message, folder=folder)
-    if "generation %}" not in tokenizer.chat_template:
-        message = (
-            f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}): without it "
-            "nothing tells which tokens to learn"
-        )
-        raise UserError("chat_template_unmarked", message, folder=folder)
     try:
         text = tokenizer.apply_chat_template(PROBE, tokenize=False)
-        encoded = tokenizer.apply_chat_template(PROBE, return_dict=True, return_assistant_tokens_mask=True)
+        encoded = encode_turns(tokenizer, PROBE)
     except TemplateError as error:
         message = f"the chat template in {folder} fails: {error}"
         raise UserError("chat_template_fails", message, folder=folder) from None
@@ -66,14 +45,35 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
                 "spell it; add it to the tokenizer's special tokens, or use the template of the tokenizer stage"
             )
             raise UserError("chat_template_foreign", message, folder=folder, token=marker)
+    end = end_of_turn(tokenizer)
+    if end is None:
+        message = (
+            f"the chat template in {folder} writes no special token behind an answer: answers would never end; let it "
+            "write eos_token there"
+        )
+        raise UserError("end_of_turn_missing", message, folder=folder)
+    token = tokenizer.convert_ids_to_tokens(end)
+    if tokenizer.pad_token_id == end:
+        message = (
+            f"tokenizer {folder} pads with {token}, which ends a turn: padding and the ends of answers could not be "
+            "told apart; give it a pad_token of its own"
+        )
+        raise UserError("padding_ends_turns", message, folder=folder)
     carried = tokenizer.decode(encoded["input_ids"])
-    if carried != text:
+    # SentencePiece may write a space more behind a special token
+    if "".join(carried.split()) != "".join(text.split()):
         message = f"the tokenizer in {folder} cannot carry its chat template: {text!r:.80} comes back as {carried!r:.80}"
         raise UserError("text_not_preserved", message, folder=folder)
-    learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
-    if sum(token == end and bool(mask) for token, mask in learned) != len(PROBE) // 2:
+    if not any(encoded["assistant_masks"]):
         message = (
-            f"the chat template in {folder} leaves {IM_END} out of the assistant's part: answers would never end; move "
+            f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}), and writes it "
+            "otherwise than its generation prompt begins: nothing tells which tokens to learn; put the marks in"
+        )
+        raise UserError("chat_template_unmarked", message, folder=folder)
+    learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+    if sum(index == end and bool(mask) for index, mask in learned) != len(PROBE) // 2:
+        message = (
+            f"the chat template in {folder} leaves {token} out of the assistant's part: answers would never end; move "
             "it before {% endgeneration %}"
         )
         raise UserError("end_of_turn_not_learned", message, folder=folder)
@@ -106,16 +106,10 @@ def _encode(
     tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], row: Row
 ) -> dict[str, list[int]]:
     try:
-        encoded: dict[str, list[int]] = tokenizer.apply_chat_template(
-            messages,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            tokenizer_kwargs={"verbose": False},  # `drop_long_rows` tells of long rows, each by its place
-        )
+        return encode_turns(tokenizer, messages)
     except TemplateError as error:
         message = f"{row['place']}: the chat template refuses this conversation: {error}"
         raise UserError("row_refused", message, place=row["place"]) from None
-    return encoded
 
 
 def context_length(model: PreTrainedModel, max_length: int | None) -> int:

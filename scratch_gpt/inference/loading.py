@@ -21,7 +21,8 @@ from transformers import (
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.chat_format import check_chat_format
-from scratch_gpt.tokenization import IM_END, protect_control_tokens
+from scratch_gpt.inference.turns import is_chat, prepare_turns, training_tokenizer
+from scratch_gpt.tokenization import protect_control_tokens
 
 
 @contextmanager
@@ -98,26 +99,24 @@ def load_model(
     if len(tokenizer) > embeddings:
         message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}"
         raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model.to(PartialState().device).eval(), protect_control_tokens(tokenizer)
-
-
-def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model speaks in turns: from instruction tuning on, an answer ends with the end of a turn."""
-    return bool(tokenizer.eos_token == IM_END)
+    protect_control_tokens(tokenizer)
+    prepare_turns(tokenizer, model.generation_config)
+    return model.to(PartialState().device).eval(), tokenizer
 
 
 def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load what the sft stage wrote.
+    """Load what the sft stage wrote, or a published chat model.
 
     Raises:
         UserError: no such folder, a model of another kind, a base model, a tokenizer that cannot write conversations.
     """
     model, tokenizer = load_model(folder)
-    check_chat_format(tokenizer, folder)
+    check_chat_format(training_tokenizer(tokenizer), folder)
     if not is_chat(tokenizer):
-        message = f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
+        message = (
+            f"{folder} is a base model, it does not stop at the end of a turn: tune it first (scratch-gpt sft "
+            f"--model_name_or_path {folder})"
+        )
         raise UserError("base_model", message, model=folder)
     return model, tokenizer
 

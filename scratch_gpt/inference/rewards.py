@@ -15,8 +15,8 @@ from transformers import (
 
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.loading import load_weights, loading
-from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
+from scratch_gpt.inference.loading import load_tokenizer_beside, load_weights, loading
+from scratch_gpt.tokenization import protect_control_tokens, tokenizer_hash
 
 
 def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -37,7 +37,8 @@ def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
     if config.num_labels != 1:
         message = f"{folder} gives {config.num_labels} scores, a reward model gives one (num_labels: 1)"
         raise UserError("too_many_labels", message, num_labels=config.num_labels)
-    if tokenizer_hash(load_tokenizer(folder)) != tokenizer_hash(tokenizer):
+    own = load_tokenizer_beside(folder)
+    if own is None or tokenizer_hash(protect_control_tokens(own)) != tokenizer_hash(tokenizer):
         message = (
             f"the reward model {folder} has another tokenizer than the chat model: train it from that one"
         )
@@ -60,7 +61,11 @@ def score_conversations(
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         batch = tokenizer.apply_chat_template(
-            [conversations[index] for index in indices], return_dict=True, return_tensors="pt", padding=True
+            [conversations[index] for index in indices],
+            return_dict=True,
+            return_tensors="pt",
+            padding=True,
+            tokenizer_kwargs={"padding_side": "right"},  # as in the training
         )
         logits = model(**batch.to(model.device), use_cache=False).logits[:, 0]
         for index, score in zip(indices, logits.tolist(), strict=True):

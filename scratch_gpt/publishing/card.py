@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import GenerationConfig
 
 from scratch_gpt.configuration_scratch_gpt import REQUIRED
 from scratch_gpt.evaluation.compare import BENCHMARKS, compare
-from scratch_gpt.inference.loading import check_folder
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside
+from scratch_gpt.inference.turns import is_chat, prepare_turns
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
     alignment_table,
@@ -32,7 +34,6 @@ from scratch_gpt.runs.folders import read_json, read_yaml, written_file
 from scratch_gpt.runs.provenance import read_provenance
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
-from scratch_gpt.tokenization import IM_END
 
 
 # How the name of the model's class ends -> task of the Hub, what such a model is called.
@@ -69,8 +70,12 @@ def _eval_results(results: dict[str, dict[str, Any]]) -> list[EvalResult]:
 
 def _ends_turns(folder: Path) -> bool:
     """Whether the model's answers end with the end of a turn: from instruction tuning on."""
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and read_json(path).get("eos_token") == IM_END
+    tokenizer = load_tokenizer_beside(folder)
+    if tokenizer is None:
+        return False
+    settings = folder / "generation_config.json"
+    prepare_turns(tokenizer, GenerationConfig.from_pretrained(folder) if settings.is_file() else None)
+    return is_chat(tokenizer)
 
 
 def _plain(text: str) -> str:

@@ -22,8 +22,8 @@ from scratch_gpt.evaluation.harness import SEED, EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
 from scratch_gpt.inference.generation import gathered, generate_answers, own_batches, padded
-from scratch_gpt.inference.loading import is_chat
 from scratch_gpt.inference.prompts import first_question
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.parsing import check_positive
 from scratch_gpt.tasks.scores import distinct, repetition, token_f1

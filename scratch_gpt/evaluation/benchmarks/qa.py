@@ -11,7 +11,7 @@ from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import loglikelihoods
-from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.scores import best_choice

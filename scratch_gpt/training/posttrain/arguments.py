@@ -5,6 +5,7 @@ TRL's defaults are meant for models of half a billion parameters and more; those
 smaller, and the recipes in `train/` say the rest.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
@@ -152,11 +153,12 @@ class LoraArguments:
         refuse_without(self, "use_peft", ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"))
         super().__post_init__()  # type: ignore[misc]  # of the arguments that this is combined with
 
-    def peft_config(self, task_type: str) -> Any:
+    def peft_config(self, task_type: str, new_tokens: Sequence[int] = ()) -> Any:
         """What TRL's trainers take: None without `use_peft`, else a `peft.LoraConfig`.
 
         Args:
             task_type: CAUSAL_LM, or SEQ_CLS for a model with a score, which is then learned too.
+            new_tokens: whose embeddings are learned too.
 
         Raises:
             UserError: PEFT is not installed.
@@ -174,6 +176,7 @@ class LoraArguments:
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules=self.lora_target_modules or "all-linear",
+            trainable_token_indices=list(new_tokens) or None,
         )
 
 
@@ -204,6 +207,12 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
             raise wrong_value("replay_fraction", self.replay_fraction, "at least 0 and below 1")
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
+
+    def for_trainer(self) -> "SFTArguments":
+        """The settings as TRL's trainer takes rows that are tokens with labels: it need not look for the answers itself."""
+        settings = copy.copy(self)
+        settings.assistant_only_loss = False
+        return settings
 
 
 @dataclass
