@@ -19,11 +19,12 @@ from scratch_gpt.data.rows.conversations import preference_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import answer_log_probabilities, pair_accuracy
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import measure_pair
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     is_finished,
@@ -39,7 +40,7 @@ def main(arguments: DPOArguments) -> None:
     if is_finished(arguments):
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
-    arguments.max_length = context_length(chat_model, arguments.max_length)
+    resolve_defaults(arguments, chat_model)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments),
         partial(measure_pair, tokenizer),

@@ -18,12 +18,13 @@ from trl import SFTTrainer
 
 from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
-from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
+from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.turns import training_tokenizer
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import SFTArguments
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import begin, is_finished, make_chat_model, save_stage, train
 from scratch_gpt.training.posttrain.replay import replay_rows
 
@@ -34,11 +35,11 @@ def main(arguments: SFTArguments) -> None:
     if is_finished(arguments):
         return
     model, tokenizer = load_model(arguments.model_name_or_path)
-    new_tokens = make_chat_model(model, tokenizer, arguments.model_name_or_path)
+    new_tokens = make_chat_model(model, tokenizer)
     taught = training_tokenizer(tokenizer)
     check_chat_format(taught, arguments.model_name_or_path)
 
-    arguments.max_length = context_length(model, arguments.max_length)
+    resolve_defaults(arguments, model)
     rows = drop_long_rows(
         read_splits(instruction_rows, arguments),
         partial(encode_conversation, taught, assistant_only=arguments.assistant_only_loss),

@@ -16,6 +16,8 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.inference.turns import PROBE, encode_turns, end_of_turn
 
 
+# Tokens of the longest row, where nothing else is asked for: contexts of published models are longer than most memories.
+LONGEST = 2048
 MARKER = re.compile(r"<\|[^<>|]+\|>")
 
 
@@ -113,7 +115,7 @@ def _encode(
 
 
 def context_length(model: PreTrainedModel, max_length: int | None) -> int:
-    """The tokens that a row may have.
+    """The tokens that a row may have; by default the model's context, of a long one LONGEST.
 
     Raises:
         UserError: more are asked for than the model has positions.
@@ -122,4 +124,4 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     if max_length is not None and max_length > positions:
         message = f"max_length {max_length} is longer than the model's context of {positions} tokens"
         raise UserError("too_long", message, length=max_length, limit=positions)
-    return max_length or positions
+    return max_length or min(positions, LONGEST)

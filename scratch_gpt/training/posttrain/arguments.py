@@ -137,9 +137,12 @@ def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
 class LoraArguments:
     """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv 2106.09685), by TRL's names."""
 
-    use_peft: bool = field(
-        default=False,
-        metadata={"help": "Learn LoRA adapters by PEFT; they are merged into the weights at the end."},
+    use_peft: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Learn LoRA adapters by PEFT; they are merged into the weights at the end. Default: where training all "
+            "weights does not fit into memory."
+        },
     )
     lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
     lora_alpha: int = field(default=32, metadata={"help": "What they learn counts lora_alpha / lora_r."})
@@ -184,12 +187,24 @@ class LoraArguments:
 class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTConfig):
     """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
 
-    learning_rate: float = field(
-        default=1e-3, metadata={"help": "Peak learning rate; 2e-5 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 1e-3 to 2e-5."}
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the rows. Default: by the model's size, 3 to 2."}
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Rows that go through the model together. Default: 8, or as many of them as fit."},
+    )
+    per_device_eval_batch_size: int | None = field(
+        default=None, metadata={"help": "Rows in one evaluation batch. Default: as many as fit, at most 64."}
     )
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Longest row in tokens; longer ones are left out. Default: the model's context."},
+        metadata={
+            "help": "Longest row in tokens; longer ones are left out. Default: the model's context, at most 2048."
+        },
     )
     assistant_only_loss: bool = field(
         default=True, metadata={"help": "Learn the answers only, not the questions."}
@@ -221,7 +236,19 @@ class PairArguments(LoraArguments, PosttrainingArguments):
 
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
+        metadata={
+            "help": "Longest side in tokens; longer pairs are left out. Default: the model's context, at most 2048."
+        },
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the rows. Default: by the model's size, 3 to 1."}
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Rows that go through the model together. Default: 8, or as many of them as fit."},
+    )
+    per_device_eval_batch_size: int | None = field(
+        default=None, metadata={"help": "Rows in one evaluation batch. Default: as many as fit, at most 64."}
     )
     remove_unused_columns: bool | None = field(
         default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
@@ -232,8 +259,8 @@ class PairArguments(LoraArguments, PosttrainingArguments):
 class RewardArguments(PairArguments, RewardConfig):
     """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
 
-    learning_rate: float = field(
-        default=5e-4, metadata={"help": "Peak learning rate; 1e-5 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-4 to 1e-4."}
     )
 
 
@@ -241,6 +268,6 @@ class RewardArguments(PairArguments, RewardConfig):
 class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
 
-    learning_rate: float = field(
-        default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
     )

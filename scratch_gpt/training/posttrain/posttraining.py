@@ -59,10 +59,10 @@ def begin(arguments: PosttrainingArguments) -> None:
 ANSWERING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9, "max_new_tokens": 128}
 
 
-def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: str) -> list[int]:
+def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Let answers end with the end of a turn, in the tokenizer and in what `generate` does by itself.
 
-    A base model without a chat template gets this project's. What the generation config of `folder` says is kept.
+    A base model without a chat template gets this project's. What the model's generation config says is kept.
 
     Returns:
         The tokens that the template needs and the model has never seen.
@@ -74,7 +74,7 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, 
             model.resize_token_embeddings(len(tokenizer))
         added = f", with {' and '.join(new)} as new tokens" if new else ""
         console.print(
-            f"{folder} has no chat template: it gets this project's, ChatML{added}",
+            f"{tokenizer.name_or_path} has no chat template: it gets this project's, ChatML{added}",
             markup=False,
             soft_wrap=True,
         )
