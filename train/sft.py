@@ -25,7 +25,14 @@ from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import SFTArguments
 from scratch_gpt.training.posttrain.defaults import resolve_defaults
-from scratch_gpt.training.posttrain.posttraining import begin, is_finished, make_chat_model, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    check_packing,
+    is_finished,
+    make_chat_model,
+    save_stage,
+    train,
+)
 from scratch_gpt.training.posttrain.replay import replay_rows
 
 
@@ -40,6 +47,8 @@ def main(arguments: SFTArguments) -> None:
     check_chat_format(taught, arguments.model_name_or_path)
 
     resolve_defaults(arguments, model)
+    if arguments.packing or arguments.padding_free:
+        check_packing(model)
     rows = drop_long_rows(
         read_splits(instruction_rows, arguments),
         partial(encode_conversation, taught, assistant_only=arguments.assistant_only_loss),

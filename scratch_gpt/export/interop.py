@@ -33,7 +33,7 @@ from transformers import (
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPTForSequenceClassification
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.inference.loading import load_tokenizer_beside, load_weights, loading
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside, load_weights, loading
 from scratch_gpt.runs.folders import written_whole
 from scratch_gpt.runs.provenance import copy_provenance
 from scratch_gpt.tokenization import save_tokenizer
@@ -318,9 +318,7 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
         UserError: no model, one of another class, damaged or incomplete weights.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        message = f"no model in {folder} (config.json is missing): give a folder with a saved model"
-        raise UserError("no_model", message, folder=folder)
+    check_folder(folder)
     with loading(folder):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["model of unknown architecture"])[0]

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.turns import PROBE, encode_turns, end_of_turn
+from scratch_gpt.inference.turns import PROBE, continues, encode_turns, end_of_turn
 
 
 # Tokens of the longest row, where nothing else is asked for: contexts of published models are longer than most memories.
@@ -99,8 +99,19 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_
 
 
 def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
-    """The preference pair with `length`, the tokens of its longer side; errors as for `encode_conversation`."""
+    """The preference pair with `length`, the tokens of its longer side; errors as for `encode_conversation`.
+
+    Raises:
+        UserError: the chat template writes the prompt otherwise where an answer follows: TRL would cut the two apart at a
+            wrong place.
+    """
     sides = [_encode(tokenizer, row["prompt"] + row[side], row) for side in ("chosen", "rejected")]
+    if not continues(tokenizer, row["prompt"], row["chosen"]):
+        message = (
+            f"{row['place']}: the chat template writes this prompt otherwise where an answer follows, as Mistral's does with "
+            "a system message: leave that out"
+        )
+        raise UserError("prompt_rewritten", message, place=row["place"])
     return {**row, "length": max(len(side["input_ids"]) for side in sides)}
 
 

@@ -185,13 +185,35 @@ def encode_turns(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
             tokenizer_kwargs={"verbose": False},  # callers say themselves which rows are too long
         )
         return {name: encoded[name] for name in ("input_ids", "assistant_masks")}
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    text = _conversation_text(tokenizer, messages)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     mask = [0] * len(encoded["input_ids"])
     for first, last in _answer_spans(tokenizer, messages, text):
         for place, (start, stop) in enumerate(encoded["offset_mapping"]):
             mask[place] |= first < stop and start < last
     return {"input_ids": encoded["input_ids"], "assistant_masks": mask}
+
+
+def _render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], prompt: bool = False) -> str:
+    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False))
+
+
+def continues(
+    tokenizer: PreTrainedTokenizerFast, asked: Sequence[Message], answer: Sequence[Message]
+) -> bool:
+    """Whether the template writes a conversation up to the answer as it does where the answer follows."""
+    return _render(tokenizer, [*asked, *answer]).startswith(_render(tokenizer, asked))
+
+
+def _conversation_text(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> str:
+    """The rendered conversation, of which what the model reads before the last answer is the beginning."""
+    *asked, last = messages
+    has_system = messages[0]["role"] == "system"
+    if not has_system or last["role"] != "assistant" or continues(tokenizer, asked, [last]):
+        return _render(tokenizer, messages)
+    # Mistral's templates write the system message into a question that comes last, and not at all before an answer.
+    answer = _render(tokenizer, messages[1:])[len(_render(tokenizer, asked[1:], prompt=True)) :]
+    return _render(tokenizer, asked, prompt=True) + answer
 
 
 def _answer_spans(
@@ -203,10 +225,7 @@ def _answer_spans(
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, prompt = (
-            tokenizer.apply_chat_template(messages[:number], add_generation_prompt=asked, tokenize=False)
-            for asked in (False, True)
-        )
+        before, prompt = (_render(tokenizer, messages[:number], asked) for asked in (False, True))
         if not text.startswith(before):
             continue
         # some prompts open a thought that an answer without one has not

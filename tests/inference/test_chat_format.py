@@ -30,7 +30,7 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("generation %}", "if true %}", user_error("chat_template_unmarked", "{% generation %}")),
+        (IN_GENERATION, "{{- content }}{% endgeneration %}", user_error("end_of_turn_missing", "eos_token")),
         (
             IN_GENERATION,
             "{{- content }}{% endgeneration %}{{- '<|im_end|>' }}",
@@ -47,13 +47,18 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
 def test_templates_that_spoil_a_run_are_refused(
     tiny_tokenizer: Any, old: str, new: str, expected: user_error
 ) -> None:
-    """No marks, an end of turn that is not learned, markers that are no tokens, a template that fails."""
+    """No end of turn, one that is not learned, markers that are no tokens, a template that fails."""
     template = tiny_tokenizer.chat_template
     assert old in template
-    tiny_tokenizer.chat_template = template.replace(
-        "{% endgeneration %}", "{% endif %}" if "true %}" in new else "{% endgeneration %}"
-    ).replace(old, new)
+    tiny_tokenizer.chat_template = template.replace(old, new)
     with expected:
+        check_chat_format(tiny_tokenizer, "folder")
+
+
+def test_answers_that_cannot_be_found_are_refused(tiny_tokenizer: Any) -> None:
+    """A template without marks whose conversation is written otherwise than its prompt: nothing tells what to learn."""
+    tiny_tokenizer.chat_template = "{%- for message in messages %}{{- loop.length ~ message['role'] ~ message['content'] ~ '<|im_end|>' }}{% endfor %}"
+    with user_error("chat_template_unmarked", "{% generation %}", folder="folder"):
         check_chat_format(tiny_tokenizer, "folder")
 
 

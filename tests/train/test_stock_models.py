@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stock_folders import LAYOUTS, stock_tokenizer, write_stock_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratch_gpt.inference.turns import plain_template
@@ -18,6 +17,7 @@ from scratch_gpt.report.page import write_report
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.serving.chat import ChatSession, StreamingModel
 from scratch_gpt.settings.parsing import parse
+from stock_folders import LAYOUTS, stock_tokenizer, write_stock_folder
 
 
 ROOT = Path(__file__).parents[2]
