@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders with the layouts of published models go through every stage as they are, without an import."""
 
+import hashlib
 import importlib.util
 import json
 import sys
@@ -9,19 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
-from scratch_gpt.inference.turns import plain_template
+from scratch_gpt.export.interop import export_folder, import_folder
+from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.turns import end_of_turn, is_chat, plain_template
 from scratch_gpt.publishing import PublishArguments, run_publish
+from scratch_gpt.publishing.card import make_card
 from scratch_gpt.report.page import write_report
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.runs.provenance import read_origin
 from scratch_gpt.serving.chat import ChatSession, StreamingModel
 from scratch_gpt.settings.parsing import parse
+from scratch_gpt.tokenization import IM_END
+from scratch_gpt.training.posttrain.posttraining import check_packing
 from stock_folders import LAYOUTS, stock_tokenizer, write_stock_folder
+from wording import shows, user_error
 
 
 ROOT = Path(__file__).parents[2]
-FAST = ("llama3.2", "gpt2")
+FAST = ("llama3.2", "gpt2")  # the others, and all stages of all, are slow
 ONE_STEP: dict[str, Any] = {"max_steps": 1, "logging_steps": 1, "held_out_fraction": 0.2}
 BENCHMARKS = {
     "qa": "QAArguments",
@@ -69,7 +77,41 @@ def benchmark(name: str, folder: Path, sources: list[dict[str, Any]], *more: str
     module.main(parse(getattr(module, BENCHMARKS[name]), ["--model", str(folder), *words, *more]))
 
 
-@layouts()
+@layouts(*FAST)
+def test_sft_takes_the_folder(
+    layout: str,
+    run: Callable[..., None],
+    questions: list[dict[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The generation config is kept but for the stop tokens, the vocabulary grows where ours is needed, the origin is known."""
+    stock, chat = write_stock_folder(layout, tmp_path / "stock"), tmp_path / "chat"
+    before = AutoModelForCausalLM.from_pretrained(stock)
+    run("sft", model_name_or_path=str(stock), sources=questions, output_dir=str(chat), **ONE_STEP)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(chat), load_model(chat)[1]
+    assert is_chat(tokenizer) and end_of_turn(tokenizer) == tokenizer.eos_token_id
+    said, kept = before.generation_config.to_diff_dict(), model.generation_config.to_diff_dict()
+    assert {*_listed(before), tokenizer.eos_token_id} == {*_listed(model)}
+    assert _listed(model)[0] == tokenizer.eos_token_id
+    for name in LAYOUTS[layout].generation:
+        assert kept[name] == said[name]
+    told = capsys.readouterr().out
+    if LAYOUTS[layout].template is None:
+        assert shows(told, "no chat template", IM_END)
+        assert model.config.vocab_size == before.config.vocab_size + 2 == len(tokenizer)
+        assert kept["temperature"] == 0.3
+    else:
+        assert model.config.vocab_size == before.config.vocab_size
+        assert shows(told, "max_length 2048", "learning_rate 0.001")
+    origin = read_origin(chat)
+    assert origin == read_origin(stock) and origin["name"] == "stock"
+    card = str(make_card(chat))
+    assert "base_model: stock" in card and origin["weights_sha256"] in card and "from nothing" not in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_stage_takes_the_folder(
     layout: str,
     run: Callable[..., None],
@@ -128,6 +170,49 @@ def test_a_published_chat_model_is_used_as_it_is(
     converse(folder)
     benchmark("qa", folder, questions)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_stock_folder_has_the_losses_of_the_native_one(
+    run: Callable[..., None], base_folder: Path, questions: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """A base model of this project and the same weights as a Qwen3 folder: every sft loss agrees to 1e-4."""
+    export_folder(base_folder, tmp_path / "stock", "qwen3")
+    losses = []
+    for folder in (base_folder, tmp_path / "stock"):
+        output = tmp_path / f"{folder.name}-chat"
+        settings = {**ONE_STEP, "max_steps": 6, "warmup_steps": 1, "eval_strategy": "steps", "eval_steps": 6}
+        run("sft", model_name_or_path=str(folder), sources=questions, output_dir=str(output), **settings)
+        rows = RunLog(output / "log.jsonl").rows()
+        losses.append([row.get("loss", row.get("eval_loss")) for row in rows])
+    assert len(losses[0]) == 7 and losses[0][0] > losses[0][-1]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert type(AutoModelForCausalLM.from_pretrained(output)).__name__ == "Qwen3ForCausalLM"
+    assert read_origin(output) is None  # pretrained here, whatever its form
+
+
+def test_the_origin_is_known_after_an_import(tmp_path: Path) -> None:
+    """Name and revision from the Hub's cache, the revision of a download into a folder, a hash of the weights."""
+    cached = tmp_path / "models--Qwen--Qwen3-0.6B" / "snapshots" / "c1899de"
+    write_stock_folder("qwen3", cached)
+    import_folder(cached, tmp_path / "ours")
+    origin = read_origin(tmp_path / "ours")
+    digest = hashlib.sha256(hashlib.sha256((cached / "model.safetensors").read_bytes()).digest()).hexdigest()
+    assert origin == {"name": "Qwen/Qwen3-0.6B", "revision": "c1899de", "weights_sha256": digest}
+    downloaded = cached.rename(tmp_path / "qwen")
+    metadata = downloaded / ".cache" / "huggingface" / "download"
+    metadata.mkdir(parents=True)
+    (metadata / "config.json.metadata").write_text("c1899de\netag\n1.0\n")
+    assert read_origin(downloaded) == {"name": "qwen", "revision": "c1899de", "weights_sha256": digest}
+
+
+def test_packing_is_refused_where_rows_would_mix(base_folder: Path, tmp_path: Path) -> None:
+    """BLOOM's attention takes no positions, so packed rows would see each other."""
+    config = BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2)
+    with user_error("packed_rows_mix", model="BloomForCausalLM"):
+        check_packing(BloomForCausalLM(config).eval())
+    for folder in (base_folder, write_stock_folder("gpt2", tmp_path / "gpt2")):
+        check_packing(load_model(folder)[0])
 
 
 def converse(folder: Path) -> None:
