@@ -149,7 +149,7 @@ def test_every_stage_takes_the_folder(
         assert RunLog(tmp_path / stage / "log.jsonl").rows()
     aligned = tmp_path / "rlhf"
     converse(aligned)
-    phrases = [{"de": f"Es ist {n}.", "en": f"It is {n}."} for n in range(4)]
+    phrases = [{"de": f"Hier {n}.", "en": f"It is {n}."} for n in range(4)]
     translated = write_rows(tmp_path / "phrases.jsonl", phrases)[0]
     benchmark("qa", aligned, questions)
     benchmark("translation", aligned, [{**translated, "columns": {"source": "de", "target": "en"}}])

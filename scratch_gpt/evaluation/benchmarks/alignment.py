@@ -27,7 +27,7 @@ from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.inference.generation import Answer, generate_answers, padded
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
-from scratch_gpt.inference.turns import encode_turns, end_of_turn
+from scratch_gpt.inference.turns import encode_turns
 from scratch_gpt.runs.results import Metric
 from scratch_gpt.tasks.scores import distinct, repetition
 
@@ -147,7 +147,7 @@ def answer_tokens(
         encode_turns(tokenizer, conversation(prompt, answer.text))
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    end, cpu = end_of_turn(tokenizer), torch.device("cpu")
+    end, cpu = tokenizer.eos_token_id, torch.device("cpu")
     masks = []
     for row, answer in zip(rows, answers, strict=True):
         place = len(row["input_ids"]) - 1 - row["input_ids"][::-1].index(end)  # the stop token's

@@ -73,7 +73,7 @@ class PosttrainingArguments(SourcesArguments):
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept; older ones are removed."}
     )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows in one evaluation batch."})
+    per_device_eval_batch_size: int | None = field(default=64, metadata={"help": "Rows in one evaluation batch."})
     hub_strategy: str = field(default="end", metadata={"help": "When push_to_hub uploads: at the end."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
