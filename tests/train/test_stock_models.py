@@ -191,6 +191,17 @@ def test_a_stock_folder_has_the_losses_of_the_native_one(
     assert read_origin(output) is None  # pretrained here, whatever its form
 
 
+def test_adapters_cannot_learn_new_tokens(
+    run: Callable[..., None], questions: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """GPT-2 gets two tokens with our template: LoRA would leave their embeddings as they were drawn."""
+    stock, output = str(write_stock_folder("gpt2", tmp_path / "gpt2")), tmp_path / "out"
+    settings = {"model_name_or_path": stock, "output_dir": str(output), "sources": questions, **ONE_STEP}
+    with user_error("tokens_not_learned", "use_peft: false"):
+        run("sft", use_peft="true", **settings)
+    assert not output.exists()
+
+
 def test_the_origin_is_known_after_an_import(tmp_path: Path) -> None:
     """Name and revision from the Hub's cache, the revision of a download into a folder, a hash of the weights."""
     cached = tmp_path / "models--Qwen--Qwen3-0.6B" / "snapshots" / "c1899de"

@@ -73,7 +73,9 @@ class PosttrainingArguments(SourcesArguments):
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept; older ones are removed."}
     )
-    per_device_eval_batch_size: int | None = field(default=64, metadata={"help": "Rows in one evaluation batch."})
+    per_device_eval_batch_size: int | None = field(
+        default=64, metadata={"help": "Rows in one evaluation batch."}
+    )
     hub_strategy: str = field(default="end", metadata={"help": "When push_to_hub uploads: at the end."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
@@ -161,13 +163,20 @@ class LoraArguments:
 
         Args:
             task_type: CAUSAL_LM, or SEQ_CLS for a model with a score, which is then learned too.
-            new_tokens: whose embeddings are learned too.
+            new_tokens: that the chat template needs and the model has never seen.
 
         Raises:
-            UserError: PEFT is not installed.
+            UserError: PEFT is not installed; new tokens, whose embeddings adapters do not learn (PEFT's
+                `trainable_token_indices` would, but TRL 1.16 fails on the head that it wraps).
         """
         if not self.use_peft:
             return None
+        if new_tokens:
+            message = (
+                "use_peft: adapters would never learn the new tokens of the chat template: train all weights (use_peft: "
+                "false), or begin with a model that has a chat template of its own"
+            )
+            raise UserError("tokens_not_learned", message, tokens=list(new_tokens))
         if find_spec("peft") is None:
             message = "use_peft needs the package peft: pip install 'scratch-gpt[peft]'"
             raise UserError("missing_package", message, package="scratch-gpt[peft]")
@@ -179,7 +188,6 @@ class LoraArguments:
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules=self.lora_target_modules or "all-linear",
-            trainable_token_indices=list(new_tokens) or None,
         )
 
 

@@ -79,7 +79,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
     """
     stage = type(arguments).__name__.removesuffix("Arguments")
     parameters, memory = model.num_parameters(), device_memory()
-    size = f"{parameters / 1e6:,.1f} million parameters"
+    size = f"{parameters:,} parameters"
     tell: list[str] = []
     if stage != "RLHF":
         _resolve_rows(arguments, model, memory, SIDES[stage], tell)
@@ -94,7 +94,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
                     else ", but PEFT is not installed: pip install 'scratch-gpt[peft]'"
                 )
                 tell.append(
-                    f"use_peft {arguments.use_peft}: training all of {size} takes {needed / 2**30:.1f} GiB, of "
+                    f"use_peft {arguments.use_peft}: training all {size} takes {needed / 2**30:.1f} GiB, of "
                     f"{memory / 2**30:.1f} GiB{cure}"
                 )
         if arguments.num_train_epochs is None:
@@ -106,7 +106,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
     if arguments.learning_rate is None:
         small, large = RATES[stage]
         rate = rate_by_size(small, large, parameters)
-        source = f"{size}, between {small:g} for {SMALL / 1e6:.0f} million and TRL's {large:g} for {LARGE / 1e6:.0f}"
+        source = f"by {size}, from {small:g} up to {SMALL / 1e6:.0f} million to TRL's {large:g} from {LARGE / 1e6:.0f} million on"
         if getattr(arguments, "use_peft", False):
             rate = float(f"{min(LORA_FACTOR * rate, LORA_FACTOR_SMALL * small):.2g}")
             source += ", times ten for LoRA (Schulman et al. 2025)"

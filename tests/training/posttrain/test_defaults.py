@@ -46,7 +46,7 @@ def test_a_published_model_gets_what_its_size_bears(
     assert (sft.learning_rate, sft.num_train_epochs, sft.max_length) == (SFTConfig.learning_rate, 2, 2048)
     assert sft.use_peft is False
     told = capsys.readouterr().out
-    assert shows(told, "learning_rate 2e-05", "600.0 million", "TRL", "max_length 2048", "num_train_epochs 2")
+    assert shows(told, "learning_rate 2e-05", "600,000,000", "TRL", "max_length 2048", "num_train_epochs 2")
     dpo = resolved(DPOArguments, 6e8, tmp_path)
     assert (dpo.learning_rate, dpo.num_train_epochs) == (DPOConfig.learning_rate, 1)
     assert resolved(RewardArguments, 6e8, tmp_path).learning_rate == 1e-4
