@@ -606,7 +606,7 @@ def test_tool_calls_are_read_and_refused_where_the_template_has_none(app_client,
     """With a template of Qwen's kind: definitions and results are rendered, calls come out in OpenAI's form."""
     template = (
         "{% if tools %}{{ tools[0].function.name }}<tool_call>{% endif %}"
-        "{% for m in messages %}{{ m.role }}{{ m.content }}"
+        "{% for m in messages %}{{ m.role }}{{ m.content }}<|im_end|>"
         "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.x }}{% endif %}{% endfor %}"
     )
     tokenizer = AutoTokenizer.from_pretrained(chat_folder)
