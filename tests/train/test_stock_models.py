@@ -33,6 +33,7 @@ FAST = ("llama3.2", "gpt2")  # the others, and all stages of all, are slow
 ONE_STEP: dict[str, Any] = {"max_steps": 1, "logging_steps": 1, "held_out_fraction": 0.2}
 BENCHMARKS = {
     "qa": "QAArguments",
+    "instructions": "InstructionArguments",
     "translation": "TranslationArguments",
     "generation": "GenerationArguments",
     "alignment": "AlignmentArguments",
@@ -152,6 +153,7 @@ def test_every_stage_takes_the_folder(
     phrases = [{"de": f"Hier {n}.", "en": f"It is {n}."} for n in range(4)]
     translated = write_rows(tmp_path / "phrases.jsonl", phrases)[0]
     benchmark("qa", aligned, questions)
+    benchmark("instructions", aligned, questions, "--held_out_fraction", "0.2")
     benchmark("translation", aligned, [{**translated, "columns": {"source": "de", "target": "en"}}])
     benchmark("generation", aligned, [{**questions[0], "text_column": "answer"}])
     benchmark("alignment", aligned, questions, "--held_out_fraction", "0.2", "--reward_model", reward)
