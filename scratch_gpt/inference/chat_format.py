@@ -57,8 +57,8 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
     token = tokenizer.convert_ids_to_tokens(end)
     if tokenizer.pad_token_id == end:
         message = (
-            f"tokenizer {folder} pads with {token}, which ends a turn: padding and the ends of answers could not be "
-            "told apart; give it a pad_token of its own"
+            f"tokenizer {folder} pads with {token}, which ends a turn, and has no other token for that: tune it first, which "
+            f"adds one (scratch-gpt sft --model_name_or_path {folder})"
         )
         raise UserError("padding_ends_turns", message, folder=folder)
     carried = tokenizer.decode(encoded["input_ids"])

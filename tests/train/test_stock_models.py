@@ -193,6 +193,24 @@ def test_a_stock_folder_has_the_losses_of_the_native_one(
     assert read_origin(output) is None  # pretrained here, whatever its form
 
 
+def test_padding_is_added_where_nothing_else_can_pad(
+    run: Callable[..., None], questions: list[dict[str, str]], pairs: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """DialoGPT ends turns with the one special token it has: sft adds another for padding, dpo asks for that."""
+    stock = write_stock_folder("gpt2", tmp_path / "dialogpt")
+    template = "{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
+    (stock / "chat_template.jinja").write_text(template)
+    assert is_chat(load_model(stock)[1])
+    settings = {"model_name_or_path": str(stock), **ONE_STEP}
+    with user_error("padding_ends_turns", "scratch-gpt sft", folder=stock):
+        run("dpo", sources=pairs, output_dir=str(tmp_path / "dpo"), **settings)
+    run("sft", sources=questions, output_dir=str(tmp_path / "chat"), **settings)
+    model, tokenizer = load_model(tmp_path / "chat")
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|endoftext|>", "<|pad|>")
+    assert model.config.pad_token_id == tokenizer.pad_token_id == model.config.vocab_size - 1
+    assert "".join(plain_template(tokenizer).split()) == "".join(template.split())
+
+
 def test_adapters_cannot_learn_new_tokens(
     run: Callable[..., None], questions: list[dict[str, str]], tmp_path: Path
 ) -> None:

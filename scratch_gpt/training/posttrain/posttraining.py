@@ -30,6 +30,7 @@ from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_threads
+from scratch_gpt.tokenization import PAD
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, StageLog, TokenizerOfCheckpoint
 
@@ -71,8 +72,6 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
     new: list[str] = []
     if not tokenizer.chat_template:
         new = add_chat_template(tokenizer)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer))
         added = f", with {' and '.join(new)} as new tokens" if new else ""
         console.print(
             f"{tokenizer.name_or_path} has no chat template: it gets this project's, ChatML{added}",
@@ -83,6 +82,13 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
     end = end_of_turn(tokenizer)
     if end is None:  # `check_chat_format` says so
         return []
+    if tokenizer.pad_token_id == end:  # as DialoGPT's, whose vocabulary has no other special token
+        tokenizer.add_special_tokens({"pad_token": PAD})
+        console.print(
+            f"{tokenizer.name_or_path} has no token for padding: it gets {PAD}", markup=False, soft_wrap=True
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
     if end not in known and not config.to_diff_dict().keys() & {"do_sample", "temperature", "top_p", "top_k"}:
         config.update(**ANSWERING)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
