@@ -174,7 +174,6 @@ def test_a_published_chat_model_is_used_as_it_is(
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.slow
 def test_a_stock_folder_has_the_losses_of_the_native_one(
     run: Callable[..., None], base_folder: Path, questions: list[dict[str, str]], tmp_path: Path
 ) -> None:
