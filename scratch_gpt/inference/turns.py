@@ -27,6 +27,9 @@ from scratch_gpt.tokenization import (
 
 logger = logging.getLogger(__name__)
 
+# The definitions that a conversation begins with, as chat templates take them.
+Tools = list[dict[str, Any]] | None
+
 TEMPLATES = Path(str(scratch_gpt.__file__)).parent
 # What ends a document: here and in GPT-2, Qwen and SmolLM2; in Llama 3; in Gemma; in Llama 2 and Mistral.
 DOCUMENT_ENDS = (END_OF_TEXT, "<|end_of_text|>", "<eos>", "</s>")
@@ -168,7 +171,9 @@ def training_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenize
     return tokenizer
 
 
-def encode_turns(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> dict[str, list[int]]:
+def encode_turns(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools = None
+) -> dict[str, list[int]]:
     """A conversation's `input_ids`, and `assistant_masks`: 1 for the assistant's tokens, the ends of its turns included.
 
     They are marked by the template ({% generation %}), or found by rendering what the model reads before each answer. An
@@ -180,44 +185,53 @@ def encode_turns(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
     if MARK.search(tokenizer.get_chat_template()):
         encoded = tokenizer.apply_chat_template(
             messages,
+            tools=tools,
             return_dict=True,
             return_assistant_tokens_mask=True,
             tokenizer_kwargs={"verbose": False},  # callers say themselves which rows are too long
         )
         return {name: encoded[name] for name in ("input_ids", "assistant_masks")}
-    text = _conversation_text(tokenizer, messages)
+    text = _conversation_text(tokenizer, messages, tools)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     mask = [0] * len(encoded["input_ids"])
-    for first, last in _answer_spans(tokenizer, messages, text):
+    for first, last in _answer_spans(tokenizer, messages, tools, text):
         for place, (start, stop) in enumerate(encoded["offset_mapping"]):
             mask[place] |= first < stop and start < last
     return {"input_ids": encoded["input_ids"], "assistant_masks": mask}
 
 
-def _render(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], prompt: bool = False) -> str:
-    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False))
+def _render(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools, prompt: bool = False
+) -> str:
+    return str(
+        tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=prompt, tokenize=False)
+    )
 
 
 def continues(
-    tokenizer: PreTrainedTokenizerFast, asked: Sequence[Message], answer: Sequence[Message]
+    tokenizer: PreTrainedTokenizerFast,
+    asked: Sequence[Message],
+    answer: Sequence[Message],
+    tools: Tools = None,
 ) -> bool:
     """Whether the template writes a conversation up to the answer as it does where the answer follows."""
-    return _render(tokenizer, [*asked, *answer]).startswith(_render(tokenizer, asked))
+    return _render(tokenizer, [*asked, *answer], tools).startswith(_render(tokenizer, asked, tools))
 
 
-def _conversation_text(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> str:
+def _conversation_text(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools) -> str:
     """The rendered conversation, of which what the model reads before the last answer is the beginning."""
     *asked, last = messages
     has_system = messages[0]["role"] == "system"
-    if not has_system or last["role"] != "assistant" or continues(tokenizer, asked, [last]):
-        return _render(tokenizer, messages)
+    if not has_system or last["role"] != "assistant" or continues(tokenizer, asked, [last], tools):
+        return _render(tokenizer, messages, tools)
     # Mistral's templates write the system message into a question that comes last, and not at all before an answer.
-    answer = _render(tokenizer, messages[1:])[len(_render(tokenizer, asked[1:], prompt=True)) :]
-    return _render(tokenizer, asked, prompt=True) + answer
+    prompt = _render(tokenizer, asked[1:], tools, prompt=True)
+    answer = _render(tokenizer, messages[1:], tools)[len(prompt) :]
+    return _render(tokenizer, asked, tools, prompt=True) + answer
 
 
 def _answer_spans(
-    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], text: str
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools, text: str
 ) -> list[tuple[int, int]]:
     """Where the answers are in the rendered text, from behind the prompt up to the end of the turn."""
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) or ""
@@ -225,7 +239,7 @@ def _answer_spans(
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, prompt = (_render(tokenizer, messages[:number], asked) for asked in (False, True))
+        before, prompt = (_render(tokenizer, messages[:number], tools, asked) for asked in (False, True))
         if not text.startswith(before):
             continue
         # some prompts open a thought that an answer without one has not

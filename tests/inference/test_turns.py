@@ -166,3 +166,23 @@ def test_the_saved_template_can_be_read_again(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert plain_template(tokenizer).strip() == stock_tokenizer("llama3.2").chat_template.strip()
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "<|eot_id|>"
+
+
+def test_tools_are_part_of_what_is_read() -> None:
+    """Llama 3.2 writes the definitions into the first question; the call is learned as the answer that it is."""
+    stock, tokenizer = stock_tokenizer("llama3.2"), loaded("llama3.2")
+    function = {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}
+    tools = [{"type": "function", "function": function}]
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}],
+    }
+    messages = [TURNS[1], call]
+    encoded = encode_turns(tokenizer, messages, tools)
+    assert (
+        encoded["input_ids"]
+        == stock.apply_chat_template(messages, tools=tools, return_dict=True)["input_ids"]
+    )
+    learned = [i for i, m in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if m]
+    assert stock.decode(learned) == '{"name": "add", "parameters": {"a": 1}}<|eot_id|>'
