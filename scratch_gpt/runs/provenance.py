@@ -23,7 +23,7 @@ from accelerate import PartialState
 import scratch_gpt
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.runs.cost import training_flops_per_token
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.settings.hardware import available_cpus
 from scratch_gpt.settings.parsing import scripts_folder
@@ -202,5 +202,5 @@ def write_provenance(
 def _write(folder: str | Path, origin: dict[str, Any] | None, stages: list[dict[str, Any]]) -> None:
     content = ({"origin": origin} if origin else {}) | {"stages": stages}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    with written_file(Path(folder) / FILE) as temporary:
+    with atomic_write(Path(folder) / FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")
