@@ -15,7 +15,7 @@ from functools import partial
 import datasets
 from trl import DPOTrainer
 
-from scratch_gpt.data.rows.conversations import preference_rows
+from scratch_gpt.data.rows.preferences import preference_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import answer_log_probabilities, pair_accuracy
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table

@@ -17,7 +17,7 @@ from pathlib import Path
 import datasets
 from trl import RewardTrainer
 
-from scratch_gpt.data.rows.conversations import preference_rows
+from scratch_gpt.data.rows.preferences import preference_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import (
     calibration_bins,

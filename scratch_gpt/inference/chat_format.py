@@ -5,12 +5,14 @@ A wrong template or padding token does not stop a run: the loss falls, and the m
 nothing. So it is looked for before the first step, and the row is named.
 """
 
+import json
 import re
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import IM_END
@@ -97,17 +99,20 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_
 
 
 def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
-    """The preference pair with `length`, the tokens of its longer side; errors as for `encode_conversation`."""
-    sides = [_encode(tokenizer, row["prompt"] + row[side], row) for side in ("chosen", "rejected")]
+    """The judged answers with `length`, the tokens of the longest one's conversation; errors as for `encode_conversation`."""
+    answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row]
+    sides = [_encode(tokenizer, row["prompt"] + answer, row) for answer in answers]
     return {**row, "length": max(len(side["input_ids"]) for side in sides)}
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], row: Row
-) -> dict[str, list[int]]:
+def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Row) -> dict[str, list[int]]:
+    tools = json.loads(row["tools"]) if row.get("tools") else None
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
+    conversation = [_with_objects(message) for message in messages]
     try:
         encoded: dict[str, list[int]] = tokenizer.apply_chat_template(
-            messages,
+            conversation,
+            tools=tools,
             return_dict=True,
             return_assistant_tokens_mask=True,
             tokenizer_kwargs={"verbose": False},  # `drop_long_rows` tells of long rows, each by its place
@@ -115,7 +120,28 @@ def _encode(
     except TemplateError as error:
         message = f"{row['place']}: the chat template refuses this conversation: {error}"
         raise UserError("row_refused", message, place=row["place"]) from None
+    names = {function["name"] for function in [*calls, *(tool["function"] for tool in tools or [])]}
+    if names:
+        text = tokenizer.decode(encoded["input_ids"])
+        if lost := sorted(name for name in names if name not in text):
+            message = (
+                f"{row['place']}: the chat template does not write the tool {lost[0]!r}: use a model whose template renders "
+                "tools, or leave out such rows"
+            )
+            raise UserError("row_refused", message, place=row["place"])
     return encoded
+
+
+def _with_objects(message: Message) -> Message:
+    """A call's arguments as an object: templates other than Qwen's would write a string as a string of JSON."""
+    if not message.get("tool_calls"):
+        return message
+    functions = [call["function"] for call in message["tool_calls"]]
+    calls = [
+        {"type": "function", "function": {**function, "arguments": json.loads(function["arguments"])}}
+        for function in functions
+    ]
+    return {**message, "tool_calls": calls}
 
 
 def context_length(model: PreTrainedModel, max_length: int | None) -> int:

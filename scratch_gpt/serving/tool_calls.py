@@ -91,7 +91,7 @@ def _calls(text: str) -> list[dict[str, Any]]:
             name, arguments = call["name"], call["arguments"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return []
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not isinstance(arguments, dict):
             return []
         function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
         calls.append({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function})

@@ -127,7 +127,8 @@ def score_choice(prediction: str, example: Example) -> Scores:
 
 def score_translation(prediction: str, example: Example) -> Scores:
     """Whether the translation is letter for letter one of the references; BLEU and chrF need the whole corpus."""
-    return {"exact_match": float(prediction.strip() in example.references)}
+    references = [reference.strip() for reference in example.references]
+    return {"exact_match": float(prediction.strip() in references)}
 
 
 def other_references(task: Task, examples: Sequence[Example]) -> Scores:

@@ -65,6 +65,9 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
             raise UserError("split_empty", message, split=split)
     for line in bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
+    if any("tools" in row for found in rows.values() for row in found):
+        # `datasets.Dataset.from_list` knows the columns of the first row alone
+        rows = {split: [{"tools": None, **row} for row in found] for split, found in rows.items()}
     return rows
 
 
@@ -179,5 +182,8 @@ def _keys(row: Row) -> tuple[str, str, str]:
             json.dumps(row["messages"][:-1]),
             "same question, another answer",
         )
+    if "completion" in row:
+        answer = json.dumps([row["prompt"], row["completion"]])
+        return f"{answer} {row['label']}", answer, "the same answer, liked and not"
     sides = [json.dumps([row["prompt"], row[side]]) for side in ("chosen", "rejected")]
     return " > ".join(sides), " = ".join(sorted(sides)), "prefers what another pair rejects"

@@ -96,11 +96,15 @@ class BadRows:
         """Number of rows of this source that were left out."""
         return sum(file.bad for file in self._files.values() if file.source == source)
 
-    def report(self) -> list[str]:
-        """One line for each file with bad rows, and with unused ones: how many, and the first one's place and reason."""
+    def report(self, source: str | None = None) -> list[str]:
+        """One line for each file with bad rows, and with unused ones: how many, and the first one's place and reason.
+
+        Args:
+            source: only of the files of this one.
+        """
         return [
             f"{file.name}: left out {count} of {file.rows} rows, the first at line {first[0]}: {first[1]}"
             for file in self._files.values()
             for count, first in ((file.bad, file.first), (file.unused, file.first_unused))
-            if first
+            if first and source in (None, file.source)
         ]

@@ -28,7 +28,9 @@ from scratch_gpt.settings.sources import PRIMER, license_of
 
 
 # Settings that a stage which reads documents, or one which reads rows, would pass over -> the cure.
-ROW_SETTINGS = dict.fromkeys(("columns", "template", "system"), "text_column names the column of a document")
+ROW_SETTINGS = dict.fromkeys(
+    ("columns", "template", "system", "roles"), "text_column names the column of a document"
+)
 CORPUS_SETTINGS = {
     "held_out": "rows are held out by held_out_fraction, and a benchmark asks all of them",
     "filters": "leave out such rows beforehand",
@@ -53,6 +55,7 @@ class Source:
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
         system: a system message that opens the conversations of such rows.
+        roles: how conversations call a speaker -> system, user, assistant or tool, beside the names that are known.
         documents: a text file holds one document per blank-line `block` or is one document as a `file`.
         filters: rules that leave out documents from the shards, see `Filters`; true for the defaults, false for none.
             Default: true, and false for the primer.
@@ -73,6 +76,7 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     template: str | None = None
     system: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
     documents: str = "block"
     filters: Any = None
     deduplicate: bool | None = None
@@ -184,6 +188,10 @@ def _check(source: Source) -> None:
         raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
+    speakers = ("system", "user", "assistant", "tool")
+    if not isinstance(source.roles, dict) or not set(source.roles.values()) <= set(speakers):
+        wanted = f"a mapping of names to {', '.join(speakers)}"
+        raise wrong_value("roles", source.roles, wanted, where=f"{name}: ")
     if source.path == PRIMER or source.on_hub:
         return
     if not source.files:
