@@ -69,7 +69,7 @@ def _instruction(values: Values) -> list[Row]:
     elif "response" in values:
         messages = values.prompt() + values.answer("response")
     else:
-        example = _question(values) if "answers" in values else _translation(values)
+        example = _question(values) if "question" in values else _translation(values)
         if example.references == NO_ANSWER:
             raise UnusedRow(f"column {values.name('answers')!r} is empty: the question has no answer")
         messages = [
@@ -113,7 +113,7 @@ QUESTION_LAYOUTS = (
 )
 TRANSLATION_LAYOUTS = ({"source": "source", "target": "target"},)
 
-QUESTIONS = Schema(QUESTION_LAYOUTS, _question)
+QUESTIONS = Schema(QUESTION_LAYOUTS, _question, nullable=("answers",))
 TRANSLATIONS = Schema(TRANSLATION_LAYOUTS, _translation)
 # TRL, Alpaca and Dolly, ShareGPT, question and translation sets.
 INSTRUCTIONS = Schema(
@@ -128,4 +128,5 @@ INSTRUCTIONS = Schema(
         *TRANSLATION_LAYOUTS,
     ),
     _instruction,
+    nullable=("answers",),
 )

@@ -58,7 +58,10 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
         found[:] = [form]
         return example
 
-    rows = [example for _, example in file_rows(source, Schema(LAYOUTS, parse), bad_rows)]
+    rows = [
+        example
+        for _, example in file_rows(source, Schema(LAYOUTS, parse, nullable=QUESTIONS.nullable), bad_rows)
+    ]
     if all(example.references == NO_ANSWER for example in rows):
         message = (
             f"source {source.name!r}: no question of {source.path} has an answer: take a split with answers"

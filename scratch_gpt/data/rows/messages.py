@@ -68,11 +68,16 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
         raise BadRow(f"column {column!r}: a message is no mapping of role and content: {written!r:.60}")
     name = next((written[key] for key in ROLE_KEYS if written.get(key) is not None), None)
     role = roles.get(name) or ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        raise BadRow(f"column {column!r}: a message without a role: {written!r:.60}")
     if role is None:
         cure = f"say which it is in the source's roles, such as roles: {{{name}: user}}"
         raise BadRow(f"column {column!r}: a message of the unknown role {name!r:.60}: {cure}")
     key = next((key for key in CONTENT_KEYS if written.get(key) is not None), None)
-    text = _content(written[key], f"{column}.{key}") if key else ""
+    value = written[key] if key else ""
+    if role == "tool" and isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False)
+    text = _content(value, f"{column}.{key}")
     calls = written.get("tool_calls") or written.get("function_call")
     if name.strip().lower() in CALLING_ROLES:
         calls, text = _from_json(text, f"{column}.{key}"), ""
@@ -96,7 +101,7 @@ def _content(value: Any, column: str) -> str:
     texts = []
     for part in value if isinstance(value, list) else [value]:
         text = part
-        if isinstance(part, dict):
+        if isinstance(part, dict) and isinstance(value, list):
             kind = part.get("type")
             if kind not in TEXT_PARTS:
                 cure = "only text is read: leave out such rows beforehand"

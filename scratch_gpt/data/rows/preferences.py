@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judged answers: pairs of which one is preferred, and single answers that were liked or not."""
 
+import json
 import math
 from typing import Any
 
@@ -109,6 +110,8 @@ def _judge(values: Values) -> None:
     if "completions" in values:
         values["chosen"], values["rejected"] = _best_and_worst(values)
     elif "first" in values:
+        if "first_won" in values:
+            _interleave(values)
         winner = _winner(values)
         if winner is None:
             raise UnusedRow("a tie: no answer is preferred")
@@ -123,6 +126,25 @@ def _judge(values: Values) -> None:
             raise BadRow(f"the chosen answer has the lower score: {scores[0]:g} and {scores[1]:g}")
 
 
+def _interleave(values: Values) -> None:
+    """Make conversations of the arena's questions and answers of all turns, which are lists in JSON."""
+    turns = {}
+    for role in ("prompt", "first", "second"):
+        try:
+            turns[role] = json.loads(values.text(role))
+        except ValueError:
+            turns[role] = [values[role]]
+        if not isinstance(turns[role], list):
+            turns[role] = [values[role]]
+    asked = turns.pop("prompt")
+    for role, answers in turns.items():
+        values[role] = [
+            {"role": speaker, "content": text}
+            for turn in zip(asked, answers, strict=False)
+            for speaker, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+
+
 def _winner(values: Values) -> str | None:
     if "winner" in values:
         said = str(values["winner"]).strip().lower()
@@ -130,6 +152,9 @@ def _winner(values: Values) -> str | None:
             known = ", ".join(WINNERS)
             raise BadRow(f"column {values.name('winner')!r} says {values['winner']!r:.40}; known: {known}")
         return WINNERS[said]
+    if "first_won" in values:
+        won = [side for side in ("first", "second") if values[f"{side}_won"]]
+        return won[0] if len(won) == 1 else None
     # SHP's number is 1 where the first is better, PKU's is the place of the better one
     role, first = ("first_better", 1) if "first_better" in values else ("better_place", 0)
     if values[role] not in (0, 1):
@@ -171,6 +196,8 @@ def _number(value: Any, column: str) -> float:
 def _feedback(values: Values) -> list[Row]:
     if "label" not in values:
         return [row for pair in _preference(values) for row in _unpaired(pair)]
+    if values["label"] is None:
+        raise UnusedRow(f"column {values.name('label')!r} is null: nobody judged the answer")
     label = LABELS.get(str(values["label"]).strip().lower())
     if label is None:
         raise BadRow(
@@ -214,6 +241,13 @@ PAIR_LAYOUTS = (
     },  # PKU
     {"first": "conversation_a", "second": "conversation_b", "winner": "winner"},  # Chatbot Arena
     {"prompt": "prompt", "first": "response_a", "second": "response_b", "winner": "winner"},
+    {  # Chatbot Arena's competition
+        "prompt": "prompt",
+        "first": "response_a",
+        "second": "response_b",
+        "first_won": "winner_model_a",
+        "second_won": "winner_model_b",
+    },
     {"chosen": "chosen", "rejected": "rejected"},
 )
 LABEL_LAYOUTS = tuple(
@@ -235,4 +269,4 @@ PREFERENCES = Schema(
     PAIR_OPTIONAL,
     elsewhere=dict.fromkeys(("label", "kto_tag"), "answers that are judged one by one are for the kto stage"),
 )
-FEEDBACK = Schema((*LABEL_LAYOUTS, *PAIR_LAYOUTS), _feedback, PAIR_OPTIONAL)
+FEEDBACK = Schema((*LABEL_LAYOUTS, *PAIR_LAYOUTS), _feedback, PAIR_OPTIONAL, nullable=("label",))

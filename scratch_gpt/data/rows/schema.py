@@ -118,12 +118,14 @@ class Schema(Generic[Parsed]):
         parse: makes one row of the values by role.
         optional: roles that a row may lack, unless the source names their column -> usual column, "" where only a
             layout or the source names one.
+        nullable: roles whose value may be null, which `parse` then says something of.
         elsewhere: columns of rows that another stage reads -> which.
     """
 
     layouts: tuple[dict[str, str], ...]
     parse: Callable[[Values], Parsed]
     optional: Mapping[str, str] = field(default_factory=lambda: OPTIONAL)
+    nullable: tuple[str, ...] = ()
     elsewhere: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -201,21 +203,22 @@ def _values(
     row: dict[str, Any], layouts: list[dict[str, str]], source: Source, schema: Schema[Any]
 ) -> Values:
     """Role -> value by the first layout whose columns the row has; `columns` of the source come before the layout's."""
-    null: list[str] = []
+    with_null: Values | None = None
     for layout in layouts:
         every = {**schema.optional, **layout, **source.columns}
         names = {role: name for role, name in every.items() if name}
-        required = [
-            name for role, name in names.items() if role not in schema.optional or role in source.columns
-        ]
-        lacking = [name for name in required if row.get(name) is None]
-        if not lacking:
-            values = {role: row[name] for role, name in names.items() if row.get(name) is not None}
+        required = [role for role in names if role not in schema.optional or role in source.columns]
+        values = {role: row[name] for role, name in names.items() if row.get(name) is not None}
+        null = [role for role in required if role not in values]
+        if not null:
             return Values(values, names, source.roles)
-        if all(name in row for name in required):
-            null = null or lacking
-    if null:
-        raise BadRow(f"column {null[0]!r} is null")
+        if with_null is None and all(names[role] in row for role in required):
+            with_null = Values({**values, **dict.fromkeys(null)}, names, source.roles)
+    if with_null is not None:
+        for role, value in with_null.items():
+            if value is None and role not in schema.nullable:
+                raise BadRow(f"column {with_null.name(role)!r} is null")
+        return with_null
     columns = f"(columns: {', '.join(map(str, row))})"
     for name in source.columns.values():
         if row.get(name) is None:
@@ -223,7 +226,7 @@ def _values(
     for name, stage in schema.elsewhere.items():
         if name in row:
             raise BadRow(f"a row with {name!r}: {stage} {columns}")
-    wanted = " or ".join(dict.fromkeys("+".join(layout.values()) for layout in layouts))
+    wanted = " or ".join(dict.fromkeys("+".join(filter(None, layout.values())) for layout in layouts))
     raise BadRow(f"no columns {wanted} {columns}; name them in `columns`")
 
 

@@ -129,7 +129,7 @@ BAD_ROWS = {
     ("'messages'", "list"): {"messages": "hello"},
     ("'messages.content'", "int"): {"messages": [user(5), assistant("A")]},
     ("'messages.content'", "'image_url'"): {"messages": [user([{"type": "image_url"}]), assistant("A")]},
-    ("'messages.content'", "dict"): {"messages": [user("Q"), assistant([{"text": {"a": 1}}])]},
+    ("'messages.content'", "dict"): {"messages": [user("Q"), assistant({"a": 1})]},
     ("'messages'", "tool", "[1]"): {"messages": [user("Q"), {**assistant(None), "tool_calls": [[1]]}]},
     ("'messages.tool_calls'", "JSON"): {
         "messages": [user("Q"), {**assistant(None), "tool_calls": [{"name": "f", "arguments": "{"}]}]
@@ -165,6 +165,7 @@ UNUSED_ROWS = {
         "answers": {"text": [], "answer_start": []},
     },
     ("'answer'", "empty"): {"question": "Q", "answer": " "},
+    ("'answers'", "empty"): {"question": "Q", "answers": None},
 }
 
 

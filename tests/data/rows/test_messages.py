@@ -32,6 +32,12 @@ def test_names_of_tools(name):
     assert read_messages(written, "c")[-1] == {"role": "tool", "content": ""}
 
 
+def test_results_may_be_objects():
+    """They are JSON, as OpenAI asks for them, never the text of a Python object."""
+    result = {"role": "tool", "content": {"use": True}}
+    assert read_messages([result], "m") == [{"role": "tool", "content": '{"use": true}'}]
+
+
 def test_a_source_names_its_own_roles(read):
     """What no list can know is said in `roles`, also against what is usual."""
     rows = [{"conversations": chat("narrator", "Merlin", "gpt", "Merlin")}]

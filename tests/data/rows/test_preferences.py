@@ -44,6 +44,14 @@ PREFERENCES = [
     {"winner": "model_a", "conversation_a": [user("Q"), assistant("yes")], "conversation_b": NO, "turn": 1},
     {"winner": "model_b", "conversation_a": NO, "conversation_b": [user("Q"), assistant("yes")]},
     {"prompt": "Q", "response_a": "no", "response_b": "yes", "winner": "model_b"},
+    {
+        "prompt": '["Q"]',
+        "response_a": '["no"]',
+        "response_b": '["yes"]',
+        "winner_model_a": 0,
+        "winner_model_b": 1,
+        "winner_tie": 0,
+    },
     {"prompt": "Q", "completions": ["no", "yes"], "scores": [1, 2]},
     {
         "instruction": "Q",
@@ -175,6 +183,13 @@ def test_layouts_of_judged_answers_become_one(read, row):
     assert read(feedback_rows, [{**row, label: 0}])[0]["label"] is False
     with user_error("too_many_bad_rows", label, "perhaps"):
         read(feedback_rows, [{**row, label: "perhaps"}])
+
+
+def test_an_answer_that_nobody_judged_is_unused(read):
+    """Most answers of a product get neither thumb."""
+    assert len(read(feedback_rows, [{**JUDGED[0], "label": None}, JUDGED[0], JUDGED[0]])) == 2
+    assert shows(read.bad_rows.report()[0], "1 of 3 rows", "'label'")
+    assert read.bad_rows.count("s") == 0
 
 
 def test_a_pair_is_a_liked_and_a_disliked_answer(read):
