@@ -57,6 +57,7 @@ STAGES = {
     "seq2seq": seq2seq.Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
+    "kto": posttraining_arguments.KTOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 COMMANDS = typer.main.get_command(cli.app).commands

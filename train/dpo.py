@@ -17,9 +17,9 @@ from trl import DPOTrainer
 
 from scratch_gpt.data.rows.preferences import preference_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
-from scratch_gpt.evaluation.benchmarks.preferences import answer_log_probabilities, pair_accuracy
+from scratch_gpt.evaluation.benchmarks.preferences import log_ratios, pair_accuracy
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import context_length, measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
@@ -42,7 +42,7 @@ def main(arguments: DPOArguments) -> None:
     arguments.max_length = context_length(chat_model, arguments.max_length)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments),
-        partial(measure_pair, tokenizer),
+        partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
     )
@@ -60,9 +60,7 @@ def main(arguments: DPOArguments) -> None:
     aligned = trainer.model.eval()
     # log(policy / reference) of each answer: their difference is the reward that DPO has learned, over beta
     chosen, rejected = (
-        answer_log_probabilities(aligned, tokenizer, pairs["test"], side)
-        - answer_log_probabilities(chat_model, tokenizer, pairs["test"], side)
-        for side in ("chosen", "rejected")
+        log_ratios(aligned, chat_model, tokenizer, pairs["test"], side) for side in ("chosen", "rejected")
     )
     metrics = {
         **pair_accuracy(chosen - rejected, pairs["test"], arguments.seed),

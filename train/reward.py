@@ -26,7 +26,7 @@ from scratch_gpt.evaluation.benchmarks.preferences import (
     reward_margins,
 )
 from scratch_gpt.evaluation.metrics.intervals import print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import context_length, measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
@@ -50,7 +50,7 @@ def main(arguments: RewardArguments) -> None:
     arguments.max_length = context_length(chat_model, arguments.max_length)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments),
-        partial(measure_pair, tokenizer),
+        partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
     )

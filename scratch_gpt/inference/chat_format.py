@@ -7,6 +7,7 @@ nothing. So it is looked for before the first step, and the row is named.
 
 import json
 import re
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -98,15 +99,20 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_
     return {**row, "input_ids": input_ids, "labels": labels, "length": len(input_ids)}
 
 
-def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
+def measure_answers(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
     """The judged answers with `length`, the tokens of the longest one's conversation; errors as for `encode_conversation`."""
     answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row]
     sides = [_encode(tokenizer, row["prompt"] + answer, row) for answer in answers]
     return {**row, "length": max(len(side["input_ids"]) for side in sides)}
 
 
+def tools_of(row: Row) -> list[dict[str, Any]] | None:
+    """The definitions of tools of a row, as chat templates take them."""
+    return json.loads(row["tools"]) if row.get("tools") else None
+
+
 def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Row) -> dict[str, list[int]]:
-    tools = json.loads(row["tools"]) if row.get("tools") else None
+    tools = tools_of(row)
     calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
     conversation = [_with_objects(message) for message in messages]
     try:

@@ -8,7 +8,7 @@ from tokenizers import normalizers
 
 from scratch_gpt.data.rows.messages import read_answer, read_messages
 from scratch_gpt.data.sources.bad_rows import BadRow
-from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation, measure_pair
+from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation, measure_answers
 from scratch_gpt.tokenization import IM_END
 from wording import user_error
 
@@ -157,4 +157,4 @@ def test_a_pair_is_as_long_as_its_longer_side(tiny_tokenizer: Any) -> None:
     expected = len(tiny_tokenizer.apply_chat_template(prompt + long, return_dict=True)["input_ids"])
     for chosen, rejected in ((short, long), (long, short)):
         row = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "place": "f:1"}
-        assert measure_pair(tiny_tokenizer, row) == {**row, "length": expected}
+        assert measure_answers(tiny_tokenizer, row) == {**row, "length": expected}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trl import DPOConfig, RewardConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.parsing import check_positive
@@ -208,11 +208,13 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
 
 @dataclass
 class PairArguments(LoraArguments, PosttrainingArguments):
-    """Settings of the stages that learn from preference pairs."""
+    """Settings of the stages that learn from judged answers."""
 
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
+        metadata={
+            "help": "Longest conversation in tokens; rows with a longer one are left out. Default: the context."
+        },
     )
     remove_unused_columns: bool | None = field(
         default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
@@ -235,3 +237,21 @@ class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     learning_rate: float = field(
         default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
     )
+
+
+@dataclass
+class KTOArguments(SampleArguments, PairArguments, KTOConfig):
+    """Settings of `train/kto.py`: those of TRL's `KTOConfig`, and where data and model come from."""
+
+    learning_rate: float = field(
+        default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    )
+
+    def __post_init__(self) -> None:
+        # TRL estimates the KL divergence by the answers to the other prompts of a batch, in the order of the rows
+        if self.loss_type == "kto":
+            if self.per_device_train_batch_size < 2:
+                raise wrong_value("per_device_train_batch_size", self.per_device_train_batch_size, "at least 2")
+            if self.train_sampling_strategy != "sequential":
+                raise wrong_value("train_sampling_strategy", self.train_sampling_strategy, "sequential")
+        super().__post_init__()
