@@ -375,7 +375,12 @@ def test_kto_writes_an_aligned_model(kto: Callable[..., None], chat_folder: Path
         if n % 4 or liked  # no pairs: more thumbs up than down
     ]
     output = tmp_path / "out"
-    kto(output_dir=str(output), max_steps=4, learning_rate=3e-3, sources=write_rows(tmp_path / "judged.jsonl", judged))
+    kto(
+        output_dir=str(output),
+        max_steps=4,
+        learning_rate=3e-3,
+        sources=write_rows(tmp_path / "judged.jsonl", judged),
+    )
     assert {path.name for path in output.iterdir()} == MODEL_FILES | {
         "generation_config.json",
         "samples.jsonl",

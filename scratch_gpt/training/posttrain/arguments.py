@@ -251,7 +251,9 @@ class KTOArguments(SampleArguments, PairArguments, KTOConfig):
         # TRL estimates the KL divergence by the answers to the other prompts of a batch, in the order of the rows
         if self.loss_type == "kto":
             if self.per_device_train_batch_size < 2:
-                raise wrong_value("per_device_train_batch_size", self.per_device_train_batch_size, "at least 2")
+                raise wrong_value(
+                    "per_device_train_batch_size", self.per_device_train_batch_size, "at least 2"
+                )
             if self.train_sampling_strategy != "sequential":
                 raise wrong_value("train_sampling_strategy", self.train_sampling_strategy, "sequential")
         super().__post_init__()
