@@ -56,8 +56,9 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
         if split != "train":
-            # a weight's second copy of a row tells nothing, and would make intervals too narrow
-            rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
+            # a weight's second copy of a row tells nothing, and would make intervals too narrow; the two answers of a
+            # pair have one place and are two rows
+            rows[split] = list({id(row): row for row in rows[split]}.values())
         if not rows[split]:
             message = (
                 f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
@@ -159,7 +160,7 @@ def report_repeats(rows: Sequence[Row]) -> list[str]:
     """
     first: dict[tuple[str, Hashable], Row] = {}
     findings: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for row in {row["place"]: row for row in rows}.values():
+    for row in {id(row): row for row in rows}.values():
         same, against, finding = _keys(row)
         seen = first.setdefault((row["source"], same), row)
         if seen is not row:
