@@ -18,7 +18,7 @@ from scratch_gpt.inference.rewards import score_conversations
 from scratch_gpt.runs.results import Metric
 
 
-Pair = dict[str, Any]
+Preference = dict[str, Any]
 
 # Confidences of a choice between two answers, from guessing to certainty.
 BINS = np.linspace(0.5, 1.0, 11)
@@ -26,7 +26,7 @@ CALIBRATED_DRAWS = 200
 
 
 def reward_margins(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Preference]
 ) -> np.ndarray:
     """The reward model's score of the chosen answer less that of the rejected one, of each pair."""
     tools = list(map(tools_of, pairs))
@@ -41,7 +41,7 @@ def log_ratios(
     aligned: PreTrainedModel,
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    rows: Sequence[Pair],
+    rows: Sequence[Preference],
     side: str,
 ) -> np.ndarray:
     """How much likelier each row's answer `side` has become, in nats: what DPO and KTO learn, over beta."""
@@ -53,7 +53,7 @@ def log_ratios(
 def answer_log_probabilities(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Preference],
     side: str,
     batch_size: int = 32,
 ) -> np.ndarray:
@@ -80,7 +80,7 @@ def answer_log_probabilities(
     return sums
 
 
-def pair_accuracy(margins: np.ndarray, pairs: Sequence[Pair], seed: int) -> dict[str, Metric]:
+def pair_accuracy(margins: np.ndarray, pairs: Sequence[Preference], seed: int) -> dict[str, Metric]:
     """Share of pairs ranked right: `accuracy` over all, `accuracy/KIND` of each kind.
 
     A tie counts half, so that a model that scores everything alike is at chance.
