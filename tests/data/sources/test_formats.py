@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from scratch_gpt.data.sources.formats import numbered_rows
+from scratch_gpt.data.sources.formats import Reader
 from wording import user_error
 
 
@@ -23,20 +23,20 @@ def test_reading_from_a_row_gives_the_rest(tmp_path, name, start):
     else:
         data = "".join(f"{number}\n" for number in range(2000)).encode()
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    whole = list(numbered_rows(path, "block"))
+    whole = list(Reader().rows(path))
     assert [number for number, _ in whole] == list(range(1, 2001))
-    assert list(numbered_rows(path, "block", start)) == whole[start:]
+    assert list(Reader().rows(path, start)) == whole[start:]
 
 
 def test_blank_lines_keep_their_numbers(tmp_path):
     """The number of a row of .jsonl is its line, blank ones counted."""
     (tmp_path / "a.jsonl").write_text("1\n\n3\n")
-    assert [number for number, _ in numbered_rows(tmp_path / "a.jsonl", "block")] == [1, 3]
-    assert list(numbered_rows(tmp_path / "a.jsonl", "block", 1)) == [(3, b"3\n")]
+    assert [number for number, _ in Reader().rows(tmp_path / "a.jsonl")] == [1, 3]
+    assert list(Reader().rows(tmp_path / "a.jsonl", 1)) == [(3, "3\n")]
 
 
 def test_binary_file_is_refused(tmp_path):
     """A zero byte is no text, even where it is UTF-8."""
     (tmp_path / "a.txt").write_bytes(b"fine\n\x00\x01\n")
     with user_error("binary_file", place=f"{tmp_path}/a.txt:2"):
-        list(numbered_rows(tmp_path / "a.txt", "block"))
+        list(Reader().rows(tmp_path / "a.txt"))

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where documents begin and end in a text file: at blank lines, line ends, a separator, or the end of the file."""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+
+
+DOCUMENTS = ("block", "line", "file", "separator")
+# Spellings of an end of text. On a line of their own they are no text.
+END_MARKERS = frozenset(
+    {
+        *("<|endoftext|>", "<|end_of_text|>", "<|endofdoc|>", "<|end|>", "<|eot|>", "<|eot_id|>", "<|eos|>"),
+        *("<|im_end|>", "</s>", "<eos>", "<EOS>", "<eod>", "<EOD>", "[EOS]", "[EOD]", "<end_of_turn>"),
+        *("<\uff5cend\u2581of\u2581sentence\uff5c>", "<|endofsentence|>", "<|end_of_sentence|>"),
+    }
+)
+# These can be nothing else: they also count at the end of a line.
+_AT_LINE_END = ("<|endoftext|>", "<|end_of_text|>")
+_MARKED_LINE = re.compile(
+    rf"^[ \t]*(?:({'|'.join(map(re.escape, END_MARKERS))})|.*({'|'.join(map(re.escape, _AT_LINE_END))}))[ \t\r]*$",
+    re.M,
+)
+
+
+def find_marker(text: str) -> str | None:
+    """The end-of-text marker of the first line that is one, or that ends with one that can be nothing else."""
+    if not any(marker in text for marker in END_MARKERS):
+        return None
+    found = _MARKED_LINE.search(text)
+    return found and (found[1] or found[2])
+
+
+def split_documents(
+    lines: Iterable[str], documents: str, separator: str | None
+) -> Iterator[tuple[int, str]]:
+    """The documents of a file that hold more than white space, each with the number of its first line, from 1.
+
+    Args:
+        documents: one of `DOCUMENTS`.
+        separator: for `separator`: the text between two documents, which may hold line ends.
+    """
+    numbered = enumerate(lines, start=1)
+    parts: Iterable[Iterable[tuple[int, str]]]
+    if documents == "separator":
+        assert separator is not None
+        parts = _separated(numbered, separator)
+    elif documents == "line":
+        parts = ([each] for each in numbered if each[1].strip() not in END_MARKERS)
+    elif documents == "file":
+        parts = [numbered]
+    else:
+        grouped = itertools.groupby(numbered, key=lambda each: _is_boundary(each[1]))
+        parts = (block for boundary, block in grouped if not boundary)
+    for part in parts:
+        pieces = list(part)
+        text = "".join(piece for _, piece in pieces)
+        start = next((index for index, character in enumerate(text) if character != "\n"), 0)
+        if (document := text.strip("\n")).strip():
+            yield pieces[0][0] + start, document
+
+
+def _is_boundary(line: str) -> bool:
+    stripped = line.strip()
+    return not stripped or stripped in END_MARKERS
+
+
+def _separated(numbered: Iterable[tuple[int, str]], separator: str) -> Iterator[list[tuple[int, str]]]:
+    held: list[tuple[int, str]] = []
+    tail, tail_line = "", 1  # the end of what was read: a separator may begin in it
+    for number, line in numbered:
+        if not tail:
+            tail_line = number
+        *ended, rest = (tail + line).split(separator)
+        for text in ended:
+            yield [*held, (tail_line, text)]
+            held, tail_line = [], number
+        kept = max(0, len(rest) - len(separator) + 1)
+        if kept:
+            held.append((tail_line, rest[:kept]))
+            tail_line = number
+        tail = rest[kept:]
+    yield [*held, (tail_line, tail)]
