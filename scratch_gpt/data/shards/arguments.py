@@ -21,7 +21,10 @@ class TokenizerArguments(SourcesArguments):
         metadata={"help": "Characters of text sampled from the sources: bounds the memory."},
     )
     max_document_characters: int = field(
-        default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
+        default=1_000_000,
+        metadata={
+            "help": "A longer document gives pieces of together so many characters, spread evenly over it."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -42,7 +45,7 @@ class ShardsArguments(SourcesArguments):
     validation_fraction: float = field(
         default=0.01,
         metadata={
-            "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out."
+            "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out. 0: none."
         },
     )
     num_slices: int | None = field(

@@ -67,8 +67,8 @@ class FileCount:
         if self.bad == self.rows or (self.bad > 1 and self.bad > self.limit * self.rows):
             line, reason = self.first
             message = (
-                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; {self.limit:.4g} of them is the "
-                "limit, the source's max_bad_rows)"
+                f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; max_bad_rows allows a share of "
+                f"{self.limit:g})"
             )
             raise UserError("too_many_bad_rows", message, place=f"{self.name}:{line}")
 

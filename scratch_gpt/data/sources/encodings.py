@@ -43,8 +43,8 @@ UTF_8 = "utf-8"
 HEAD_BYTES = 1 << 20
 # A larger share of zero bytes is no damaged text but a binary file, or UTF-16 without its mark.
 BINARY_SHARE = 0.01
-# So much of a file that is not UTF-8 is looked at to guess what it is.
-GUESSED_BYTES = 1 << 16
+# What a file that is not UTF-8 may be is guessed by so many lines with other letters than ASCII's, among the first ones.
+GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
 # The common ones, the likelier ones first: many more would be guessed for a few odd letters.
 GUESSED_ENCODINGS = (
     *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256"),
@@ -99,7 +99,12 @@ class TextFile:
     """A file of text in one encoding.
 
     Args:
-        encoding: as declared; None: by the byte order mark, else UTF-8.
+        encoding: as declared; None: by the byte order mark, by the places of the zero bytes in UTF-16 and UTF-32, else
+            UTF-8.
+
+    Attributes:
+        head: the text of the first bytes.
+        unmarked: UTF-16 or UTF-32 that was recognized without a byte order mark.
 
     Raises:
         UserError: the file cannot be read, or holds many zero bytes, as binary files do.
@@ -110,14 +115,13 @@ class TextFile:
         with unpacked(path) as file:
             head = file.read(HEAD_BYTES)
         by_mark = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), None)
-        if not (encoding or by_mark) and head.count(0) > BINARY_SHARE * len(head):
+        many_zeros = not (encoding or by_mark) and head.count(0) > BINARY_SHARE * len(head)
+        self.unmarked = _wide_encoding(head) if many_zeros else None
+        if many_zeros and not self.unmarked:
             line = head.count(b"\n", 0, head.index(0)) + 1
-            place = f"{path}:{line}"
-            if guess := guess_encoding(path):
-                raise UserError("not_utf8", f"{place}: not UTF-8, {guess}", place=place)
-            message = f"{place}: a binary file: it holds zero bytes; name text files only"
-            raise UserError("binary_file", message, place=place)
-        self.encoding = encoding or by_mark or UTF_8
+            message = f"{path}:{line}: a binary file: it holds zero bytes; name text files only"
+            raise UserError("binary_file", message, place=f"{path}:{line}")
+        self.encoding = encoding or by_mark or self.unmarked or UTF_8
         self.head = head.decode(self.encoding, "ignore").removeprefix("\ufeff")
 
     def lines(self) -> Iterator[str]:
@@ -135,57 +139,56 @@ class TextFile:
     def fault(self, text: str) -> tuple[int, str] | None:
         """Why a text of this file cannot be used: how many lines before the place, and the reason; None if it can."""
         if (zero := text.find("\0")) >= 0:
-            return text.count("\n", 0, zero), "holds a zero byte"
+            return text.count("\n", 0, zero), "a zero byte"
         try:
             text.encode()
         except UnicodeEncodeError as error:
             byte = ord(text[error.start]) - BAD_BYTE
             guess = guess_encoding(self.path) if self.encoding == UTF_8 else ""
-            reason = f"wrong encoding: byte 0x{byte:02x} is not {self.encoding.upper()}{', ' * bool(guess)}{guess}"
+            reason = f"byte 0x{byte:02x} is not {self.encoding.upper()}{', ' * bool(guess)}{guess}"
             return text.count("\n", 0, error.start), reason
         return None
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a byte order mark: nearly all its zero bytes stand in the same places."""
+    head = head[: len(head) // 4 * 4]
+    for name, zeros in (
+        ("utf-32-le", head[2::4] + head[3::4]),
+        ("utf-32-be", head[0::4] + head[1::4]),
+        ("utf-16-le", head[1::2]),
+        ("utf-16-be", head[0::2]),
+    ):
+        # all of those of UTF-32, which are half of all bytes
+        enough = len(zeros) if name.startswith("utf-32") else head.count(0)
+        if zeros.count(0) > 0.95 * enough:
+            try:
+                head.decode(name)
+            except UnicodeDecodeError as error:
+                if error.end < len(head):  # half a character may stand at the end
+                    continue
+            return name
+    return None
 
 
 @lru_cache(maxsize=16)
 def guess_encoding(path: Path) -> str:
     """What a file that is not UTF-8 seems to be, with the key that reads it: "looks like cp1252: set encoding: cp1252".
 
-    Empty for a file that is damaged UTF-8, and for one that seems to be no text.
+    Empty for UTF-8 with some bad bytes.
     """
     with unpacked(path) as file:
-        data = file.read(GUESSED_BYTES)
-        if 0 not in data:
-            odd = (line for line in islice(file, 1_000_000) if not line.isascii())
-            data = b"".join([line for line in data.splitlines(True) if not line.isascii()] or islice(odd, 500))
-    guess = _wide(data) if 0 in data else _narrow(data)
-    return f"looks like {guess}: set encoding: {guess}" if guess else ""
-
-
-def _wide(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte order mark: its zero bytes stand in the same places."""
-    for name, width, zero in (
-        *(("utf-32-le", 4, 3), ("utf-32-be", 4, 0)),
-        *(("utf-16-le", 2, 1), ("utf-16-be", 2, 0)),
-    ):
-        zeros = data[zero::width].count(0)
-        if zeros > 0.95 * data.count(0) or (width == 4 and zeros > 0.95 * len(data) / 4):
-            try:
-                data[: len(data) // 4 * 4].decode(name)
-            except UnicodeDecodeError:
-                continue
-            return name
-    return None
-
-
-def _narrow(data: bytes) -> str | None:
-    odd = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
-    bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in odd)
-    if 2 * bad < len(odd):
-        return None  # UTF-8 with some bad bytes
+        odd = (line for line in islice(file, GUESSED_LINES) if not line.isascii())
+        data = b"".join(islice(odd, GUESSED_ODD_LINES))
+    text = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
+    bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)
+    if 2 * bad < len(text):
+        return ""
     ranked = [
         (round(match.chaos, 2), -round(match.coherence, 1), GUESSED_ENCODINGS.index(name), name)
         for match in charset_normalizer.from_bytes(data, cp_isolation=list(GUESSED_ENCODINGS))
         for name in match.could_be_from_charset
         if name in GUESSED_ENCODINGS
     ]
-    return min(ranked)[-1] if ranked else GUESSED_ENCODINGS[0]
+    guess = min(ranked)[-1] if ranked else GUESSED_ENCODINGS[0]
+    return f"looks like {guess}: set encoding: {guess}"

@@ -112,7 +112,7 @@ class Reader:
         documents = split_documents(file.lines(), *self._boundaries(file.head))
         for number, (line, text) in enumerate(documents, start=1):
             fault = file.fault(text)
-            yield number, BadRow(f"in line {line + fault[0]} {fault[1]}") if fault else text
+            yield number, BadRow(f"line {line + fault[0]}: {fault[1]}") if fault else text
 
     def _boundaries(self, head: str) -> tuple[str, str | None]:
         """Where documents end: as declared, but that end-of-text markers go before blank lines."""
@@ -125,10 +125,14 @@ class Reader:
         suffix, notes = data_suffix(path), []
         if suffix in MARKUP_SUFFIXES:
             notes.append(f"{suffix} files are read as text, with their tags")
-        if suffix not in ROW_SUFFIXES:
-            _, marker = self._boundaries(TextFile(path, self.encoding).head)
-            if marker and marker != self.separator:
-                notes.append(f"files whose documents end at {marker}, which is no text")
+        if suffix in TABLE_SUFFIXES:
+            return notes
+        file = TextFile(path, self.encoding)
+        if file.unmarked:
+            notes.append(f"files without a byte order mark that are read as {file.unmarked}")
+        _, marker = self._boundaries(file.head)
+        if marker and marker != self.separator and suffix not in ROW_SUFFIXES:
+            notes.append(f"files whose documents end at {marker}, which is no text")
         return notes
 
 

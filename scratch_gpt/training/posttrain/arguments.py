@@ -16,7 +16,7 @@ from trl import DPOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.parsing import check_positive
-from scratch_gpt.settings.sources import SourcesArguments
+from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 
 
 # Settings that follow from the others.
@@ -43,7 +43,9 @@ class PosttrainingArguments(SourcesArguments):
     model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder to start from."})
     held_out_fraction: float = field(
         default=0.05,
-        metadata={"help": "Share of a file's rows in the development split, and again in the test split."},
+        metadata={
+            "help": "Share of a file's rows in the development split, and again in the test split. 0: train on all rows."
+        },
     )
     max_train_samples: int | None = field(
         default=None,
@@ -95,6 +97,11 @@ class PosttrainingArguments(SourcesArguments):
             message = f"output_dir {self.output_dir} is the model to start from: name another folder"
             raise UserError("output_is_input", message, folder=self.output_dir)
         check_positive(self, "max_train_samples")
+        if not 0 <= self.held_out_fraction < 0.5:
+            raise wrong_value("held_out_fraction", self.held_out_fraction, "at least 0 and below 0.5")
+        embedded = any(isinstance(each, dict) and each.get("path") == PRIMER for each in self.sources or [])
+        if not self.held_out_fraction and not embedded:
+            self.eval_strategy = "no"  # there is nothing to evaluate on
         if self.push_to_hub and not self.hub_model_id:
             message = "push_to_hub needs hub_model_id: user/name"
             raise UserError("setting_missing", message, setting="hub_model_id")

@@ -297,7 +297,7 @@ class Pretraining:
         return f"{sum((high << 32) + low for high, low in gathered.tolist()) % (1 << 64):016x}"
 
     def evaluate(self) -> None:
-        """Record the objective's figures on the validation blocks, and write samples.
+        """Record the objective's figures on the validation blocks, where there are some, and write samples.
 
         Compiled layers run uncompiled: each length of a generated text would be compiled, up to torch's limit.
         """
@@ -305,22 +305,25 @@ class Pretraining:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        metrics = self.validation.measure(self.accelerator, self.model)
-        self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
-        main = self.accelerator.is_main_process
-        if main:
-            figure = self.objective.figure
-            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
-            parts = [f"{metrics[figure]:.3f} {self.objective.unit} on held-out text"]
-            parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
-            console.print(f"step {self.step}: {', '.join(parts)}")
+        if len(self.validation.blocks):
+            self._measure()
         write_samples(
             self.accelerator.unwrap_model(self.model),
             self.objective,
             self.arguments.sample_prompts,
             self.step,
-            self.output_dir / "samples.jsonl" if main else None,
+            self.output_dir / "samples.jsonl" if self.accelerator.is_main_process else None,
         )
+
+    def _measure(self) -> None:
+        metrics = self.validation.measure(self.accelerator, self.model)
+        self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
+        if self.accelerator.is_main_process:
+            figure = self.objective.figure
+            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
+            parts = [f"{metrics[figure]:.3f} {self.objective.unit} on held-out text"]
+            parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
+            console.print(f"step {self.step}: {', '.join(parts)}")
 
     def progress(self) -> dict[str, Any]:
         """How far the run is and by which settings, as plain values; all processes call it."""

@@ -16,12 +16,13 @@ from scratch_gpt.training.pretrain.objectives import CausalObjective, config_for
 
 
 def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
-    """The training and validation blocks of the shards stage.
+    """The training and validation blocks of the shards stage; no validation blocks where nothing was held out.
 
     Raises:
         UserError: they are not complete, of another tokenizer, or of two lengths.
     """
-    train, validation = (PackedBlocks(Path(folder) / split, tokenizer) for split in ("train", "validation"))
+    train = PackedBlocks(Path(folder) / "train", tokenizer)
+    validation = PackedBlocks(Path(folder) / "validation", tokenizer, may_be_empty=True)
     lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
     if lengths[0] != lengths[1]:
         message = (
