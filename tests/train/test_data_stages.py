@@ -68,7 +68,8 @@ def test_both_stages_on_a_mixture(run, corpus, tmp_path, capsys):
     assert tokenizer.chat_template
     assert yaml.safe_load((tokenizer_folder / "run.yaml").read_text())["sources"] == corpus
     shown = capsys.readouterr().out
-    assert shows(shown, "512 tokens", "bytes", "1 of 301 rows")
+    assert shows(shown, "512 tokens", "bytes", "not learned from", "1 of 301 rows")
+    assert shows(shown, "warning", "reserved", "set vocab_size 448", "'book': 300 documents", "100.0%")
 
     config = {
         "sources": corpus,

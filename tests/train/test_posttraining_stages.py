@@ -384,6 +384,20 @@ def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Pa
     assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_twelve_rows_are_trained_on_without_held_out_ones(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """held_out_fraction 0: every row is learned, one line says so, and no file claims a measurement."""
+    source = request.getfixturevalue("instruction_source" if stage == "sft" else "preference_source")
+    rows = Path(source[0]["path"]).read_text().splitlines(keepends=True)
+    Path(source[0]["path"]).write_text("".join(rows[:12]))
+    request.getfixturevalue(stage)(output_dir=str(tmp_path / "out"), held_out_fraction=0, max_steps=1)
+    assert shows(capsys.readouterr().out, "held_out_fraction 0", "train: 12 rows")
+    assert (tmp_path / "out" / "run.yaml").is_file()
+    assert not (tmp_path / "out" / "results").exists()
+
+
 def test_margins_make_the_reward_loss_larger(
     reward: Callable[..., None], preference_source: list[dict[str, str]], tmp_path: Path
 ) -> None:

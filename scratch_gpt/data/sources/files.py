@@ -77,10 +77,10 @@ def _files_of_card(root: Path, split: str, subset: str | None) -> list[Path]:
     try:
         builder = datasets.load_dataset_builder(str(root), subset)
     except (OSError, ValueError) as error:
-        message = f"folder {root} has a dataset card and cannot be read as a dataset ({error}): name its files"
+        message = f"folder {root} has a dataset card and cannot be read as a dataset ({error}): set subset, or name its files"
         raise UserError("dataset_unreachable", message, path=str(root)) from None
     by_split = builder.config.data_files
-    _check_split(root, split, list(by_split))
+    _check_split(root, split, list(map(str, by_split)))
     return [Path(file) for file in by_split[split]]
 
 

@@ -257,6 +257,25 @@ def test_setting_that_cannot_work_is_one_clear_line(stage, settings, expected):
         stage({"a": some_texts(20)}, **settings)
 
 
+def test_nothing_is_held_out_where_the_user_says_so(stage):
+    """All documents are trained on, one line says so, and the folder is complete."""
+    folder = stage({"a": some_texts(20)}, validation_fraction=0)
+    assert shows(" ".join(stage.lines), "validation_fraction 0", "20 documents", "100.0%")
+    assert PackedBlocks(folder / "train").manifest["documents"] == 20
+    empty = PackedBlocks(folder / "validation", may_be_empty=True)
+    assert (len(empty), empty.manifest["documents"], empty.manifest["sources"][0]["documents"]) == (0, 0, 0)
+    with user_error("shards_empty", "validation_fraction", folder=folder / "validation"):
+        PackedBlocks(folder / "validation")
+    stage({"a": some_texts(20)}, validation_fraction=0)
+    assert shows(*stage.lines, "complete already")
+
+
+def test_one_document_is_not_divided_by_a_larger_fraction(stage):
+    """What helps is to say where documents end; raising the fraction would empty the other side."""
+    with user_error("split_empty", "documents: line", 0.2, split="validation"):
+        stage({"a": ["one text"]})
+
+
 def test_endless_primer_needs_a_budget(trained_tokenizer, tmp_path):
     """The primer alone to train on, without max_tokens, would never end, so it is refused."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")

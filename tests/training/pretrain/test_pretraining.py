@@ -263,6 +263,18 @@ def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, caps
     assert f"p {p:.3f}, d {d:.3f}" in " ".join(capsys.readouterr().out.split())
 
 
+def test_without_held_out_text_nothing_is_measured(stage, arguments_for, data, tmp_path) -> None:
+    """Shards whose validation side is empty: training and samples go on, the log has no evaluation."""
+    shards = tmp_path / "shards"
+    shutil.copytree(data["shards"], shards)
+    (shards / "validation" / "tokens.bin").write_bytes(b"")
+    manifest = json.loads((shards / "validation" / "manifest.json").read_text())
+    (shards / "validation" / "manifest.json").write_text(json.dumps({**manifest, "blocks": 0}))
+    stage.main(arguments_for(tmp_path / "base", shards=str(shards), max_steps=3))
+    assert not any("eval_loss" in row for row in rows(tmp_path / "base"))
+    assert (tmp_path / "base" / "samples.jsonl").is_file()
+
+
 def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tmp_path, capsys) -> None:
     """Complete already, also where a setting is open; other settings, a larger budget too, or shards are refused."""
     settings = {"learning_rate": None, "max_steps": -1, "num_train_epochs": 0.1}
