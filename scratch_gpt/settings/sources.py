@@ -30,7 +30,7 @@ class SourcesArguments:
     on_bad_row: str = field(
         default="skip",
         metadata={
-            "help": "skip: leave out bad rows while they are under one percent of a file; fail: stop at the first."
+            "help": "skip: leave out bad rows up to the source's max_bad_rows, by default 1% of a file; fail: stop at the first."
         },
     )
     seed: int = field(default=0, metadata={"help": "Seed of every random choice of this stage."})

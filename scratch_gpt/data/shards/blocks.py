@@ -46,7 +46,9 @@ class PackedBlocks:
         dtype = np.dtype(self.manifest["dtype"])
         shape = (self.manifest["blocks"], self.manifest["sequence_length"])
         if not shape[0] and not may_be_empty:
-            message = f"the shards in {folder} hold no block: write more text, with a validation_fraction above 0"
+            message = (
+                f"the shards in {folder} hold no block: write more text, with a validation_fraction above 0"
+            )
             raise UserError("shards_empty", message, folder=folder)
         expected = shape[0] * shape[1] * dtype.itemsize
         size = tokens.stat().st_size if tokens.is_file() else 0
@@ -54,7 +56,9 @@ class PackedBlocks:
             message = f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again"
             raise UserError("damaged_file", message, file=tokens)
         # an empty file cannot be mapped
-        self._blocks = np.memmap(tokens, dtype=dtype, mode="r", shape=shape) if size else np.zeros(shape, dtype)
+        self._blocks = (
+            np.memmap(tokens, dtype=dtype, mode="r", shape=shape) if size else np.zeros(shape, dtype)
+        )
 
     def __len__(self) -> int:
         return len(self._blocks)

@@ -17,8 +17,8 @@ from scratch_gpt.data.shards.deduplication import HashSet, text_hash
 from scratch_gpt.data.shards.mixture import Mixture
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.files import unread_files
-from scratch_gpt.data.sources.formats import TEXT_SUFFIXES
-from scratch_gpt.data.sources.source import Part, Source, parts_of, placed_documents
+from scratch_gpt.data.sources.formats import TEXT_SUFFIXES, Part
+from scratch_gpt.data.sources.source import Source, parts_of, placed_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain

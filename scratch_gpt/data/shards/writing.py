@@ -310,9 +310,7 @@ class _Run:
         side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
         if sum(stream.kept for stream in self.corpus.streams.values()) == 1:
             cure = "all text is one document: say where documents end by documents: line, or change"
-        message = (
-            f"the {side} side is empty: {cure} validation_fraction, now {fraction} (0 holds out nothing), or give more text"
-        )
+        message = f"the {side} side is empty: {cure} validation_fraction, now {fraction} (0 holds out nothing), or give more text"
         raise UserError("split_empty", message, split=side)
 
     def _with_ranges(self, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -355,7 +353,9 @@ def _summary(run: _Run, described: list[dict[str, Any]]) -> list[str]:
     for name, packers in (("train", [run.train]), ("validation", list(run.validation.values()))):
         tokens, blocks = sum(each.tokens for each in packers), sum(each.blocks for each in packers)
         if not blocks:
-            lines.append("validation_fraction 0: nothing is held out, so pretraining measures no held-out text")
+            lines.append(
+                "validation_fraction 0: nothing is held out, so pretraining measures no held-out text"
+            )
             continue
         padding = sum(each.padding for each in packers) / (blocks * run.arguments.sequence_length)
         lines.append(f"{name}: {tokens:,} tokens in {blocks:,} blocks, {padding:.1%} padding")

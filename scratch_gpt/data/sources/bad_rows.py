@@ -55,7 +55,9 @@ class FileCount:
         self.bad += 1
         self.first = self.first or (line, reason)
         if self.policy == "fail":
-            message = f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows up to max_bad_rows)"
+            message = (
+                f"{self.name}:{line}: {reason} (on_bad_row: skip leaves out such rows up to max_bad_rows)"
+            )
             raise UserError("bad_row", message, place=f"{self.name}:{line}")
         if self.bad > EARLY_BAD_ROWS:
             self.check()

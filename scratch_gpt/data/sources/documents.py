@@ -3,6 +3,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 
@@ -24,16 +25,20 @@ _MARKED_LINE = re.compile(
 
 
 def find_marker(text: str) -> str | None:
-    """The end-of-text marker of the first line that is one, or that ends with one that can be nothing else."""
+    """The end-of-text marker that lines of a text are, or end with; None where it mostly stands inside lines."""
     if not any(marker in text for marker in END_MARKERS):
         return None
-    found = _MARKED_LINE.search(text)
-    return found and (found[1] or found[2])
+    lines = Counter(own or at_end for own, at_end in _MARKED_LINE.findall(text))
+    marker, count = next(iter(lines.most_common(1)), ("", 0))
+    return marker if count and 2 * count >= text.count(marker) else None
 
 
-def split_documents(
-    lines: Iterable[str], documents: str, separator: str | None
-) -> Iterator[tuple[int, str]]:
+def inline_marker(text: str) -> str | None:
+    """A marker that can be nothing else and stands inside lines."""
+    return next((marker for marker in _AT_LINE_END if marker in text), None)
+
+
+def split_documents(lines: Iterable[str], documents: str, separator: str | None) -> Iterator[tuple[int, str]]:
     """The documents of a file that hold more than white space, each with the number of its first line, from 1.
 
     Args:

@@ -21,7 +21,7 @@ from scratch_gpt.errors import UserError
 
 
 def _open_zst(path: Path) -> IO[bytes]:
-    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))  # type: ignore[arg-type]
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
 
 
 COMPRESSIONS: dict[str, Callable[[Path], Any]] = {

@@ -20,7 +20,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from scratch_gpt.data.sources.bad_rows import BadRow
-from scratch_gpt.data.sources.documents import find_marker, split_documents
+from scratch_gpt.data.sources.documents import find_marker, inline_marker, split_documents
 from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, unpacked
 from scratch_gpt.errors import UserError
 
@@ -36,7 +36,9 @@ FOREIGN_SUFFIXES = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4"), "unpack it"),
     **dict.fromkeys((".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"), "save it as .txt"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
-    **dict.fromkeys((".pkl", ".pickle", ".npy", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".npy", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"
+    ),
 }
 DELIMITERS = ",;\t|"
 BATCH_ROWS = 1024
@@ -130,9 +132,14 @@ class Reader:
         file = TextFile(path, self.encoding)
         if file.unmarked:
             notes.append(f"files without a byte order mark that are read as {file.unmarked}")
+        if suffix in ROW_SUFFIXES or self.separator:
+            return notes
         _, marker = self._boundaries(file.head)
-        if marker and marker != self.separator and suffix not in ROW_SUFFIXES:
+        if marker:
             notes.append(f"files whose documents end at {marker}, which is no text")
+        elif inside := inline_marker(file.head):
+            cure = f'set separator: "{inside}" if it ends documents'
+            notes.append(f"warning: files with {inside} inside their lines, where it is read as text: {cure}")
         return notes
 
 

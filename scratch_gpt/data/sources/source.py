@@ -51,7 +51,9 @@ ONE_DOCUMENT = (
     "warning: files of many lines that are one document: set documents: line where a line is a document, or documents: "
     "file to have it so"
 )
-NOT_NFC = "documents that are not in Unicode's NFC, such as letters with their accents apart; they stay as they are"
+NOT_NFC = (
+    "documents that are not in Unicode's NFC, such as letters with their accents apart; they stay as they are"
+)
 
 Parsed = TypeVar("Parsed")
 
@@ -271,7 +273,9 @@ def read_rows(
     """
     for path in source.files:
         if data_suffix(path) not in ROW_SUFFIXES:
-            message = f"source {source.name!r}: {path} holds no rows; rows are read from {', '.join(ROW_SUFFIXES)}"
+            message = (
+                f"source {source.name!r}: {path} holds no rows; rows are read from {', '.join(ROW_SUFFIXES)}"
+            )
             raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
         file = bad_rows.open(source.name, part.name, source.max_bad_rows)

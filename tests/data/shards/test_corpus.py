@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from scratch_gpt.data.shards.corpus import (
-    Corpus,
     Document,
     SourceStream,
     open_corpus,

@@ -23,7 +23,10 @@ def sample_of(tmp_path, path, max_document_characters=10**6, max_characters=10**
 def test_pieces_of_a_text_are_the_text():
     """Nothing is lost, and no word is cut where there are spaces; where there are none, pieces still end."""
     text = " ".join(f"word{number}" for number in range(5000))
-    for whole, pieces in ((text, spread_pieces(text, len(text))), ("x" * 5000, spread_pieces("x" * 5000, 5000))):
+    for whole, pieces in (
+        (text, spread_pieces(text, len(text))),
+        ("x" * 5000, spread_pieces("x" * 5000, 5000)),
+    ):
         assert "".join(pieces) == whole
         assert max(map(len, pieces)) <= 1100
     assert all(piece[0] == " " for piece in spread_pieces(text, len(text))[1:])

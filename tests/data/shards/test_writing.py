@@ -429,8 +429,8 @@ def test_run_killed_by_the_system_goes_on(arguments, tmp_path):
     write_shards(arguments("whole", max_tokens=100_000))
     code = (
         "import sys, json\n"
-        "from scratch_gpt.data import corpus, packing, shards\n"
-        "from scratch_gpt.training.pretrain.arguments import ShardsArguments\n"
+        "from scratch_gpt.data.shards import corpus, packing, writing as shards\n"
+        "from scratch_gpt.data.shards.arguments import ShardsArguments\n"
         "corpus.BATCH_BYTES, packing.BUFFER_TOKENS, packing.BUFFER_ROWS, shards.CHECKPOINT_BATCHES = 700, 400, 2, 2\n"
         "shards.write_shards(ShardsArguments(**json.loads(sys.argv[1])))\n"
     )

@@ -3,7 +3,7 @@
 
 import pytest
 
-from scratch_gpt.data.sources.documents import END_MARKERS, find_marker, split_documents
+from scratch_gpt.data.sources.documents import END_MARKERS, find_marker, inline_marker, split_documents
 
 
 def lines(text):
@@ -50,3 +50,11 @@ def test_a_marker_may_end_a_line():
     """As where each text of a set was written with the marker behind it; ends of turns and tags are too common for that."""
     assert find_marker("a\nthe end.<|endoftext|>\nb") == "<|endoftext|>"
     assert find_marker("a\nthe end.</s>\nb<|im_end|>\n") is None
+
+
+def test_a_marker_that_stands_inside_lines_is_text():
+    """A text about such markers has them anywhere; the reader is told."""
+    text = "a <|endoftext|> b\nc <|endoftext|> d <|endoftext|>\n"
+    assert find_marker(text) is None
+    assert inline_marker(text) == "<|endoftext|>"
+    assert inline_marker("a </s> b") is None

@@ -37,7 +37,9 @@ def test_a_readme_alone_is_read(tmp_path):
 def test_folders_of_save_to_disk(tmp_path):
     """The files of a saved dataset in their order, without its .json files and caches; of several splits the one asked for."""
     train = datasets.Dataset.from_dict({"text": list("abcdef")})
-    datasets.DatasetDict({"train": train, "test": train}).save_to_disk(tmp_path / "all", num_shards={"train": 2, "test": 1})
+    datasets.DatasetDict({"train": train, "test": train}).save_to_disk(
+        tmp_path / "all", num_shards={"train": 2, "test": 1}
+    )
     write(tmp_path / "all" / "train", "cache-1f2e.arrow")
     parts = [f"data-0000{index}-of-00002.arrow" for index in range(2)]
     assert names(tmp_path / "all") == [f"train/{part}" for part in parts]
@@ -51,7 +53,9 @@ def test_folders_of_save_to_disk(tmp_path):
 def test_a_downloaded_dataset_of_the_hub(tmp_path, folder):
     """A card makes a folder of rows a dataset, whose files belong to splits by their names."""
     write(tmp_path, "README.md", text="---\nlicense: mit\n---\n# Rows\n")
-    write(tmp_path, f"{folder}train.jsonl", f"{folder}test.jsonl", ".cache/train.jsonl", text='{"text": "a"}\n')
+    write(
+        tmp_path, f"{folder}train.jsonl", f"{folder}test.jsonl", ".cache/train.jsonl", text='{"text": "a"}\n'
+    )
     assert names(tmp_path) == [f"{folder}train.jsonl"]
     assert names(tmp_path, "test") == [f"{folder}test.jsonl"]
     with user_error("no_files", "dev", "train, test", path=tmp_path):

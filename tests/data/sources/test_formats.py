@@ -78,7 +78,9 @@ def test_json_values_of_any_shape(tmp_path, name, indent):
 def test_the_list_in_a_json_object_is_its_rows(tmp_path, indent):
     """`data` beside a version, as question sets have it; an object without such a list is one row."""
     rows = [{"a": 1}, {"a": 2}]
-    assert [row for _, row in read(tmp_path / "a.json", json.dumps({"v": 1, "data": rows}, indent=indent))] == rows
+    assert [
+        row for _, row in read(tmp_path / "a.json", json.dumps({"v": 1, "data": rows}, indent=indent))
+    ] == rows
     one = {"messages": rows}
     assert [row for _, row in read(tmp_path / "b.json", json.dumps(one, indent=indent))] == [one]
 

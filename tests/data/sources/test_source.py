@@ -82,7 +82,9 @@ def write_corpus(path, texts=TEXTS):
 FORMATS = ["txt", "jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow"]
 
 
-@pytest.mark.parametrize("suffix", [*FORMATS, *(f"{name}.gz" for name in FORMATS), "txt.zst", "json.xz", "csv.bz2"])
+@pytest.mark.parametrize(
+    "suffix", [*FORMATS, *(f"{name}.gz" for name in FORMATS), "txt.zst", "json.xz", "csv.bz2"]
+)
 def test_every_format_gives_the_same_documents(tmp_path, suffix):
     """The same three texts come out of text and tables, compressed or not."""
     assert documents(write_corpus(tmp_path / f"corpus.{suffix}")) == TEXTS
@@ -285,7 +287,10 @@ UNREADABLE = {
     "no.txt.bz2": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "bz2")),
     "no.parquet": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "parquet")),
     "no.arrow": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "arrow")),
-    "cut.json": (lambda path: path.write_bytes(b'[{"text": "a"}, {"te'), user_error("unreadable_file", "row 1")),
+    "cut.json": (
+        lambda path: path.write_bytes(b'[{"text": "a"}, {"te'),
+        user_error("unreadable_file", "row 1"),
+    ),
     "book.pdf": (lambda path: path.write_bytes(b"%PDF"), user_error("unsupported_format", ".txt")),
     "text.zip": (lambda path: path.write_bytes(b"PK"), user_error("unsupported_format", "unpack")),
 }
@@ -333,7 +338,10 @@ MISTAKES = [
         [{"name": "a", "path": "primer", "documents": "page"}],
         user_error("wrong_value", "block", "file", setting="documents", value="page"),
     ),
-    ([{"name": "a", "path": "primer", "documents": "separator"}], user_error("setting_missing", setting="separator")),
+    (
+        [{"name": "a", "path": "primer", "documents": "separator"}],
+        user_error("setting_missing", setting="separator"),
+    ),
     (
         [{"name": "a", "path": "primer", "documents": "line", "separator": "#"}],
         user_error("setting_without_effect", "line", setting="separator"),
@@ -418,6 +426,9 @@ def test_what_is_not_as_declared_is_reported(tmp_path):
     assert documents(tmp_path / "a.txt") == ["one\n\nstill one", "two"]
     assert shows(*report(tmp_path / "a.txt"), "<|endoftext|>", "a.txt")
     assert report(tmp_path / "a.txt", separator="<|endoftext|>") == [], "as declared"
+    (tmp_path / "a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
+    assert shows(*report(tmp_path / "a.txt"), "warning", 'separator: "<|endoftext|>"')
+    assert report(tmp_path / "a.txt", separator="<|endoftext|>") == []
     (tmp_path / "b.html").write_text("<p>one</p>")
     assert documents(tmp_path / "b.html") == ["<p>one</p>"]
     assert shows(*report(tmp_path / "b.html"), ".html", "tags")
