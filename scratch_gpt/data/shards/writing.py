@@ -41,7 +41,8 @@ from scratch_gpt.data.shards.corpus import (
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, join
 from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, go_on_with_commits, parse_sources
+from scratch_gpt.data.sources.hub import go_on_with_commits
+from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.runs.folders import (
     PROGRESS,

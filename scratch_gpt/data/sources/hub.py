@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hub datasets, streamed by `datasets`: their shards are parts of a source."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -23,6 +23,12 @@ class HubSource(Protocol):
 
 
 def hub_parts(source: HubSource) -> list[Part]:
+    """The shards of a dataset as parts; the source learns of its commit.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+
     def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, Row]]]:
         def rows(start: int) -> Iterator[tuple[int, Row]]:
             part = dataset.shard(num_shards=dataset.num_shards, index=index)
@@ -38,6 +44,12 @@ def hub_parts(source: HubSource) -> list[Part]:
     if dataset.num_shards == 1:
         return [Part(source.path, rows_of(0))]
     return [Part(f"{source.path}[{index}]", rows_of(index)) for index in range(dataset.num_shards)]
+
+
+def go_on_with_commits(sources: Sequence[HubSource], commits: dict[str, str | None]) -> None:
+    """Let an interrupted stage read on in the commits, by the name of the source, that it began with."""
+    for source in sources:
+        source.revision = commits.get(source.name) or source.revision
 
 
 @contextmanager

@@ -253,12 +253,6 @@ def parts_of(source: Source, seed: int) -> list[Part]:
     return [reader.part(path) for path in source.files]
 
 
-def go_on_with_commits(sources: list[Source], commits: dict[str, str | None]) -> None:
-    """Let an interrupted stage read on in the commits, by the name of the source, that it began with."""
-    for source in sources:
-        source.revision = commits.get(source.name) or source.revision
-
-
 def read_rows(
     source: Source, bad_rows: BadRows, parse: Callable[[dict[str, Any]], Parsed]
 ) -> Iterator[tuple[str, Parsed]]:

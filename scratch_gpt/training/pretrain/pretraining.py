@@ -305,25 +305,23 @@ class Pretraining:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        if len(self.validation.blocks):
-            self._measure()
-        write_samples(
-            self.accelerator.unwrap_model(self.model),
-            self.objective,
-            self.arguments.sample_prompts,
-            self.step,
-            self.output_dir / "samples.jsonl" if self.accelerator.is_main_process else None,
-        )
-
-    def _measure(self) -> None:
+        main = self.accelerator.is_main_process
         metrics = self.validation.measure(self.accelerator, self.model)
-        self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
-        if self.accelerator.is_main_process:
+        if metrics:
+            self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
+        if main and metrics:
             figure = self.objective.figure
             per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
             parts = [f"{metrics[figure]:.3f} {self.objective.unit} on held-out text"]
             parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
             console.print(f"step {self.step}: {', '.join(parts)}")
+        write_samples(
+            self.accelerator.unwrap_model(self.model),
+            self.objective,
+            self.arguments.sample_prompts,
+            self.step,
+            self.output_dir / "samples.jsonl" if main else None,
+        )
 
     def progress(self) -> dict[str, Any]:
         """How far the run is and by which settings, as plain values; all processes call it."""

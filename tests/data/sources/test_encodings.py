@@ -9,7 +9,7 @@ from scratch_gpt.data.sources.encodings import TextFile, guess_encoding, is_text
 # Text in the script that an encoding is made for, long enough to be told apart.
 # ruff: noqa: RUF001  # punctuation of these languages
 SAMPLES = {
-    "cp1252": "Die Bäume über dem Fluß waren größer als früher; „schön“ – sagte er.",
+    "cp1252": "Die Bäume über dem Fluß waren größer und schöner; „schön“ – sagte er.",
     "cp1251": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",
     "koi8_r": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",
     "cp1250": "Wczoraj wieczorem poszliśmy nad rzekę i zobaczyliśmy kota, który siedział na dachu.",
@@ -40,7 +40,7 @@ def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 def test_zero_bytes_tell_utf_16_and_32_without_a_mark(tmp_path, encoding):
     """Their places do; the file is read, and what it was taken for is known."""
-    for text in ("Gr\u00fc\u00dfe\nan alle\n", "猫 在\n阳光 下\n" * 9):
+    for text in ("Gr\u00fc\u00dfe\nvon mir\n", "猫 在\n阳光 下\n" * 9):
         file = file_of(tmp_path / "a", text.encode(encoding))
         assert "".join(file.lines()) == text
         assert file.unmarked == encoding

@@ -13,7 +13,7 @@ from scratch_gpt.data.sources.formats import FOREIGN_SUFFIXES, ROW_LISTS
 from scratch_gpt.data.sources.source import MANY_LINES, Source
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "reading.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
 
 
 def section(heading: str) -> str:
