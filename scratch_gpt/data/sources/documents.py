@@ -38,31 +38,38 @@ def inline_marker(text: str) -> str | None:
     return next((marker for marker in _AT_LINE_END if marker in text), None)
 
 
-def split_documents(lines: Iterable[str], documents: str, separator: str | None) -> Iterator[tuple[int, str]]:
+def split_documents(
+    lines: Iterable[str], documents: str, separator: str | None
+) -> Iterator[tuple[int, str]]:
     """The documents of a file that hold more than white space, each with the number of its first line, from 1.
 
     Args:
         documents: one of `DOCUMENTS`.
         separator: for `separator`: the text between two documents, which may hold line ends.
     """
-    numbered = enumerate(lines, start=1)
-    parts: Iterable[Iterable[tuple[int, str]]]
+    parts: Iterable[tuple[int, str]]
     if documents == "separator":
         assert separator is not None
-        parts = _separated(numbered, separator)
+        parts = _separated(lines, separator)
     elif documents == "line":
-        parts = ([each] for each in numbered if each[1].strip() not in END_MARKERS)
+        parts = (each for each in enumerate(lines, start=1) if each[1].strip() not in END_MARKERS)
     elif documents == "file":
-        parts = [numbered]
+        parts = ((1, "".join(all_lines)) for all_lines in [lines])
     else:
-        grouped = itertools.groupby(numbered, key=lambda each: _is_boundary(each[1]))
-        parts = (block for boundary, block in grouped if not boundary)
-    for part in parts:
-        pieces = list(part)
-        text = "".join(piece for _, piece in pieces)
-        start = next((index for index, character in enumerate(text) if character != "\n"), 0)
-        if (document := text.strip("\n")).strip():
-            yield pieces[0][0] + start, document
+        parts = _blocks(lines)
+    for number, text in parts:
+        document = text.strip("\n")
+        if document and not document.isspace():
+            yield number + len(text) - len(text.lstrip("\n")), document
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    number = 1
+    for boundary, block in itertools.groupby(lines, key=_is_boundary):
+        pieces = list(block)
+        if not boundary:
+            yield number, "".join(pieces)
+        number += len(pieces)
 
 
 def _is_boundary(line: str) -> bool:
@@ -70,19 +77,15 @@ def _is_boundary(line: str) -> bool:
     return not stripped or stripped in END_MARKERS
 
 
-def _separated(numbered: Iterable[tuple[int, str]], separator: str) -> Iterator[list[tuple[int, str]]]:
-    held: list[tuple[int, str]] = []
-    tail, tail_line = "", 1  # the end of what was read: a separator may begin in it
-    for number, line in numbered:
-        if not tail:
-            tail_line = number
+def _separated(lines: Iterable[str], separator: str) -> Iterator[tuple[int, str]]:
+    held: list[str] = []
+    first, tail = 1, ""  # the end of what was read: a separator may begin in it
+    for number, line in enumerate(lines, start=1):
         *ended, rest = (tail + line).split(separator)
         for text in ended:
-            yield [*held, (tail_line, text)]
-            held, tail_line = [], number
+            yield first, "".join([*held, text])
+            held, first = [], number
         kept = max(0, len(rest) - len(separator) + 1)
-        if kept:
-            held.append((tail_line, rest[:kept]))
-            tail_line = number
+        held.append(rest[:kept])
         tail = rest[kept:]
-    yield [*held, (tail_line, tail)]
+    yield first, "".join([*held, tail])

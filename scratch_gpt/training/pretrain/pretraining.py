@@ -306,8 +306,7 @@ class Pretraining:
 
     def _evaluate(self) -> None:
         main = self.accelerator.is_main_process
-        metrics = self.validation.measure(self.accelerator, self.model)
-        if metrics:
+        if metrics := self.validation.measure(self.accelerator, self.model):
             self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
         if main and metrics:
             figure = self.objective.figure
