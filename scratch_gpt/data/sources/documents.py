@@ -38,9 +38,7 @@ def inline_marker(text: str) -> str | None:
     return next((marker for marker in _AT_LINE_END if marker in text), None)
 
 
-def split_documents(
-    lines: Iterable[str], documents: str, separator: str | None
-) -> Iterator[tuple[int, str]]:
+def split_documents(lines: Iterable[str], documents: str, separator: str | None) -> Iterator[tuple[int, str]]:
     """The documents of a file that hold more than white space, each with the number of its first line, from 1.
 
     Args:
@@ -84,7 +82,7 @@ def _separated(lines: Iterable[str], separator: str) -> Iterator[tuple[int, str]
         *ended, rest = (tail + line).split(separator)
         for text in ended:
             yield first, "".join([*held, text])
-            held, first = [], number
+            held, first = [], number + separator.endswith("\n")
         kept = max(0, len(rest) - len(separator) + 1)
         held.append(rest[:kept])
         tail = rest[kept:]

@@ -20,9 +20,9 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from scratch_gpt.data.sources.bad_rows import BadRow
-from scratch_gpt.data.sources.documents import find_marker, inline_marker, split_documents
-from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, unpacked
-from scratch_gpt.errors import UserError
+from scratch_gpt.data.sources.documents import DOCUMENTS, find_marker, inline_marker, split_documents
+from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, is_text_encoding, unpacked
+from scratch_gpt.errors import UserError, wrong_value
 
 
 MARKUP_SUFFIXES = (".html", ".htm")
@@ -85,6 +85,36 @@ class Reader:
     documents: str = "block"
     separator: str | None = None
     encoding: str | None = None
+
+    def check(self, name: str, files: list[Path]) -> None:
+        """Refuse settings that cannot work, or that no file of the source called `name` heeds.
+
+        Raises:
+            UserError: an unknown way to divide, an unknown encoding, a separator missing or too many, no effect.
+        """
+        if self.documents not in DOCUMENTS:
+            raise wrong_value(
+                "documents", self.documents, f"one of {', '.join(DOCUMENTS)}", where=f"{name}: "
+            )
+        if self.documents == "separator" and not self.separator:
+            message = f"{name}: documents: separator needs separator, the text between two documents"
+            raise UserError("setting_missing", message, setting="separator")
+        if self.encoding is not None and not is_text_encoding(self.encoding):
+            raise wrong_value(
+                "encoding", self.encoding, "a codec of Python such as cp1252", where=f"{name}: "
+            )
+        suffixes = {data_suffix(file) for file in files}
+        without_effect = {
+            f"separator has no effect with documents: {self.documents}": self.separator
+            and self.documents != "separator",
+            "documents has no effect: it divides text files, and here is none": self.documents != "block"
+            and suffixes <= set(ROW_SUFFIXES),
+            "encoding has no effect: it is of text, JSON, .csv and .tsv files": self.encoding
+            and suffixes <= set(TABLE_SUFFIXES),
+        }
+        for message, found in without_effect.items():
+            if found:
+                raise UserError("setting_without_effect", f"{name}: {message}", setting=message.split()[0])
 
     def part(self, path: Path) -> Part:
         """A file as a part of a source."""

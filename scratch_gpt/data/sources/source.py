@@ -18,14 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from scratch_gpt import primer
 from scratch_gpt.data.sources.bad_rows import BAD_ROW_LIMIT, BadRow, BadRows, FileCount, UnusedRow
-from scratch_gpt.data.sources.documents import DOCUMENTS
-from scratch_gpt.data.sources.encodings import COMPRESSIONS, is_text_encoding
+from scratch_gpt.data.sources.encodings import COMPRESSIONS
 from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.sources.formats import (
     FOREIGN_SUFFIXES,
     ROW_SUFFIXES,
-    TABLE_SUFFIXES,
     JsonLine,
     Part,
     Reader,
@@ -130,6 +128,11 @@ class Source:
         return [] if self.path == PRIMER else data_files(self.path, self.split, self.subset)
 
     @property
+    def reader(self) -> Reader:
+        """How its local files are read."""
+        return Reader(self.documents, self.separator, self.encoding)
+
+    @property
     def on_hub(self) -> bool:
         """Whether the path is read as the name of a Hub dataset: it is no file and does not look like one."""
         return (
@@ -197,16 +200,6 @@ def _check(source: Source) -> None:
     share = source.max_bad_rows
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise wrong_value("max_bad_rows", share, "a share from 0 to 1", where=f"{name}: ")
-    if source.documents not in DOCUMENTS:
-        raise wrong_value("documents", source.documents, f"one of {', '.join(DOCUMENTS)}", where=f"{name}: ")
-    if source.documents == "separator" and not source.separator:
-        message = f"{name}: documents: separator needs separator, the text between two documents"
-        raise UserError("setting_missing", message, setting="separator")
-    if source.separator and source.documents != "separator":
-        message = f"{name}: separator has no effect with documents: {source.documents}"
-        raise UserError("setting_without_effect", message, setting="separator")
-    if source.encoding is not None and not is_text_encoding(source.encoding):
-        raise wrong_value("encoding", source.encoding, "a codec of Python such as cp1252", where=f"{name}: ")
     for key in ("deduplicate", "held_out"):
         if not isinstance(getattr(source, key), bool):
             raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
@@ -215,11 +208,12 @@ def _check(source: Source) -> None:
         raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
-    if source.encoding and all(data_suffix(file) in TABLE_SUFFIXES for file in source.files):
-        message = f"{name}: encoding has no effect: it is of text, JSON, .csv and .tsv files"
-        raise UserError("setting_without_effect", message, setting="encoding")
-    if source.path == PRIMER or source.on_hub:
-        return
+    if source.path != PRIMER and not source.on_hub:
+        _check_files(source, name)
+    source.reader.check(name, source.files)
+
+
+def _check_files(source: Source, name: str) -> None:
     if not source.files:
         if Path(source.path).is_dir():
             message = f"{name}: folder {source.path} holds no {', '.join(DATA_SUFFIXES)} file"
@@ -249,8 +243,7 @@ def parts_of(source: Source, seed: int) -> list[Part]:
         ]
     if source.on_hub:
         return hub_parts(source)
-    reader = Reader(source.documents, source.separator, source.encoding)
-    return [reader.part(path) for path in source.files]
+    return [source.reader.part(path) for path in source.files]
 
 
 def read_rows(
@@ -272,10 +265,18 @@ def read_rows(
             )
             raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
-        file = bad_rows.open(source.name, part.name, source.max_bad_rows)
+        file = _opened(source, part, bad_rows)
         for number, parsed in _parsed(file, part.rows(0), lambda row: parse(_columns(row))):
             if parsed is not None:
                 yield f"{part.name}:{number}", parsed
+
+
+def _opened(source: Source, part: Part, bad_rows: BadRows) -> FileCount:
+    """The counts of a pass over a part, with what the user should know of it."""
+    file = bad_rows.open(source.name, part.name, source.max_bad_rows)
+    for message in part.notes() if not file.rows else ():
+        file.note(message, part.name)
+    return file
 
 
 def _parsed(
@@ -334,10 +335,7 @@ def placed_documents(
         rows = part.rows(start[1] if index == start[0] else 0)
         if mine:
             rows = ((row, value) for row, value in rows if mine(row))
-        file = bad_rows.open(source.name, part.name, source.max_bad_rows)
-        if not file.rows:
-            for message in part.notes():
-                file.note(message, part.name)
+        file = _opened(source, part, bad_rows)
         lines = 0
         for row, text in _parsed(file, rows, text_of):
             if text and not text.isascii() and not unicodedata.is_normalized("NFC", text):

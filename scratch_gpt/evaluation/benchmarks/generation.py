@@ -2,6 +2,7 @@
 """Free text: bits per byte of held-out text; repetition, variety and coherence of story endings."""
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths
 
+
+logger = logging.getLogger(__name__)
 
 GENERATION_TASKS = ("stories",)
 
@@ -194,6 +197,9 @@ def evaluate_text(
     for source in sources:
         bad_rows = BadRows(arguments.on_bad_row)
         documents = list(itertools.islice(read_documents(source, bad_rows, arguments.seed), arguments.limit))
+        bad_rows.check()
+        for line in bad_rows.report():
+            logger.warning(line)
         if not documents:
             message = f"source {source.name!r}: no text in {source.path}"
             raise UserError("source_empty", message, source=source.name)

@@ -30,6 +30,7 @@ def test_documents_know_their_first_line():
     assert list(split_documents(lines(text), "line", None)) == [(3, "a"), (4, "b"), (7, "c")]
     assert list(split_documents(lines(text), "file", None)) == [(3, "a\nb\n\n  \nc")]
     assert list(split_documents(lines("a\n--\n\nb--c"), "separator", "--")) == [(1, "a"), (4, "b"), (4, "c")]
+    assert list(split_documents(lines("a\n--\nb"), "separator", "\n--\n")) == [(1, "a"), (3, "b")]
 
 
 def test_marker_lines_are_boundaries_of_blocks_and_lines():

@@ -347,6 +347,10 @@ MISTAKES = [
         user_error("setting_without_effect", "line", setting="separator"),
     ),
     (
+        [{"name": "a", "path": "user/text", "documents": "line"}],
+        user_error("setting_without_effect", setting="documents"),
+    ),
+    (
         [{"name": "a", "path": "user/text", "encoding": "cp9999"}],
         user_error("wrong_value", "cp1252", setting="encoding", value="cp9999"),
     ),
