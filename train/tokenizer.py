@@ -66,6 +66,11 @@ def main(arguments: TokenizerArguments) -> None:
         line = f"{reserved:,} of {len(tokenizer):,} tokens are reserved, since the text yields no more"
         cure = f": set vocab_size {fitting}, or give more text" if fitting < len(tokenizer) else ""
         lines.append(f"{'warning: ' * bool(cure)}{line}{cure}")
+    if sample.shortened:
+        lines.append(
+            f"documents of which only pieces were read: {sample.shortened:,}, since they are longer than "
+            f"max_document_characters {arguments.max_document_characters:,}"
+        )
     for line in lines + corpus.usage(sample.used) + corpus.left_out() + bad_rows.report():
         console.print(line, markup=False, soft_wrap=True)
 

@@ -21,7 +21,7 @@ class TokenizerArguments(SourcesArguments):
         metadata={"help": "Characters of text sampled from the sources: bounds the memory."},
     )
     max_document_characters: int = field(
-        default=1_000_000,
+        default=10_000_000,
         metadata={
             "help": "A longer document gives pieces of together so many characters, spread evenly over it."
         },

@@ -42,6 +42,7 @@ class TokenizerSample:
         aside: pieces that are not learned from, MEASURED_CHARACTERS at most.
         learned: the first ones that are, as many.
         used: source -> bytes of its pieces, learned from or kept aside, in the first pass.
+        shortened: number of documents that were too long to be taken whole.
     """
 
     def __init__(self, corpus: Corpus, max_document_characters: int, max_characters: int) -> None:
@@ -50,11 +51,13 @@ class TokenizerSample:
         self.aside: list[str] = []
         self.learned: list[str] = []
         self.used = dict.fromkeys(corpus.streams, 0)
+        self.shortened = 0
 
     def __iter__(self) -> Iterator[str]:
         drawn = aside = 0
         for source, document in self.corpus.mixture:
             endless, text = source.path == PRIMER, document.text
+            self.shortened += document.first_pass and not endless and len(text) > self.max_document_characters
             for piece in [text] if endless else spread_pieces(text, self.max_document_characters):
                 if drawn >= self.max_characters or (not endless and _is_kept_aside(piece)):
                     aside += self._keep(self.aside, piece, aside, source, document)

@@ -62,8 +62,9 @@ def test_text_kept_aside_is_not_learned_from(tmp_path):
 def test_drawing_stops_at_the_budget(tmp_path):
     """Characters of all pieces together; a document counts with as many as it may."""
     (tmp_path / "a.txt").write_text("\n\n".join(letter * 300 for letter in "abcdefghi"))
-    _, pieces = sample_of(tmp_path, tmp_path / "a.txt", 100, 250, filters=False)
+    sample, pieces = sample_of(tmp_path, tmp_path / "a.txt", 100, 250, filters=False)
     assert "".join(pieces) == "a" * 100 + "b" * 100 + "c" * 50
+    assert sample.shortened >= 3
 
 
 def test_of_the_primer_whole_documents_are_drawn(tmp_path):
