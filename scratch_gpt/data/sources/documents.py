@@ -34,8 +34,9 @@ def find_marker(text: str) -> str | None:
 
 
 def inline_marker(text: str) -> str | None:
-    """A marker that can be nothing else and stands inside lines."""
-    return next((marker for marker in _AT_LINE_END if marker in text), None)
+    """The end-of-text marker that stands most often in a text."""
+    marker = max(sorted(END_MARKERS), key=text.count)
+    return marker if marker in text else None
 
 
 def split_documents(lines: Iterable[str], documents: str, separator: str | None) -> Iterator[tuple[int, str]]:

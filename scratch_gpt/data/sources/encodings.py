@@ -38,6 +38,18 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# How files begin that are no text -> what they are.
+FIRST_BYTES = {
+    b"\x1f\x8b": "a .gz file",
+    b"\x28\xb5\x2f\xfd": "a .zst file",
+    b"\xfd7zXZ": "a .xz file",
+    b"BZh": "a .bz2 file",
+    b"PAR1": "a .parquet file",
+    b"ARROW1": "an .arrow file",
+    b"%PDF": "a .pdf file",
+    b"PK\x03\x04": "a .zip file, or one of an office program",
+    b"version https://git-lfs": "a pointer to a file, which `git lfs pull` fetches",
+}
 UTF_8 = "utf-8"
 # Read ahead to tell the encoding, and to find marks of document boundaries.
 HEAD_BYTES = 1 << 20
@@ -107,13 +119,17 @@ class TextFile:
         unmarked: UTF-16 or UTF-32 that was recognized without a byte order mark.
 
     Raises:
-        UserError: the file cannot be read, or holds many zero bytes, as binary files do.
+        UserError: the file cannot be read, is of another format, or holds many zero bytes, as binary files do.
     """
 
     def __init__(self, path: Path, encoding: str | None) -> None:
         self.path = path
         with unpacked(path) as file:
             head = file.read(HEAD_BYTES)
+        for first_bytes, kind in FIRST_BYTES.items():
+            if head.startswith(first_bytes):
+                message = f"{path}: no text, but by its first bytes {kind}: name it so, or convert it"
+                raise UserError("unsupported_format", message, file=path)
         by_mark = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), None)
         many_zeros = not (encoding or by_mark) and head.count(0) > BINARY_SHARE * len(head)
         self.unmarked = _wide_encoding(head) if many_zeros else None

@@ -242,7 +242,7 @@ def _csv_rows(file: TextFile) -> Iterator[tuple[int, Row]]:
 def _json_rows(file: TextFile) -> Iterator[tuple[int, Row]]:
     first, _, rest = file.head.lstrip().partition("\n")
     many_lines = data_suffix(file.path) != ".json" or (rest.strip() and _is_json(first))
-    if first.startswith("[") or first.strip() == "{" or not many_lines:
+    if first.startswith("[") or first.strip() == "{" or first.rstrip().endswith("},") or not many_lines:
         yield from enumerate(_json_values(file), start=1)
         return
     for number, line in enumerate(file.lines(), start=1):

@@ -58,4 +58,5 @@ def test_a_marker_that_stands_inside_lines_is_text():
     text = "a <|endoftext|> b\nc <|endoftext|> d <|endoftext|>\n"
     assert find_marker(text) is None
     assert inline_marker(text) == "<|endoftext|>"
-    assert inline_marker("a </s> b") is None
+    assert inline_marker("a </s>\nb </s> <|endoftext|>") == "</s>"
+    assert inline_marker("a <b> b") is None

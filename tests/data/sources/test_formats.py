@@ -68,7 +68,8 @@ ROWS = [{"a": "x" * 90_000}, {"a": "]"}, {"a": [{"b": 1}]}]
 def test_json_values_of_any_shape(tmp_path, name, indent):
     """An array, or objects one after the other, on one line or many, whatever the file is called."""
     texts = [json.dumps(row, indent=indent) for row in ROWS]
-    for data in (json.dumps(ROWS, indent=indent), "\n".join(texts), "[\n" + ",\n".join(texts) + "\n]\n"):
+    array = ",\n".join(texts)
+    for data in (json.dumps(ROWS, indent=indent), "\n".join(texts), array, f"[\n{array}\n]\n"):
         rows = read(tmp_path / name, data)
         assert [json.loads(row) if isinstance(row, str) else row for _, row in rows] == ROWS
     assert read(tmp_path / name, "[]") == []

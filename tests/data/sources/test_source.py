@@ -291,6 +291,14 @@ UNREADABLE = {
         lambda path: path.write_bytes(b'[{"text": "a"}, {"te'),
         user_error("unreadable_file", "row 1"),
     ),
+    "zipped.txt": (
+        lambda path: path.write_bytes(gzip.compress(b"text")),
+        user_error("unsupported_format", ".gz"),
+    ),
+    "pointer.jsonl": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1f2e\n"),
+        user_error("unsupported_format", "git lfs pull"),
+    ),
     "book.pdf": (lambda path: path.write_bytes(b"%PDF"), user_error("unsupported_format", ".txt")),
     "text.zip": (lambda path: path.write_bytes(b"PK"), user_error("unsupported_format", "unpack")),
 }
