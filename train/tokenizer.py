@@ -22,7 +22,7 @@ from scratch_gpt.data.shards.corpus import open_corpus
 from scratch_gpt.data.shards.sampling import TokenizerSample
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import ROW_SETTINGS, parse_sources
-from scratch_gpt.runs.folders import write_run_yaml, written_whole
+from scratch_gpt.runs.folders import atomic_directory, write_run_yaml
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import (
     VOCAB_MULTIPLE,
@@ -43,8 +43,8 @@ def main(arguments: TokenizerArguments) -> None:
     sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)
-    with TemporaryDirectory() as memory, written_whole(str(arguments.output_dir), CONTENTS) as folder:
-        corpus = open_corpus(sources, bad_rows, arguments.seed, "all_used_up", Path(memory))
+    with TemporaryDirectory() as memory, atomic_directory(str(arguments.output_dir), CONTENTS) as folder:
+        corpus = open_corpus(sources, bad_rows, arguments.seed, "all_exhausted", Path(memory))
         sample = TokenizerSample(corpus, arguments.max_document_characters, arguments.max_characters)
         with console.status("training the tokenizer"):
             tokenizer = train_tokenizer(sample, arguments.vocab_size)

@@ -56,7 +56,7 @@ class JsonLine(str):
 
 
 # A BadRow stands for a row that cannot be read.
-Row = JsonLine | dict[str, Any] | str | BadRow
+Record = JsonLine | dict[str, Any] | str | BadRow
 
 
 class Part(NamedTuple):
@@ -69,7 +69,7 @@ class Part(NamedTuple):
     """
 
     name: str
-    rows: Callable[[int], Iterator[tuple[int, Row]]]
+    rows: Callable[[int], Iterator[tuple[int, Record]]]
     notes: Callable[[], list[str]] = list
 
 
@@ -120,7 +120,7 @@ class Reader:
         """A file as a part of a source."""
         return Part(str(path), lambda start: self.rows(path, start), lambda: self.notes(path))
 
-    def rows(self, path: Path, start: int = 0) -> Iterator[tuple[int, Row]]:
+    def rows(self, path: Path, start: int = 0) -> Iterator[tuple[int, Record]]:
         """The rows of a file after row `start`, with their numbers, which begin at 1.
 
         Numbers are those of lines in files of JSON lines, .csv and .tsv, and of documents in text files.
@@ -140,7 +140,7 @@ class Reader:
             rows = self._documents(file)
         return itertools.dropwhile(lambda row: row[0] <= start, rows)
 
-    def _documents(self, file: TextFile) -> Iterator[tuple[int, Row]]:
+    def _documents(self, file: TextFile) -> Iterator[tuple[int, Record]]:
         documents = split_documents(file.lines(), *self._boundaries(file.head))
         for number, (line, text) in enumerate(documents, start=1):
             fault = file.fault(text)
@@ -187,7 +187,7 @@ def _table_errors(path: Path) -> Iterator[None]:
         raise UserError("unreadable_file", message, file=path) from None
 
 
-def _table_rows(path: Path, start: int) -> Iterator[tuple[int, Row]]:
+def _table_rows(path: Path, start: int) -> Iterator[tuple[int, Record]]:
     number = 0
     with _table_errors(path):
         for batch in _batches(path):
@@ -219,7 +219,7 @@ def _batches(path: Path) -> Iterator[Any]:
             yield from pyarrow.ipc.open_stream(stream)
 
 
-def _csv_rows(file: TextFile) -> Iterator[tuple[int, Row]]:
+def _csv_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
     header = file.head.partition("\n")[0]
     delimiter = "\t" if data_suffix(file.path) == ".tsv" else max(DELIMITERS, key=header.count)
     csv.field_size_limit(1 << 30)
@@ -239,7 +239,7 @@ def _csv_rows(file: TextFile) -> Iterator[tuple[int, Row]]:
         yield reader.line_num, BadRow(fault[1]) if fault else row
 
 
-def _json_rows(file: TextFile) -> Iterator[tuple[int, Row]]:
+def _json_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
     first, _, rest = file.head.lstrip().partition("\n")
     many_lines = data_suffix(file.path) != ".json" or (rest.strip() and _is_json(first))
     if first.startswith("[") or first.strip() == "{" or first.rstrip().endswith("},") or not many_lines:
@@ -259,7 +259,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _json_values(file: TextFile) -> Iterator[Row]:
+def _json_values(file: TextFile) -> Iterator[Record]:
     """The values of a JSON array, or values one after the other that may have several lines each."""
     decoder, lines, text, place = json.JSONDecoder(), file.lines(), "", 0
     count, in_array = 0, False

@@ -46,7 +46,7 @@ def hub_parts(source: HubSource) -> list[Part]:
     return [Part(f"{source.path}[{index}]", rows_of(index)) for index in range(dataset.num_shards)]
 
 
-def go_on_with_commits(sources: Sequence[HubSource], commits: dict[str, str | None]) -> None:
+def pin_commits(sources: Sequence[HubSource], commits: dict[str, str | None]) -> None:
     """Let an interrupted stage read on in the commits, by the name of the source, that it began with."""
     for source in sources:
         source.revision = commits.get(source.name) or source.revision

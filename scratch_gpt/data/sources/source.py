@@ -227,7 +227,7 @@ def _check_files(source: Source, name: str) -> None:
             raise UserError("unsupported_format", message, file=file)
 
 
-class PlacedText(NamedTuple):
+class LocatedText(NamedTuple):
     """A document at its place; the text of a bad row is None."""
 
     part: int
@@ -307,18 +307,18 @@ def read_documents(source: Source, bad_rows: BadRows, seed: int) -> Iterator[str
     Raises:
         UserError: a file that cannot be read or is not UTF-8, a dataset that cannot be reached, too many bad rows.
     """
-    for document in placed_documents(source, bad_rows, parts_of(source, seed)):
+    for document in iter_documents(source, bad_rows, parts_of(source, seed)):
         if document.text is not None:
             yield document.text
 
 
-def placed_documents(
+def iter_documents(
     source: Source,
     bad_rows: BadRows,
     parts: list[Part],
     start: tuple[int, int] = (0, 0),
     mine: Callable[[int], bool] | None = None,
-) -> Iterator[PlacedText]:
+) -> Iterator[LocatedText]:
     """The documents and bad rows after the place `start`, in rows that are `mine`; errors as for `read_documents`."""
 
     def text_of(row: Any) -> str:
@@ -342,7 +342,7 @@ def placed_documents(
                 file.note(NOT_NFC, f"{part.name}:{row}")
             if text and file.rows == 1:
                 lines = text.count("\n") + 1
-            yield PlacedText(index, row, text)
+            yield LocatedText(index, row, text)
         is_text = not source.on_hub and data_suffix(Path(part.name)) not in ROW_SUFFIXES
         if file.rows == 1 and lines >= MANY_LINES and is_text and source.documents != "file":
             file.note(ONE_DOCUMENT, part.name)

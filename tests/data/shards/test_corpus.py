@@ -125,7 +125,7 @@ def test_usage_of_sources(tmp_path):
     (tmp_path / "s.txt").write_text("one\n\none\n\ntwo")
     paths = {"t": tmp_path / "t", "r": tmp_path / "r.jsonl", "s": tmp_path / "s.txt", "p": "primer"}
     sources = parse_sources([{"name": name, "path": str(path)} for name, path in paths.items()])
-    corpus = open_corpus(sources, BadRows(), 0, "first_used_up", tmp_path)
+    corpus = open_corpus(sources, BadRows(), 0, "first_exhausted", tmp_path)
     for _ in corpus.mixture:
         pass
     used = {"t": (tmp_path / "t" / "a.txt").stat().st_size // 2, "r": 99, "s": 6, "p": 1234}

@@ -15,7 +15,7 @@ from scratch_gpt.data.sources.source import parse_sources
 def sample_of(tmp_path, path, max_document_characters=10**6, max_characters=10**9, **settings):
     """The sample of one source, and the pieces that it gives."""
     sources = parse_sources([{"name": "s", "path": str(path), **settings}])
-    corpus = open_corpus(sources, BadRows(), 0, "all_used_up", tmp_path)
+    corpus = open_corpus(sources, BadRows(), 0, "all_exhausted", tmp_path)
     sample = TokenizerSample(corpus, max_document_characters, max_characters)
     return sample, list(sample)
 
@@ -53,7 +53,7 @@ def test_text_kept_aside_is_not_learned_from(tmp_path):
     assert sample.used == {"s": len(text) - 2 * 1999}
     assert sample.learned == pieces
     sources = parse_sources([{"name": name, "path": str(tmp_path / f"{name}.txt")} for name in "ab"])
-    corpus = open_corpus(sources, BadRows(), 0, "all_used_up", tmp_path)
+    corpus = open_corpus(sources, BadRows(), 0, "all_exhausted", tmp_path)
     repeated = list(TokenizerSample(corpus, 1000, 10**9))
     assert repeated.count(pieces[0]) > 1, "the smaller source is read again"
     assert not set(sample.aside) & set(repeated)
