@@ -14,6 +14,7 @@ Your own pairs, both directions, with beam search and a word-by-word baseline:
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,7 +29,7 @@ from scratch_gpt.evaluation.benchmarks.translation import (
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
 from scratch_gpt.primer.tasks import choose_tasks
 from scratch_gpt.runs.results import Metric
-from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.task import load_examples
 
 
@@ -44,7 +45,7 @@ class TranslationArguments(EvalArguments):
         default="{source_language}: {source}\n{target_language}:",
         metadata={"help": "What a base model is given to continue."},
     )
-    training_pairs: list | str | None = field(
+    training_pairs: list[dict[str, Any]] | None = field(
         default=None,
         metadata={
             "help": "Sources of other pairs, named like those to translate: a word-by-word baseline learns them."
@@ -53,7 +54,6 @@ class TranslationArguments(EvalArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.training_pairs = decode_yaml(self.training_pairs, "training_pairs")
         for name in ("instruction", "continuation"):
             if "{source}" not in getattr(self, name):
                 message = (

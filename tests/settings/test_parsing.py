@@ -63,9 +63,6 @@ def test_lists_on_the_command_line_are_json(config) -> None:
         (FOLDERS, ["--model_config", "small"], user_error("wrong_value", "mapping", value="small")),
         (FOLDERS, ["--model_config", "[64]"], user_error("wrong_value", setting="model_config", value=[64])),
         ({**FOLDERS, "push_to_hub": True}, [], user_error("setting_missing", setting="hub_model_id")),
-        ({**FOLDERS, "max_steps": 0}, [], user_error("nothing_to_train", max_steps=0)),
-        ({**FOLDERS, "max_steps": -2}, [], user_error("nothing_to_train", max_steps=-2)),
-        ({**FOLDERS, "num_train_epochs": -0.5}, [], user_error("nothing_to_train", -0.5)),
         ({**FOLDERS, "sample_prompts": ["The", ""]}, [], user_error("empty_text", "sample_prompts")),
         (
             {**FOLDERS, "tokens": 9},
@@ -96,6 +93,15 @@ def test_mistakes_are_wording(config, values, extra, expected) -> None:
         ("adam_beta2", -0.5),
         ("seed", -1),
         ("seed", 1 << 32),
+        ("max_steps", 0),
+        ("max_steps", -2),
+        ("num_train_epochs", -0.5),
+        ("max_steps", 7.5),
+        ("max_steps", True),
+        ("learning_rate", "fast"),
+        ("weight_decay", float("nan")),
+        ("push_to_hub", "perhaps"),
+        ("output_dir", 2024),
     ],
 )
 def test_values_that_cannot_be_are_refused(config, name, value) -> None:

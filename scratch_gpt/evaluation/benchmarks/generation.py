@@ -23,7 +23,7 @@ from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import packed_costs
 from scratch_gpt.inference.loading import is_chat
 from scratch_gpt.runs.results import Items, Metric
-from scratch_gpt.settings.parsing import check_positive
+from scratch_gpt.settings.checking import Count
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task
@@ -49,22 +49,18 @@ class GenerationArguments(EvalArguments):
     shards: str | None = field(
         default=None, metadata={"help": "Held-out blocks of the shards stage, such as shards/validation."}
     )
-    limit: int | None = field(
+    limit: Count | None = field(
         default=256,
         metadata={
             "help": "Use the first so many stories and documents of each source, and so many blocks, evenly spaced."
         },
     )
-    prompt_words: int | None = field(
+    prompt_words: Count | None = field(
         default=None,
         metadata={
             "help": "Let the model continue the first so many words of each document of the sources too."
         },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "prompt_words")
 
 
 def block_costs(
@@ -136,7 +132,7 @@ def shards_metrics(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: str,
-    limit: int | None,
+    limit: Count | None,
     seed: int,
 ) -> dict[str, Metric]:
     """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
