@@ -41,7 +41,7 @@ def _parser(arguments_class: type, everything: bool) -> Any:
 
     own = own_settings(arguments_class)
 
-    class Parser(TrlParser):  # type: ignore[misc]
+    class Parser(TrlParser):
         """Lets values of our settings through as text: `checked` knows their types, and those of the YAML file too."""
 
         from_config: frozenset[str] = frozenset()

@@ -101,7 +101,7 @@ def test_mistakes_are_wording(config, values, extra, expected) -> None:
         ("learning_rate", "fast"),
         ("weight_decay", float("nan")),
         ("push_to_hub", "perhaps"),
-        ("output_dir", 2024),
+        ("hub_model_id", 2024),
     ],
 )
 def test_values_that_cannot_be_are_refused(config, name, value) -> None:

@@ -174,5 +174,6 @@ def save_stage(
         write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
-            push_to_hub(arguments)
+            private = bool(arguments.hub_private_repo)  # type: ignore[attr-defined]  # of TRL's configuration
+            push_to_hub(str(output_dir), str(arguments.hub_model_id), private)
     trainer.end()

@@ -18,7 +18,7 @@ class PretrainArguments:
     """Settings of `train/pretrain.py`; the names are those of transformers' `TrainingArguments`."""
 
     # Settings that the user or the config file named: see `parse`.
-    given: ClassVar[Mapping[str, str]] = {}
+    given: ClassVar[Mapping[str, Literal["user", "config"]]] = {}
 
     shards: str = field(default="", metadata={"help": "Folder of the shards stage."})
     tokenizer: str = field(default="", metadata={"help": "Folder of the tokenizer stage."})
