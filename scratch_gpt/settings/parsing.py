@@ -111,8 +111,8 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
 
 
 def _unknown_setting(word: str, names: list[str]) -> UserError:
-    key = word.removeprefix("--").partition("=")[0]
-    nearest = get_close_matches(key.replace("-", "_"), names, n=1)
+    key = word.partition("=")[0]
+    nearest = get_close_matches(key.lstrip("-").replace("-", "_"), names, n=1)
     hint = f": did you mean {nearest[0]}?" if nearest else "; --help lists them"
     return UserError("invalid_arguments", f"there is no setting {key}{hint}")
 
