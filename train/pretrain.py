@@ -106,7 +106,7 @@ def build(
         plan.objective,
         attn_implementation=plan.attn_implementation,
         batch_tokens=plan.per_device_train_batch_size * plan.sequence_length,
-        gradient_checkpointing=plan.gradient_checkpointing,
+        activation_checkpointing=plan.activation_checkpointing,
         torch_compile=plan.torch_compile,
     )
     tokenizer.model_max_length = plan.config.max_position_embeddings

@@ -186,7 +186,7 @@ def print_estimate(estimate: Estimate) -> None:
         table.add_row("together", total)
         console.print(table)
     how = [f"{settings.mixed_precision} precision", f"{settings.num_processes} process(es)"]
-    how += ["sharded"] * settings.sharded + ["checkpointed activations"] * settings.gradient_checkpointing
+    how += ["sharded"] * settings.sharded + ["checkpointed activations"] * settings.activation_checkpointing
     facts = {
         "micro-batch": f"{settings.micro_batch} x {settings.sequence_length} tokens",
         "how": ", ".join(how),

@@ -16,7 +16,7 @@ class Launcher:
 
     num_processes: int = 1
     sharded: bool = False
-    gradient_checkpointing: bool = False
+    activation_checkpointing: bool = False
 
 
 def read_launcher(path: str | None) -> Launcher:
@@ -41,7 +41,7 @@ def read_launcher(path: str | None) -> Launcher:
         # null, as Accelerate's own default file can have it
         num_processes=int(values.get("num_processes") or 1),
         sharded=values.get("distributed_type") == "FSDP",
-        gradient_checkpointing=bool(fsdp.get("fsdp_activation_checkpointing", False)),
+        activation_checkpointing=bool(fsdp.get("fsdp_activation_checkpointing", False)),
     )
 
 
@@ -50,5 +50,5 @@ def launcher_of_environment(num_processes: int) -> Launcher:
     return Launcher(
         num_processes=num_processes,
         sharded=os.environ.get("ACCELERATE_USE_FSDP", "") == "true",
-        gradient_checkpointing=os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "") == "true",
+        activation_checkpointing=os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "") == "true",
     )

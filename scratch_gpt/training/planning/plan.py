@@ -100,7 +100,7 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
         accumulation=arguments.gradient_accumulation_steps or 2,
         # bfloat16 is what nearly all hardware of today is faster with
         mixed_precision="bf16" if arguments.mixed_precision == "auto" else arguments.mixed_precision,
-        gradient_checkpointing=arguments.gradient_checkpointing or launcher.gradient_checkpointing,
+        activation_checkpointing=arguments.activation_checkpointing or launcher.activation_checkpointing,
         num_processes=launcher.num_processes,
         sharded=launcher.sharded,
     )

@@ -17,6 +17,8 @@ from scratch_gpt.training.pretrain.arguments import PretrainArguments
 # A setting that is younger than a run had no other value in it.
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
 BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+# Names of version 0.2.0, which checkpoints still hold.
+RENAMED = {"gradient_checkpointing": "activation_checkpointing"}
 # With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
 UNCHANGEABLE = ("model_config", "objective", "optim")
 # These change what is written, not what is computed. Every other setting counts, also one that is added later.
@@ -116,6 +118,7 @@ def check_settings(
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """By name, what is reported of each setting that is another; the number of threads is this machine's own matter."""
+    before = {RENAMED.get(name, name): value for name, value in before.items()}
     before = {name: DEFAULTS.get(name) for name in now} | before
     return {
         name: f"{name} was {before[name]}, is {now.get(name)}"

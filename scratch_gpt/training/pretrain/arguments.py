@@ -91,7 +91,7 @@ class PretrainArguments:
             "help": "The run stops after so many steps in a row whose loss or gradients are not usable."
         },
     )
-    gradient_checkpointing: bool = field(
+    activation_checkpointing: bool = field(
         default=False,
         metadata={
             "help": "Compute the layers' activations again in the backward pass: less memory, a third slower."

@@ -61,7 +61,7 @@ def build_model(
     *,
     attn_implementation: str,
     batch_tokens: int,
-    gradient_checkpointing: bool = False,
+    activation_checkpointing: bool = False,
     torch_compile: bool = False,
 ) -> PreTrainedModel:
     """A fresh model, ready to be trained on the objective.
@@ -77,7 +77,7 @@ def build_model(
     # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
     if chunk_tokens is not None and config.model_type == CausalObjective.model_type:
         use_chunked_loss(model, chunk_tokens)
-    if gradient_checkpointing:
+    if activation_checkpointing:
         model.activation_checkpointing_enable()
     if torch_compile and (reason := compile_layers(model)):
         console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")

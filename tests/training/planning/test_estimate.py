@@ -131,7 +131,7 @@ def test_the_launcher_is_read(tmp_path) -> None:
         "distributed_type: FSDP\nnum_processes: 8\nmixed_precision: bf16\n"
         "fsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}\n"
     )
-    assert read_launcher(str(path)) == Launcher(8, sharded=True, gradient_checkpointing=True)
+    assert read_launcher(str(path)) == Launcher(8, sharded=True, activation_checkpointing=True)
     assert read_launcher(None) == Launcher()
     path.write_text("num_processes: null\n")
     assert read_launcher(str(path)) == Launcher()

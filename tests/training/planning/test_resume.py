@@ -69,6 +69,7 @@ def test_another_model_or_optimizer_is_refused_even_if_changes_are_allowed(other
 def test_a_setting_younger_than_the_run_had_its_default(tmp_path, capsys) -> None:
     """A run of before there was a cosine is gone on with, and complete already; with a cosine it is another."""
     before = {name: value for name, value in settings().items() if name != "lr_scheduler_type"}
+    before["gradient_checkpointing"] = before.pop("activation_checkpointing")  # its name then
     check_settings({"settings": before}, settings(), Path("c"), allow_changed_settings=False)
     with user_error("settings_changed", "warmup_stable_decay", "cosine", settings=["lr_scheduler_type"]):
         check_settings({"settings": before}, settings(lr_scheduler_type="cosine"), Path("c"), False)
