@@ -29,7 +29,7 @@ from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.primer.tasks import TASKS, choose_tasks
 from scratch_gpt.runs.results import write_result
-from scratch_gpt.settings.checking import Count
+from scratch_gpt.settings.checking import Count, check_values
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.task import load_examples
 from scratch_gpt.tokenization import load_tokenizer
@@ -59,6 +59,9 @@ class ContaminationArguments:
     worst: int = field(default=5, metadata={"help": "Show so many of the items that overlap most."})
     seed: int = field(default=0, metadata={"help": "Seed of the intervals."})
     output: str | None = field(default=None, metadata={"help": "A result file to write."})
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 def main(arguments: ContaminationArguments) -> None:

@@ -22,7 +22,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.masked import model_figures, ngram_figures
 from scratch_gpt.evaluation.metrics.baselines import NGram, blocks_tokens
 from scratch_gpt.inference.masked import load_masked_model
-from scratch_gpt.settings.checking import Count
+from scratch_gpt.settings.checking import Count, check_values
 from scratch_gpt.settings.parsing import run_stage
 
 
@@ -42,6 +42,7 @@ class MaskedArguments:
     batch_size: Count = field(default=32, metadata={"help": "Blocks that run through the model together."})
 
     def __post_init__(self) -> None:
+        check_values(self)
         if not self.model or not self.shards:
             message = "give --model DIR, a folder of the pretraining stage, and --shards DIR"
             raise UserError("setting_missing", message, setting="shards" if self.model else "model")

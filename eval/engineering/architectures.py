@@ -33,7 +33,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.translation import signatures
 from scratch_gpt.runs.folders import written_file
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.checking import Positive
+from scratch_gpt.settings.checking import Positive, check_values
 from scratch_gpt.settings.hardware import Hardware, choose_threads
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.example import Example
@@ -84,6 +84,7 @@ class ArchitecturesArguments:
     output: str = field(default="results/architectures.json", metadata={"help": "All figures, as JSON."})
 
     def __post_init__(self) -> None:
+        check_values(self)
         for name in ("decoder", "encoder_decoder"):
             if not getattr(self, name):
                 message = (

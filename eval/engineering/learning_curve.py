@@ -25,6 +25,7 @@ from scratch_gpt.report.figures import draw_learning_curve
 from scratch_gpt.runs.folders import read_yaml, written_file
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Metric, read_result, write_result
+from scratch_gpt.settings.checking import check_values
 from scratch_gpt.settings.parsing import run_stage
 
 
@@ -98,6 +99,7 @@ class LearningCurveArguments:
     output_dir: str = field(default="runs/learning_curve", metadata={"help": "Holds a folder for each run."})
 
     def __post_init__(self) -> None:
+        check_values(self)
         if not Path(self.stage_config).is_file():
             message = f"--stage_config: no file {self.stage_config}"
             raise UserError("file_not_found", message, file=self.stage_config)

@@ -39,7 +39,7 @@ from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.results import Metric, write_result
-from scratch_gpt.settings.checking import Count
+from scratch_gpt.settings.checking import Count, check_values
 from scratch_gpt.settings.hardware import best_precision, choose_threads
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
@@ -338,6 +338,9 @@ class SpeedArguments:
     )
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model (needs a C++ compiler)."})
     seed: int = field(default=0, metadata={"help": "Seed of weights and tokens."})
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 def main(arguments: SpeedArguments) -> None:
