@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.publishing import push_to_hub, upload_checkpoint
-from scratch_gpt.runs.checkpoints import cut_back
+from scratch_gpt.runs.checkpoints import rollback
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, check_trackers, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
@@ -30,13 +30,13 @@ from scratch_gpt.training.planning.plan import PretrainPlan, announce, resolve
 from scratch_gpt.training.planning.resume import is_finished
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.distribution import check_launch
-from scratch_gpt.training.pretrain.interruption import Interruption
+from scratch_gpt.training.pretrain.evaluator import Evaluator
+from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES
 from scratch_gpt.training.pretrain.optimization import build_optimizer, make_schedule
 from scratch_gpt.training.pretrain.pretraining import Pretraining
 from scratch_gpt.training.pretrain.recorder import Recorder
 from scratch_gpt.training.pretrain.setup import build_model, open_shards
-from scratch_gpt.training.pretrain.validation import Validation
 
 
 def main(arguments: PretrainArguments) -> None:
@@ -54,31 +54,31 @@ def main(arguments: PretrainArguments) -> None:
     run, recorder = build(plan, tokenizer, train_blocks, validation_blocks)
     if plan.checkpoint:
         run.resume(plan.checkpoint)
-    cut_back(Path(plan.output_dir), plan.checkpoint)
+    rollback(Path(plan.output_dir), plan.checkpoint)
     announce(plan, run.num_parameters, train_blocks.manifest["tokens"])
     hub_model_id = plan.hub_model_id if plan.push_to_hub and state.is_main_process else None
 
-    with Interruption() as interruption, progress_bar(state.is_main_process) as bar:
+    with GracefulShutdown() as shutdown, progress_bar(state.is_main_process) as bar:
         bar.add_task("pretrain", total=plan.max_steps, completed=run.step, status="")
         while run.step < plan.max_steps:
-            outcome = run.train_step(interruption.requested)
+            step_metrics = run.train_step(shutdown.requested)
             if run.is_due(plan.logging_steps):
-                recorder.log_step(outcome, bar)
+                recorder.log_step(step_metrics, bar)
             if run.is_due(plan.eval_steps):
                 recorder.evaluate()
             if run.step == plan.max_steps:
                 break
-            if outcome.interrupted or run.step % plan.save_steps == 0:
+            if step_metrics.interrupted or run.step % plan.save_steps == 0:
                 saved = recorder.save()
                 if hub_model_id and plan.hub_strategy == "every_save":
                     upload_checkpoint(saved, hub_model_id, plan.hub_private_repo)
-            if outcome.interrupted:
+            if step_metrics.interrupted:
                 console.print(
                     f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
                     soft_wrap=True,
                 )
                 run.end()
-                interruption.leave()
+                shutdown.exit()
 
     recorder.finish()
     if hub_model_id:
@@ -151,7 +151,7 @@ def build(
 
     recorder = Recorder(
         run,
-        Validation(
+        Evaluator(
             validation_blocks, objective, plan.per_device_eval_batch_size, max_blocks=plan.max_eval_blocks
         ),
         log,

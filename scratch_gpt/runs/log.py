@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 
 
 console = Console()
@@ -45,7 +45,7 @@ class RunLog:
         if not self.path.exists():
             return
         kept = [row for row in self.rows() if row["step"] <= step]
-        with written_file(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def write(self, **row: Any) -> None:

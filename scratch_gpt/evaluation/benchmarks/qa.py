@@ -77,7 +77,7 @@ def evaluate_questions(
 
     Returns:
         `TASK/SCORE`, of the main score also `TASK/KIND/SCORE` where there are several kinds; for written answers
-        `TASK/asks_on`, how often an answer is another question; for cloze texts `TASK/perplexity`.
+        `TASK/continues_with_question`, how often an answer is another question; for cloze texts `TASK/perplexity`.
     """
     if task.form == CLOZE:
         return evaluate_cloze(model, tokenizer, task, examples, arguments)
@@ -85,7 +85,7 @@ def evaluate_questions(
     metrics = score_metrics(task, predictions, examples, arguments.seed)
     if not task.by_likelihood:
         asks = [float(is_question(prediction)) for prediction in predictions]
-        metrics[f"{task.name}/asks_on"] = mean_metric(asks, arguments.seed)
+        metrics[f"{task.name}/continues_with_question"] = mean_metric(asks, arguments.seed)
     return metrics
 
 

@@ -20,7 +20,7 @@ class Launcher:
 
 
 def read_launcher(path: str | None) -> Launcher:
-    """The settings of an Accelerate YAML; one process without a file. Its precision is not asked, see `Hardware`.
+    """The settings of an Accelerate YAML; one process without a file. Its precision is not asked, see `ComputeSettings`.
 
     Raises:
         UserError: there is no such file, or it is no YAML mapping.

@@ -15,16 +15,16 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.checkpoints import MANIFEST_FILE, agree_on_start, checkpoint_step, read_progress
+from scratch_gpt.runs.checkpoints import MANIFEST_FILE, checkpoint_step, read_progress, resolve_checkpoint
 from scratch_gpt.runs.cost import count_parameters
 from scratch_gpt.runs.log import console
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
-from scratch_gpt.training.planning.resume import as_before, check_settings, settings_of
-from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, by_rule
+from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of
+from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, apply_scaling_rules
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.optimization import build_optimizer
-from scratch_gpt.training.pretrain.setup import build_config, choose_setting
+from scratch_gpt.training.pretrain.setup import build_config, select_precision_and_threads
 
 
 # The rest of a device goes to its driver's context and to holes between blocks of the allocator.
@@ -123,7 +123,7 @@ def complete(
     available_tokens: int | None,
     device_memory: float | None,
 ) -> tuple[Scale, list[str]]:
-    """The scale of the run, and lines that say where the new values are from: see `by_rule`.
+    """The scale of the run, and lines that say where the new values are from: see `apply_scaling_rules`.
 
     Args:
         device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
@@ -138,7 +138,7 @@ def complete(
         needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
         return sum(needed.values()) <= USABLE_SHARE * device_memory
 
-    return by_rule(
+    return apply_scaling_rules(
         arguments,
         count_parameters(config),
         sequence_length=sequence_length,
@@ -160,15 +160,17 @@ def resolve(
         UserError: a model that cannot be, or does not fit; a checkpoint or folder that cannot be used; a run of other
             settings or shards; a step of more blocks than there are.
     """
-    checkpoint = agree_on_start(Path(arguments.output_dir), arguments.resume_from_checkpoint, MANIFEST_FILE)
+    checkpoint = resolve_checkpoint(
+        Path(arguments.output_dir), arguments.resume_from_checkpoint, MANIFEST_FILE
+    )
     progress = read_progress(checkpoint) if checkpoint else None
     sequence_length = blocks.manifest["sequence_length"]
     config = build_config(arguments.objective, arguments.model_config, tokenizer, sequence_length)
-    restored = as_before(arguments, progress["settings"]) if progress else arguments
+    restored = restore_settings(arguments, progress["settings"]) if progress else arguments
     tokens = len(blocks) * sequence_length
     launcher = launcher_of_environment(num_processes)
     scale, rules = complete(restored, config, launcher, sequence_length, tokens, gpu_memory())
-    hardware = choose_setting(restored.mixed_precision, restored.num_threads)
+    hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     decided = {**dataclasses.asdict(scale), **dataclasses.asdict(hardware)}
     plan = PretrainPlan(

@@ -39,7 +39,7 @@ def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, A
     return {**{name: getattr(arguments, name) for name in names}, "num_processes": num_processes}
 
 
-def as_before(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
+def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
     """What `arguments` leave open takes its value from the `settings` of the run that is gone on with."""
     names = [name for name in BY_RULE if getattr(arguments, name) is None]
     if arguments.mixed_precision == "auto":
@@ -65,7 +65,7 @@ def is_finished(arguments: PretrainArguments, content_hash: str) -> bool:
         return False
     progress = read_progress(output_dir)
     before = progress["settings"]
-    changed = _changed(before, settings_of(as_before(arguments, before), before["num_processes"]))
+    changed = _changed(before, settings_of(restore_settings(arguments, before), before["num_processes"]))
     if progress["content_hash"] != content_hash:
         changed["shards"] = "the shards are others"
     if changed:

@@ -61,7 +61,7 @@ def divide_step(blocks: int, fits: Callable[[int], bool]) -> tuple[int, int]:
     return size, max(1, round(blocks / size))
 
 
-def by_rule(
+def apply_scaling_rules(
     arguments: PretrainArguments,
     parameters: Mapping[str, int],
     *,

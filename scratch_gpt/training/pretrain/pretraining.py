@@ -19,17 +19,17 @@ from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import STATE_FOLDER, keep_weights_in_model_folder, read_progress
 from scratch_gpt.runs.log import console
-from scratch_gpt.training.pretrain.block_order import BlockOrder, block_hash
 from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
+from scratch_gpt.training.pretrain.loss_spike_guard import LossSpikeGuard
 from scratch_gpt.training.pretrain.objectives import Objective
-from scratch_gpt.training.pretrain.safeguard import Safeguard
+from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices, block_hash
 
 
 Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepMetrics:
     """What a step came to, the same in all processes.
 
     Attributes:
@@ -73,7 +73,7 @@ class Pretraining:
         max_skipped_steps: int,
     ) -> None:
         self.accelerator, self.objective, self.blocks = accelerator, objective, blocks
-        self.order = BlockOrder(len(blocks), seed)
+        self.order = ShuffledIndices(len(blocks), seed)
         self.micro_batch_size, self.micro_batches = micro_batch_size, micro_batches
         self.blocks_per_step = micro_batch_size * micro_batches * accelerator.num_processes
         self.max_steps, self.schedule = max_steps, schedule
@@ -84,7 +84,7 @@ class Pretraining:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.peak_learning_rates = [group["lr"] for group in self.optimizer.param_groups]
         keep_weights_in_model_folder(accelerator)
-        self.safeguard = Safeguard(max_skipped_steps)
+        self.loss_spike_guard = LossSpikeGuard(max_skipped_steps)
         self.step = 0
         self.position = 0  # blocks that all processes together have trained on
         self.token_hash = 0  # see `block_hash`; this process's part of the sum
@@ -98,7 +98,7 @@ class Pretraining:
         self.step, self.position = progress["step"], progress["position"]
         self.elapsed_seconds = progress["elapsed_seconds"]
         self.token_hash = int(progress["token_hash"], 16) if self.accelerator.is_main_process else 0
-        self.safeguard.load_state_dict(progress["safeguard"])
+        self.loss_spike_guard.load_state_dict(progress["loss_spike_guard"])
 
     def progress(self) -> dict[str, Any]:
         """How far the run is, as plain values; all processes call it."""
@@ -108,7 +108,7 @@ class Pretraining:
             "token_hash": self.token_hash_of_all(),
             "elapsed_seconds": self.elapsed_seconds,
             "content_hash": self.blocks.manifest["content_hash"],
-            "safeguard": self.safeguard.state_dict(),
+            "loss_spike_guard": self.loss_spike_guard.state_dict(),
         }
 
     def read_step(self) -> list[Batch]:
@@ -141,8 +141,8 @@ class Pretraining:
             batches.append(to_device(batch, self.accelerator.device))
         return batches
 
-    def train_step(self, interrupted: bool = False) -> Outcome:
-        """One optimizer step over the next blocks, left out where the `Safeguard` objects.
+    def train_step(self, interrupted: bool = False) -> StepMetrics:
+        """One optimizer step over the next blocks, left out where the `LossSpikeGuard` objects.
 
         Args:
             interrupted: this process is to stop; all learn of it.
@@ -167,45 +167,45 @@ class Pretraining:
                 self.accelerator.backward(share * self.accelerator.num_processes)
             loss += share.detach()
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        outcome = self._agree(loss, grad_norm, interrupted)
-        self._update(outcome)
+        step_metrics = self._agree(loss, grad_norm, interrupted)
+        self._update(step_metrics)
         self.step += 1
         self.position += self.blocks_per_step
         self.elapsed_seconds += time.perf_counter() - started
-        return outcome
+        return step_metrics
 
-    def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> Outcome:
+    def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> StepMetrics:
         """One message between the processes, and one wait for the device, a step."""
         told = self.accelerator.reduce(torch.stack([loss, torch.full_like(loss, interrupted)]))
         loss_value, count, norm = torch.cat([told, _whole(grad_norm)[None]]).tolist()
-        return Outcome(loss_value, norm, count > 0)
+        return StepMetrics(loss_value, norm, count > 0)
 
-    def _update(self, outcome: Outcome) -> None:
-        """Let the optimizer take its step, unless there is an objection."""
+    def _update(self, step_metrics: StepMetrics) -> None:
+        """Let the optimizer take its step, unless there is an problem."""
         scaler = self.accelerator.scaler
-        overflow = math.isfinite(outcome.loss) and not math.isfinite(outcome.grad_norm)
+        overflow = math.isfinite(step_metrics.loss) and not math.isfinite(step_metrics.grad_norm)
         if scaler is not None and overflow and scaler.get_scale() > 1:
             # Gradients that overflow float16 are in order: the step is left out, and the scaler halves its scale.
             scaler.update()
-            self.safeguard.skipped += 1
-        elif objection := self.safeguard.objection(outcome.loss, outcome.grad_norm):
-            console.print(f"step {self.step + 1} is left out: {objection}")
-            if self.safeguard.exhausted:
-                raise UserError("too_many_skipped_steps", self._diagnosis(objection), step=self.step + 1)
+            self.loss_spike_guard.skipped += 1
+        elif problem := self.loss_spike_guard.check(step_metrics.loss, step_metrics.grad_norm):
+            console.print(f"step {self.step + 1} is left out: {problem}")
+            if self.loss_spike_guard.exhausted:
+                raise UserError("too_many_skipped_steps", self._diagnosis(problem), step=self.step + 1)
             if scaler is not None:
                 scaler.update()
         else:
             self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _diagnosis(self, objection: str) -> str:
+    def _diagnosis(self, problem: str) -> str:
         # The gradients tell no more: clipping by a norm of NaN has made all of them NaN.
         weights = self.accelerator.unwrap_model(self.model).named_parameters()
         broken = [name for name, weight in weights if not _whole(weight).isfinite().all()]
         found = f"the weights are not finite, first {broken[0]}" if broken else "the weights are finite"
         return (
-            f"stopped at step {self.step + 1}, {self.safeguard.skipped_in_a_row} steps in a row could not be used "
-            f"({objection}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
+            f"stopped at step {self.step + 1}, {self.loss_spike_guard.skipped_in_a_row} steps in a row could not be used "
+            f"({problem}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
             "lengthen warmup_steps, and go on from an earlier checkpoint with --allow_changed_settings true"
         )
 

@@ -17,8 +17,8 @@ from scratch_gpt.runs.checkpoints import (
     writing_checkpoint,
 )
 from scratch_gpt.runs.log import RunLog, console
-from scratch_gpt.training.pretrain.pretraining import Outcome, Pretraining
-from scratch_gpt.training.pretrain.validation import Validation, write_samples
+from scratch_gpt.training.pretrain.evaluator import Evaluator, write_samples
+from scratch_gpt.training.pretrain.pretraining import Pretraining, StepMetrics
 
 
 class Recorder:
@@ -36,7 +36,7 @@ class Recorder:
     def __init__(
         self,
         run: Pretraining,
-        validation: Validation,
+        validation: Evaluator,
         log: RunLog,
         *,
         sample_prompts: list[str],
@@ -60,7 +60,7 @@ class Recorder:
             values = {name: value for name, value in row.items() if not isinstance(value, str)}
             self.accelerator.log(values, step=self.run.step)
 
-    def log_step(self, outcome: Outcome, bar: Progress) -> None:
+    def log_step(self, outcome: StepMetrics, bar: Progress) -> None:
         """Record the step just taken, and move the bar."""
         run = self.run
         sequence_length = run.blocks.manifest["sequence_length"]
@@ -74,7 +74,7 @@ class Recorder:
             grad_norm=outcome.grad_norm,
             tokens_per_second=speed,
             elapsed_seconds=run.elapsed_seconds,
-            skipped_steps=run.safeguard.skipped,
+            skipped_steps=run.loss_spike_guard.skipped,
             token_hash=run.token_hash_of_all(),
         )
         status = f"loss {outcome.loss:.3f}  {speed:,.0f} tokens/s"

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import Hardware, best_precision, choose_threads
+from scratch_gpt.settings.hardware import ComputeSettings, best_precision, choose_threads
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.pretrain.objectives import CausalObjective, config_for, model_of
 
@@ -84,7 +84,7 @@ def build_model(
     return model
 
 
-def choose_setting(mixed_precision: str, num_threads: int | None) -> Hardware:
+def select_precision_and_threads(mixed_precision: str, num_threads: int | None) -> ComputeSettings:
     """Precision and threads as asked for, or as this machine has them; all processes of a run get the main one's choice.
 
     Raises:
@@ -94,5 +94,5 @@ def choose_setting(mixed_precision: str, num_threads: int | None) -> Hardware:
         raise UserError("gpu_missing", "mixed_precision fp16 needs a GPU: use bf16, no or auto")
     if mixed_precision == "auto":
         mixed_precision = best_precision()
-    (chosen,) = broadcast_object_list([Hardware(choose_threads(num_threads), mixed_precision)])
+    (chosen,) = broadcast_object_list([ComputeSettings(choose_threads(num_threads), mixed_precision)])
     return chosen

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt.runs.checkpoints import write_progress
-from scratch_gpt.training.planning.resume import as_before, check_settings, is_finished, settings_of
+from scratch_gpt.training.planning.resume import check_settings, is_finished, restore_settings, settings_of
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import user_error
 
@@ -103,9 +103,9 @@ def test_a_resumed_run_keeps_what_its_first_start_resolved() -> None:
         "num_train_epochs": None,
         "mixed_precision": "bf16",
     }
-    again = as_before(PretrainArguments(**FOLDERS), before)
+    again = restore_settings(PretrainArguments(**FOLDERS), before)
     assert {name: getattr(again, name) for name in before} == before
     named = {"learning_rate": 0.1, "tokens": 1000, "mixed_precision": "no"}
-    given = as_before(PretrainArguments(**FOLDERS, **named), before)
+    given = restore_settings(PretrainArguments(**FOLDERS, **named), before)
     assert (given.learning_rate, given.max_steps, given.warmup_steps) == (0.1, -1, 2)
     assert given.mixed_precision == "no"

@@ -4,7 +4,7 @@
 import pytest
 
 from scratch_gpt.training.planning.scaling import (
-    by_rule,
+    apply_scaling_rules,
     divide_step,
     short_warmup,
     step_law_batch,
@@ -20,7 +20,7 @@ PARAMETERS = {"embeddings": 700_000, "attention": 590_000, "mlp": 608_000, "norm
 
 
 def filled(available_tokens=2_400_000, num_processes=1, sequence_length=128, **given):
-    return by_rule(
+    return apply_scaling_rules(
         PretrainArguments(**FOLDERS, **given),
         PARAMETERS,
         sequence_length=sequence_length,
