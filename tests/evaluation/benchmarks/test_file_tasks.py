@@ -96,7 +96,7 @@ def test_the_closest_sentence_answers_a_question() -> None:
     [
         ("One. Two! Three? Four.", "one two three"),
         ("Раз. Два! Три? Четыре.", "раз два три"),
-        ("「一。」二！三？四。", "一二三"),
+        ("一。二！三？四。", "一二三"),
         ("एक। दो। तीन। चार।", "एक दो तीन"),
     ],
 )
