@@ -25,6 +25,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.export.interop import export_folder
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.serving.tool_calls import CallReader, renders_tools
 from scratch_gpt.tokenization import encode_plain
 from wording import user_error
@@ -313,9 +314,7 @@ def test_answers_end_with_the_context(app_client, chat_folder: Path, base_folder
     client = app_client(chat_folder)
     whole = client.post("/v1/completions", json=TEXT | never_ends).json()
     assert (whole["usage"]["total_tokens"], whole["choices"][0]["finish_reason"]) == (128, "length")
-    config = GenerationConfig.from_pretrained(base_folder)
-    config.max_new_tokens = 5
-    config.save_pretrained(base_folder)
+    GenerationConfig(**{CHAT_LIMIT: 5}).save_pretrained(base_folder)
     client = app_client(base_folder)
     for asked, generated in (({}, 5), ({"max_tokens": 7}, 7), ({"max_tokens": 10**6}, 126)):
         answer = client.post("/v1/completions", json=TEXT | never_ends | asked | {"model": "base"}).json()

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
 from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
@@ -71,7 +72,7 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
         eos_token_id=[tokenizer.eos_token_id, document_end],
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
-        max_new_tokens=128,
+        **{CHAT_LIMIT: 128},
         # The tail of a small model's distribution is noise: sampling stays near the top.
         do_sample=True,
         temperature=0.3,
