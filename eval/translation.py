@@ -21,9 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.translation import (
     TRANSLATION_TASKS,
+    bleu_tokenizers,
     evaluate_translation,
     file_translations,
-    bleu_tokenizers,
     signatures,
     word_translations,
 )

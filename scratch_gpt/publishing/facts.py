@@ -130,7 +130,9 @@ def stage_facts(folder: Path) -> dict[str, str]:
             for key, value in measures.items()
             if isinstance(value, float)
         ]
-    found = [(key.removeprefix(FAILURE), row["step"]) for row in rows for key in row if key.startswith(FAILURE)]
+    found = [
+        (key.removeprefix(FAILURE), row["step"]) for row in rows for key in row if key.startswith(FAILURE)
+    ]
     for failure in dict.fromkeys(name for name, _ in found):
         first = next(step for name, step in found if name == failure)
         facts.append(f"{failure} from step {number(first)}")

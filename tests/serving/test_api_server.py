@@ -3,6 +3,7 @@
 
 import base64
 import contextlib
+import io
 import json
 import os
 import signal
@@ -695,22 +696,32 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(api_server) -> None
 
 
 @pytest.mark.parametrize(
-    ("command", "extra", "package"),
+    ("arguments", "extra", "packages"),
     [
-        ("serve", "serve", "fastapi"),
-        ("serve", "serve", "uvicorn"),
-        ("web", "web", "gradio"),
-        ("web", "web", "fastapi"),
+        ("serve model", "serve", ["fastapi", "starlette", "uvicorn"]),
+        ("serve model", "serve", ["uvicorn"]),
+        ("serve model", "serve", ["starlette"]),
+        ("web model", "web", ["gradio", "fastapi", "starlette", "uvicorn"]),
+        ("web model", "web", ["gradio"]),
+        ("web model --space out", "web", ["gradio"]),
+        ("export model out --to gguf", "gguf", ["gguf"]),
     ],
 )
-def test_missing_packages_are_named(command: str, extra: str, package: str, monkeypatch) -> None:
-    """Without a package of the extra, the command says in one line what to install."""
-    monkeypatch.setitem(sys.modules, package, None)
+def test_missing_packages_are_named(
+    arguments: str, extra: str, packages: list[str], monkeypatch, capsys
+) -> None:
+    """Without packages of the extra, the command ends with status 2 and one line that says what to install."""
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)  # its import fails
     for name in ("api_server", "listening", "web"):
         monkeypatch.delitem(sys.modules, f"scratch_gpt.serving.{name}", raising=False)
-    call = {"serve": lambda: cli.serve("model"), "web": lambda: cli.web(["model"])}[command]
-    with pytest.raises(UserError, match=rf"pip install 'scratch-gpt\[{extra}\]'"):
-        call()
+    monkeypatch.setattr(sys, "argv", ["scratch-gpt", *arguments.split()])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"pip install 'scratch-gpt[{extra}]'" in line
 
 
 @pytest.mark.slow

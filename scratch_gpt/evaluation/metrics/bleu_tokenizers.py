@@ -17,13 +17,22 @@ logger = logging.getLogger(__name__)
 DEFAULT = "13a"
 # It has none for the languages of South East Asia but the sentencepiece models of FLORES, which are downloaded.
 BY_LANGUAGE = {
-    **{"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"},
+    "zh": "zh",
+    "ja": "ja-mecab",
+    "ko": "ko-mecab",
     **dict.fromkeys(("bo", "km", "lo", "my", "th"), "char"),
 }
 # The first word of the Unicode names of a script's letters.
 SCRIPTS = {
-    **{"CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko"},
-    **{"TIBETAN": "bo", "KHMER": "km", "LAO": "lo", "MYANMAR": "my", "THAI": "th"},
+    "CJK": "zh",
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "HANGUL": "ko",
+    "TIBETAN": "bo",
+    "KHMER": "km",
+    "LAO": "lo",
+    "MYANMAR": "my",
+    "THAI": "th",
 }
 CHOICES = ("13a", "char", "flores101", "flores200", "intl", "ja-mecab", "ko-mecab", "none", "zh")
 # Letters that are looked at.

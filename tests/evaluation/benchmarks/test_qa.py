@@ -155,7 +155,14 @@ def test_last_words_count_where_greed_writes_them(tiny_model, tiny_tokenizer, ar
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("Who is it?", True), ("谁来了？", True), ("من هذا؟", True), ("谁来了。", False), ("？？", False), ("Who?", False)],
+    [
+        ("Who is it?", True),
+        ("谁来了？", True),
+        ("من هذا؟", True),
+        ("谁来了。", False),
+        ("？？", False),
+        ("Who?", False),
+    ],
 )
 def test_questions_of_every_script(text: str, expected: bool) -> None:
     """A question mark, and at least two words before it."""

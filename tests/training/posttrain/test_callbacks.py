@@ -159,7 +159,9 @@ def test_steps_without_a_signal_are_marked_and_told_once(
     assert told.count("no signal") == (shown is not None)
     assert (shown or "") in told
     assert callback.nothing_learned == (shown is not None)
-    callback.on_log(None, SimpleNamespace(global_step=6), None, {"grad_norm": 1.0, "frac_reward_zero_std": 0.5})
+    callback.on_log(
+        None, SimpleNamespace(global_step=6), None, {"grad_norm": 1.0, "frac_reward_zero_std": 0.5}
+    )
     last = {"eval_score": 3}
     callback.on_log(None, SimpleNamespace(global_step=6), None, last)
     assert not callback.nothing_learned
