@@ -121,7 +121,7 @@ def test_saved_defaults_never_outrank_the_caller(saved_chat: Path) -> None:
     """Each length, greed and each way of sampling that is asked for; the limit of chat and server is theirs alone."""
     saved = json.loads((saved_chat / "generation_config.json").read_text())
     assert saved["chat_max_new_tokens"] == 128
-    # What vLLM takes as the defaults of its requests; it would cap each request at max_new_tokens.
+    # What vLLM takes as the defaults of its requests.
     vllm = {"repetition_penalty", "temperature", "top_k", "top_p", "min_p", "max_new_tokens"}
     assert vllm & set(saved) == {"temperature", "top_p"}
     assert "max_length" not in saved

@@ -8,7 +8,8 @@ from scratch_gpt.errors import wrong_value
 
 
 # A key of our own in generation_config.json: how long an answer is where nobody says, in our chat and our server alone.
-# `max_new_tokens` would outrank the `max_length` of whoever calls `generate` (lm-eval does), and vLLM caps requests at it.
+# A saved `max_new_tokens` outranks the `max_length` of whoever calls `generate`, as lm-eval does; vLLM caps all requests at
+# it where the folder is given as --generation-config.
 CHAT_LIMIT = "chat_max_new_tokens"
 
 
