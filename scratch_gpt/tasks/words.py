@@ -20,6 +20,8 @@ _COMPLEX = (
     *((0x0E00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF)),
     *((0xA9E0, 0xA9FF), (0xAA60, 0xAADF)),
 )
+# Where marks and punctuation are: all but Han and Hangul of the first two planes.
+_BEYOND_LATIN = ((0x300, 0x33FF), (0xA000, 0xABFF), (0xD7B0, 0x1FFFF))
 # Kana, bopomofo and Han, without the punctuation among them.
 _EAST_ASIAN = (
     r"\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -28,16 +30,26 @@ _EAST_ASIAN = (
 _EMOJI = r"\u2600-\u27bf\U0001f000-\U0001faff"
 
 
-def _characters(ranges: tuple[tuple[int, int], ...], kinds: str) -> str:
-    """The characters of these ranges whose Unicode category begins with one of `kinds`."""
-    codes = (code for first, last in ranges for code in range(first, last + 1))
-    return "".join(character for character in map(chr, codes) if unicodedata.category(character)[0] in kinds)
+def _characters(ranges: Iterable[tuple[int, int]], kinds: str) -> str:
+    """The characters of these ranges whose Unicode category begins with one of `kinds`, for a class of `re`."""
+    spans: list[list[int]] = []
+    for first, last in ranges:
+        for code in range(first, last + 1):
+            if unicodedata.category(chr(code))[0] not in kinds:
+                continue
+            if spans and spans[-1][1] == code - 1:
+                spans[-1][1] = code
+            else:
+                spans.append([code, code])
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in spans)
 
 
 # `re` has no class for combining marks, and its \w leaves them out: it would split Hindi at every vowel sign.
-_MARKS = _characters(((0x300, 0x1FFFF),), "M")
+_MARKS = _characters(_BEYOND_LATIN, "M")
 _SINGLE = _characters(_COMPLEX, "LN") + _EAST_ASIAN
-_PUNCTUATION = re.compile(f"[{re.escape(string.punctuation + _characters(((0xA0, 0x1FFFF),), 'P'))}]")
+_PUNCTUATION = re.compile(
+    f"[{re.escape(string.punctuation)}{_characters([(0xA0, 0x2FF), *_BEYOND_LATIN], 'P')}]"
+)
 # Soft hyphens, joiners, marks of direction, byte order marks.
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
