@@ -700,7 +700,6 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(api_server) -> None
     [
         ("serve model", "serve", ["fastapi", "starlette", "uvicorn"]),
         ("serve model", "serve", ["uvicorn"]),
-        ("serve model", "serve", ["starlette"]),
         ("web model", "web", ["gradio", "fastapi", "starlette", "uvicorn"]),
         ("web model", "web", ["gradio"]),
         ("web model --space out", "web", ["gradio"]),
