@@ -24,7 +24,7 @@ from scratch_gpt.evaluation.benchmarks.contamination import (
     shard_documents,
     unsearched_sources,
 )
-from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
+from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.primer.tasks import TASKS, choose_tasks
 from scratch_gpt.runs.results import write_result
@@ -62,7 +62,7 @@ def main(arguments: ContaminationArguments) -> None:
     """Look for all items at once in one pass, then print shares and the worst items."""
     tasks = choose_tasks(arguments.tasks, list(TASKS), default=not arguments.sources)
     if arguments.sources:
-        tasks += file_tasks(arguments.sources, arguments.on_bad_row, {form: {} for form in SETTINGS})
+        tasks += file_tasks(arguments.sources, arguments.on_bad_row, {form: {} for form in FORMS})
     examples = load_examples(tasks, arguments.split, arguments.limit)
     tokenizer = load_tokenizer(arguments.tokenizer)
     blocks = PackedBlocks(arguments.shards, tokenizer)

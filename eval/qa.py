@@ -19,7 +19,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import wrong_value
-from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
+from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import QA_TASKS, evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
 from scratch_gpt.primer.tasks import choose_tasks
@@ -52,7 +52,7 @@ def main(arguments: QAArguments) -> None:
     """Ask each model all questions of the benchmark."""
     tasks = choose_tasks(arguments.tasks, QA_TASKS, default=not arguments.sources)
     if arguments.sources:
-        forms: dict[str, dict[str, Any]] = {form: {} for form in SETTINGS if form != "translation"}
+        forms: dict[str, dict[str, Any]] = {form: {} for form in FORMS if form != "translation"}
         forms["question"]["score"] = SCORES[arguments.score]
         tasks += file_tasks(arguments.sources, arguments.on_bad_row, forms)
     examples = load_examples(tasks, arguments.split, arguments.limit)

@@ -180,10 +180,10 @@ def chat(
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,
 ) -> None:
     """Talk to a model, one message a line; /help lists what else can be typed, Ctrl-C stops an answer."""
-    from scratch_gpt.serving.terminal import talk
+    from scratch_gpt.serving.terminal import run_chat
 
     raise typer.Exit(
-        talk(
+        run_chat(
             model,
             complete=complete,
             system=system,

@@ -195,7 +195,7 @@ class ScratchGPTConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if learned:
             self.rope_parameters = None  # the base class filled it in
-        self.record_doors()
+        self.record_auto_classes()
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -217,7 +217,7 @@ class ScratchGPTConfig(PreTrainedConfig):
         mlp = -(-8 * hidden_size // (3 * 64)) * 64 if self.gated_mlp else 4 * hidden_size
         return {"num_key_value_heads": heads, "head_dim": hidden_size // heads, "intermediate_size": mlp}
 
-    def doors(self) -> dict[str, str]:
+    def auto_classes(self) -> dict[str, str]:
         """Each Auto class that opens this model's folder, and the class behind it."""
         heads = ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
         heads.append("CausalLM" if self.is_causal else "MaskedLM")
@@ -227,12 +227,14 @@ class ScratchGPTConfig(PreTrainedConfig):
             **{f"AutoModelFor{head}": f"modeling_scratch_gpt.ScratchGPTFor{head}" for head in heads},
         }
 
-    def record_doors(self) -> None:
-        """Write the doors into `auto_map` (transformers records the saved class alone), and take out the causal head
+    def record_auto_classes(self) -> None:
+        """Write the auto classes into `auto_map` (transformers records the saved class alone), and take out the causal head
         of the decoder that an encoder was made from."""
-        doors, given = self.doors(), getattr(self, "auto_map", None) or {}
-        language_heads = {"AutoModelForCausalLM", "AutoModelForMaskedLM"} - doors.keys()
-        self.auto_map = doors | {name: path for name, path in given.items() if name not in language_heads}
+        auto_classes, given = self.auto_classes(), getattr(self, "auto_map", None) or {}
+        language_heads = {"AutoModelForCausalLM", "AutoModelForMaskedLM"} - auto_classes.keys()
+        self.auto_map = auto_classes | {
+            name: path for name, path in given.items() if name not in language_heads
+        }
 
     def validate_architecture(self) -> None:
         """Refuse what no dialect can be; called by the strict dataclass after construction."""
@@ -353,7 +355,7 @@ class ScratchGPTEncoderDecoderConfig(ScratchGPTConfig):
         """As in `ScratchGPTConfig`, and as many decoder layers as the encoder has."""
         return {**super().derived_shape(), "num_decoder_layers": self.num_hidden_layers}
 
-    def doors(self) -> dict[str, str]:
+    def auto_classes(self) -> dict[str, str]:
         """Each Auto class that opens this model's folder, and the class behind it."""
         file = "modeling_scratch_gpt_encoder_decoder"
         return {

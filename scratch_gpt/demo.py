@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare
+from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
 from scratch_gpt.launching import launch_preloaded
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
 
@@ -164,7 +164,7 @@ def run_steps(
     return 0
 
 
-def scores_table(scores: Sequence[Score]) -> Table:
+def scores_table(scores: Sequence[Comparison]) -> Table:
     """Rows: measures of whole tasks; columns: the models and chance."""
     table = Table(title="Benchmarks, held-out test split (95% intervals)", title_justify="left")
     table.add_column("measure")
@@ -183,7 +183,7 @@ def _digits(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _cell(score: Score, model: str) -> str:
+def _cell(score: Comparison, model: str) -> str:
     if model not in score.values:
         return "-"
     metric = score.values[model]
@@ -219,7 +219,7 @@ def sample_answers(run_dir: Path) -> list[Sample]:
             cut = "" if answer.finished else " ..."
             sample["answers"][name] = printable(" / ".join(filter(str.strip, answer.text.split("\n")))) + cut
     path = run_dir / "aligned" / "samples.json"
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(samples, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return samples
 

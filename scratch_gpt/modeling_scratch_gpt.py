@@ -41,9 +41,9 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_scratch_gpt import ScratchGPTConfig
 from .modeling_scratch_gpt_inputs import (
     CACHE_NAME,
+    checked_embedding,
     create_mask,
-    look_up,
-    merge_cache_names,
+    merge_caches,
     only_one,
     refuse_unknown_keywords,
 )
@@ -303,7 +303,7 @@ class ScratchGPTPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: ScratchGPTConfig) -> None:
         config.validate_architecture()  # it may have been changed since its own construction
-        config.record_doors()
+        config.record_auto_classes()
         register_peft_targets(config.model_type)
         super().__init__(config)
 
@@ -364,8 +364,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         refuse_unknown_keywords(self, kwargs, self.more_keywords)
         only_one(input_ids, inputs_embeds)
         if inputs_embeds is None:
-            inputs_embeds = look_up(self.embed_tokens, input_ids, "input_ids")
-        past_key_values = merge_cache_names(past_key_values, cache, kwargs)
+            inputs_embeds = checked_embedding(self.embed_tokens, input_ids, "input_ids")
+        past_key_values = merge_caches(past_key_values, cache, kwargs)
         # the paged cache of continuous batching is no Cache, and comes with is_causal=False and a mask of its own
         if isinstance(past_key_values, Cache) and not self.config.is_causal:
             raise ValueError("an encoder (is_causal=False) has no cache: past_key_values must be None")
@@ -378,7 +378,9 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         mask = create_mask(self.config, inputs_embeds, attention_mask, past_key_values, position_ids)
         hidden_states, position_embeddings = inputs_embeds, None
         if self.config.position_embedding_type == "learned":
-            hidden_states = inputs_embeds + look_up(self.embed_positions, position_ids, "position_ids")
+            hidden_states = inputs_embeds + checked_embedding(
+                self.embed_positions, position_ids, "position_ids"
+            )
             hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
         else:
             position_embeddings = self.rotary_emb(inputs_embeds, position_ids)

@@ -39,7 +39,7 @@ from .modeling_scratch_gpt import (
     build_norm,
     eager_attention_forward,
 )
-from .modeling_scratch_gpt_inputs import CACHE_NAME, check_source, look_up, merge_cache_names, only_one
+from .modeling_scratch_gpt_inputs import CACHE_NAME, check_source, checked_embedding, merge_caches, only_one
 
 
 class ScratchGPTCrossAttention(ScratchGPTAttention):
@@ -159,9 +159,9 @@ class ScratchGPTDecoder(ScratchGPTModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("the decoder needs one of decoder_input_ids, decoder_inputs_embeds and labels")
         if inputs_embeds is None:
-            inputs_embeds = look_up(self.embed_tokens, input_ids, "decoder_input_ids (or labels)")
+            inputs_embeds = checked_embedding(self.embed_tokens, input_ids, "decoder_input_ids (or labels)")
         check_source(inputs_embeds, encoder_hidden_states, encoder_attention_mask)
-        past_key_values = merge_cache_names(past_key_values, cache, kwargs)
+        past_key_values = merge_caches(past_key_values, cache, kwargs)
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(
                 DynamicCache(config=self.config), DynamicCache(config=self.config)

@@ -49,7 +49,7 @@ def only_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None)
     return given[0]
 
 
-def merge_cache_names(past_key_values: Cache | None, cache: Any, kwargs: dict[str, Any]) -> Cache | None:
+def merge_caches(past_key_values: Cache | None, cache: Any, kwargs: dict[str, Any]) -> Cache | None:
     """The cache, by whichever of its names it was given.
 
     Raises:
@@ -145,7 +145,7 @@ def create_mask(
     return create_bidirectional_mask(config, inputs_embeds, attention_mask, and_mask_function=same_document)
 
 
-def look_up(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
+def checked_embedding(table: nn.Embedding, ids: torch.Tensor, name: str) -> torch.Tensor:
     """Rows of a table (B, T, D). A CPU notices an id that is not there, and then the error names it; to ask an
     accelerator would mean to wait for it at every step, so there it is the device's own assertion."""
     try:

@@ -125,7 +125,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         ("data/rows/x.py", "import scratch_gpt.data.shards.blocks", "data.rows.x imports data.shards.blocks"),
         ("runs/x.py", "from scratch_gpt.inference import loading", "runs.x imports inference.loading"),
         ("helpers/x.py", "from scratch_gpt.errors import UserError", "helpers.x stands in no row"),
-        ("cli.py", "from scratch_gpt.runs.folders import claim", None),
+        ("cli.py", "from scratch_gpt.runs.folders import lock", None),
         ("errors.py", "import scratch_gpt", "errors imports scratch_gpt"),
     ],
 )  # fmt: skip

@@ -72,7 +72,7 @@ def test_switches_name_their_dialect(switches, dialect) -> None:
     ids=lambda config: config.dialect,
 )
 def test_round_trip_through_a_folder(config, tmp_path) -> None:
-    """AutoConfig gives back an equal config, with all seven doors in its auto_map."""
+    """AutoConfig gives back an equal config, with all seven auto classes in its auto_map."""
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
     varying = {"_name_or_path", "transformers_version"}

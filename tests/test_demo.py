@@ -95,8 +95,8 @@ def test_table_shows_measures_of_whole_tasks() -> None:
     """One row a headline measure, with intervals; a model without a result shows a dash."""
     metric = {"value": 0.5, "ci95": [0.4, 0.6], "chance": 0.25}
     scores = [
-        demo.Score("qa", "facts/exact_match", {"chat": metric}),
-        demo.Score("qa", "facts/capital/exact_match", {"chat": metric}),
+        demo.Comparison("qa", "facts/exact_match", {"chat": metric}),
+        demo.Comparison("qa", "facts/capital/exact_match", {"chat": metric}),
     ]
     console = Console(file=io.StringIO(), width=120)
     console.print(demo.scores_table(scores))

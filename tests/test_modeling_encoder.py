@@ -229,12 +229,12 @@ def test_each_head_opens_by_the_encoders_doors(small_model, some_ids, tmp_path, 
     """Whatever head was saved, AutoModel and AutoModelForMaskedLM open the folder, with the same encoder."""
     model = small_model(saved_as, is_causal=False)
     model.save_pretrained(tmp_path)
-    doors = {AutoModel: ScratchGPTModel, AutoModelForMaskedLM: ScratchGPTForMaskedLM}
-    assert set(model.config.auto_map) >= {door.__name__ for door in doors}
+    auto_classes = {AutoModel: ScratchGPTModel, AutoModelForMaskedLM: ScratchGPTForMaskedLM}
+    assert set(model.config.auto_map) >= {door.__name__ for door in auto_classes}
     assert "AutoModelForCausalLM" not in model.config.auto_map
     with torch.no_grad():
         expected = model.base_model(some_ids()).last_hidden_state
-        for door, kind in doors.items():
+        for door, kind in auto_classes.items():
             loaded = door.from_pretrained(tmp_path)
             assert type(loaded) is kind
             assert torch.equal(loaded.base_model(some_ids()).last_hidden_state, expected)

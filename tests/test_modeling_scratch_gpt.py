@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model's arithmetic against independent references: transformers' stock classes, and itself run another way.
 
-Generation is in test_modeling_generation.py; saving, loading and the heads are in test_modeling_doors.py.
+Generation is in test_modeling_generation.py; saving, loading and the heads are in test_modeling_auto_classes.py.
 """
 
 import pytest

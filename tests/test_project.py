@@ -77,7 +77,7 @@ def test_tests_mirror_the_library() -> None:
         Path("test_architecture.py"),
         Path("test_clients.py"),
         Path("test_docs.py"),
-        Path("test_modeling_doors.py"),
+        Path("test_modeling_auto_classes.py"),
         Path("test_modeling_encoder.py"),
         Path("test_modeling_generation.py"),
         Path("test_older_transformers.py"),

@@ -45,11 +45,11 @@ import transformers
 
 def opened(folder):
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
-    doors = {"AutoConfig": config}
+    auto_classes = {"AutoConfig": config}
     for door in sorted(set(config.auto_map) - {"AutoConfig"}):
-        doors[door] = getattr(transformers, door).from_pretrained(folder, trust_remote_code=True)
-    assert all(type(each).__module__.startswith("transformers_modules.") for each in doors.values()), doors
-    return {door: type(each).__name__ for door, each in doors.items()}
+        auto_classes[door] = getattr(transformers, door).from_pretrained(folder, trust_remote_code=True)
+    assert all(type(each).__module__.startswith("transformers_modules.") for each in auto_classes.values()), auto_classes
+    return {door: type(each).__name__ for door, each in auto_classes.items()}
 
 messages = json.loads(sys.argv[1])
 report = {folder: opened(folder) for folder in ("chat", "reward", "tagger", "encoder", "translator")}
@@ -127,7 +127,7 @@ def test_a_stranger_opens_every_door(folders: Path) -> None:
     """Config, each head, tokenizer and chat pipeline load as remote code; the model files import without the rest."""
     run_stranger(STRANGER, folders, json.dumps(MESSAGES))
     report = json.loads((folders / "report.json").read_text(encoding="utf-8"))
-    doors = {
+    auto_classes = {
         "AutoConfig": "ScratchGPTConfig",
         "AutoModel": "ScratchGPTModel",
         "AutoModelForCausalLM": "ScratchGPTForCausalLM",
@@ -136,10 +136,10 @@ def test_a_stranger_opens_every_door(folders: Path) -> None:
         "AutoModelForQuestionAnswering": "ScratchGPTForQuestionAnswering",
         "AutoModelForMultipleChoice": "ScratchGPTForMultipleChoice",
     }
-    assert report["chat"] == report["reward"] == report["tagger"] == doors
-    assert set(doors.values()) - {"ScratchGPTConfig"} <= set(report["alone"])
-    del doors["AutoModelForCausalLM"]
-    assert report["encoder"] == doors | {"AutoModelForMaskedLM": "ScratchGPTForMaskedLM"}
+    assert report["chat"] == report["reward"] == report["tagger"] == auto_classes
+    assert set(auto_classes.values()) - {"ScratchGPTConfig"} <= set(report["alone"])
+    del auto_classes["AutoModelForCausalLM"]
+    assert report["encoder"] == auto_classes | {"AutoModelForMaskedLM": "ScratchGPTForMaskedLM"}
     assert report["translator"] == {
         "AutoConfig": "ScratchGPTEncoderDecoderConfig",
         "AutoModel": "ScratchGPTEncoderDecoderModel",

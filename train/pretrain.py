@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from scratch_gpt.runs.checkpoints import MANIFEST_FILE, agree_on_start, cut_back, read_progress
+from scratch_gpt.runs.checkpoints import MANIFEST_FILE, read_progress, resolve_checkpoint, rollback
 from scratch_gpt.runs.log import check_trackers, console, progress_bar
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import load_tokenizer
@@ -29,12 +29,17 @@ from scratch_gpt.training.planning.planning import (
 )
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.distribution import check_launch
-from scratch_gpt.training.pretrain.interruption import Interruption
+from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES
 from scratch_gpt.training.pretrain.pretraining import Pretraining
-from scratch_gpt.training.pretrain.resume import hardware_again, is_finished
-from scratch_gpt.training.pretrain.scaling import as_before
-from scratch_gpt.training.pretrain.setup import build_config, build_model, choose_setting, open_shards
+from scratch_gpt.training.pretrain.resume import is_finished, restore_compute_settings
+from scratch_gpt.training.pretrain.scaling import restore_settings
+from scratch_gpt.training.pretrain.setup import (
+    build_config,
+    build_model,
+    open_shards,
+    select_precision_and_threads,
+)
 
 
 def main(arguments: PretrainArguments) -> None:
@@ -49,13 +54,13 @@ def main(arguments: PretrainArguments) -> None:
     output_dir = Path(arguments.output_dir)
     if is_finished(output_dir, arguments, train_blocks.manifest["content_hash"]):
         return
-    checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
+    checkpoint = resolve_checkpoint(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
     progress = read_progress(checkpoint) if checkpoint else None
 
     sequence_length = train_blocks.manifest["sequence_length"]
     config = build_config(arguments, tokenizer, sequence_length)
     if progress:
-        arguments = as_before(arguments, progress["settings"])
+        arguments = restore_settings(arguments, progress["settings"])
     launcher = launcher_of_environment(state.num_processes)
     tokens = len(train_blocks) * sequence_length
     arguments, rules = complete(arguments, config, launcher, sequence_length, tokens, gpu_memory())
@@ -63,7 +68,9 @@ def main(arguments: PretrainArguments) -> None:
     objective = OBJECTIVES[arguments.objective](tokenizer, arguments, sequence_length)
     model = build_model(arguments, config, sequence_length)
     tokenizer.model_max_length = model.config.max_position_embeddings
-    hardware = hardware_again(progress, arguments) if progress else choose_setting(arguments)
+    hardware = (
+        restore_compute_settings(progress, arguments) if progress else select_precision_and_threads(arguments)
+    )
     torch.set_num_threads(hardware.num_threads)
     accelerator = Accelerator(
         mixed_precision=hardware.mixed_precision,
@@ -79,28 +86,28 @@ def main(arguments: PretrainArguments) -> None:
     )
     if checkpoint:
         run.resume(checkpoint, progress)
-    cut_back(output_dir, checkpoint)
+    rollback(output_dir, checkpoint)
     run.announce(rules)
 
-    with Interruption() as interruption, progress_bar(state.is_main_process) as bar:
+    with GracefulShutdown() as shutdown, progress_bar(state.is_main_process) as bar:
         bar.add_task("pretrain", total=run.max_steps, completed=run.step, status="")
         while run.step < run.max_steps:
-            outcome = run.train_step(interruption.requested)
+            step_metrics = run.train_step(shutdown.requested)
             if run.is_due(arguments.logging_steps):
-                run.log_step(outcome, bar)
+                run.log_step(step_metrics, bar)
             if run.is_due(arguments.eval_steps):
                 run.evaluate()
             if run.step == run.max_steps:
                 break
-            if outcome.interrupted or run.step % arguments.save_steps == 0:
+            if step_metrics.interrupted or run.step % arguments.save_steps == 0:
                 saved = run.save()
-            if outcome.interrupted:
+            if step_metrics.interrupted:
                 console.print(
                     f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
                     soft_wrap=True,
                 )
                 run.end()
-                interruption.leave()
+                shutdown.exit()
 
     run.finish()
     run.end()

@@ -14,7 +14,12 @@ from functools import partial
 
 import datasets
 
-from scratch_gpt.evaluation.benchmarks.alignment import gold_scores, measure_model, model_judge, watch_model
+from scratch_gpt.evaluation.benchmarks.alignment import (
+    evaluate_policy,
+    gold_scores,
+    measure_model,
+    model_judge,
+)
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
@@ -68,7 +73,7 @@ def main(arguments: RLHFArguments) -> None:
     score = reward_judge(rewards, tokenizer)
     trainer.limits = (arguments.max_kl, arguments.patience)
     trainer.watch = partial(
-        watch_model, aligned, tokenizer, prompts["dev"], score, beta=arguments.beta, **answering
+        evaluate_policy, aligned, tokenizer, prompts["dev"], score, beta=arguments.beta, **answering
     )
     learned = train(trainer, arguments, "rlhf")
 

@@ -21,7 +21,7 @@ from scratch_gpt.data.shards.arguments import TokenizerArguments
 from scratch_gpt.data.shards.corpus import bounded_texts, open_corpus
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import ROW_SETTINGS, parse_sources
-from scratch_gpt.runs.folders import write_run_yaml, written_whole
+from scratch_gpt.runs.folders import atomic_directory, write_run_yaml
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import encode_plain, save_tokenizer, train_tokenizer
 
@@ -37,8 +37,8 @@ def main(arguments: TokenizerArguments) -> None:
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)
     measured: list[str] = []
-    with TemporaryDirectory() as memory, written_whole(str(arguments.output_dir), CONTENTS) as folder:
-        corpus = open_corpus(sources, bad_rows, arguments.seed, "all_used_up", Path(memory))
+    with TemporaryDirectory() as memory, atomic_directory(str(arguments.output_dir), CONTENTS) as folder:
+        corpus = open_corpus(sources, bad_rows, arguments.seed, "all_exhausted", Path(memory))
         texts = bounded_texts(corpus, arguments.max_document_characters, arguments.max_characters, measured)
         with console.status("training the tokenizer"):
             tokenizer = train_tokenizer(texts, arguments.vocab_size)

@@ -13,27 +13,27 @@ import scratch_gpt.openmp  # noqa: F401  # before torch
 import json
 from dataclasses import asdict, dataclass, field
 
-from translation_race import (
+from translation_models import (
     CLOCKS,
     KINDS,
     Corpus,
     RaceSettings,
     Result,
     build_models,
+    compare_architecture,
     file_corpus,
     primer_corpus,
-    race,
     race_table,
-    verdict,
+    summarize,
 )
 
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.benchmarks.translation import signatures
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import Hardware, choose_threads
+from scratch_gpt.settings.hardware import ComputeSettings, choose_threads
 from scratch_gpt.settings.parsing import decode_yaml, run_stage
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import train_tokenizer
@@ -119,9 +119,9 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
 def main(arguments: ArchitecturesArguments) -> None:
     """Race each kind of model with each seed on each corpus; print the table, write the figures."""
     configs = {"decoder": arguments.decoder, "encoder-decoder": arguments.encoder_decoder}
-    hardware = Hardware(choose_threads(arguments.num_threads), arguments.mixed_precision)
+    hardware = ComputeSettings(choose_threads(arguments.num_threads), arguments.mixed_precision)
     lines = ["| pairs | model | parameters | steps | BLEU | chrF |", "|---|---|---|---|---|---|"]
-    verdicts, figures, signed = [], {}, {}
+    summaries, figures, signed = [], {}, {}
     for name, corpus in corpora(arguments).items():
         tokenizer = train_tokenizer((text for pair in corpus.train for text in pair), arguments.vocab_size)
         results: dict[str, list[Result]] = {kind: [] for kind in KINDS}
@@ -138,20 +138,20 @@ def main(arguments: ArchitecturesArguments) -> None:
                 hardware,
             )
             for kind in KINDS:
-                result = race(kind, models.pop(kind), corpus, tokenizer, settings)
+                result = compare_architecture(kind, models.pop(kind), corpus, tokenizer, settings)
                 results[kind].append(result)
                 console.print(
                     f"{name}, seed {seed}, {kind}: {result.scores}, {result.steps} steps", markup=False
                 )
         lines += race_table(name, corpus, results)
-        verdicts.append(verdict(name, results))
+        summaries.append(summarize(name, results))
         figures[name] = {kind: [row._asdict() for row in rows] for kind, rows in results.items()}
         signed |= signatures(
             {name: [Example(pair.source, (pair.target,), "translation", pair.source) for pair in corpus.test]}
         )
     versions = [f"{score}: {signature}" for score, signature in signed.items()]
-    print("\n".join(["", *lines, "", *verdicts, "", *versions]))
-    with written_file(arguments.output) as temporary:
+    print("\n".join(["", *lines, "", *summaries, "", *versions]))
+    with atomic_write(arguments.output) as temporary:
         written = {"settings": asdict(arguments), "signatures": signed, "results": figures}
         temporary.write_text(json.dumps(written, indent=2) + "\n", "utf-8")
 

@@ -21,7 +21,7 @@ from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.launching import launch
 from scratch_gpt.report.figures import draw_learning_curve
-from scratch_gpt.runs.folders import read_yaml, written_file
+from scratch_gpt.runs.folders import atomic_write, read_yaml
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Metric, read_result, write_result
 from scratch_gpt.settings.parsing import run_stage
@@ -51,7 +51,7 @@ def keep_settings(stage: str, config: str | Path, folder: str | Path) -> None:
     elif has_runs:
         message = f"{folder} holds runs, but not their {path.name}: give another --output_dir"
         raise UserError("unknown_runs", message, folder=folder)
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
 

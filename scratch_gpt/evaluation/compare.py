@@ -27,7 +27,7 @@ BENCHMARKS = ("qa", "translation", "generation")
 # Measures that are not a share of something: they stay out of the bar chart.
 NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
 # Of the shares those of which less is better.
-LESS_IS_BETTER = ("repetition", "asks_on", "self_bleu")
+LESS_IS_BETTER = ("repetition", "continues_with_question", "self_bleu")
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
@@ -46,7 +46,7 @@ STATISTICS: dict[str, Callable[[np.ndarray, int], float]] = {
 
 
 @dataclass(frozen=True)
-class Score:
+class Comparison:
     """One measure of one benchmark, for several models.
 
     Args:
@@ -87,14 +87,14 @@ class Score:
 
 def compare(
     results: Mapping[str, Mapping[str, dict[str, Any]]], benchmarks: Sequence[str] = BENCHMARKS
-) -> list[Score]:
+) -> list[Comparison]:
     """Line up the results of several models: model -> `read_results` of its folder; `benchmarks` alone, in that order."""
     scores = []
     for benchmark in benchmarks:
         metrics = {model: read[benchmark]["metrics"] for model, read in results.items() if benchmark in read}
         for metric in dict.fromkeys(name for of_model in metrics.values() for name in of_model):
             values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}
-            scores.append(Score(benchmark, metric, values))
+            scores.append(Comparison(benchmark, metric, values))
     return scores
 
 
@@ -154,7 +154,7 @@ Differences = dict[tuple[str, str, str], Difference]
 
 def compare_folders(
     folders: Sequence[str], all_kinds: bool = False, seed: int = 0
-) -> tuple[list[Score], Differences]:
+) -> tuple[list[Comparison], Differences]:
     """Line up the result files of model folders, and test each against the first.
 
     Raises:
@@ -191,7 +191,7 @@ def compare_folders(
     return scores, differences
 
 
-def print_comparison(scores: Sequence[Score], differences: Differences) -> None:
+def print_comparison(scores: Sequence[Comparison], differences: Differences) -> None:
     """One row a number, one column a model; what stands apart from the first model's on the same items has a star."""
     models = list(dict.fromkeys(model for score in scores for model in score.values))
     table = Table("benchmark", "metric", *models, "chance", title="Each model against the first")
@@ -221,7 +221,7 @@ def print_comparison(scores: Sequence[Score], differences: Differences) -> None:
         )
 
 
-def _cell(score: Score, model: str, difference: Difference | None) -> str:
+def _cell(score: Comparison, model: str, difference: Difference | None) -> str:
     if model not in score.values:
         return "-"
     low, high = score.values[model]["ci95"]

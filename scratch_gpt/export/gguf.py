@@ -18,7 +18,7 @@ from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.export.interop import OUR_CLASSES, load_folder, to_stock
 from scratch_gpt.inference.loading import is_chat, load_tokenizer_beside
 from scratch_gpt.inference.sampling import Sampling
-from scratch_gpt.runs.folders import written_whole
+from scratch_gpt.runs.folders import atomic_directory
 from scratch_gpt.tokenization import IM_END, IM_START, SPLIT_PATTERN
 
 
@@ -75,7 +75,7 @@ def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = N
     if Path(output_dir).suffix == ".gguf":
         message = f"{output_dir}: name a folder, which gets {MODEL_FILE} and a Modelfile; drop the .gguf"
         raise UserError("output_is_file", message, path=output_dir)
-    with written_whole(output_dir, ()) as folder:
+    with atomic_directory(output_dir, ()) as folder:
         ours = load_folder(model, OUR_CLASSES)
         tokenizer = load_tokenizer_beside(model)
         if tokenizer is None:

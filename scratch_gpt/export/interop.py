@@ -34,7 +34,7 @@ from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPT
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.inference.loading import load_tokenizer_beside, load_weights, loading
-from scratch_gpt.runs.folders import written_whole
+from scratch_gpt.runs.folders import atomic_directory
 from scratch_gpt.tokenization import save_tokenizer
 
 
@@ -342,7 +342,7 @@ def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
     Raises:
         UserError: `output_dir` holds something, `stock` holds no model that our decoder can be.
     """
-    with written_whole(output_dir, ()) as folder:
+    with atomic_directory(output_dir, ()) as folder:
         return _write(from_stock(load_folder(stock, STOCK_CLASSES)), stock, folder)
 
 
@@ -358,7 +358,7 @@ def export_folder(model: str | Path, output_dir: str | Path, to: str | None = No
     Raises:
         UserError: `output_dir` holds something, `model` holds no model of ours, a dialect that cannot hold it.
     """
-    with written_whole(output_dir, ()) as folder:
+    with atomic_directory(output_dir, ()) as folder:
         notes = _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
         _add_older_names(folder / "config.json")
     return notes

@@ -137,7 +137,7 @@ def _logits(
 
 
 @torch.inference_mode()
-def packed_costs(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torch.Tensor) -> torch.Tensor:
+def packed_nll(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torch.Tensor) -> torch.Tensor:
     """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
 
     End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted

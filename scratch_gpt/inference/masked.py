@@ -68,7 +68,7 @@ def keep_documents_apart(model: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def masked_costs(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+def masked_nll(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Nats, tokens, and tokens that are the model's first guess, at the labels of each block: float64 (B, 3).
 
     Args:
@@ -92,14 +92,14 @@ def text_places(block: np.ndarray, collator: MaskingCollator) -> list[np.ndarray
     return [own for own in np.split(places, np.flatnonzero(np.diff(document)) + 1) if len(own)]
 
 
-def sampled_pseudo_costs(
+def sampled_pseudo_nll(
     model: torch.nn.Module,
     blocks: list[np.ndarray],
     numbers: Sequence[int],
     collator: MaskingCollator,
     device: torch.device,
 ) -> torch.Tensor:
-    """An estimate of `pseudo_costs` from one token of each document, in one forward pass.
+    """An estimate of `pseudo_nll` from one token of each document, in one forward pass.
 
     The token counts as often as its document has tokens. `numbers` of the blocks decide which one is drawn.
     """
@@ -116,7 +116,7 @@ def sampled_pseudo_costs(
     )
 
 
-def pseudo_costs(
+def pseudo_nll(
     model: torch.nn.Module,
     block: np.ndarray,
     collator: MaskingCollator,

@@ -94,7 +94,7 @@ _AFTER_INDEFINITE = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class Translation:
     """A phrase in both languages; `key` names the adjective and noun in it."""
 
     english: str
@@ -155,7 +155,7 @@ def _phrase(words: _Words, article: str, case: str, plural: bool = False) -> tup
     )
 
 
-def _sentence(rng: random.Random, words: _Words) -> Pair:
+def _sentence(rng: random.Random, words: _Words) -> Translation:
     """The words alone, doing something, or as the object of somebody."""
     article = rng.choice(("the", "a"))
     plural = rng.random() < 0.3
@@ -163,12 +163,12 @@ def _sentence(rng: random.Random, words: _Words) -> Pair:
     if frame == "acted on":
         english, german = _phrase(words, article, "accusative")
         before = rng.choice(words.group.acted_on)
-        return Pair(f"{before[0]} {english}", f"{before[1]} {german}", words.key)
+        return Translation(f"{before[0]} {english}", f"{before[1]} {german}", words.key)
     english, german = _phrase(words, article, "nominative", plural)
     if frame == "acting":
         verb = rng.choice(words.group.acting)
         english, german = f"{english} {verb[plural]}", f"{german} {verb[2 + plural]}"
-    return Pair(english, german, words.key)
+    return Translation(english, german, words.key)
 
 
 _ALL_WORDS = [
@@ -186,7 +186,7 @@ _QUESTIONS = (
 _REQUESTS = ("Translate into German: {english}", "Say in German: {english}")
 
 
-def pair(rng: random.Random, split: str) -> Pair:
+def pair(rng: random.Random, split: str) -> Translation:
     """A phrase around an adjective and noun of one side."""
     return _sentence(rng, rng.choice(_BY_SPLIT[split]))
 

@@ -28,7 +28,7 @@ from scratch_gpt.publishing.facts import (
     tuning_data,
 )
 from scratch_gpt.publishing.licenses import check_license
-from scratch_gpt.runs.folders import read_json, read_yaml, written_file
+from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
 from scratch_gpt.runs.provenance import read_provenance
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
@@ -199,6 +199,6 @@ def write_card(
     """
     path = Path(folder) / "README.md"
     text = str(make_card(folder, license, repository, license_name))
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
     return path

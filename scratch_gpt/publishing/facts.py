@@ -13,7 +13,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import Score
+from scratch_gpt.evaluation.compare import Comparison
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import FAILURE, RunLog
@@ -23,7 +23,7 @@ from scratch_gpt.settings.sources import license_of
 UNKNOWN = "not known"
 
 # What a reader of the card wants to know of a stage's arguments; run.yaml has them all.
-SETTINGS = (
+CARD_SETTINGS = (
     *("sources", "shards", "model_config", "seed"),
     *("max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "decay_ratio", "weight_decay", "optim"),
@@ -131,12 +131,12 @@ def stage_facts(folder: Path) -> dict[str, str]:
             if isinstance(value, float)
         ]
     found = [
-        (key.removeprefix(FAILURE), row["step"]) for row in rows for key in row if key.startswith(FAILURE)
+        (key.removeprefix(FAILURE), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
     ]
     for failure in dict.fromkeys(name for name, _ in found):
         first = next(step for name, step in found if name == failure)
         facts.append(f"{failure} from step {number(first)}")
-    settings = {key: run[key] for key in SETTINGS if run.get(key) is not None}
+    settings = {key: run[key] for key in CARD_SETTINGS if run.get(key) is not None}
     return {
         "name": folder.name,
         "summary": ", ".join(facts) or UNKNOWN,
@@ -242,7 +242,7 @@ def _energy(kwh: float | None) -> str:
     return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.2g} Wh"
 
 
-def score_rows(scores: Sequence[Score], models: Iterable[str]) -> list[dict[str, Any]]:
+def score_rows(scores: Sequence[Comparison], models: Iterable[str]) -> list[dict[str, Any]]:
     """The rows of the table of whole tasks: benchmark, metric, chance, and `cells` of the models."""
     return [
         {
@@ -258,7 +258,7 @@ def score_rows(scores: Sequence[Score], models: Iterable[str]) -> list[dict[str,
     ]
 
 
-def known_failures(scores: list[Score], model: str, previous: str | None) -> list[str]:
+def known_failures(scores: list[Comparison], model: str, previous: str | None) -> list[str]:
     """What the benchmarks found the model unable to do: sentences, the worst kinds of questions last."""
     found = []
     for score in scores:

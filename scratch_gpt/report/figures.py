@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
-from scratch_gpt.evaluation.compare import Score
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.evaluation.compare import Comparison
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import Metric
 
 
@@ -118,7 +118,7 @@ def draw_curves(
 
 
 def draw_scores(
-    name: str, title: str, scores: Sequence[Score], models: Sequence[str], share: bool
+    name: str, title: str, scores: Sequence[Comparison], models: Sequence[str], share: bool
 ) -> Picture | None:
     """Bars from left to right, one group a measure, with 95% intervals; dotted: what guessing gets."""
     if not scores:
@@ -170,11 +170,11 @@ def _draw_bar(
 def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
     """Write each picture as a PNG."""
     for picture in pictures:
-        with written_file(folder / f"{picture.name}.png") as temporary:
+        with atomic_write(folder / f"{picture.name}.png") as temporary:
             temporary.write_bytes(picture.png)
 
 
-def draw_comparison(scores: Sequence[Score], models: Sequence[str], path: str | Path) -> None:
+def draw_comparison(scores: Sequence[Comparison], models: Sequence[str], path: str | Path) -> None:
     """One panel a number: each model's value with its interval, and a dotted line at the chance level.
 
     Every panel has its own scale, so that numbers of all kinds stand in one picture.
@@ -207,7 +207,7 @@ def draw_comparison(scores: Sequence[Score], models: Sequence[str], path: str | 
     figure.legend(
         handles.values(), handles.keys(), loc="outside upper left", ncols=len(models), frameon=False
     )
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
@@ -233,7 +233,7 @@ def draw_calibration(
     axes.set(xlabel="predicted probability of the better-scored answer", ylabel="share ranked right")
     axes.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.04))
     axes.legend(frameon=False)
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 
@@ -255,5 +255,5 @@ def draw_learning_curve(curve: Mapping[int, Metric], title: str, path: str | Pat
     axes.minorticks_off()
     axes.set(xlabel="rows trained on", ylabel="held-out accuracy")
     axes.set_title(title, loc="left", fontsize=11)
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

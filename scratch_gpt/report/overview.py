@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scratch_gpt.evaluation.compare import Score, compare
+from scratch_gpt.evaluation.compare import Comparison, compare
 from scratch_gpt.report.figures import COLORS
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.runs.results import read_results
 
@@ -60,7 +60,7 @@ def _in_bits_per_byte(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "bits_per_byte": row["loss"] * rates[-1]} if "loss" in row else row for row in rows]
 
 
-def _plot_scores(axes: Axes, scores: list[Score]) -> None:
+def _plot_scores(axes: Axes, scores: list[Comparison]) -> None:
     """Bars with 95% intervals, one group a measure; a dotted line where guessing would be."""
     axes.set_title(
         "benchmarks (share of the maximum, 95% intervals; dotted: chance)",
@@ -130,6 +130,6 @@ def draw_report(run_dir: str | Path) -> Path:
         axes.grid(axis="y", color="#e5e5e5")
         axes.set_axisbelow(True)
     path = run_dir / "report.png"
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return path

@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import BENCHMARKS, Score, compare
+from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
 from scratch_gpt.publishing.facts import (
     alignment_table,
     cost_table,
@@ -22,7 +22,7 @@ from scratch_gpt.publishing.facts import (
 )
 from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
 from scratch_gpt.report.overview import STAGES, draw_report
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.runs.provenance import read_provenance
 from scratch_gpt.runs.results import read_results
@@ -165,7 +165,7 @@ def _columns(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> T
     return Table(list(columns.values()), [[row[key] for key in columns] for row in rows]) if rows else None
 
 
-def _score_table(scores: Sequence[Score], models: Sequence[str]) -> Table | None:
+def _score_table(scores: Sequence[Comparison], models: Sequence[str]) -> Table | None:
     rows = [[row["metric"], *row["cells"].values(), row["chance"]] for row in score_rows(scores, models)]
     return Table(["measure", *models, "chance"], rows) if rows else None
 
@@ -179,7 +179,7 @@ def _alignment_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
     )
 
 
-def _score_pictures(scores: Sequence[Score], models: Sequence[str]) -> list[Picture]:
+def _score_pictures(scores: Sequence[Comparison], models: Sequence[str]) -> list[Picture]:
     headlines = [score for score in scores if score.is_headline]
     pictures = [
         draw_scores(
@@ -282,7 +282,7 @@ def write_report(run_dir: str | Path) -> list[Path]:
         [*(each for of_stage in pictures.values() for each in of_stage), *score_pictures], run_dir / "report"
     )
     path = run_dir / "report.html"
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="replace")
     of_the_road = any((run_dir / stage).is_dir() for stage in STAGES)
     return [path, *([draw_report(run_dir)] if of_the_road else []), run_dir / "report"]

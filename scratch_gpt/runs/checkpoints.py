@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.folders import claim
+from scratch_gpt.runs.folders import lock
 from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.tokenization import save_tokenizer
 
@@ -66,7 +66,7 @@ def write_manifest(checkpoint: Path) -> None:
     (checkpoint / MANIFEST_FILE).write_text(json.dumps(hashes, indent=0), encoding="utf-8")
 
 
-def damage(checkpoint: Path) -> str | None:
+def verify_checkpoint(checkpoint: Path) -> str | None:
     """What is wrong with the files of a checkpoint, None if each is as it was written.
 
     Checkpoints of transformers' Trainer have no manifest: nothing is known of their files.
@@ -114,7 +114,7 @@ def remove_checkpoint(checkpoint: Path) -> None:
 
 def _newest_whole(checkpoints: list[Path]) -> Path:
     for checkpoint in reversed(checkpoints):
-        found = damage(checkpoint)
+        found = verify_checkpoint(checkpoint)
         if found is None:
             return checkpoint
         console.print(f"warning: {checkpoint} is damaged ({found}): trying the one before it", soft_wrap=True)
@@ -122,7 +122,7 @@ def _newest_whole(checkpoints: list[Path]) -> Path:
     raise UserError("checkpoints_damaged", message, folder=checkpoints[0].parent)
 
 
-def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
     """The checkpoint that a run goes on from, None to start afresh.
 
     A finished folder (it holds run.yaml) is never written again: a start would remove its model and its log.
@@ -157,7 +157,7 @@ def find_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: 
         if not (folder / last_file).is_file():
             message = f"{folder} holds no {last_file}: it is a model, not a checkpoint of this stage"
             raise UserError("not_a_checkpoint", message, folder=folder)
-        if found := damage(folder):
+        if found := verify_checkpoint(folder):
             message = f"{folder} is damaged ({found}): give another checkpoint-N folder, or latest"
             raise UserError("checkpoints_damaged", message, folder=folder)
         return folder
@@ -181,12 +181,12 @@ def _by_main_process(action: Callable[[], Result]) -> Result:
     return found
 
 
-def agree_on_start(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
-    """The finding of the main process's `find_start`, in all processes."""
-    return _by_main_process(lambda: find_start(output_dir, resume_from_checkpoint, last_file))
+def resolve_checkpoint(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
+    """The finding of the main process's `find_checkpoint`, in all processes."""
+    return _by_main_process(lambda: find_checkpoint(output_dir, resume_from_checkpoint, last_file))
 
 
-def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
+def rollback(output_dir: Path, checkpoint: Path | None) -> None:
     """Make the output folder that of a run which stands at `checkpoint`, None: which begins.
 
     What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it. All
@@ -195,12 +195,12 @@ def cut_back(output_dir: Path, checkpoint: Path | None) -> None:
     Raises:
         UserError: another run is writing into the folder.
     """
-    _by_main_process(lambda: _cut_back(output_dir, checkpoint_step(checkpoint) if checkpoint else -1))
+    _by_main_process(lambda: _rollback(output_dir, checkpoint_step(checkpoint) if checkpoint else -1))
 
 
-def _cut_back(output_dir: Path, start: int) -> None:
+def _rollback(output_dir: Path, start: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
-    claim(output_dir)
+    lock(output_dir)
     for checkpoint in list_checkpoints(output_dir):
         if checkpoint_step(checkpoint) > start:
             remove_checkpoint(checkpoint)

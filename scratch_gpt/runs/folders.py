@@ -31,13 +31,13 @@ except ImportError:  # Windows
 # Inside the unfinished folder: what is needed to go on, gone in the finished one.
 PROGRESS = ".progress"
 # By which settings the folder is, or was, written.
-SETTINGS = "settings.sha256"
+SETTINGS_FILE = "settings.sha256"
 STATE = "state.safetensors"
 # Of the folder that this process writes, open as long as it does.
 _claims: list[int] = []
 
 
-def claim(folder: Path) -> None:
+def lock(folder: Path) -> None:
     """Make this process the only one that writes into a folder, until it ends or claims another one.
 
     The lock is the system's, on the folder itself: it leaves no file, and a kill leaves no lock. Where the system or the
@@ -61,7 +61,9 @@ def claim(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: Any = None) -> Iterator[Path]:
+def atomic_directory(
+    output_dir: str | Path, contents: tuple[str, ...], settings: Any = None
+) -> Iterator[Path]:
     """Give a folder beside `output_dir` to write to; when the block ends well, it takes that name.
 
     Args:
@@ -81,7 +83,7 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
         raise UserError("output_is_file", message, path=output_dir)
     if output_dir.is_dir():
         for entry in output_dir.iterdir():
-            if entry.name not in (*contents, PROGRESS, SETTINGS):
+            if entry.name not in (*contents, PROGRESS, SETTINGS_FILE):
                 message = (
                     f"output_dir {output_dir} holds {entry.name}, not made by this stage: name a new folder"
                 )
@@ -90,7 +92,7 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
     with _writing(output_dir):
         # The folder stays the same one from here to its end: who removed it would remove another run's lock with it.
         temporary.mkdir(parents=True, exist_ok=True)
-        claim(temporary)
+        lock(temporary)
         # What was written before the first record of progress would be written once more behind itself.
         recorded = (temporary / PROGRESS / STATE).is_file()
         if settings is None or not recorded or not has_settings(temporary, settings):
@@ -98,7 +100,7 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             if settings is not None:
                 (temporary / PROGRESS).mkdir()
-                (temporary / SETTINGS).write_text(_digest(settings))
+                (temporary / SETTINGS_FILE).write_text(_digest(settings))
         try:
             yield temporary
         except BaseException:
@@ -112,8 +114,8 @@ def written_whole(output_dir: str | Path, contents: tuple[str, ...], settings: A
 
 
 def has_settings(folder: str | Path, settings: Any) -> bool:
-    """Whether `written_whole` wrote the folder, finished or not, with these settings."""
-    mark = Path(folder) / SETTINGS
+    """Whether `atomic_directory` wrote the folder, finished or not, with these settings."""
+    mark = Path(folder) / SETTINGS_FILE
     return mark.is_file() and mark.read_text() == _digest(settings)
 
 
@@ -122,7 +124,7 @@ def _digest(settings: Any) -> str:
 
 
 @contextmanager
-def written_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a file beside `path` to write to; when the block ends well, it takes that name.
 
     Raises:
@@ -217,5 +219,5 @@ def plain_settings(arguments: Any) -> dict[str, Any]:
 def write_run_yaml(arguments: Any, output_dir: str | Path) -> None:
     """Write the resolved arguments as `run.yaml`, the last file of a stage: present means complete."""
     plain = plain_settings(arguments)
-    with written_file(Path(output_dir) / "run.yaml") as temporary:
+    with atomic_write(Path(output_dir) / "run.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(plain, sort_keys=True, allow_unicode=True), encoding="utf-8")

@@ -16,13 +16,13 @@ from rich.progress import (
 )
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 
 
 console = Console()
 
 # Marks a row at which something was found to go wrong, by its name.
-FAILURE = "failure/"
+MONITOR = "monitor/"
 
 
 class RunLog:
@@ -48,7 +48,7 @@ class RunLog:
         if not self.path.exists():
             return
         kept = [row for row in self.rows() if row["step"] <= step]
-        with written_file(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def write(self, **row: Any) -> None:

@@ -22,7 +22,7 @@ from accelerate import PartialState
 import scratch_gpt
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.runs.cost import training_flops_per_token
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.settings.hardware import available_cpus
 from scratch_gpt.settings.parsing import scripts_folder
@@ -156,5 +156,5 @@ def write_provenance(
         stages += [record for record in read_provenance(model) if record not in stages]
     stages.append(make_record(arguments, config, log))
     text = json.dumps({"stages": stages}, indent=1, ensure_ascii=False) + "\n"
-    with written_file(Path(folder) / FILE) as temporary:
+    with atomic_write(Path(folder) / FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")

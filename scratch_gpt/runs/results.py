@@ -13,7 +13,7 @@ import transformers
 
 import scratch_gpt
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.folders import read_json, written_file
+from scratch_gpt.runs.folders import atomic_write, read_json
 
 
 class Items(NamedTuple):
@@ -84,13 +84,13 @@ def write_result(
             "transformers": transformers.__version__,
         },
     }
-    with written_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def write_items(path: Path, metrics: Mapping[str, Metric], digests: Mapping[str, str]) -> None:
     """One line for each number that has items: its name, its statistic, the hash of its task's examples, the rows."""
-    with written_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, metric in metrics.items():
             if metric.items is not None:
                 line = {"metric": name, "examples": digests.get(name.split("/")[0])}

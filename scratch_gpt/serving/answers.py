@@ -12,7 +12,7 @@ from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import CallReader
 
 
-Pieces = AsyncIterator[Piece]
+PieceStream = AsyncIterator[Piece]
 
 
 def _event(content: Any) -> str:
@@ -56,7 +56,7 @@ class Answer:
         """A whole choice."""
         raise NotImplementedError
 
-    async def whole(self, pieces: Pieces) -> dict[str, Any]:
+    async def whole(self, pieces: PieceStream) -> dict[str, Any]:
         """The answer, once it is complete."""
         choices: dict[int, list[Piece]] = {}
         async for piece in pieces:
@@ -69,7 +69,7 @@ class Answer:
             "usage": self.usage(),
         }
 
-    async def stream(self, pieces: Pieces) -> AsyncIterator[str]:
+    async def stream(self, pieces: PieceStream) -> AsyncIterator[str]:
         """The answer in server-sent events; an error after the first one is the last."""
         usage = {"usage": None} if self.with_usage else {}
         head = {**self.head, "object": self.chunk_object}

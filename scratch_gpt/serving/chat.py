@@ -20,7 +20,7 @@ from transformers.utils import logging
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import is_chat, load_model
 from scratch_gpt.inference.sampling import Sampling
-from scratch_gpt.runs.folders import written_file
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -30,7 +30,7 @@ Message = dict[str, str]
 REPLACEMENT = "\ufffd"
 
 # An answer as it forms; whoever closes it early stops the model.
-Pieces = Generator[str, None, None]
+TextStream = Generator[str, None, None]
 
 
 class _TokenQueue(BaseStreamer):
@@ -101,7 +101,7 @@ class StreamingModel:
             raise UserError("empty_text", "there is no text to continue: type its beginning")
         return encode_plain(self.tokenizer, [text])[0]
 
-    def stream(self, token_ids: list[int], sampling: Sampling) -> Pieces:
+    def stream(self, token_ids: list[int], sampling: Sampling) -> TextStream:
         """What follows `token_ids`, in pieces of whole characters; generation stops when the iterator is closed.
 
         Generation runs in a thread, so that whoever reads can stop it between two tokens.
@@ -147,7 +147,7 @@ class StreamingModel:
             stopped.set()
             thread.join()
 
-    def complete(self, text: str, sampling: Sampling) -> Pieces:
+    def complete(self, text: str, sampling: Sampling) -> TextStream:
         """Continue `text`, in pieces; see `stream`.
 
         Raises:
@@ -214,7 +214,7 @@ class ChatSession:
                 self.speaker.refuse_long("message", token_ids, self.sampling)
             forgotten += 2
 
-    def ask(self, message: str) -> Pieces:
+    def ask(self, message: str) -> TextStream:
         """Answer `message`, in pieces; an iterator that is closed early leaves the part that was said.
 
         Raises:
@@ -246,7 +246,7 @@ class ChatSession:
             _read(path)  # an older conversation may be replaced, nothing else
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         row = json.dumps({"messages": [*system, *self.messages]}, ensure_ascii=False)
-        with written_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(row + "\n", encoding="utf-8")
 
     def load(self, file: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import check_folder
-from scratch_gpt.runs.folders import written_whole
+from scratch_gpt.runs.folders import atomic_directory
 
 
 PACKAGE = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def write_space(folders: list[str], output_dir: str) -> None:
     if len(set(names)) < len(names):
         message = f"both folders are called {names[0]}: rename one, names tell them apart on the page"
         raise UserError("duplicate_name", message, name=names[0])
-    with written_whole(output_dir, ()) as space:
+    with atomic_directory(output_dir, ()) as space:
         for folder, name in zip(folders, names, strict=True):
             (space / "models" / name).mkdir(parents=True)
             for file in Path(folder).iterdir():

@@ -16,7 +16,7 @@ from typing import Any
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.inference.sampling import Sampling
-from scratch_gpt.serving.chat import ChatSession, Pieces, StreamingModel
+from scratch_gpt.serving.chat import ChatSession, StreamingModel, TextStream
 
 
 # A word behind a slash; "/usr/bin" is a message.
@@ -160,7 +160,7 @@ class Terminal:
                     file=sys.stderr,
                 )
 
-    def _print(self, speaker: StreamingModel, say: Callable[[], Pieces]) -> None:
+    def _print(self, speaker: StreamingModel, say: Callable[[], TextStream]) -> None:
         started = time.perf_counter()
         first = None
         try:
@@ -223,7 +223,7 @@ def _named(file: str, example: str) -> str:
     return file
 
 
-def talk(
+def run_chat(
     folder: str,
     *,
     complete: bool = False,

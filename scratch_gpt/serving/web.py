@@ -25,7 +25,7 @@ except ImportError:
     raise UserError("missing_package", message, package="scratch-gpt[web]") from None
 
 from scratch_gpt.inference.sampling import Sampling
-from scratch_gpt.serving.chat import ChatSession, Message, Pieces, StreamingModel
+from scratch_gpt.serving.chat import ChatSession, Message, StreamingModel, TextStream
 from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
 from scratch_gpt.serving.listening import listen, run_server
 
@@ -96,7 +96,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _paced(pieces: Pieces) -> Pieces:
+def _paced(pieces: TextStream) -> TextStream:
     """All said so far, now and then and at the end."""
     text, last = "", 0.0
     with contextlib.closing(pieces):
@@ -146,7 +146,7 @@ class Page:
                 yield tuple(texts)
 
     @_telling
-    def complete(self, text: str, name: str, *settings: float) -> Pieces:
+    def complete(self, text: str, name: str, *settings: float) -> TextStream:
         """Yield `text` with what the model adds, while it forms."""
         pieces = self.models[name].complete(_checked(text), _sampling(*settings))
         with contextlib.closing(_paced(pieces)) as continuations:

@@ -10,7 +10,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Hardware:
+class ComputeSettings:
     """How a step is computed here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast.
 
     What the launcher says of precision is not asked: it says "no" where its user said nothing.

@@ -51,7 +51,7 @@ def longest_choice(task: "Task", examples: Sequence[Example]) -> Scores:
     return task.mean_scores([max(example.choices, key=len) for example in examples], examples)
 
 
-def commonest_place(task: "Task", examples: Sequence[Example]) -> Scores:
+def most_common_position(task: "Task", examples: Sequence[Example]) -> Scores:
     """What the candidate at the place gets at which the right one stands most often."""
     ((place, _),) = Counter(example.label for example in examples).most_common(1)
     answers = [example.choices[min(place, len(example.choices) - 1)] for example in examples]
@@ -59,7 +59,7 @@ def commonest_place(task: "Task", examples: Sequence[Example]) -> Scores:
 
 
 MAJORITY = {"majority": majority_answer}
-CHOICE_BASELINES = {"longest": longest_choice, "commonest_place": commonest_place}
+CHOICE_BASELINES = {"longest": longest_choice, "most_common_position": most_common_position}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,13 @@ def test_qa_answers_all_tasks(chat_folder: Path, capsys: pytest.CaptureFixture[s
     result = read(chat_folder, "qa")
     assert result["task"] == "qa"
     assert result["n"] == 16
-    names = {"facts/exact_match", "facts/asks_on", "choices/accuracy", "sums/last_number", "reading/f1"}
+    names = {
+        "facts/exact_match",
+        "facts/continues_with_question",
+        "choices/accuracy",
+        "sums/last_number",
+        "reading/f1",
+    }
     assert names <= set(result["metrics"])
     for metric in result["metrics"].values():
         assert (
@@ -93,7 +99,7 @@ def test_qa_takes_a_users_file(base_folder: Path, tmp_path: Path) -> None:
     settings = ["--sources", sources, "--score", "number", "--max_new_tokens", "4"]
     run("qa", "--model", str(base_folder), *settings)
     result = read(base_folder, "qa")
-    assert set(result["metrics"]) == {"gsm/last_number", "gsm/asks_on"}
+    assert set(result["metrics"]) == {"gsm/last_number", "gsm/continues_with_question"}
     assert result["metrics"]["gsm/last_number"]["chance"] == 0.5
     assert result["settings"]["examples"] == {"gsm": 2}
 

@@ -114,7 +114,11 @@ def folders(tmp_path: Path) -> list[str]:
         ("c", [1.0, 1.0, 1.0] * 20, "y"),
     ):
         metric = mean_metric(values, 0, chance=0.25)
-        metrics = {"facts/f1": metric, "facts/new/f1": metric, "facts/asks_on": Metric(0.0, (0.0, 0.0))}
+        metrics = {
+            "facts/f1": metric,
+            "facts/new/f1": metric,
+            "facts/continues_with_question": Metric(0.0, (0.0, 0.0)),
+        }
         write_result(tmp_path / name / "results" / "qa.json", "qa", name, 60, metrics, {}, 0)
         write_items(tmp_path / name / "results" / "qa.items.jsonl", metrics, {"facts": digest})
     return [str(tmp_path / name) for name in "abc"]
@@ -123,13 +127,13 @@ def folders(tmp_path: Path) -> list[str]:
 def test_each_model_is_tested_against_the_first(folders: list[str]) -> None:
     """Where the items are the same and stored; each kind of example only where it is asked for."""
     scores, differences = compare_folders(folders)
-    assert [score.metric for score in scores] == ["facts/f1", "facts/asks_on"]
+    assert [score.metric for score in scores] == ["facts/f1", "facts/continues_with_question"]
     assert list(differences) == [("qa", "facts/f1", folders[1])]
     difference = differences["qa", "facts/f1", folders[1]]
     assert difference.value == pytest.approx(1 / 3)
     assert difference.is_significant
     scores, _ = compare_folders(folders, all_kinds=True)
-    assert [score.metric for score in scores] == ["facts/f1", "facts/new/f1", "facts/asks_on"]
+    assert [score.metric for score in scores] == ["facts/f1", "facts/new/f1", "facts/continues_with_question"]
 
 
 def test_the_command_prints_and_draws(folders: list[str], tmp_path: Path) -> None:

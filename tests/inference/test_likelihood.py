@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS, file_tasks
+from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.export.interop import to_stock
@@ -186,7 +186,7 @@ def test_numbers_are_those_of_lm_eval(name: str, base_folder: Path, tmp_path: Pa
         bootstrap_iters=0,
     )
     model, tokenizer = load_model(base_folder)
-    forms = {form: {} for form in SETTINGS}
+    forms = {form: {} for form in FORMS}
     (task,) = file_tasks([{"name": "mine", "path": str(data)}], "fail", forms)
     examples = task.examples("test")
     for sample, example in zip(theirs["samples"]["mine"], examples, strict=True):

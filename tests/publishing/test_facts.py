@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.evaluation.compare import Score
+from scratch_gpt.evaluation.compare import Comparison
 from scratch_gpt.publishing.facts import cost_table, duration, known_failures, lineage, number
 from wording import shows
 
@@ -67,8 +67,8 @@ def test_less_repetition_is_no_failure() -> None:
     """Of a share of which less is better, having less than the model before is what one wants."""
     after, before = ({"value": v, "ci95": [v, v], "chance": None} for v in (0.1, 0.5))
     scores = [
-        Score("qa", f"facts/{metric}", {"base": before, "chat": after})
-        for metric in ("asks_on", "exact_match")
+        Comparison("qa", f"facts/{metric}", {"base": before, "chat": after})
+        for metric in ("continues_with_question", "exact_match")
     ]
     (line,) = known_failures(scores, "chat", "base")
     assert shows(line, "facts/exact_match: 0.1 [0.1, 0.1]", "`base`", "0.5 [0.5, 0.5]")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from scratch_gpt.evaluation.compare import Score
+from scratch_gpt.evaluation.compare import Comparison
 from scratch_gpt.report.figures import (
     MOST_POINTS,
     Curve,
@@ -69,10 +69,10 @@ def test_bars_are_as_long_as_the_scores(monkeypatch) -> None:
     monkeypatch.setattr(Axes, "hlines", lambda self, place, low, high, **__: lines.append((low, high)))
     monkeypatch.setattr(Axes, "vlines", lambda self, value, *_, **__: chance.append(value))
     scores = [
-        Score(
+        Comparison(
             "translation", "translation/bleu", {"chat": {"value": 80.0, "ci95": [70.0, 90.0], "chance": 10.0}}
         ),
-        Score("qa", "facts/accuracy", {"base": {"value": 0.5, "ci95": [0.4, 0.6], "chance": None}}),
+        Comparison("qa", "facts/accuracy", {"base": {"value": 0.5, "ci95": [0.4, 0.6], "chance": None}}),
     ]
     draw_scores("a", "a", scores, ["base", "chat"], share=True)
     assert bars == pytest.approx([0.8, 0.5])

@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from scratch_gpt.runs.checkpoints import (
     MANIFEST_FILE,
     STATE_FOLDER,
-    cut_back,
-    damage,
-    find_start,
+    find_checkpoint,
     list_checkpoints,
     remove_checkpoint,
+    rollback,
+    verify_checkpoint,
     write_manifest,
     writing_checkpoint,
 )
@@ -39,12 +39,12 @@ def test_latest_is_the_newest_whole_checkpoint(tmp_path: Path) -> None:
 
     What was not written to its end stays until the folder is claimed: another run may be writing it.
     """
-    assert find_start(tmp_path / "none", "latest", LAST) is None
+    assert find_checkpoint(tmp_path / "none", "latest", LAST) is None
     make_run(tmp_path / "half", [9, 10], finished=False)
     (tmp_path / "half" / "checkpoint-11").mkdir()
-    assert find_start(tmp_path / "half", "latest", LAST) == tmp_path / "half" / "checkpoint-10"
+    assert find_checkpoint(tmp_path / "half", "latest", LAST) == tmp_path / "half" / "checkpoint-10"
     assert (tmp_path / "half" / "checkpoint-11").exists()
-    cut_back(tmp_path / "half", tmp_path / "half" / "checkpoint-10")
+    rollback(tmp_path / "half", tmp_path / "half" / "checkpoint-10")
     assert not (tmp_path / "half" / "checkpoint-11").exists()
 
 
@@ -54,23 +54,23 @@ def test_nothing_starts_where_a_finished_run_or_a_model_is(tmp_path: Path, how) 
     make_run(tmp_path / "whole", [9], finished=True)
     how = str(tmp_path / "whole" / "checkpoint-9") if how == "named" else how
     with user_error("finished_run", folder=tmp_path / "whole"):
-        find_start(tmp_path / "whole", how, LAST)
+        find_checkpoint(tmp_path / "whole", how, LAST)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     with user_error("output_occupied", folder=tmp_path / "model", file="config.json"):
-        find_start(tmp_path / "model", how, LAST)
+        find_checkpoint(tmp_path / "model", how, LAST)
 
 
 def test_wrong_starts_are_refused(tmp_path: Path) -> None:
     """Overwriting an unfinished run, resuming from nothing or from a model folder: one clear line each."""
     make_run(tmp_path / "half", [9], finished=False)
     with user_error("unfinished_run", folder=tmp_path / "half"):
-        find_start(tmp_path / "half", None, LAST)
+        find_checkpoint(tmp_path / "half", None, LAST)
     with user_error("checkpoint_not_found", folder=tmp_path / "checkpoint-3"):
-        find_start(tmp_path, str(tmp_path / "checkpoint-3"), LAST)
+        find_checkpoint(tmp_path, str(tmp_path / "checkpoint-3"), LAST)
     (tmp_path / "model").mkdir()
     with user_error("not_a_checkpoint", folder=tmp_path / "model"):
-        find_start(tmp_path, str(tmp_path / "model"), LAST)
+        find_checkpoint(tmp_path, str(tmp_path / "model"), LAST)
 
 
 def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_the_folder_is_cut_back_to_the_start(tmp_path: Path) -> None:
     for name in ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
         (tmp_path / name).write_text("{}")
     checkpoint = tmp_path / "checkpoint-5"
-    cut_back(tmp_path, checkpoint)
+    rollback(tmp_path, checkpoint)
     assert [row["step"] for row in RunLog(tmp_path / "log.jsonl").rows()] == [5]
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "log.jsonl"}
-    cut_back(tmp_path, None)
+    rollback(tmp_path, None)
     assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
     assert RunLog(tmp_path / "log.jsonl").rows() == []
 
@@ -118,9 +118,9 @@ def change(path: Path) -> None:
 def test_damage_is_found(tmp_path: Path, spoil, message) -> None:
     """A changed byte, a cut-off file, a missing one, a torn manifest."""
     folder = make_checkpoint(tmp_path, 1)
-    assert damage(folder) is None
+    assert verify_checkpoint(folder) is None
     spoil(folder)
-    assert message in damage(folder)
+    assert message in verify_checkpoint(folder)
 
 
 def test_damaged_checkpoints_are_passed_over(tmp_path: Path, capsys) -> None:
@@ -128,14 +128,14 @@ def test_damaged_checkpoints_are_passed_over(tmp_path: Path, capsys) -> None:
     folders = [make_checkpoint(tmp_path, step) for step in (1, 2, 10)]
     for folder in folders[1:]:
         change(folder / STATE_FOLDER / "optimizer.bin")
-    assert find_start(tmp_path, "latest", MANIFEST_FILE) == folders[0]
+    assert find_checkpoint(tmp_path, "latest", MANIFEST_FILE) == folders[0]
     told = capsys.readouterr().out
     assert told.index("checkpoint-10 is damaged") < told.index("checkpoint-2 is damaged")
     with user_error("checkpoints_damaged", folder=folders[2]):
-        find_start(tmp_path, str(folders[2]), MANIFEST_FILE)
+        find_checkpoint(tmp_path, str(folders[2]), MANIFEST_FILE)
     change(folders[0] / STATE_FOLDER / "optimizer.bin")
     with user_error("checkpoints_damaged", folder=tmp_path):
-        find_start(tmp_path, "latest", MANIFEST_FILE)
+        find_checkpoint(tmp_path, "latest", MANIFEST_FILE)
 
 
 def test_a_checkpoint_appears_whole_and_old_ones_go(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_a_checkpoint_appears_whole_and_old_ones_go(tmp_path: Path) -> None:
             (folder / "model.safetensors").write_text("weights")
             assert f"checkpoint-{step}" not in [path.name for path in list_checkpoints(tmp_path)]
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
-    assert damage(tmp_path / "checkpoint-3") is None
+    assert verify_checkpoint(tmp_path / "checkpoint-3") is None
     (tmp_path / "checkpoint-2").rename(tmp_path / "checkpoint-2.tmp")
-    cut_back(tmp_path, tmp_path / "checkpoint-3")
+    rollback(tmp_path, tmp_path / "checkpoint-3")
     assert not (tmp_path / "checkpoint-2.tmp").exists()
     remove_checkpoint(tmp_path / "checkpoint-3")
     assert list(tmp_path.glob("checkpoint*")) == []
@@ -188,8 +188,8 @@ def test_a_folder_that_another_run_writes_is_left_alone(tmp_path) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX)
     before = sorted(tmp_path.rglob("*"))
     with user_error("folder_in_use", folder=tmp_path):
-        cut_back(tmp_path, None)
+        rollback(tmp_path, None)
     assert sorted(tmp_path.rglob("*")) == before
     os.close(handle)
-    cut_back(tmp_path, None)
+    rollback(tmp_path, None)
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]

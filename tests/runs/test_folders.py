@@ -8,15 +8,15 @@ import pytest
 
 from scratch_gpt.runs.folders import (
     PROGRESS,
-    SETTINGS,
+    SETTINGS_FILE,
     STATE,
-    claim,
+    atomic_directory,
+    atomic_write,
     has_settings,
     load_progress,
+    lock,
     read_json,
     save_progress,
-    written_file,
-    written_whole,
 )
 from wording import user_error
 
@@ -41,28 +41,28 @@ def test_a_folder_is_written_by_one_run(another_run, tmp_path):
     handle = another_run(tmp_path / "out.tmp")
     with (
         user_error("folder_in_use", folder=tmp_path / "out.tmp"),
-        written_whole(tmp_path / "out", ("a",)),
+        atomic_directory(tmp_path / "out", ("a",)),
     ):
         pytest.fail("written by two")
     assert (tmp_path / "out.tmp" / "theirs").is_file()
     os.close(handle)
-    with written_whole(tmp_path / "out", ("a",)) as folder, pytest.raises(BlockingIOError):
+    with atomic_directory(tmp_path / "out", ("a",)) as folder, pytest.raises(BlockingIOError):
         assert list(folder.iterdir()) == []
         another_run(tmp_path / "out.tmp")
-    claim(tmp_path)
-    claim(tmp_path)
+    lock(tmp_path)
+    lock(tmp_path)
     os.close(another_run(tmp_path / "out"))
 
 
 def test_folder_appears_only_when_the_block_ends_well(tmp_path):
     """An exception leaves no folder under the final name; the next try succeeds and replaces an older result."""
     target = tmp_path / "deep" / "out"
-    with pytest.raises(KeyboardInterrupt), written_whole(target, ("a",)) as folder:
+    with pytest.raises(KeyboardInterrupt), atomic_directory(target, ("a",)) as folder:
         (folder / "a").write_text("half")
         raise KeyboardInterrupt
     assert not target.exists()
     for text in ("first", "second"):
-        with written_whole(target, ("a",)) as folder:
+        with atomic_directory(target, ("a",)) as folder:
             assert list(folder.iterdir()) == []
             (folder / "a").write_text(text)
         assert [(file.name, file.read_text()) for file in target.iterdir()] == [("a", text)]
@@ -72,11 +72,14 @@ def test_folder_appears_only_when_the_block_ends_well(tmp_path):
 def test_other_files_are_never_replaced(tmp_path):
     """A folder that holds anything not made by the stage is refused and stays as it is."""
     (tmp_path / "thesis.txt").write_text("precious")
-    with user_error("output_occupied", folder=tmp_path, file="thesis.txt"), written_whole(tmp_path, ("a",)):
+    with (
+        user_error("output_occupied", folder=tmp_path, file="thesis.txt"),
+        atomic_directory(tmp_path, ("a",)),
+    ):
         pass
     with (
         user_error("output_is_file", path=tmp_path / "thesis.txt"),
-        written_whole(tmp_path / "thesis.txt", ("a",)),
+        atomic_directory(tmp_path / "thesis.txt", ("a",)),
     ):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
@@ -86,7 +89,7 @@ def test_unfinished_folder_is_given_again_for_the_same_settings_only(tmp_path):
     """With the same settings what was written and recorded is still there; with others the folder is empty."""
 
     def interrupted(settings):
-        with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "out", ("a",), settings) as folder:
+        with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "out", ("a",), settings) as folder:
             found = [path.name for path in folder.iterdir() if path.name == "a"], load_progress(folder)
             (folder / "a").write_text("half")
             save_progress(folder, {"row": 2**70}, {"ids": np.arange(3, dtype=np.uint16)})
@@ -102,9 +105,9 @@ def test_unfinished_folder_is_given_again_for_the_same_settings_only(tmp_path):
     assert interrupted({"seed": 2}) == ([], None)
     (tmp_path / "out.tmp" / PROGRESS / STATE).unlink()
     assert interrupted({"seed": 2}) == ([], None), "what was never recorded is not gone on with"
-    with written_whole(tmp_path / "out", ("a",), {"seed": 2}):
+    with atomic_directory(tmp_path / "out", ("a",), {"seed": 2}):
         pass
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", SETTINGS]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", SETTINGS_FILE]
     assert [has_settings(tmp_path / "out", {"seed": seed}) for seed in (1, 2)] == [False, True]
 
 
@@ -121,14 +124,14 @@ def test_damaged_record_is_named(tmp_path):
 def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
     """An exception in the block leaves the old content and nothing beside it; a folder in the way is one line."""
     target = tmp_path / "deep" / "out.json"
-    with written_file(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("[1]")
-    with pytest.raises(KeyboardInterrupt), written_file(target) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
         temporary.write_text("[2")
         raise KeyboardInterrupt
     assert read_json(target) == [1]
     assert list(target.parent.iterdir()) == [target]
-    with user_error("cannot_write", path=target.parent), written_file(target.parent) as temporary:
+    with user_error("cannot_write", path=target.parent), atomic_write(target.parent) as temporary:
         temporary.write_text("[3]")
     assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
 

@@ -462,7 +462,7 @@ def test_rlhf_says_when_nothing_was_learned(
     """A reward that every answer gets: marked in the log, told, in the last line, and in the facts of the report."""
     output = tmp_path / "out"
     rlhf(output_dir=str(output), max_steps=2, rewards=[{"name": "format", "pattern": "^"}])
-    assert ["failure/no_signal" in row for row in rows_with(output, "eval_score")] == [False, True]
+    assert ["monitor/no_signal" in row for row in rows_with(output, "eval_score")] == [False, True]
     told = " ".join(capsys.readouterr().out.split())
     assert shows(told, "step 2: no signal", "same reward", "learned nothing")
     assert "talk to it" not in told
@@ -475,7 +475,7 @@ def test_dpo_says_when_there_is_no_gradient(
     """As where beta is next to 0; no measurement comes behind the last step."""
     output = tmp_path / "out"
     dpo(output_dir=str(output), max_steps=2, beta=1e-9, eval_strategy="no")
-    assert [row["step"] for row in rows_with(output, "failure/no_signal")] == [2]
+    assert [row["step"] for row in rows_with(output, "monitor/no_signal")] == [2]
     assert shows(" ".join(capsys.readouterr().out.split()), "gradient was 0", "learned nothing")
 
 

@@ -54,7 +54,7 @@ class PackedBlocks:
     def __getitem__(self, index: int) -> np.ndarray:
         return self._blocks[index].astype(np.int64)
 
-    def evenly(self, most: int) -> list[int]:
+    def evenly_spaced_indices(self, most: int) -> list[int]:
         """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
         count = min(len(self), most)
         return [index * len(self) // count for index in range(count)]

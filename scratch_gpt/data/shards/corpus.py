@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from scratch_gpt.data.shards.deduplication import HashSet, text_hash
 from scratch_gpt.data.shards.mixture import Mixture
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import Part, Source, parts_of, placed_documents
+from scratch_gpt.data.sources.source import Part, Source, iter_documents, parts_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
@@ -68,7 +68,7 @@ def text_reader(
     """Reads the text of a source, or those of its rows that are `mine`."""
 
     def read(start: tuple[int, int], judged: bool) -> Iterator[Document]:
-        for part, row, text in placed_documents(source, bad_rows, parts, start, mine):
+        for part, row, text in iter_documents(source, bad_rows, parts, start, mine):
             if text is None:
                 yield Document(part, row, BAD_ROW)
             elif judged and (rule := source.filters.broken_rule(text)):

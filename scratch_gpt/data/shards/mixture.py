@@ -26,7 +26,7 @@ class Mixture(Generic[Document]):
     Args:
         sources: those with weight 0 are not read.
         read: makes one pass over a source.
-        stop: when the stream ends: `first_used_up`, when a source has no more; `all_used_up`, when every finite
+        stop: when the stream ends: `first_exhausted`, when a source has no more; `all_exhausted`, when every finite
             source was read once, smaller ones being repeated meanwhile; `never`, where sources are repeated for as
             long as the caller asks.
         size: bytes of a document.
@@ -36,7 +36,7 @@ class Mixture(Generic[Document]):
         self,
         sources: list[Source],
         read: Callable[[Source], Iterator[Document]],
-        stop: Literal["first_used_up", "all_used_up", "never"],
+        stop: Literal["first_exhausted", "all_exhausted", "never"],
         size: Callable[[Any], int] = utf8_bytes,
     ) -> None:
         self.sources = [source for source in sources if source.weight]
@@ -58,7 +58,7 @@ class Mixture(Generic[Document]):
                     raise UserError("source_empty", message, source=source.name)
                 self.pass_bytes.setdefault(source.name, self.consumed[source.name])
                 all_read = all(name in self.pass_bytes for name in finite)
-                if self.stop == "first_used_up" or (self.stop == "all_used_up" and all_read):
+                if self.stop == "first_exhausted" or (self.stop == "all_exhausted" and all_read):
                     return
                 streams[source.name] = self.read(source)
                 continue

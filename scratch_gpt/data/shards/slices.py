@@ -30,9 +30,9 @@ from scratch_gpt.data.shards.corpus import (
 )
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.filters import RULES
-from scratch_gpt.data.sources.source import Source, go_on_with_commits, parts_of
+from scratch_gpt.data.sources.source import Source, parts_of, pin_commits
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.folders import has_settings, load_progress, save_progress, written_whole
+from scratch_gpt.runs.folders import atomic_directory, has_settings, load_progress, save_progress
 from scratch_gpt.settings.sources import PRIMER
 
 
@@ -78,14 +78,14 @@ def write_slice(
     names = tuple(f"{number}.{kind}" for number in numbers for kind in ("records", "tokens"))
     if has_settings(folder, settings) and not _damaged(folder):
         return f"complete already: {folder}; remove it to write it again"
-    with written_whole(folder, (*names, MANIFEST), settings) as temporary:
+    with atomic_directory(folder, (*names, MANIFEST), settings) as temporary:
         for name in names:
             (temporary / name).touch()
         progress = load_progress(temporary)
         start: dict[str, Any] = {"number": 0, "place": [0, 0], "sizes": {}, "bad_rows": [], "commits": {}}
         state = progress[0] if progress else start
         commits = state["commits"]
-        go_on_with_commits(sources, commits)
+        pin_commits(sources, commits)
         bad_rows.restore(state["bad_rows"])
         for name in names:
             os.truncate(temporary / name, state["sizes"].get(name, 0))

@@ -41,15 +41,15 @@ from scratch_gpt.data.shards.corpus import (
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, join
 from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, go_on_with_commits, parse_sources
+from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources, pin_commits
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.runs.folders import (
     PROGRESS,
+    atomic_directory,
     has_settings,
     load_progress,
     save_progress,
     write_run_yaml,
-    written_whole,
 )
 from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
@@ -121,10 +121,10 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
             return record_reader(slices, number, token_dtype(tokenizer))
         return None
 
-    with written_whole(output_dir, ("train", "validation", "run.yaml"), all_settings) as folder:
-        stop = "never" if arguments.max_tokens else "first_used_up"
+    with atomic_directory(output_dir, ("train", "validation", "run.yaml"), all_settings) as folder:
+        stop = "never" if arguments.max_tokens else "first_exhausted"
         progress = load_progress(folder)
-        go_on_with_commits(sources, progress[0]["commits"] if progress else {})
+        pin_commits(sources, progress[0]["commits"] if progress else {})
         corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
         run = _Run(folder, corpus, tokenizer, arguments)
         lines = run.go_on()

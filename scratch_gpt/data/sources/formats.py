@@ -37,7 +37,7 @@ FOREIGN_SUFFIXES = (
 )
 
 # A line of .jsonl, not yet decoded; a row of .parquet; the text of a document.
-Row = bytes | dict[str, Any] | str
+Record = bytes | dict[str, Any] | str
 
 
 def data_suffix(file: Path) -> str:
@@ -57,7 +57,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise UserError("unreadable_file", f"{path}: cannot be read ({error.strerror})", file=path) from None
 
 
-def numbered_rows(path: Path, documents: str, start: int = 0) -> Iterator[tuple[int, Row]]:
+def numbered_rows(path: Path, documents: str, start: int = 0) -> Iterator[tuple[int, Record]]:
     """The rows of a file after row `start`, with their numbers, which begin at 1.
 
     Args:
@@ -75,7 +75,7 @@ def numbered_rows(path: Path, documents: str, start: int = 0) -> Iterator[tuple[
     return itertools.islice(enumerate(_text_documents(path, documents), start=1), start, None)
 
 
-def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Row]]:
+def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Record]]:
     zipped = path.suffix.lower() == ".gz"
     number = 0
     try:

@@ -203,10 +203,10 @@ class Part(NamedTuple):
     """A file of a source: its name, and its numbered rows after a given one."""
 
     name: str
-    rows: Callable[[int], Iterator[tuple[int, formats.Row]]]
+    rows: Callable[[int], Iterator[tuple[int, formats.Record]]]
 
 
-class PlacedText(NamedTuple):
+class LocatedText(NamedTuple):
     """A document at its place; the text of a bad row is None."""
 
     part: int
@@ -223,15 +223,15 @@ def parts_of(source: Source, seed: int) -> list[Part]:
     if source.on_hub:
         return _hub_parts(source)
 
-    def rows_of(path: Path) -> Callable[[int], Iterator[tuple[int, formats.Row]]]:
+    def rows_of(path: Path) -> Callable[[int], Iterator[tuple[int, formats.Record]]]:
         return lambda start: formats.numbered_rows(path, source.documents, start)
 
     return [Part(str(path), rows_of(path)) for path in source.files]
 
 
 def _hub_parts(source: Source) -> list[Part]:
-    def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, formats.Row]]]:
-        def rows(start: int) -> Iterator[tuple[int, formats.Row]]:
+    def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, formats.Record]]]:
+        def rows(start: int) -> Iterator[tuple[int, formats.Record]]:
             part = dataset.shard(num_shards=dataset.num_shards, index=index)
             with _hub_errors(source):
                 yield from enumerate(part.skip(start) if start else part, start=start + 1)
@@ -247,7 +247,7 @@ def _hub_parts(source: Source) -> list[Part]:
     return [Part(f"{source.path}[{index}]", rows_of(index)) for index in range(dataset.num_shards)]
 
 
-def go_on_with_commits(sources: list[Source], commits: dict[str, str | None]) -> None:
+def pin_commits(sources: list[Source], commits: dict[str, str | None]) -> None:
     """Let an interrupted stage read on in the commits, by the name of the source, that it began with."""
     for source in sources:
         source.revision = commits.get(source.name) or source.revision
@@ -292,7 +292,7 @@ def read_rows(
 
 def _parsed(
     file: FileCount,
-    rows: Iterator[tuple[int, formats.Row]],
+    rows: Iterator[tuple[int, formats.Record]],
     parse: Callable[[Any], Parsed],
 ) -> Iterator[tuple[int, Parsed | None]]:
     """Number and value of each row; None for a bad one."""
@@ -316,18 +316,18 @@ def read_documents(source: Source, bad_rows: BadRows, seed: int) -> Iterator[str
     Raises:
         UserError: a file that cannot be read or is not UTF-8, a dataset that cannot be reached, too many bad rows.
     """
-    for document in placed_documents(source, bad_rows, parts_of(source, seed)):
+    for document in iter_documents(source, bad_rows, parts_of(source, seed)):
         if document.text is not None:
             yield document.text
 
 
-def placed_documents(
+def iter_documents(
     source: Source,
     bad_rows: BadRows,
     parts: list[Part],
     start: tuple[int, int] = (0, 0),
     mine: Callable[[int], bool] | None = None,
-) -> Iterator[PlacedText]:
+) -> Iterator[LocatedText]:
     """The documents and bad rows after the place `start`, in rows that are `mine`; errors as for `read_documents`."""
 
     def text_of(row: dict[str, Any] | str) -> str:
@@ -338,7 +338,7 @@ def placed_documents(
         if mine:
             rows = ((row, value) for row, value in rows if mine(row))
         for row, text in _parsed(bad_rows.open(source.name, parts[index].name), rows, text_of):
-            yield PlacedText(index, row, text)
+            yield LocatedText(index, row, text)
 
 
 def pick(row: dict[str, Any], column: str) -> Any:

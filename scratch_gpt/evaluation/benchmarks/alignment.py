@@ -32,7 +32,7 @@ from scratch_gpt.tasks.scores import distinct, repetition
 
 
 # One number for each answer, or an empty list where the judge knows none of the prompts.
-Judge = Callable[[Sequence[Prompt], Sequence[Answer]], Sequence[float]]
+Scorer = Callable[[Sequence[Prompt], Sequence[Answer]], Sequence[float]]
 
 # Sampled, an answer shows the whole distribution; greedy, its top. Much of what reinforcement does is sharpening,
 # which only the first sees; what it unlearns, only the second may show.
@@ -125,7 +125,7 @@ def gold_scores(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[fl
     ]
 
 
-def model_judge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Judge:
+def model_judge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Scorer:
     """A reward model as a judge."""
     return lambda prompts, answers: score_conversations(
         model,
@@ -193,7 +193,7 @@ def best_of_n(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
-    judge: Judge,
+    judge: Scorer,
     n: int,
     *,
     max_new_tokens: int,
@@ -223,7 +223,7 @@ def measure_answers(
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
     answers: Sequence[Answer],
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, Scorer],
     baseline: Measured | None,
     seed: int,
 ) -> Measured:
@@ -257,7 +257,7 @@ def measure_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, Scorer],
     *,
     reference: PreTrainedModel,
     baseline: Measured | None,
@@ -301,11 +301,11 @@ def measure_model(
     return measured
 
 
-def watch_model(
+def evaluate_policy(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Prompt],
-    reward: Judge,
+    reward: Scorer,
     *,
     reference: PreTrainedModel,
     beta: float,

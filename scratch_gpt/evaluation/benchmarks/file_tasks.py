@@ -81,7 +81,7 @@ def lead(task: Task, examples: Sequence[Example]) -> Scores:
 
 
 # Form of the rows -> settings of the task. Prompts and candidates are lm-eval's, so that numbers compare.
-SETTINGS: dict[str, dict[str, Any]] = {
+FORMS: dict[str, dict[str, Any]] = {
     "question": {"score": score_answer, "baselines": {"closest_sentence": closest_sentence}},
     "choice": {
         "score": score_choice,
@@ -148,7 +148,7 @@ def file_tasks(
                 f"{', '.join(forms)}; name the roles in `columns`"
             )
             raise UserError("wrong_row_form", message, form=form)
-        settings = {**SETTINGS[form], **forms[form]}
+        settings = {**FORMS[form], **forms[form]}
         tasks.append(Task(source.name, lambda split, rows=rows: rows, **settings))  # type: ignore[misc]
     for line in bad_rows.report():
         logger.warning(line)

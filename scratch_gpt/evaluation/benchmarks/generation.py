@@ -20,7 +20,7 @@ from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.baselines import gzip_bits_per_byte
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.generation import generate_answers
-from scratch_gpt.inference.likelihood import packed_costs
+from scratch_gpt.inference.likelihood import packed_nll
 from scratch_gpt.inference.loading import is_chat
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.parsing import check_positive
@@ -68,7 +68,7 @@ class GenerationArguments(EvalArguments):
         check_positive(self, "prompt_words")
 
 
-def block_costs(
+def block_nll(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Sequence[np.ndarray] | PackedBlocks
 ) -> np.ndarray:
     """Nats and bytes of each block, shape (blocks, 2).
@@ -99,8 +99,8 @@ def block_costs(
     rows = []
     for start in range(0, len(blocks), size):
         batch = collate([blocks[index] for index in range(start, min(start + size, len(blocks)))])
-        costs = packed_costs(model, to_device(batch, model.device), lengths)
-        rows.append(costs[:, [0, 2]].cpu())
+        nll = packed_nll(model, to_device(batch, model.device), lengths)
+        rows.append(nll[:, [0, 2]].cpu())
     found = torch.cat(rows).numpy()
     if not np.isfinite(found).all():
         raise UserError(
@@ -111,15 +111,15 @@ def block_costs(
     return found
 
 
-def costs_metric(costs: np.ndarray, seed: int, baselines: dict[str, float] | None = None) -> Metric:
+def bits_per_byte_metric(nll: np.ndarray, seed: int, baselines: dict[str, float] | None = None) -> Metric:
     """Bits per byte of blocks from their nats and bytes, shape (blocks, 2), with an interval over blocks."""
     return Metric(
-        scores.bits_per_byte(*costs.sum(axis=0)),
-        bootstrap_ci(costs, seed, lambda sums: scores.bits_per_byte(*sums)),
+        scores.bits_per_byte(*nll.sum(axis=0)),
+        bootstrap_ci(nll, seed, lambda sums: scores.bits_per_byte(*sums)),
         UNIFORM_BITS_PER_BYTE,
-        len(costs),
+        len(nll),
         baselines,
-        items=Items("bits_per_byte", tuple(map(tuple, costs.tolist()))),
+        items=Items("bits_per_byte", tuple(map(tuple, nll.tolist()))),
     )
 
 
@@ -129,8 +129,8 @@ def bits_per_byte(
     blocks: Sequence[np.ndarray] | PackedBlocks,
     seed: int,
 ) -> Metric:
-    """Bits per byte of packed text; arguments and errors as for `block_costs`."""
-    return costs_metric(block_costs(model, tokenizer, blocks), seed)
+    """Bits per byte of packed text; arguments and errors as for `block_nll`."""
+    return bits_per_byte_metric(block_nll(model, tokenizer, blocks), seed)
 
 
 def shards_metrics(
@@ -146,18 +146,18 @@ def shards_metrics(
         limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
 
     Raises:
-        UserError: as for `PackedBlocks` and `block_costs`.
+        UserError: as for `PackedBlocks` and `block_nll`.
     """
     blocks = PackedBlocks(folder, tokenizer)
-    chosen = blocks.evenly(limit or len(blocks))
-    costs = block_costs(model, tokenizer, [blocks[place] for place in chosen])
-    metrics = {"bits_per_byte": costs_metric(costs, seed)}
+    chosen = blocks.evenly_spaced_indices(limit or len(blocks))
+    nll = block_nll(model, tokenizer, [blocks[place] for place in chosen])
+    metrics = {"bits_per_byte": bits_per_byte_metric(nll, seed)}
     sources = blocks.manifest["sources"]
     for source in sources if len(sources) > 1 else ():
         first, stop = source.get("block_range", (0, 0))
         own = [row for row, place in enumerate(chosen) if first <= place < stop]
         if own:
-            metrics[f"{source['name']}/bits_per_byte"] = costs_metric(costs[own], seed)
+            metrics[f"{source['name']}/bits_per_byte"] = bits_per_byte_metric(nll[own], seed)
     return metrics
 
 
@@ -198,9 +198,9 @@ def evaluate_text(
         if not documents:
             message = f"source {source.name!r}: no text in {source.path}"
             raise UserError("source_empty", message, source=source.name)
-        costs = block_costs(model, tokenizer, document_blocks(model, tokenizer, documents))
+        nll = block_nll(model, tokenizer, document_blocks(model, tokenizer, documents))
         gzip = gzip_bits_per_byte("\n".join(documents).encode())
-        metrics[f"{source.name}/bits_per_byte"] = costs_metric(costs, arguments.seed, {"gzip": gzip})
+        metrics[f"{source.name}/bits_per_byte"] = bits_per_byte_metric(nll, arguments.seed, {"gzip": gzip})
         if arguments.prompt_words:
             metrics |= evaluate_continuations(model, tokenizer, source.name, documents, arguments)
     return metrics

@@ -87,12 +87,12 @@ def evaluate_instructions(
     measure, longest = partial(encode_conversation, tokenizer), context_length(model, arguments.max_length)
     splits = {"test": list(rows)}
     rows = drop_long_rows(splits, measure, longest, arguments)["test"]  # type: ignore[arg-type]  # trains nothing
-    costs = answer_costs(model, tokenizer, rows, arguments.batch_size)
+    nll = answer_nll(model, tokenizer, rows, arguments.batch_size)
     names = np.array([row["source"] for row in rows])
-    metrics = {"loss": loss_metric(costs, arguments.seed)}
+    metrics = {"loss": loss_metric(nll, arguments.seed)}
     if len(set(names)) > 1:
         for name in dict.fromkeys(names.tolist()):
-            metrics[f"{name}/loss"] = loss_metric(costs[names == name], arguments.seed)
+            metrics[f"{name}/loss"] = loss_metric(nll[names == name], arguments.seed)
     if is_chat(tokenizer):
         random.Random(arguments.seed).shuffle(rows)
         metrics |= answers_metrics(model, tokenizer, rows[: arguments.limit], arguments)
@@ -100,11 +100,11 @@ def evaluate_instructions(
 
 
 @torch.inference_mode()
-def answer_costs(
+def answer_nll(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], batch_size: int
 ) -> np.ndarray:
     """Nats and number of the learned tokens of each row of `encode_conversation`: shape (rows, 2)."""
-    costs: dict[int, Any] = {}
+    nll: dict[int, Any] = {}
     for _, batch in own_batches([-row["length"] for row in rows], batch_size):
         inputs = padded(
             [rows[index]["input_ids"] for index in batch], tokenizer.pad_token_id, "right", model.device
@@ -119,18 +119,18 @@ def answer_costs(
             logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
         sums = torch.stack([nats.double().sum(1), (labels != IGNORED).double().sum(1)], dim=1)
-        costs |= dict(zip(batch, sums.tolist(), strict=True))
-    return np.array(gathered(costs))
+        nll |= dict(zip(batch, sums.tolist(), strict=True))
+    return np.array(gathered(nll))
 
 
-def loss_metric(costs: np.ndarray, seed: int) -> Metric:
+def loss_metric(nll: np.ndarray, seed: int) -> Metric:
     """Nats a token from nats and tokens of each row, shape (rows, 2), with an interval over rows."""
 
     def ratio(sums: np.ndarray) -> float:
         return float(sums[0] / sums[1])
 
-    items = Items("ratio", tuple(map(tuple, costs.tolist())))
-    return Metric(ratio(costs.sum(axis=0)), bootstrap_ci(costs, seed, ratio), n=len(costs), items=items)
+    items = Items("ratio", tuple(map(tuple, nll.tolist())))
+    return Metric(ratio(nll.sum(axis=0)), bootstrap_ci(nll, seed, ratio), n=len(nll), items=items)
 
 
 def answers_metrics(

@@ -11,7 +11,7 @@ from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.evaluation.metrics.baselines import NGram
-from scratch_gpt.inference.masked import masked_costs, pseudo_costs
+from scratch_gpt.inference.masked import masked_nll, pseudo_nll
 
 
 def model_figures(
@@ -23,18 +23,18 @@ def model_figures(
     batch_size: int,
 ) -> tuple[float, float]:
     """Masked accuracy on so many held-out blocks, and pseudo-perplexity on so many."""
-    costs = torch.zeros(3, dtype=torch.float64)
-    chosen = blocks.evenly(max_blocks)
+    nll = torch.zeros(3, dtype=torch.float64)
+    chosen = blocks.evenly_spaced_indices(max_blocks)
     for first in range(0, len(chosen), batch_size):
         numbers = chosen[first : first + batch_size]
         batch = collator([blocks[number] for number in numbers], numbers)
-        costs += masked_costs(model, to_device(batch, model.device)).sum(0).cpu()
+        nll += masked_nll(model, to_device(batch, model.device)).sum(0).cpu()
     pairs = [
-        pseudo_costs(model, blocks[number], collator, model.device, batch_size)
-        for number in blocks.evenly(pseudo_blocks)
+        pseudo_nll(model, blocks[number], collator, model.device, batch_size)
+        for number in blocks.evenly_spaced_indices(pseudo_blocks)
     ]
     nats, tokens = np.sum(pairs, axis=0)
-    return float(costs[2] / costs[1]), math.exp(nats / tokens)
+    return float(nll[2] / nll[1]), math.exp(nats / tokens)
 
 
 def ngram_figures(
@@ -45,12 +45,12 @@ def ngram_figures(
     It sees all tokens before a hidden one in the block, and none behind it.
     """
     right = hidden = 0
-    for number in blocks.evenly(max_blocks):
+    for number in blocks.evenly_spaced_indices(max_blocks):
         block = blocks[number]
         _, labels = collator.hide(block, number)
         places = np.flatnonzero(labels != IGNORED)
         right += int((ngram.likeliest(block, places) == block[places]).sum())
         hidden += len(places)
-    weighed = [blocks[number] for number in blocks.evenly(pseudo_blocks)]
+    weighed = [blocks[number] for number in blocks.evenly_spaced_indices(pseudo_blocks)]
     nats = [-np.log(ngram.probabilities(block)[collator.is_text[block]]) for block in weighed]
     return right / hidden, math.exp(np.concatenate(nats).mean())

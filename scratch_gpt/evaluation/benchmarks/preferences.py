@@ -16,7 +16,7 @@ from scratch_gpt.inference.rewards import score_conversations
 from scratch_gpt.runs.results import Metric
 
 
-Pair = dict[str, Any]
+Preference = dict[str, Any]
 
 # Confidences of a choice between two answers, from guessing to certainty.
 BINS = np.linspace(0.5, 1.0, 11)
@@ -24,7 +24,7 @@ CALIBRATED_DRAWS = 200
 
 
 def reward_margins(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Preference]
 ) -> np.ndarray:
     """The reward model's score of the chosen answer less that of the rejected one, of each pair."""
     chosen = score_conversations(model, tokenizer, [pair["prompt"] + pair["chosen"] for pair in pairs])
@@ -36,7 +36,7 @@ def reward_margins(
 def answer_log_probabilities(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Preference],
     side: str,
     batch_size: int = 32,
 ) -> np.ndarray:
@@ -62,7 +62,7 @@ def answer_log_probabilities(
     return sums
 
 
-def pair_accuracy(margins: np.ndarray, pairs: Sequence[Pair], seed: int) -> dict[str, Metric]:
+def pair_accuracy(margins: np.ndarray, pairs: Sequence[Preference], seed: int) -> dict[str, Metric]:
     """Share of pairs ranked right: `accuracy` over all, `accuracy/KIND` of each kind.
 
     A tie counts half, so that a model that scores everything alike is at chance.

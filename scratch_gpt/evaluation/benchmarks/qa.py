@@ -78,7 +78,7 @@ def evaluate_questions(
 
     Returns:
         `TASK/SCORE`, of the main score also `TASK/KIND/SCORE` where there are several kinds; for written answers
-        `TASK/asks_on`, how often an answer is another question; for cloze texts `TASK/perplexity`.
+        `TASK/continues_with_question`, how often an answer is another question; for cloze texts `TASK/perplexity`.
     """
     if task.form == CLOZE:
         return evaluate_cloze(model, tokenizer, task, examples, arguments)
@@ -87,7 +87,7 @@ def evaluate_questions(
     if not task.by_likelihood:
         warn_wordless(f"answers to {task.name}", predictions)
         asks = [float(is_question(prediction)) for prediction in predictions]
-        metrics[f"{task.name}/asks_on"] = mean_metric(asks, arguments.seed)
+        metrics[f"{task.name}/continues_with_question"] = mean_metric(asks, arguments.seed)
     return metrics
 
 

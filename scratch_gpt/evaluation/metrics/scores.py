@@ -16,7 +16,7 @@ from scratch_gpt.tasks.words import warn_wordless
 TEXT, NUMBER, INDEX = (datasets.Value(kind) for kind in ("string", "float64", "int64"))
 
 
-class Score(NamedTuple):
+class MetricSpec(NamedTuple):
     """One metric, by its name in `SCORES`."""
 
     description: str
@@ -85,41 +85,41 @@ def text_diversity(predictions: list[str]) -> dict[str, float]:
 
 
 SCORES = {
-    "answer_match": Score(
+    "answer_match": MetricSpec(
         "Exact match and word F1 of free answers (SQuAD v1.1, in every script), for the best reference each.",
         "Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text",
         mean(answer_match),
     ),
-    "last_number": Score(
+    "last_number": MetricSpec(
         "Accuracy of the last number of an answer, the convention of GSM8K.",
         "Cobbe et al. 2021, Training Verifiers to Solve Math Word Problems",
         mean(last_number),
     ),
-    "summary_overlap": Score(
+    "summary_overlap": MetricSpec(
         "ROUGE-1, ROUGE-2 and ROUGE-L of summaries in any script; of ASCII text equal to the rouge_score package without stemming.",
         "Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries",
         mean(scores.rouge),
     ),
-    "translation_quality": Score(
+    "translation_quality": MetricSpec(
         "Corpus BLEU and chrF as sacreBLEU computes them, its tokenizer by the script; the number of references may differ.",
         "Post 2018, A Call for Clarity in Reporting BLEU Scores; Popovic 2015, chrF",
         translation_quality,
     ),
-    "choice_accuracy": Score(
+    "choice_accuracy": MetricSpec(
         "Multiple choice: predictions are the candidates' log-likelihoods, references the right index, `lengths` their bytes.",
         "Brown et al. 2020, Language Models are Few-Shot Learners (section 2.4: per-token likelihood)",
         choice_accuracy,
         predictions=datasets.List(NUMBER),
         references=INDEX,
     ),
-    "bits_per_byte": Score(
+    "bits_per_byte": MetricSpec(
         "A language model's loss by byte: predictions are texts' negative log-likelihoods in nats, references their bytes.",
         "Gao et al. 2020, The Pile (section 3.1: bits per UTF-8 encoded byte)",
         bits_per_byte,
         predictions=NUMBER,
         references=INDEX,
     ),
-    "text_diversity": Score(
+    "text_diversity": MetricSpec(
         "How varied generated texts are; there are no references.",
         "Welleck et al. 2020 (seq-rep-n); Li et al. 2016 (distinct-n); Zhu et al. 2018 (self-BLEU)",
         text_diversity,
@@ -128,7 +128,7 @@ SCORES = {
 }
 
 
-class Scores(evaluate.Metric):
+class ScoresMetric(evaluate.Metric):
     """The metric that `evaluate.load`'s second argument names, one of `SCORES`."""
 
     def _info(self) -> evaluate.MetricInfo:

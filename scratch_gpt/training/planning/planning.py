@@ -33,7 +33,7 @@ from scratch_gpt.training.pretrain.optimization import build_optimizer
 from scratch_gpt.training.pretrain.scaling import (
     CHINCHILLA_TOKENS_PER_PARAMETER,
     CPU_MICRO_BATCH_TOKENS,
-    by_rule,
+    apply_scaling_rules,
 )
 
 
@@ -90,7 +90,7 @@ class Launcher:
 
 
 def read_launcher(path: str | None) -> Launcher:
-    """The settings of an Accelerate YAML; one process without a file. Its precision is not asked, see `Hardware`.
+    """The settings of an Accelerate YAML; one process without a file. Its precision is not asked, see `ComputeSettings`.
 
     Raises:
         UserError: there is no such file, or it is no YAML mapping.
@@ -160,7 +160,7 @@ def complete(
     available_tokens: int | None,
     device_memory: float | None,
 ) -> tuple[Arguments, list[str]]:
-    """`arguments` with nothing open, and lines that say where the new values are from: see `by_rule`.
+    """`arguments` with nothing open, and lines that say where the new values are from: see `apply_scaling_rules`.
 
     Args:
         device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
@@ -175,7 +175,7 @@ def complete(
         needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
         return sum(needed.values()) <= USABLE_SHARE * device_memory
 
-    return by_rule(
+    return apply_scaling_rules(
         arguments,
         count_parameters(config),
         sequence_length=sequence_length,

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import generate_answers
-from scratch_gpt.runs.log import FAILURE, RunLog, console
+from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.tokenization import save_tokenizer
 
 
@@ -19,7 +19,7 @@ from scratch_gpt.tokenization import save_tokenizer
 BOOKKEEPING = ("epoch", "num_tokens", "num_input_tokens_seen", "step_time", "runtime", "per_second")
 # Of a sample.
 MAX_NEW_TOKENS = 64
-NO_SIGNAL = FAILURE + "no_signal"
+NO_SIGNAL = MONITOR + "no_signal"
 # What float32 leaves of a gradient whose parts cancel out; real ones are above 1e-3.
 ZERO_GRADIENT = 1e-6
 

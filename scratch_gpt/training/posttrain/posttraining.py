@@ -24,7 +24,7 @@ from transformers import (
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.publishing import push_to_hub
-from scratch_gpt.runs.checkpoints import agree_on_start, cut_back, list_checkpoints, save_model_folder
+from scratch_gpt.runs.checkpoints import list_checkpoints, resolve_checkpoint, rollback, save_model_folder
 from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
@@ -122,12 +122,12 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         Whether there was anything to learn from, as far as the log knows: see `NoSignal`.
 
     Raises:
-        UserError: see `checkpoints.find_start`; gradients or rewards that are no numbers, with what is left of the run.
+        UserError: see `checkpoints.find_checkpoint`; gradients or rewards that are no numbers, with what is left of the run.
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
-    checkpoint = agree_on_start(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
+    checkpoint = resolve_checkpoint(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
     torch.set_num_threads(choose_threads(arguments.num_threads))
-    cut_back(output_dir, checkpoint)
+    rollback(output_dir, checkpoint)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)

@@ -30,8 +30,8 @@ from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
 from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.likelihood import packed_costs
-from scratch_gpt.inference.masked import keep_documents_apart, masked_costs, sampled_pseudo_costs
+from scratch_gpt.inference.likelihood import packed_nll
+from scratch_gpt.inference.masked import keep_documents_apart, masked_nll, sampled_pseudo_nll
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
@@ -62,10 +62,10 @@ class Objective(ABC):
     model_type = "scratch_gpt"
     is_causal = True
     # The figure that says most, and its unit.
-    figure: str
-    unit: str
-    # Columns of `costs`.
-    num_costs: int
+    primary_metric: str
+    metric_unit: str
+    # Columns of `nll`.
+    num_sums: int
     # Of the run, and of held-out blocks.
     collator: Collator
     held_out: Any
@@ -83,13 +83,13 @@ class Objective(ABC):
         """Blocks and their positions to batches, with random choices of this seed."""
 
     @abstractmethod
-    def costs(
+    def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """What each held-out block costs, float64 (B, num_costs); sums of such rows are what `metrics` takes."""
+        """What each held-out block costs, float64 (B, num_sums); sums of such rows are what `metrics` takes."""
 
     @abstractmethod
-    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+    def metrics(self, nll: torch.Tensor) -> dict[str, float]:
         """The figures of an evaluation row; `eval_loss` in nats a predicted token."""
 
     @abstractmethod
@@ -115,8 +115,8 @@ class CausalObjective(Objective):
     """Predict each token from those before it."""
 
     auto_class = AutoModelForCausalLM
-    figure, unit = "eval_bits_per_byte", "bits per byte"
-    num_costs = 3
+    primary_metric, metric_unit = "eval_bits_per_byte", "bits per byte"
+    num_sums = 3
 
     @cached_property
     def byte_lengths(self) -> torch.Tensor:
@@ -128,16 +128,16 @@ class CausalObjective(Objective):
         lengths = needs_lengths(arguments.attn_implementation)
         return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, lengths)
 
-    def costs(
+    def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """`packed_costs`: nats, predicted tokens, their bytes."""
+        """`packed_nll`: nats, predicted tokens, their bytes."""
         batch = to_device(self.held_out(blocks, numbers), device)
-        return packed_costs(model, batch, self.byte_lengths.to(device))
+        return packed_nll(model, batch, self.byte_lengths.to(device))
 
-    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+    def metrics(self, nll: torch.Tensor) -> dict[str, float]:
         """Bits per byte beside the loss."""
-        nats, tokens, num_bytes = costs.tolist()
+        nats, tokens, num_bytes = nll.tolist()
         return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
 
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
@@ -150,25 +150,25 @@ class MaskedObjective(Objective):
 
     auto_class = AutoModelForMaskedLM
     is_causal = False
-    figure, unit = "eval_masked_accuracy", "masked accuracy"
-    num_costs = 5
+    primary_metric, metric_unit = "eval_masked_accuracy", "masked accuracy"
+    num_sums = 5
 
     def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
         """Of single tokens or whole words."""
         lengths = needs_lengths(arguments.attn_implementation)
         return MaskingCollator(self.tokenizer, seed, arguments.whole_words, lengths)
 
-    def costs(
+    def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """`masked_costs` and `sampled_pseudo_costs`."""
-        hidden = masked_costs(model, to_device(self.held_out(blocks, numbers), device))
-        alone = sampled_pseudo_costs(model, blocks, numbers, self.held_out, device)
+        """`masked_nll` and `sampled_pseudo_nll`."""
+        hidden = masked_nll(model, to_device(self.held_out(blocks, numbers), device))
+        alone = sampled_pseudo_nll(model, blocks, numbers, self.held_out, device)
         return torch.cat([hidden, alone.to(device)], dim=1)
 
-    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+    def metrics(self, nll: torch.Tensor) -> dict[str, float]:
         """`eval_loss` in nats a hidden token; the pseudo-perplexity is an estimate from one token of each document."""
-        nats, tokens, right, pseudo_nats, pseudo_tokens = costs.tolist()
+        nats, tokens, right, pseudo_nats, pseudo_tokens = nll.tolist()
         return {
             "eval_loss": nats / tokens,
             "eval_masked_accuracy": right / tokens,
@@ -190,14 +190,14 @@ class SpanObjective(Objective):
 
     auto_class = AutoModelForSeq2SeqLM
     model_type = "scratch_gpt_encoder_decoder"
-    figure, unit = "eval_loss", "nats a target token"
-    num_costs = 2
+    primary_metric, metric_unit = "eval_loss", "nats a target token"
+    num_sums = 2
 
     def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
         """Of documents as rows."""
         return SpanCorruptionCollator(self.tokenizer, seed, sequence_length)
 
-    def costs(
+    def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
         """Nats and target tokens."""
@@ -211,9 +211,9 @@ class SpanObjective(Objective):
         documents = [len(self.held_out.documents(block)) for block in blocks]
         return torch.stack([part.sum(0) for part in rows.split(documents)])
 
-    def metrics(self, costs: torch.Tensor) -> dict[str, float]:
+    def metrics(self, nll: torch.Tensor) -> dict[str, float]:
         """`eval_loss` in nats a target token."""
-        nats, tokens = costs.tolist()
+        nats, tokens = nll.tolist()
         return {"eval_loss": nats / tokens}
 
     def sample(self, model: PreTrainedModel, prompt: str) -> str:

@@ -32,23 +32,23 @@ from scratch_gpt.runs.checkpoints import (
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.runs.provenance import write_provenance
-from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.settings.hardware import ComputeSettings
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.block_order import BlockOrder, block_hash
 from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
+from scratch_gpt.training.pretrain.evaluator import Evaluator, write_samples
 from scratch_gpt.training.pretrain.loss import compile_layers
+from scratch_gpt.training.pretrain.loss_spike_guard import LossSpikeGuard
 from scratch_gpt.training.pretrain.objectives import Objective
 from scratch_gpt.training.pretrain.optimization import cosine_decay, warmup_stable_decay
 from scratch_gpt.training.pretrain.resume import check_settings, settings_of
-from scratch_gpt.training.pretrain.safeguard import Safeguard
-from scratch_gpt.training.pretrain.validation import Validation, write_samples
+from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices, block_hash
 
 
 Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepMetrics:
     """What a step came to, the same in all processes.
 
     Attributes:
@@ -69,7 +69,7 @@ class Pretraining:
         self,
         arguments: PretrainArguments,
         accelerator: Accelerator,
-        hardware: Hardware,
+        hardware: ComputeSettings,
         model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
         objective: Objective,
@@ -84,8 +84,8 @@ class Pretraining:
         self.settings = settings_of(arguments, hardware, accelerator.num_processes)
         self.output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         self.log = RunLog(self.output_dir / "log.jsonl")
-        self.order = BlockOrder(len(train_blocks), arguments.seed)
-        # Nothing is open any more: `by_rule` filled the arguments.
+        self.order = ShuffledIndices(len(train_blocks), arguments.seed)
+        # Nothing is open any more: `apply_scaling_rules` filled the arguments.
         self.micro_batch_size: int = arguments.per_device_train_batch_size  # type: ignore[assignment]
         self.micro_batches: int = arguments.gradient_accumulation_steps  # type: ignore[assignment]
         self.warmup_steps: int = arguments.warmup_steps  # type: ignore[assignment]
@@ -101,7 +101,7 @@ class Pretraining:
         if arguments.lr_scheduler_type == "warmup_stable_decay":
             decay_steps = round(arguments.decay_ratio * self.max_steps)
             self.schedule = partial(warmup_stable_decay, decay_steps=decay_steps)
-        self.validation = Validation(
+        self.evaluator = Evaluator(
             validation_blocks,
             objective,
             arguments.per_device_eval_batch_size,
@@ -119,7 +119,7 @@ class Pretraining:
         if arguments.report_to:
             accelerator.init_trackers("scratch-gpt", config={k: str(v) for k, v in self.settings.items()})
 
-        self.safeguard = Safeguard(arguments.max_skipped_steps)
+        self.loss_spike_guard = LossSpikeGuard(arguments.max_skipped_steps)
         self.step = 0
         self.position = 0  # blocks that all processes together have trained on
         self.token_hash = 0  # see `block_hash`; this process's part of the sum
@@ -141,11 +141,11 @@ class Pretraining:
         self.step, self.position = progress["step"], progress["position"]
         self.elapsed_seconds = progress["elapsed_seconds"]
         self.token_hash = int(progress["token_hash"], 16) if self.accelerator.is_main_process else 0
-        self.safeguard.load_state_dict(progress["safeguard"])
+        self.loss_spike_guard.load_state_dict(progress["loss_spike_guard"])
         self._logged_position, self._logged_seconds = self.position, self.elapsed_seconds
 
     def announce(self, rules: list[str]) -> None:
-        """Tell what will be trained, and what was found by rule (`by_rule`)."""
+        """Tell what will be trained, and what was found by rule (`apply_scaling_rules`)."""
         for line in rules:
             console.print(f"by rule: {line}", markup=False, highlight=False)
         if self.warmup_steps > self.max_steps:
@@ -192,8 +192,8 @@ class Pretraining:
             batches.append(to_device(batch, self.accelerator.device))
         return batches
 
-    def train_step(self, interrupted: bool = False) -> Outcome:
-        """One optimizer step over the next blocks, left out where the `Safeguard` objects.
+    def train_step(self, interrupted: bool = False) -> StepMetrics:
+        """One optimizer step over the next blocks, left out where the `LossSpikeGuard` objects.
 
         Args:
             interrupted: this process is to stop; all learn of it.
@@ -218,45 +218,45 @@ class Pretraining:
                 self.accelerator.backward(share * self.accelerator.num_processes)
             loss += share.detach()
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm)
-        outcome = self._agree(loss, grad_norm, interrupted)
-        self._update(outcome)
+        step_metrics = self._agree(loss, grad_norm, interrupted)
+        self._update(step_metrics)
         self.step += 1
         self.position += self.blocks_per_step
         self.elapsed_seconds += time.perf_counter() - started
-        return outcome
+        return step_metrics
 
-    def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> Outcome:
+    def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> StepMetrics:
         """One message between the processes, and one wait for the device, a step."""
         told = self.accelerator.reduce(torch.stack([loss, torch.full_like(loss, interrupted)]))
         loss_value, count, norm = torch.cat([told, _whole(grad_norm)[None]]).tolist()
-        return Outcome(loss_value, norm, count > 0)
+        return StepMetrics(loss_value, norm, count > 0)
 
-    def _update(self, outcome: Outcome) -> None:
-        """Let the optimizer take its step, unless there is an objection."""
+    def _update(self, step_metrics: StepMetrics) -> None:
+        """Let the optimizer take its step, unless there is an problem."""
         scaler = self.accelerator.scaler
-        overflow = math.isfinite(outcome.loss) and not math.isfinite(outcome.grad_norm)
+        overflow = math.isfinite(step_metrics.loss) and not math.isfinite(step_metrics.grad_norm)
         if scaler is not None and overflow and scaler.get_scale() > 1:
             # Gradients that overflow float16 are in order: the step is left out, and the scaler halves its scale.
             scaler.update()
-            self.safeguard.skipped += 1
-        elif objection := self.safeguard.objection(outcome.loss, outcome.grad_norm):
-            console.print(f"step {self.step + 1} is left out: {objection}")
-            if self.safeguard.exhausted:
-                raise UserError("too_many_skipped_steps", self._diagnosis(objection), step=self.step + 1)
+            self.loss_spike_guard.skipped += 1
+        elif problem := self.loss_spike_guard.check(step_metrics.loss, step_metrics.grad_norm):
+            console.print(f"step {self.step + 1} is left out: {problem}")
+            if self.loss_spike_guard.exhausted:
+                raise UserError("too_many_skipped_steps", self._diagnosis(problem), step=self.step + 1)
             if scaler is not None:
                 scaler.update()
         else:
             self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _diagnosis(self, objection: str) -> str:
+    def _diagnosis(self, problem: str) -> str:
         # The gradients tell no more: clipping by a norm of NaN has made all of them NaN.
         weights = self.accelerator.unwrap_model(self.model).named_parameters()
         broken = [name for name, weight in weights if not _whole(weight).isfinite().all()]
         found = f"the weights are not finite, first {broken[0]}" if broken else "the weights are finite"
         return (
-            f"stopped at step {self.step + 1}, {self.safeguard.skipped_in_a_row} steps in a row could not be used "
-            f"({objection}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
+            f"stopped at step {self.step + 1}, {self.loss_spike_guard.skipped_in_a_row} steps in a row could not be used "
+            f"({problem}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
             "lengthen warmup_steps, and go on from an earlier checkpoint with --allow_changed_settings true"
         )
 
@@ -271,7 +271,7 @@ class Pretraining:
             values = {name: value for name, value in row.items() if not isinstance(value, str)}
             self.accelerator.log(values, step=self.step)
 
-    def log_step(self, outcome: Outcome, bar: Progress) -> None:
+    def log_step(self, step_metrics: StepMetrics, bar: Progress) -> None:
         """Record the step just taken, and move the bar."""
         sequence_length = self.train_blocks.manifest["sequence_length"]
         speed = (self.position - self._logged_position) * sequence_length
@@ -279,15 +279,15 @@ class Pretraining:
         self._logged_position, self._logged_seconds = self.position, self.elapsed_seconds
         self.record(
             tokens=self.position * sequence_length,
-            loss=outcome.loss,
+            loss=step_metrics.loss,
             learning_rate=self.optimizer.param_groups[0]["lr"],
-            grad_norm=outcome.grad_norm,
+            grad_norm=step_metrics.grad_norm,
             tokens_per_second=speed,
             elapsed_seconds=self.elapsed_seconds,
-            skipped_steps=self.safeguard.skipped,
+            skipped_steps=self.loss_spike_guard.skipped,
             token_hash=self.token_hash_of_all(),
         )
-        status = f"loss {outcome.loss:.3f}  {speed:,.0f} tokens/s"
+        status = f"loss {step_metrics.loss:.3f}  {speed:,.0f} tokens/s"
         bar.update(bar.task_ids[0], completed=self.step, status=status)
 
     def token_hash_of_all(self) -> str:
@@ -305,13 +305,13 @@ class Pretraining:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        metrics = self.validation.measure(self.accelerator, self.model)
+        metrics = self.evaluator.measure(self.accelerator, self.model)
         self.record(elapsed_seconds=self.elapsed_seconds, **metrics)
         main = self.accelerator.is_main_process
         if main:
-            figure = self.objective.figure
-            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
-            parts = [f"{metrics[figure]:.3f} {self.objective.unit} on held-out text"]
+            figure = self.objective.primary_metric
+            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.evaluator.ranges}
+            parts = [f"{metrics[figure]:.3f} {self.objective.metric_unit} on held-out text"]
             parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
             console.print(f"step {self.step}: {', '.join(parts)}")
         write_samples(
@@ -331,7 +331,7 @@ class Pretraining:
             "elapsed_seconds": self.elapsed_seconds,
             "content_hash": self.train_blocks.manifest["content_hash"],
             "settings": self.settings,
-            "safeguard": self.safeguard.state_dict(),
+            "loss_spike_guard": self.loss_spike_guard.state_dict(),
         }
 
     def save(self) -> Path:

@@ -10,9 +10,9 @@ import torch
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import Hardware, choose_threads
+from scratch_gpt.settings.hardware import ComputeSettings, choose_threads
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.scaling import as_before
+from scratch_gpt.training.pretrain.scaling import restore_settings
 
 
 # A setting that is younger than a run had no other value in it.
@@ -32,18 +32,20 @@ HARMLESS = frozenset(
 )
 
 
-def settings_of(arguments: PretrainArguments, hardware: Hardware, num_processes: int) -> dict[str, Any]:
+def settings_of(
+    arguments: PretrainArguments, hardware: ComputeSettings, num_processes: int
+) -> dict[str, Any]:
     """All that decides the bits of a run, except the shards and the tokenizer."""
     settings = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in HARMLESS}
     return {**settings, **dataclasses.asdict(hardware), "num_processes": num_processes}
 
 
-def hardware_again(progress: dict[str, Any], arguments: PretrainArguments) -> Hardware:
+def restore_compute_settings(progress: dict[str, Any], arguments: PretrainArguments) -> ComputeSettings:
     """The precision of before the interruption, unless the arguments name another, and this machine's threads."""
     precision = arguments.mixed_precision
     if precision == "auto":
         precision = progress["settings"]["mixed_precision"]
-    return Hardware(choose_threads(arguments.num_threads), precision)
+    return ComputeSettings(choose_threads(arguments.num_threads), precision)
 
 
 def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
@@ -58,8 +60,8 @@ def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: st
         return False
     progress = read_progress(output_dir)
     before = progress["settings"]
-    again = as_before(arguments, before)
-    now = settings_of(again, hardware_again(progress, again), before["num_processes"])
+    again = restore_settings(arguments, before)
+    now = settings_of(again, restore_compute_settings(progress, again), before["num_processes"])
     changed = _changed(before, now)
     if progress["content_hash"] != content_hash:
         changed["shards"] = "the shards are others"

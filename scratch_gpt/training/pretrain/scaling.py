@@ -55,7 +55,7 @@ def divide_step(blocks: int, fits: Callable[[int], bool]) -> tuple[int, int]:
     return size, max(1, round(blocks / size))
 
 
-def as_before(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
+def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
     """What `arguments` leave open takes its value from the `settings` of the run that is gone on with."""
     names = [name for name in BY_RULE if getattr(arguments, name) is None]
     same_budget = all(
@@ -66,7 +66,7 @@ def as_before(arguments: PretrainArguments, settings: Mapping[str, Any]) -> Pret
     return dataclasses.replace(arguments, **{name: settings[name] for name in names if name in settings})
 
 
-def by_rule(
+def apply_scaling_rules(
     arguments: Arguments,
     parameters: Mapping[str, int],
     *,

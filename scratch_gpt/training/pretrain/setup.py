@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.hardware import Hardware, best_precision, choose_threads
+from scratch_gpt.settings.hardware import ComputeSettings, best_precision, choose_threads
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
 from scratch_gpt.training.pretrain.objectives import CausalObjective, config_for, model_of
@@ -76,7 +76,7 @@ def build_model(
     return model
 
 
-def choose_setting(arguments: PretrainArguments) -> Hardware:
+def select_precision_and_threads(arguments: PretrainArguments) -> ComputeSettings:
     """Precision and threads as asked for, or as this machine has them; all processes of a run get the main one's choice.
 
     Raises:
@@ -87,5 +87,5 @@ def choose_setting(arguments: PretrainArguments) -> Hardware:
         raise UserError("gpu_missing", "mixed_precision fp16 needs a GPU: use bf16, no or auto")
     if precision == "auto":
         precision = best_precision()
-    (chosen,) = broadcast_object_list([Hardware(choose_threads(arguments.num_threads), precision)])
+    (chosen,) = broadcast_object_list([ComputeSettings(choose_threads(arguments.num_threads), precision)])
     return chosen

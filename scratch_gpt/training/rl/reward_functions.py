@@ -36,12 +36,12 @@ from scratch_gpt.tokenization import encode_plain
 
 # What scores a batch: prompts and answers as conversations, and the answers' token ids, up to and with the stop token.
 # None where it has no opinion.
-Score = Callable[
+RewardFunction = Callable[
     [Sequence[list[Message]], Sequence[list[Message]], Sequence[Sequence[int]]], Sequence[float | None]
 ]
 
 # Settings of each kind of reward: those that must be given, and those that may.
-SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+REWARD_SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "model": ((), ()),
     "finished": ((), ()),
     "format": (("pattern",), ()),
@@ -58,10 +58,10 @@ class Reward:
     Args:
         name: how the log calls it.
         weight: its share in the sum.
-        score: see `Score`.
+        score: see `RewardFunction`.
     """
 
-    def __init__(self, name: str, weight: float, score: Score) -> None:
+    def __init__(self, name: str, weight: float, score: RewardFunction) -> None:
         self.__name__ = name
         self.weight = weight
         self.score = score
@@ -101,13 +101,13 @@ def check_rewards(entries: Any) -> list[dict[str, Any]]:
     checked = [{"weight": 1.0, **entry} for entry in entries]
     for entry in checked:
         name, weight = entry.get("name"), entry["weight"]
-        if name not in SETTINGS:
-            message = f"unknown reward {name!r}: choose among {', '.join(SETTINGS)}"
+        if name not in REWARD_SETTINGS:
+            message = f"unknown reward {name!r}: choose among {', '.join(REWARD_SETTINGS)}"
             raise UserError("wrong_value", message, setting="reward", value=name)
         # a truth value is a number to Python, and NaN is neither below nor above 0
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise wrong_value("weight", weight, "a number of at least 0", where=f"reward {name!r}: ")
-        needed, optional = SETTINGS[name]
+        needed, optional = REWARD_SETTINGS[name]
         if missing := [key for key in needed if key not in entry]:
             message = f"reward {name!r} needs {', '.join(missing)}"
             raise UserError("setting_missing", message, setting=missing[0])
@@ -178,7 +178,7 @@ def make_rewards(
     """
     rewards = []
     for entry in entries:
-        score: Score
+        score: RewardFunction
         if entry["name"] == "model":
             score = model_score(reward_model, tokenizer)
         elif entry["name"] == "finished":
@@ -195,14 +195,14 @@ def make_rewards(
     return rewards
 
 
-def model_score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Score:
+def model_score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> RewardFunction:
     """What the reward model gives the conversation."""
     return lambda prompts, completions, _: score_conversations(
         model, tokenizer, [prompt + answer for prompt, answer in zip(prompts, completions, strict=True)]
     )
 
 
-def finished_score(stop_token_ids: Iterable[int]) -> Score:
+def finished_score(stop_token_ids: Iterable[int]) -> RewardFunction:
     """1 for an answer that ends with a stop token, else 0.
 
     The reward model cannot see the difference: the answer's *text* goes through the chat template again, which puts the
@@ -212,7 +212,7 @@ def finished_score(stop_token_ids: Iterable[int]) -> Score:
     return lambda _, __, completion_ids: [float(bool(ids) and ids[-1] in stops) for ids in completion_ids]
 
 
-def format_score(pattern: str) -> Score:
+def format_score(pattern: str) -> RewardFunction:
     """1 where the regular expression is found in the answer, else 0."""
     found = re.compile(pattern)
     return lambda _, completions, __: [
@@ -220,13 +220,13 @@ def format_score(pattern: str) -> Score:
     ]
 
 
-def length_score(max_tokens: int, soft_tokens: int) -> Score:
+def length_score(max_tokens: int, soft_tokens: int) -> RewardFunction:
     """0 for short answers, falling to -1 over the last `soft_tokens` before `max_tokens` (DAPO, Yu et al. 2025)."""
     punish = get_soft_overlong_punishment(max_tokens, soft_tokens)
     return lambda _, __, completion_ids: punish(completion_ids=completion_ids)
 
 
-def language_score(script: str) -> Score:
+def language_score(script: str) -> RewardFunction:
     """The share of an answer's letters that belong to the script; 0 where there is no letter.
 
     By the characters' Unicode names: it tells Greek from Latin, not German from English.
@@ -248,7 +248,7 @@ def _is_script(script: Any) -> bool:
     return isinstance(script, str) and any(_in_script(letter, script) for letter in letters)
 
 
-def task_score(task: Task, source: str | None, prompts: Sequence[Prompt]) -> Score:
+def task_score(task: Task, source: str | None, prompts: Sequence[Prompt]) -> RewardFunction:
     """The task's main score against the example's references, for the prompts that the task is about.
 
     Args:

@@ -13,15 +13,15 @@ from transformers import AutoModelForCausalLM, Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.log import FAILURE, RunLog, console
-from scratch_gpt.training.rl.failures import Row, find_failures
+from scratch_gpt.runs.log import RunLog, console
+from scratch_gpt.training.rl.monitors import LogRow, check_run
 
 
 # How much the greedy gold score may seem to fall: of 200 answers four, which chance does.
 GREEDY_FALL = 0.02
 
 
-def is_eligible(row: Row, start: Row, max_kl: float | None) -> bool:
+def is_eligible(row: LogRow, start: LogRow, max_kl: float | None) -> bool:
     """Whether the model of this measurement may be kept: near enough to the start, and greedily not clearly worse.
 
     Reinforcement sharpens: it can raise what is sampled and yet turn some right greedy answers, which users mostly see,
@@ -32,13 +32,13 @@ def is_eligible(row: Row, start: Row, max_kl: float | None) -> bool:
     return row.get("eval_greedy_gold", 0.0) >= start.get("eval_greedy_gold", 0.0) - GREEDY_FALL
 
 
-def best_row(history: Sequence[Row], max_kl: float | None) -> Row:
+def best_row(history: Sequence[LogRow], max_kl: float | None) -> LogRow:
     """The measurement with the highest dev score among the eligible ones, the first of equals; the start is one."""
     eligible = [row for row in history if is_eligible(row, history[0], max_kl)]
     return max(eligible, key=lambda row: row["eval_score"])
 
 
-def stop_reason(history: Sequence[Row], max_kl: float | None, patience: int | None) -> str | None:
+def stop_reason(history: Sequence[LogRow], max_kl: float | None, patience: int | None) -> str | None:
     """Why the training should end now, if it should: too far from the start, or no better for too long.
 
     Args:
@@ -63,8 +63,8 @@ class Measured(Trainer):
 
     watch: Callable[[], dict[str, float]]
     limits: tuple[float | None, int | None] = (None, None)
-    history: list[Row]
-    best: Row
+    history: list[LogRow]
+    best: LogRow
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure, log, tell each kind of failure once, and stop where a limit is passed."""
@@ -78,11 +78,11 @@ class Measured(Trainer):
             )
             raise UserError("score_not_finite", message, value=row["eval_score"])
         history.append(row)
-        told = {name for earlier in history for name in earlier if name.startswith(FAILURE)}
-        for failure in find_failures(history):
-            row[FAILURE + failure.name] = 1.0
-            if FAILURE + failure.name not in told:
-                console.print(f"step {step}: {failure.message}", markup=False)
+        told = {name for earlier in history for name in earlier if name.startswith(MONITOR)}
+        for alert in check_run(history):
+            row[MONITOR + failure.name] = 1.0
+            if MONITOR + failure.name not in told:
+                console.print(f"step {step}: {alert.message}", markup=False)
         self.model.eval()  # TRL would put what it has counted in training into the same row
         self.log({name: value for name, value in row.items() if name != "step"})
         self.model.train()

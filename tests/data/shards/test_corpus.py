@@ -119,7 +119,7 @@ def test_failing_work_is_raised():
 def test_bounded_texts(tmp_path):
     """A document counts with its first characters only, and drawing stops at the budget."""
     texts = [letter * 30 for letter in "abcdefghi"]
-    corpus = Corpus([stream(tmp_path, "a", texts, HashSet(), filters=False)], "all_used_up", BadRows())
+    corpus = Corpus([stream(tmp_path, "a", texts, HashSet(), filters=False)], "all_exhausted", BadRows())
     measured = []
     assert list(bounded_texts(corpus, 10, 25, measured)) == ["a" * 10, "b" * 10, "c" * 5]
     assert measured == ["a" * 10, "b" * 10, "c" * 5]

@@ -30,7 +30,7 @@ def test_bytes_follow_the_weights_at_any_point():
 
 
 @pytest.mark.parametrize(
-    ("stop", "counts"), [("first_used_up", {"a": 3, "b": 1}), ("all_used_up", {"a": 13, "b": 4})]
+    ("stop", "counts"), [("first_exhausted", {"a": 3, "b": 1}), ("all_exhausted", {"a": 13, "b": 4})]
 )
 def test_finite_sources_end_the_stream(stop, counts):
     """Either at the end of the shortest source, or when each was read once, the shorter ones being repeated."""
@@ -60,10 +60,10 @@ def test_empty_source_is_an_error_not_an_endless_loop():
 def test_restored_mixture_goes_on_alike():
     """From a state, with streams that go on from their places, the same documents come as without the stop."""
     texts = {"a": ["aaa", "a", "aa"] * 9, "b": ["b", "bbbb"] * 9}
-    whole = [(source.name, text) for source, text in Mixture([A, B], reader(texts), "first_used_up")]
-    stopped = Mixture([A, B], reader(texts), "first_used_up")
+    whole = [(source.name, text) for source, text in Mixture([A, B], reader(texts), "first_exhausted")]
+    stopped = Mixture([A, B], reader(texts), "first_exhausted")
     drawn = [(source.name, text) for source, text in itertools.islice(stopped, 7)]
     taken = {name: sum(drawn_name == name for drawn_name, _ in drawn) for name in texts}
-    again = Mixture([A, B], lambda source: iter(texts[source.name][taken[source.name] :]), "first_used_up")
+    again = Mixture([A, B], lambda source: iter(texts[source.name][taken[source.name] :]), "first_exhausted")
     again.restore(stopped.state())
     assert drawn + [(source.name, text) for source, text in again] == whole

@@ -17,10 +17,10 @@ from scratch_gpt.data.sources.filters import NO_FILTERS, Filters
 from scratch_gpt.data.sources.source import (
     CORPUS_SETTINGS,
     ROW_SETTINGS,
+    iter_documents,
     parse_sources,
     parts_of,
     pick_text,
-    placed_documents,
     read_documents,
     read_rows,
 )
@@ -104,12 +104,12 @@ def test_documents_after_a_place(tmp_path, place):
         write_corpus(tmp_path / name)
     (source,) = parse_sources([{"name": "s", "path": str(tmp_path)}])
     parts = parts_of(source, seed=0)
-    whole = list(placed_documents(source, BadRows(), parts))
+    whole = list(iter_documents(source, BadRows(), parts))
     assert [(document.part, document.row) for document in whole] == [
         (p, r) for p in range(3) for r in (1, 2, 3)
     ]
     rest = [document for document in whole if (document.part, document.row) > place]
-    assert list(placed_documents(source, BadRows(), parts, place)) == rest
+    assert list(iter_documents(source, BadRows(), parts, place)) == rest
 
 
 def test_parts_of_a_hub_dataset_are_its_files(monkeypatch):
@@ -125,7 +125,7 @@ def test_parts_of_a_hub_dataset_are_its_files(monkeypatch):
     parts = parts_of(source, seed=0)
     assert [part.name for part in parts] == ["user/corpus[0]", "user/corpus[1]", "user/corpus[2]"]
     assert list(read_documents(source, BadRows(), seed=0)) == [str(number) for number in range(10)]
-    rest = placed_documents(source, BadRows(), parts, (1, 2))
+    rest = iter_documents(source, BadRows(), parts, (1, 2))
     assert [document.text for document in rest] == ["6", "7", "8", "9"]
 
 

@@ -10,7 +10,7 @@ from wording import user_error
 
 
 def test_architectures_prints_a_table_and_writes_all_figures(tmp_path, capsys) -> None:
-    """On the primer, for a moment: trivial translators, both models with every seed, a verdict."""
+    """On the primer, for a moment: trivial translators, both models with every seed, a summary."""
     shape = {"hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 64}
     settings = {
         "decoder": {**shape, "num_hidden_layers": 2, "intermediate_size": 104},

@@ -14,11 +14,11 @@ from scratch_gpt.evaluation.benchmarks.alignment import (
     AlignmentArguments,
     answer_tokens,
     best_of_n,
+    evaluate_policy,
     gold_scores,
     measure_answers,
     measure_model,
     token_statistics,
-    watch_model,
 )
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.prompts import Prompt
@@ -203,7 +203,7 @@ def test_the_tax_is_measured_on_blocks(
 
 
 def watched(model: Any, reference: Any, tokenizer: Any, prompts: list[Prompt]) -> dict[str, float]:
-    return watch_model(
+    return evaluate_policy(
         model,
         tokenizer,
         prompts,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scratch_gpt.evaluation.benchmarks.file_tasks import (
-    SETTINGS,
+    FORMS,
     closest_sentence,
     file_tasks,
     lead,
@@ -19,7 +19,7 @@ from scratch_gpt.tasks.task import CHOICE, CLOZE, PAIR, WRITTEN, Task, load_exam
 from wording import shows, user_error
 
 
-ALL_FORMS: dict[str, dict[str, Any]] = {form: {} for form in SETTINGS}
+ALL_FORMS: dict[str, dict[str, Any]] = {form: {} for form in FORMS}
 
 
 def make_task(tmp_path: Path, row: dict, **settings) -> Task:

@@ -11,7 +11,7 @@ import torch
 from scratch_gpt.evaluation.benchmarks import instructions
 from scratch_gpt.evaluation.benchmarks.instructions import (
     InstructionArguments,
-    answer_costs,
+    answer_nll,
     evaluate_instructions,
 )
 from scratch_gpt.inference.chat_format import encode_conversation
@@ -39,7 +39,7 @@ def arguments(tmp_path: Any) -> InstructionArguments:
 
 def test_costs_are_of_the_answers_tokens_alone(tiny_model: Any, tiny_tokenizer: Any) -> None:
     """One by one, unpadded: torch's cross-entropy of the answer and its end of turn, nothing of the question."""
-    costs = answer_costs(
+    costs = answer_nll(
         tiny_model, tiny_tokenizer, [encode_conversation(tiny_tokenizer, each) for each in ROWS], 2
     )
     for (nats, tokens), each in zip(costs, ROWS, strict=True):
@@ -60,7 +60,7 @@ def test_a_base_model_has_a_loss_and_writes_nothing(
     """The loss is that of all tokens together, not the mean of the rows'; each source has its own."""
     metrics = evaluate_instructions(tiny_model, tiny_tokenizer, ROWS, arguments)
     assert set(metrics) == {"loss", "mine/loss", "other/loss"}
-    costs = answer_costs(
+    costs = answer_nll(
         tiny_model, tiny_tokenizer, [encode_conversation(tiny_tokenizer, each) for each in ROWS], 2
     )
     assert metrics["loss"].value == pytest.approx(costs[:, 0].sum() / costs[:, 1].sum())

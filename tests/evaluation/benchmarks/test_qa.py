@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scratch_gpt.evaluation.benchmarks import qa
-from scratch_gpt.evaluation.benchmarks.file_tasks import SETTINGS
+from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.inference.generation import Answer, encode_prompts
 from scratch_gpt.primer.tasks import TASKS
@@ -51,7 +51,7 @@ def test_free_answers_are_scored_by_kind(monkeypatch, tiny_model, tiny_tokenizer
         "facts/f1": pytest.approx((3 + 2 * 2 / (3 + 3)) / 4),
         "facts/fact/exact_match": 1.0,
         "facts/fact_new_phrasing/exact_match": 0.5,
-        "facts/asks_on": 0.25,
+        "facts/continues_with_question": 0.25,
     }
     # the commonest answer is right in half of all cases
     assert metrics["facts/exact_match"].chance == 0.5
@@ -68,7 +68,7 @@ def test_base_models_answer_in_one_line(monkeypatch, tiny_model, tiny_tokenizer,
     metrics = qa.evaluate_questions(tiny_model, tiny_tokenizer, TASK, EXAMPLES, arguments)
     assert metrics["facts/exact_match"].value == 0.5
     # a row of question marks asks nothing
-    assert metrics["facts/asks_on"].value == 0.25
+    assert metrics["facts/continues_with_question"].value == 0.25
     assert calls[0]["prompts"] == [example.prompt + "\n" for example in EXAMPLES]
     assert calls[0]["one_line"] and not calls[0]["chat"]
 
@@ -94,7 +94,7 @@ def test_choices_are_made_by_likelihood_per_byte(tiny_model, tiny_tokenizer, arg
     ]
     assert metrics["choices/accuracy"].value == pytest.approx(sum(right) / 6)
     assert metrics["choices/accuracy"].chance == 0.25
-    assert "choices/asks_on" not in metrics
+    assert "choices/continues_with_question" not in metrics
 
 
 @torch.inference_mode()
@@ -118,7 +118,7 @@ def test_minimal_pairs_are_whole_sentences(tiny_model, tiny_tokenizer, arguments
         ("x", "xy"),
     ]
     examples = [Example("", pair[:1], "pair", pair[0], pair, 0) for pair in pairs]
-    task = Task("pairs", lambda split: examples, **SETTINGS["pair"])
+    task = Task("pairs", lambda split: examples, **FORMS["pair"])
     chosen = qa.predict(tiny_model, tiny_tokenizer, task, examples, arguments)
     begin = [tiny_tokenizer.bos_token_id]
     for pair, choice in zip(pairs, chosen, strict=True):
@@ -143,7 +143,7 @@ def test_last_words_count_where_greed_writes_them(tiny_model, tiny_tokenizer, ar
     with torch.no_grad():
         tiny_model.get_output_embeddings().weight[ranked[:written]] *= 0
     examples = [Example("The dog", (word,), "cloze", word) for word in (words[written].strip(), "xylophone")]
-    task = Task("last", lambda split: examples, **SETTINGS["cloze"])
+    task = Task("last", lambda split: examples, **FORMS["cloze"])
     metrics = qa.evaluate_questions(tiny_model, tiny_tokenizer, task, examples, arguments)
     found = [sum_of_logs(tiny_model, tiny_tokenizer, start, " " + row.references[0]) for row in examples]
     assert metrics["last/accuracy"].value == sum(greedy for _, greedy in found) / 2
@@ -173,8 +173,8 @@ def test_baselines_stand_beside_chance(tiny_model, tiny_tokenizer, arguments) ->
     """The longest candidate is right once, the commonest place twice, a guess in a third of three cases."""
     rows = [(("a", "bb", "c"), 1), (("a", "bb", "cc"), 0), (("aaa", "b", "c"), 1)]
     examples = [Example("Q", (row[at],), "q", "Q", row, at) for row, at in rows]
-    task = Task("choices", lambda split: examples, **SETTINGS["choice"])
+    task = Task("choices", lambda split: examples, **FORMS["choice"])
     metric = qa.evaluate_questions(tiny_model, tiny_tokenizer, task, examples, arguments)["choices/accuracy"]
     assert metric.chance == pytest.approx(1 / 3)
-    assert metric.baselines == {"longest": pytest.approx(1 / 3), "commonest_place": pytest.approx(2 / 3)}
+    assert metric.baselines == {"longest": pytest.approx(1 / 3), "most_common_position": pytest.approx(2 / 3)}
     assert metric.n == 3

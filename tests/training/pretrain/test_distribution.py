@@ -18,7 +18,7 @@ import torch
 from accelerate.utils import DistributedType
 from transformers import AutoModelForCausalLM
 
-from scratch_gpt.runs.checkpoints import damage, list_checkpoints
+from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.pretrain.distribution import check_distribution, check_launch
 from wording import shows, user_error
@@ -164,7 +164,7 @@ def test_two_processes_resume_with_the_same_bits(start, tmp_path, script, optim)
     process.communicate(timeout=200)
     assert process.returncode != 0
     assert not (tmp_path / "told" / "run.yaml").exists()
-    assert damage(list_checkpoints(tmp_path / "told")[-1]) is None
+    assert verify_checkpoint(list_checkpoints(tmp_path / "told")[-1]) is None
     finish(start(tmp_path / "told", 2, script, **settings, resume_from_checkpoint="latest"))
     clocks = ("elapsed_seconds", "tokens_per_second")
     for straight, told in zip(

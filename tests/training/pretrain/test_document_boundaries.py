@@ -15,8 +15,8 @@ from transformers import modeling_flash_attention_utils as flash
 from transformers.integrations import flex_attention as flex
 
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, to_device
-from scratch_gpt.inference.likelihood import packed_costs
-from scratch_gpt.inference.masked import masked_costs
+from scratch_gpt.inference.likelihood import packed_nll
+from scratch_gpt.inference.masked import masked_nll
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES, model_of
 from scratch_gpt.training.pretrain.setup import build_config, build_model
 from wording import user_error
@@ -133,9 +133,9 @@ def test_an_edit_of_one_document_leaves_the_others(
 
     model.eval()
     if objective == "causal":
-        before, after = (packed_costs(model, batch, task.byte_lengths) for batch in batches)
+        before, after = (packed_nll(model, batch, task.byte_lengths) for batch in batches)
     else:
-        before, after = (masked_costs(model, batch) for batch in batches)
+        before, after = (masked_nll(model, batch) for batch in batches)
     assert torch.equal(before, after)
 
     monkeypatch.setattr("scratch_gpt.training.pretrain.loss.PLAIN_LOGITS_BYTES", 1 << 10)

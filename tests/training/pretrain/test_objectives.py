@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
-from scratch_gpt.inference.masked import pseudo_costs, sampled_pseudo_costs
+from scratch_gpt.inference.masked import pseudo_nll, sampled_pseudo_nll
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.pretrain import pretraining
@@ -134,7 +134,7 @@ def test_pseudo_perplexity_equals_a_plain_loop(made, blocks, trained_tokenizer, 
                 log_probs = model(input_ids=hidden, position_ids=positions).logits[0, place].log_softmax(-1)
             expected -= log_probs[token].item()
             count += 1
-    nats, tokens = pseudo_costs(model, blocks[0], objective.held_out, CPU, batch_size=7)
+    nats, tokens = pseudo_nll(model, blocks[0], objective.held_out, CPU, batch_size=7)
     assert tokens == count
     assert nats == pytest.approx(expected, rel=1e-4)
 
@@ -142,16 +142,16 @@ def test_pseudo_perplexity_equals_a_plain_loop(made, blocks, trained_tokenizer, 
 def test_the_sampled_pseudo_perplexity_estimates_the_whole(made, blocks) -> None:
     """Over 400 draws of one token a document, the mean is that of all tokens within 2%."""
     objective, model = made("masked")
-    nats, tokens = pseudo_costs(model, blocks[0], objective.held_out, CPU, batch_size=64)
-    costs = sampled_pseudo_costs(model, [blocks[0]] * 400, range(400), objective.held_out, CPU)
-    assert costs[:, 1].tolist() == [tokens] * 400
-    assert (costs[:, 0] / costs[:, 1]).mean().item() == pytest.approx(nats / tokens, rel=0.02)
+    nats, tokens = pseudo_nll(model, blocks[0], objective.held_out, CPU, batch_size=64)
+    nll = sampled_pseudo_nll(model, [blocks[0]] * 400, range(400), objective.held_out, CPU)
+    assert nll[:, 1].tolist() == [tokens] * 400
+    assert (nll[:, 0] / nll[:, 1]).mean().item() == pytest.approx(nats / tokens, rel=0.02)
 
 
 def test_masked_figures_equal_a_plain_loop(made, blocks, trained_tokenizer) -> None:
     """Loss and accuracy at the hidden tokens, of documents one by one."""
     objective, model = made("masked")
-    metrics = objective.metrics(objective.costs(model, blocks, list(range(6)), CPU).sum(0))
+    metrics = objective.metrics(objective.nll(model, blocks, list(range(6)), CPU).sum(0))
     batch = objective.held_out(blocks, range(6))
     nats, right = [], []
     for ids, labels, positions in zip(
@@ -180,9 +180,9 @@ def test_a_sample_ends_where_the_positions_do(made, objective, prompt) -> None:
 
 
 def test_span_loss_equals_a_plain_loop(made, blocks) -> None:
-    """Of each document alone, without padding; and the costs of a block are those of its documents."""
+    """Of each document alone, without padding; and the NLL of a block is that of its documents."""
     objective, model = made("span")
-    costs = objective.costs(model, blocks, list(range(6)), CPU)
+    nll = objective.nll(model, blocks, list(range(6)), CPU)
     for number, block in enumerate(blocks):
         batch = objective.held_out([block], [number])
         nats = tokens = 0
@@ -191,9 +191,9 @@ def test_span_loss_equals_a_plain_loop(made, blocks) -> None:
             with torch.no_grad():
                 nats += model(input_ids=ids[mask == 1][None], labels=labels[None]).loss.item() * len(labels)
             tokens += len(labels)
-        assert costs[number, 0].item() == pytest.approx(nats, rel=1e-4)
-        assert costs[number, 1].item() == tokens
-    assert objective.metrics(costs.sum(0)) == {"eval_loss": (costs[:, 0].sum() / costs[:, 1].sum()).item()}
+        assert nll[number, 0].item() == pytest.approx(nats, rel=1e-4)
+        assert nll[number, 1].item() == tokens
+    assert objective.metrics(nll.sum(0)) == {"eval_loss": (nll[:, 0].sum() / nll[:, 1].sum()).item()}
 
 
 def test_a_stock_class_is_trained_by_the_same_loop(stage, arguments_for, tmp_path) -> None:

@@ -24,7 +24,7 @@ from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.checkpoints import damage, list_checkpoints
+from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.pretrain import pretraining
 from wording import shows, user_error
@@ -116,7 +116,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert left.value.code == 128 + number
     assert "--resume_from_checkpoint latest" in capsys.readouterr().out
     checkpoint = tmp_path / "told" / "checkpoint-3"
-    assert damage(checkpoint) is None
+    assert verify_checkpoint(checkpoint) is None
     assert yaml.safe_load((checkpoint / "run.yaml").read_text())["save_steps"] == 100
     AutoModelForCausalLM.from_pretrained(checkpoint)
     assert not (tmp_path / "told" / "run.yaml").exists()
@@ -354,7 +354,7 @@ def test_float16_leaves_out_overflows_and_outliers(
             self.calls += 1
 
     monkeypatch.setattr(stage, "Accelerator", Scaled)
-    monkeypatch.setattr("scratch_gpt.training.pretrain.safeguard.Safeguard.WINDOW", 3)
+    monkeypatch.setattr("scratch_gpt.training.pretrain.loss_spike_guard.LossSpikeGuard.WINDOW", 3)
     weights = []
     update = pretraining.Pretraining._update
 
@@ -398,7 +398,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(
     with user_error("cannot_write", "No space left on device", path=tmp_path / "base" / "checkpoint-4"):
         stage.main(arguments_for(tmp_path / "base"))
     assert [path.name for path in (tmp_path / "base").glob("checkpoint*")] == ["checkpoint-2"]
-    assert damage(tmp_path / "base" / "checkpoint-2") is None
+    assert verify_checkpoint(tmp_path / "base" / "checkpoint-2") is None
 
 
 def test_a_full_disk_at_the_end_is_told_and_gone_on_from(stage, arguments_for, tmp_path, monkeypatch) -> None:

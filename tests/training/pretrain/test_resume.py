@@ -6,16 +6,21 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt.runs.checkpoints import write_progress
-from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.settings.hardware import ComputeSettings
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.resume import check_settings, hardware_again, is_finished, settings_of
+from scratch_gpt.training.pretrain.resume import (
+    check_settings,
+    is_finished,
+    restore_compute_settings,
+    settings_of,
+)
 from wording import user_error
 
 
-HARDWARE = Hardware(2, "bf16")
+HARDWARE = ComputeSettings(2, "bf16")
 
 
-def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -> dict:
+def settings(num_processes: int = 1, hardware: ComputeSettings = HARDWARE, **changes) -> dict:
     given = {"learning_rate": 7e-3, "gradient_accumulation_steps": 1, **changes}
     arguments = PretrainArguments(shards="s", tokenizer="t", output_dir="o", **given)
     return settings_of(arguments, hardware, num_processes)
@@ -30,7 +35,7 @@ def settings(num_processes: int = 1, hardware: Hardware = HARDWARE, **changes) -
         ),
         (settings(num_processes=2), user_error("settings_changed", 1, 2, settings=["num_processes"])),
         (
-            settings(hardware=Hardware(2, "no")),
+            settings(hardware=ComputeSettings(2, "no")),
             user_error("settings_changed", "bf16", "no", settings=["mixed_precision"]),
         ),
         (
@@ -82,14 +87,14 @@ def test_precision_is_that_of_before_and_threads_are_those_of_the_machine(monkey
     progress = {"settings": settings()}
     folders = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert hardware_again(progress, PretrainArguments(**folders)) == Hardware(3, "bf16")
+    assert restore_compute_settings(progress, PretrainArguments(**folders)) == ComputeSettings(3, "bf16")
     named = PretrainArguments(**folders, num_threads=1, mixed_precision="no")
-    assert hardware_again(progress, named) == Hardware(1, "no")
+    assert restore_compute_settings(progress, named) == ComputeSettings(1, "no")
 
 
 def test_another_number_of_threads_is_reported_and_no_reason_to_stop(capsys, monkeypatch) -> None:
     """One line that names the exact way; on a GPU nothing depends on it."""
-    now = settings(hardware=Hardware(1, "bf16"))
+    now = settings(hardware=ComputeSettings(1, "bf16"))
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
     assert "--num_threads 2" in " ".join(capsys.readouterr().out.split())
     check_settings({"settings": now}, now, Path("c"), allow_changed_settings=False)

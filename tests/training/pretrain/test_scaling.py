@@ -5,9 +5,9 @@ import pytest
 
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.scaling import (
-    as_before,
-    by_rule,
+    apply_scaling_rules,
     divide_step,
+    restore_settings,
     short_warmup,
     step_law_batch,
     step_law_learning_rate,
@@ -21,7 +21,7 @@ PARAMETERS = {"embeddings": 700_000, "attention": 590_000, "mlp": 608_000, "norm
 
 
 def filled(available_tokens=2_400_000, num_processes=1, sequence_length=128, **given):
-    return by_rule(
+    return apply_scaling_rules(
         PretrainArguments(**FOLDERS, **given),
         PARAMETERS,
         sequence_length=sequence_length,
@@ -124,7 +124,7 @@ def test_a_resumed_run_keeps_what_its_first_start_resolved() -> None:
         "tokens": None,
         "num_train_epochs": None,
     }
-    again = as_before(PretrainArguments(**FOLDERS), before)
+    again = restore_settings(PretrainArguments(**FOLDERS), before)
     assert {name: getattr(again, name) for name in before} == before
-    given = as_before(PretrainArguments(**FOLDERS, learning_rate=0.1, tokens=1000), before)
+    given = restore_settings(PretrainArguments(**FOLDERS, learning_rate=0.1, tokens=1000), before)
     assert (given.learning_rate, given.max_steps, given.warmup_steps) == (0.1, -1, 2)

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.pretrain.setup import build_config, choose_setting, open_shards
+from scratch_gpt.training.pretrain.setup import build_config, open_shards, select_precision_and_threads
 from wording import user_error
 
 
@@ -59,4 +59,4 @@ def test_fp16_needs_a_gpu(arguments_for, tmp_path, monkeypatch) -> None:
     """Said before anything is built on it."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with user_error("gpu_missing", "fp16"):
-        choose_setting(arguments_for(tmp_path, mixed_precision="fp16"))
+        select_precision_and_threads(arguments_for(tmp_path, mixed_precision="fp16"))

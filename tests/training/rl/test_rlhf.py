@@ -91,7 +91,7 @@ def test_a_failure_is_printed_once_and_logged_each_time(
     told = " ".join(capsys.readouterr().out.split())
     assert told.count("10.0 to 30.0 tokens") == 1
     assert told.startswith("step 2: ")
-    assert ["failure/length_drift" in row for row in trainer.file.rows()] == [False, True, True]
+    assert ["monitor/length_drift" in row for row in trainer.file.rows()] == [False, True, True]
 
 
 def test_a_resumed_run_does_not_measure_its_first_step_again(tmp_path: Path) -> None:

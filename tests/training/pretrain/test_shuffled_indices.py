@@ -3,18 +3,18 @@
 
 import numpy as np
 
-from scratch_gpt.training.pretrain.block_order import BlockOrder, block_hash
+from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices, block_hash
 
 
 def test_each_epoch_is_another_permutation() -> None:
     """Each holds every block once, whatever position one begins at."""
-    order = BlockOrder(10, seed=3)
+    order = ShuffledIndices(10, seed=3)
     whole = [order[position] for position in range(25)]
     assert sorted(whole[:10]) == sorted(whole[10:20]) == list(range(10))
     assert whole[:10] != whole[10:20]
     for position in (13, 2, 24, 9, 10):
-        assert BlockOrder(10, seed=3)[position] == order[position] == whole[position]
-    assert [BlockOrder(10, seed=4)[position] for position in range(10)] != whole[:10]
+        assert ShuffledIndices(10, seed=3)[position] == order[position] == whole[position]
+    assert [ShuffledIndices(10, seed=4)[position] for position in range(10)] != whole[:10]
 
 
 def test_the_hash_tells_step_tokens_and_repetition() -> None:

@@ -5,31 +5,31 @@ import itertools
 
 import pytest
 import torch
-from translation_race import (
+from translation_models import (
     Corpus,
-    Pair,
     RaceSettings,
+    SentencePair,
     batches,
     build_models,
     collate,
+    compare_architecture,
     encode_rows,
     file_corpus,
     primer_corpus,
-    race,
     target_loss,
 )
 
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
-from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.settings.hardware import ComputeSettings
 from scratch_gpt.tokenization import encode_plain
 from wording import user_error
 
 
 PAIRS = [
-    Pair("the red dog", "der rote Hund"),
-    Pair("a cat", "eine Katze"),
-    Pair("the cat sleeps", "die Katze schläft"),
+    SentencePair("the red dog", "der rote Hund"),
+    SentencePair("a cat", "eine Katze"),
+    SentencePair("the cat sleeps", "die Katze schläft"),
 ]
 SMALL = {"hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 64}
 CONFIGS = {
@@ -115,8 +115,8 @@ def test_a_model_learns_in_its_time(kind, trained_tokenizer) -> None:
     """Three pairs again and again: after three seconds it writes most of them."""
     model = build_models(CONFIGS, trained_tokenizer, seed=0)[kind]
     corpus = Corpus(PAIRS * 8, PAIRS, PAIRS)
-    settings = RaceSettings(3.0, "processor", 0, 8, 1e-2, 0.1, 12, Hardware(1, "no"))
-    result = race(kind, model, corpus, trained_tokenizer, settings)
+    settings = RaceSettings(3.0, "processor", 0, 8, 1e-2, 0.1, 12, ComputeSettings(1, "no"))
+    result = compare_architecture(kind, model, corpus, trained_tokenizer, settings)
     assert result.scores["chrf"] > 50
     assert result.dev_loss < 2.0
     assert result.steps > 10

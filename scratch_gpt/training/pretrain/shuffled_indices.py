@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 
 
-class BlockOrder:
+class ShuffledIndices:
     """An endless sequence of block numbers: one seeded permutation of all blocks after the other.
 
     What stands at a position is a function of the seed and the position alone. So resuming is going on at a position,

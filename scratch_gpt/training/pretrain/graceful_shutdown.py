@@ -5,7 +5,7 @@ import signal
 from types import FrameType, TracebackType
 
 
-class Interruption:
+class GracefulShutdown:
     """While entered, signals are only noted: the loop asks `requested`, saves, and calls `leave`.
 
     The third Ctrl-C ends the process at once, as it would without this. (Not the second: a launcher may pass on the one
@@ -17,7 +17,7 @@ class Interruption:
     def __init__(self) -> None:
         self.received: list[int] = []
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "GracefulShutdown":
         self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
 
@@ -37,6 +37,6 @@ class Interruption:
         """Whether this process was told to stop."""
         return bool(self.received)
 
-    def leave(self) -> None:
+    def exit(self) -> None:
         """End the process with the exit status that shells give to its signal: the run is not complete."""
         raise SystemExit(128 + (self.received or [signal.SIGTERM])[0])

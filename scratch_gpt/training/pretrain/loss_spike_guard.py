@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-class Safeguard:
+class LossSpikeGuard:
     """Judges each step by its loss and gradient norm, against those of the steps before it.
 
     A step is left out if either is not finite, or more than `SIGMAS` standard deviations above the mean of the last
@@ -28,16 +28,16 @@ class Safeguard:
         self.grad_norms: deque[float] = deque(maxlen=self.WINDOW)
         self.skipped = self.skipped_in_a_row = 0
 
-    def objection(self, loss: float, grad_norm: float) -> str | None:
+    def check(self, loss: float, grad_norm: float) -> str | None:
         """Why the step must not be taken, None if it may; to be asked once a step."""
-        objections = [
+        problems = [
             self._judge(name, value, window)
             for name, value, window in (
                 ("loss", loss, self.losses),
                 ("gradient norm", grad_norm, self.grad_norms),
             )
         ]
-        found = next(filter(None, objections), None)
+        found = next(filter(None, problems), None)
         self.skipped += found is not None
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if found else 0
         return found

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scratch_gpt.training.rl.failures import TESTS, find_failures
+from scratch_gpt.training.rl.monitors import TESTS, check_run
 
 
 START = {
@@ -26,8 +26,8 @@ GOOD |= {"eval_kl": 0.5, "eval_finished": 1.0, "eval_distinct_2": 0.48}
 
 def test_a_good_run_has_none() -> None:
     """Nothing is said at the start, nor of a run that goes as it should."""
-    assert find_failures([START]) == []
-    assert find_failures([START, GOOD]) == []
+    assert check_run([START]) == []
+    assert check_run([START, GOOD]) == []
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_each_failure_is_told_with_its_numbers(
     name: str, change: dict[str, float], numbers: tuple[str, ...]
 ) -> None:
     """One measurement that is wrong in one way gives that failure, and no other, with before and now."""
-    (failure,) = find_failures([START, GOOD, {**GOOD, "step": 20, **change}])
+    (failure,) = check_run([START, GOOD, {**GOOD, "step": 20, **change}])
     assert failure.name == name
     assert all(number in failure.message for number in numbers)
 
@@ -71,7 +71,7 @@ def test_each_failure_is_told_with_its_numbers(
 )
 def test_below_the_limits_nothing_is_said(change: dict[str, float]) -> None:
     """Each measure may move somewhat."""
-    assert find_failures([START, GOOD, {**GOOD, "step": 20, **change}]) == []
+    assert check_run([START, GOOD, {**GOOD, "step": 20, **change}]) == []
 
 
 def test_without_a_gold_score_hacking_cannot_be_seen() -> None:
@@ -80,7 +80,7 @@ def test_without_a_gold_score_hacking_cannot_be_seen() -> None:
         {name: value for name, value in row.items() if name != "eval_gold"}
         for row in (START, {**GOOD, "eval_reward": 9.0, "eval_length": 100.0})
     ]
-    assert [failure.name for failure in find_failures(history)] == ["length_drift"]
+    assert [failure.name for alert in check_run(history)] == ["length_drift"]
 
 
 def test_names_are_the_log_s() -> None:

@@ -13,7 +13,7 @@ from scratch_gpt.training.pretrain.loss import PLAIN_LOGITS_BYTES
 from scratch_gpt.training.pretrain.objectives import Objective
 
 
-class Validation:
+class Evaluator:
     """The objective's figures on held-out blocks, of all and of each source.
 
     Args:
@@ -27,7 +27,7 @@ class Validation:
         self.blocks, self.objective = blocks, objective
         logits_bytes = blocks.manifest["sequence_length"] * len(objective.tokenizer) * 4
         self.batch_size = max(1, min(batch_size, PLAIN_LOGITS_BYTES // logits_bytes))
-        self.chosen = blocks.evenly(max_blocks)
+        self.chosen = blocks.evenly_spaced_indices(max_blocks)
         # Sources, where there are several: name -> [first block, one past the last].
         sources = blocks.manifest["sources"]
         self.ranges: dict[str, list[int]] = {
@@ -39,8 +39,8 @@ class Validation:
     def measure(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, float]:
         """The objective's metrics over all processes, and its main figure per source."""
         model.eval()
-        costs = torch.zeros(
-            len(self.chosen), self.objective.num_costs, dtype=torch.float64, device=accelerator.device
+        nll = torch.zeros(
+            len(self.chosen), self.objective.num_sums, dtype=torch.float64, device=accelerator.device
         )
         stride = self.batch_size * accelerator.num_processes
         # All processes take the same number of forward passes, since in sharded ones all take part: where its share
@@ -51,16 +51,16 @@ class Validation:
                 places = range(first, min(first + self.batch_size, len(self.chosen)))
                 numbers = [self.chosen[place] for place in places or [0]]
                 blocks = [self.blocks[number] for number in numbers]
-                measured = self.objective.costs(model, blocks, numbers, accelerator.device)
+                measured = self.objective.nll(model, blocks, numbers, accelerator.device)
                 if places:
-                    costs[places.start : places.stop] = measured
+                    nll[places.start : places.stop] = measured
         model.train()
-        costs = accelerator.reduce(costs).cpu()  # (blocks, kinds of cost)
-        metrics = self.objective.metrics(costs.sum(0))
-        figure = self.objective.figure
+        nll = accelerator.reduce(nll).cpu()  # (blocks, kinds of cost)
+        metrics = self.objective.metrics(nll.sum(0))
+        figure = self.objective.primary_metric
         chosen = torch.tensor(self.chosen)
         for name, (first, stop) in self.ranges.items():
-            own = costs[(chosen >= first) & (chosen < stop)]
+            own = nll[(chosen >= first) & (chosen < stop)]
             if len(own):
                 metrics[f"{figure}_{name}"] = self.objective.metrics(own.sum(0))[figure]
         return metrics

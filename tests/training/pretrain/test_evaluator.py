@@ -13,8 +13,8 @@ from accelerate import Accelerator
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.tokenization import token_byte_lengths
+from scratch_gpt.training.pretrain.evaluator import Evaluator
 from scratch_gpt.training.pretrain.objectives import CausalObjective
-from scratch_gpt.training.pretrain.validation import Validation
 
 
 @pytest.fixture
@@ -45,9 +45,7 @@ def test_bits_per_byte_equal_a_plain_loop(data, tiny_model, trained_tokenizer, c
     """Of four blocks, evenly spaced, in batches that do not divide them."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
     some = [blocks[index * len(blocks) // 4] for index in range(4)]
-    metrics = Validation(blocks, causal, batch_size=3, max_blocks=4).measure(
-        Accelerator(cpu=True), tiny_model
-    )
+    metrics = Evaluator(blocks, causal, batch_size=3, max_blocks=4).measure(Accelerator(cpu=True), tiny_model)
     assert set(metrics) == {"eval_loss", "eval_bits_per_byte"}
     assert metrics["eval_bits_per_byte"] == pytest.approx(
         plain_bits_per_byte(tiny_model, trained_tokenizer, some), rel=1e-4
@@ -67,7 +65,7 @@ def test_sources_with_blocks_of_their_own_are_measured_each(
     manifest["sources"] = [{"name": name, "block_range": blocks} for name, blocks in ranges.items()]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     blocks = PackedBlocks(folder)
-    metrics = Validation(blocks, causal, 4, 1000).measure(Accelerator(cpu=True), tiny_model)
+    metrics = Evaluator(blocks, causal, 4, 1000).measure(Accelerator(cpu=True), tiny_model)
     for name, chosen in (("web", range(3)), ("book", range(3, count))):
         assert metrics[f"eval_bits_per_byte_{name}"] == pytest.approx(
             plain_bits_per_byte(tiny_model, trained_tokenizer, [blocks[index] for index in chosen]), rel=1e-4
@@ -78,5 +76,5 @@ def test_sources_with_blocks_of_their_own_are_measured_each(
 def test_large_logits_shrink_the_batch(data, causal, monkeypatch) -> None:
     """One block's logits are 64 x 512 float32, 128 KiB."""
     blocks = PackedBlocks(Path(data["shards"]) / "validation")
-    monkeypatch.setattr("scratch_gpt.training.pretrain.validation.PLAIN_LOGITS_BYTES", 300 << 10)
-    assert Validation(blocks, causal, 16, 100).batch_size == 2
+    monkeypatch.setattr("scratch_gpt.training.pretrain.evaluator.PLAIN_LOGITS_BYTES", 300 << 10)
+    assert Evaluator(blocks, causal, 16, 100).batch_size == 2

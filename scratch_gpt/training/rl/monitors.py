@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
-Row = dict[str, float]
+LogRow = dict[str, float]
 
 # Two standard errors of the change of a mean over 200 prompts whose answers are right or wrong and mostly stay so.
 GOLD_FALL = 0.03
@@ -24,14 +24,14 @@ KL_PER_TOKEN = 0.3
 FINISHED_FALL = 0.1
 
 
-class Failure(NamedTuple):
+class Alert(NamedTuple):
     """One failure: its name in the log, and a line with the numbers and a cure."""
 
     name: str
     message: str
 
 
-def reward_hacking(history: Sequence[Row]) -> str | None:
+def reward_hacking(history: Sequence[LogRow]) -> str | None:
     """The reward is higher than it was where the gold score was best, and the gold score is lower (Gao et al. 2022)."""
     known = [row for row in history if "eval_gold" in row]
     if not known:
@@ -46,7 +46,7 @@ def reward_hacking(history: Sequence[Row]) -> str | None:
     )
 
 
-def length_drift(history: Sequence[Row]) -> str | None:
+def length_drift(history: Sequence[LogRow]) -> str | None:
     """Answers are twice as long as before, or half as long."""
     before, now = history[0]["eval_length"], history[-1]["eval_length"]
     if before / LENGTH_RATIO < now < before * LENGTH_RATIO:
@@ -54,7 +54,7 @@ def length_drift(history: Sequence[Row]) -> str | None:
     return f"answers went from {before:.1f} to {now:.1f} tokens: something rewards length alone; add the reward length"
 
 
-def repetition(history: Sequence[Row]) -> str | None:
+def repetition(history: Sequence[LogRow]) -> str | None:
     """More of the answers' 4-grams stood in them before."""
     before, now = history[0]["eval_repetition"], history[-1]["eval_repetition"]
     if now <= before + REPETITION_RISE:
@@ -62,7 +62,7 @@ def repetition(history: Sequence[Row]) -> str | None:
     return f"repeated 4-grams went from {before:.3f} to {now:.3f}: answers begin to loop; raise beta"
 
 
-def variety(history: Sequence[Row]) -> str | None:
+def variety(history: Sequence[LogRow]) -> str | None:
     """Fewer different word pairs over all answers: the same phrases everywhere."""
     before, now = history[0]["eval_distinct_2"], history[-1]["eval_distinct_2"]
     if now >= VARIETY_SHARE * before:
@@ -72,7 +72,7 @@ def variety(history: Sequence[Row]) -> str | None:
     )
 
 
-def entropy_collapse(history: Sequence[Row]) -> str | None:
+def entropy_collapse(history: Sequence[LogRow]) -> str | None:
     """Answers to one prompt no longer differ, so that nothing can be learned from comparing them."""
     before, now = history[0]["eval_entropy"], history[-1]["eval_entropy"]
     if now >= ENTROPY_SHARE * before:
@@ -83,7 +83,7 @@ def entropy_collapse(history: Sequence[Row]) -> str | None:
     )
 
 
-def kl_runaway(history: Sequence[Row]) -> str | None:
+def kl_runaway(history: Sequence[LogRow]) -> str | None:
     """The policy left the chat model behind."""
     kl, length = history[-1]["eval_kl"], history[-1]["eval_length"]
     if kl <= KL_PER_TOKEN * length:
@@ -94,7 +94,7 @@ def kl_runaway(history: Sequence[Row]) -> str | None:
     )
 
 
-def unfinished(history: Sequence[Row]) -> str | None:
+def unfinished(history: Sequence[LogRow]) -> str | None:
     """More answers are cut off at their longest allowed length."""
     before, now = history[0]["eval_finished"], history[-1]["eval_finished"]
     if now >= before - FINISHED_FALL:
@@ -105,7 +105,7 @@ def unfinished(history: Sequence[Row]) -> str | None:
     )
 
 
-TESTS: tuple[Callable[[Sequence[Row]], str | None], ...] = (
+TESTS: tuple[Callable[[Sequence[LogRow]], str | None], ...] = (
     reward_hacking,
     length_drift,
     repetition,
@@ -116,7 +116,7 @@ TESTS: tuple[Callable[[Sequence[Row]], str | None], ...] = (
 )
 
 
-def find_failures(history: Sequence[Row]) -> list[Failure]:
+def check_run(history: Sequence[LogRow]) -> list[Alert]:
     """What is wrong at the last measurement."""
     found = [(test.__name__, test(history)) for test in TESTS]
-    return [Failure(name, message) for name, message in found if message]
+    return [Alert(name, message) for name, message in found if message]

@@ -32,11 +32,11 @@ from scratch_gpt.evaluation.metrics.baselines import WordTranslation
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.primer import translation
 from scratch_gpt.primer.tasks import TASKS
-from scratch_gpt.settings.hardware import Hardware
+from scratch_gpt.settings.hardware import ComputeSettings
 from scratch_gpt.tasks.scores import corpus_metrics, corpus_score, sentence_statistics
 from scratch_gpt.tokenization import encode_plain
-from scratch_gpt.training.pretrain.block_order import BlockOrder
 from scratch_gpt.training.pretrain.optimization import build_optimizer, warmup_stable_decay
+from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices
 
 
 KINDS = ("decoder", "encoder-decoder")
@@ -53,7 +53,7 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 PRIMER_PAIRS = 10_000
 
 
-class Pair(NamedTuple):
+class SentencePair(NamedTuple):
     """A sentence and its translation."""
 
     source: str
@@ -63,9 +63,9 @@ class Pair(NamedTuple):
 class Corpus(NamedTuple):
     """Pairs to learn from, to choose the weights by, and to be judged by."""
 
-    train: list[Pair]
-    dev: list[Pair]
-    test: list[Pair]
+    train: list[SentencePair]
+    dev: list[SentencePair]
+    test: list[SentencePair]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class RaceSettings:
     learning_rate: float
     weight_decay: float
     max_new_tokens: int
-    hardware: Hardware
+    hardware: ComputeSettings
 
 
 class Result(NamedTuple):
@@ -98,9 +98,9 @@ def primer_corpus(seed: int = 0) -> Corpus:
     for split in ("train", "dev"):
         rng = random.Random(f"{seed} {split}")
         drawn = (translation.pair(rng, split) for _ in range(PRIMER_PAIRS))
-        sides[split] = list(dict.fromkeys(Pair(pair.english, f"{pair.german}.") for pair in drawn))
+        sides[split] = list(dict.fromkeys(SentencePair(pair.english, f"{pair.german}.") for pair in drawn))
     task = TASKS["translation"]
-    test = [Pair(task.source(example), example.references[0]) for example in task.examples("test")]
+    test = [SentencePair(task.source(example), example.references[0]) for example in task.examples("test")]
     return Corpus(sides["train"], sides["dev"][:500], test)
 
 
@@ -113,7 +113,7 @@ def file_corpus(source: Source, test_source: Source, bad_rows: BadRows, seed: in
         UserError: a source that cannot be read, too few pairs.
     """
     rows, test = (
-        [Pair(example.prompt, example.references[0]) for example in example_rows(entry, bad_rows)[1]]
+        [SentencePair(example.prompt, example.references[0]) for example in example_rows(entry, bad_rows)[1]]
         for entry in (source, test_source)
     )
     known = {pair.source for pair in test}
@@ -161,7 +161,7 @@ def build_models(
 
 
 def encode_rows(
-    kind: str, pairs: list[Pair], tokenizer: PreTrainedTokenizerFast, positions: int
+    kind: str, pairs: list[SentencePair], tokenizer: PreTrainedTokenizerFast, positions: int
 ) -> list[dict[str, list[int]]]:
     """`input_ids` and `labels` of each pair, as this kind of model learns it.
 
@@ -194,7 +194,7 @@ def prompt_of(kind: str, source: str) -> str:
 
 def batches(rows: list[dict[str, list[int]]], size: int, seed: int) -> Iterator[list[int]]:
     """Endless batches of row numbers, rows of similar length together; a function of the seed and the lengths."""
-    order = BlockOrder(len(rows), seed)
+    order = ShuffledIndices(len(rows), seed)
     rng, position = np.random.default_rng(seed), 0
     while True:
         together = [order[position + offset] for offset in range(size * BATCHES_TOGETHER)]
@@ -219,7 +219,7 @@ def collate(rows: list[dict[str, list[int]]], pad: int, device: torch.device) ->
     }
 
 
-def race(
+def compare_architecture(
     kind: str,
     model: PreTrainedModel,
     corpus: Corpus,
@@ -308,7 +308,7 @@ def mean_loss(model: PreTrainedModel, rows: list[dict[str, list[int]]], batch_si
     return nats / tokens
 
 
-def translation_scores(predictions: list[str], pairs: list[Pair]) -> dict[str, float]:
+def translation_scores(predictions: list[str], pairs: list[SentencePair]) -> dict[str, float]:
     """BLEU and chrF of sacreBLEU."""
     references = [[pair.target] for pair in pairs]
     return {
@@ -340,7 +340,7 @@ def mean_and_spread(values: list[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def verdict(name: str, results: dict[str, list[Result]]) -> str:
+def summarize(name: str, results: dict[str, list[Result]]) -> str:
     """Which kind wins, by how much, and by how much with each seed."""
     differences = [
         pair.scores["bleu"] - decoder.scores["bleu"]
