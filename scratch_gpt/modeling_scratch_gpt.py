@@ -378,9 +378,8 @@ class ScratchGPTModel(ScratchGPTPreTrainedModel):
         mask = create_mask(self.config, inputs_embeds, attention_mask, past_key_values, position_ids)
         hidden_states, position_embeddings = inputs_embeds, None
         if self.config.position_embedding_type == "learned":
-            hidden_states = inputs_embeds + checked_embedding(
-                self.embed_positions, position_ids, "position_ids"
-            )
+            positions = checked_embedding(self.embed_positions, position_ids, "position_ids")
+            hidden_states = inputs_embeds + positions
             hidden_states = nn.functional.dropout(hidden_states, self.config.embedding_dropout, self.training)
         else:
             position_embeddings = self.rotary_emb(inputs_embeds, position_ids)

@@ -16,7 +16,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
-from scratch_gpt.runs.log import FAILURE, RunLog
+from scratch_gpt.runs.log import MONITOR, RunLog
 from scratch_gpt.settings.sources import license_of
 
 
@@ -131,7 +131,7 @@ def stage_facts(folder: Path) -> dict[str, str]:
             if isinstance(value, float)
         ]
     found = [
-        (key.removeprefix(FAILURE), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
+        (key.removeprefix(MONITOR), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
     ]
     for failure in dict.fromkeys(name for name, _ in found):
         first = next(step for name, step in found if name == failure)

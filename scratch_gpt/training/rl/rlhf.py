@@ -80,8 +80,8 @@ class Measured(Trainer):
         history.append(row)
         told = {name for earlier in history for name in earlier if name.startswith(MONITOR)}
         for alert in check_run(history):
-            row[MONITOR + failure.name] = 1.0
-            if MONITOR + failure.name not in told:
+            row[MONITOR + alert.name] = 1.0
+            if MONITOR + alert.name not in told:
                 console.print(f"step {step}: {alert.message}", markup=False)
         self.model.eval()  # TRL would put what it has counted in training into the same row
         self.log({name: value for name, value in row.items() if name != "step"})

@@ -80,7 +80,7 @@ def test_without_a_gold_score_hacking_cannot_be_seen() -> None:
         {name: value for name, value in row.items() if name != "eval_gold"}
         for row in (START, {**GOOD, "eval_reward": 9.0, "eval_length": 100.0})
     ]
-    assert [failure.name for alert in check_run(history)] == ["length_drift"]
+    assert [alert.name for alert in check_run(history)] == ["length_drift"]
 
 
 def test_names_are_the_log_s() -> None:
