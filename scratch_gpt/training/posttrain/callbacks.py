@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import generate_answers
-from scratch_gpt.runs.log import RunLog, console
+from scratch_gpt.runs.log import MONITOR, RunLog, console
 from scratch_gpt.tokenization import save_tokenizer
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.log import RunLog, console
+from scratch_gpt.runs.log import MONITOR, RunLog, console
 from scratch_gpt.training.rl.monitors import LogRow, check_run
 
 
