@@ -26,6 +26,7 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -55,7 +56,7 @@ def main(arguments: DPOArguments) -> None:
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
-    train(trainer, arguments, "dpo")
+    learned = train(trainer, arguments, "dpo")
 
     aligned = trainer.model.eval()
     # log(policy / reference) of each answer: their difference is the reward that DPO has learned, over beta
@@ -82,7 +83,8 @@ def main(arguments: DPOArguments) -> None:
         )
         print_table("held-out pairs ranked right", {"dpo": metrics})
     save_stage(trainer, tokenizer, arguments)
-    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
+    use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
+    console.print(closing_line(arguments, learned, use))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -63,7 +64,7 @@ def main(arguments: RewardArguments) -> None:
         processing_class=tokenizer,
         peft_config=arguments.peft_config("SEQ_CLS"),
     )
-    train(trainer, arguments, "reward")
+    learned = train(trainer, arguments, "reward")
 
     margins = reward_margins(trainer.model.eval(), tokenizer, pairs["test"])
     metrics = {
@@ -88,9 +89,8 @@ def main(arguments: RewardArguments) -> None:
         )
         print_table("held-out pairs ranked right", {"reward": metrics})
     save_stage(trainer, tokenizer, arguments)
-    console.print(
-        f"wrote {arguments.output_dir}: AutoModelForSequenceClassification.from_pretrained opens it"
-    )
+    use = "AutoModelForSequenceClassification.from_pretrained opens it"
+    console.print(closing_line(arguments, learned, use))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from scratch_gpt.settings.checking import Count
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task
+from scratch_gpt.tasks.words import first_units, units
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths
 
 
@@ -218,17 +219,17 @@ def evaluate_continuations(
         UserError: no document is longer than its beginning.
     """
     count = arguments.prompt_words or 0
-    split = [document.split() for document in documents]
-    split = [words for words in split if len(words) > count]
-    if not split:
+    long = [document for document in documents if len(units(document)) > count]
+    if not long:
         message = f"source {name!r}: no document has more than prompt_words {count} words"
         raise UserError("documents_too_short", message, source=name)
-    prompts = [" ".join(words[:count]) for words in split]
+    prompts = [first_units(document, count) for document in long]
     settings = arguments.generation_settings(temperature=1.0)
     answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)
     texts = [answer.text for answer in answers]
     real = [
-        " ".join(words[count : count + len(text.split())]) for words, text in zip(split, texts, strict=True)
+        " ".join(units(document)[count:][: len(units(text))])
+        for document, text in zip(long, texts, strict=True)
     ]
     found, expected = diversity_metrics(texts, arguments.seed), diversity_metrics(real, arguments.seed)
     return {

@@ -27,6 +27,7 @@ from scratch_gpt.inference.prompts import first_question
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.checking import Count, NotNegative
 from scratch_gpt.tasks.scores import distinct, repetition, token_f1
+from scratch_gpt.tasks.words import units
 
 
 @dataclass
@@ -148,15 +149,15 @@ def answers_metrics(
     def f1(written: Sequence[str]) -> list[float]:
         return [token_f1(text, [reply]) for text, reply in zip(written, replies, strict=True)]
 
-    def words(text: str) -> float:
-        return float(len(text.split()))
+    def length(text: str) -> float:
+        return float(len(units(text)))
 
     metrics = {
         "finished": mean_metric([float(answer.finished) for answer in answers], seed),
         "f1": mean_metric(f1(texts), seed, chance=float(np.mean(f1(replies[1:] + replies[:1])))),
     }
     expected = {"distinct_2": distinct(replies, 2)}
-    for name, measure in (("length", words), ("repetition", repetition)):
+    for name, measure in (("length", length), ("repetition", repetition)):
         metrics[name] = mean_metric([measure(text) for text in texts], seed, share=name != "length")
         expected[name] = float(np.mean([measure(reply) for reply in replies]))
     metrics["distinct_2"] = distinct_metric(texts, 2)
