@@ -94,9 +94,9 @@ class Recorder:
         self.record(elapsed_seconds=run.elapsed_seconds, **metrics)
         main = self.accelerator.is_main_process
         if main:
-            figure = objective.figure
+            figure = objective.primary_metric
             per_source = {name: metrics.get(f"{figure}_{name}") for name in self.validation.ranges}
-            parts = [f"{metrics[figure]:.3f} {objective.unit} on held-out text"]
+            parts = [f"{metrics[figure]:.3f} {objective.metric_unit} on held-out text"]
             parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
             console.print(f"step {run.step}: {', '.join(parts)}")
         write_samples(
