@@ -27,6 +27,7 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -56,12 +57,13 @@ def main(arguments: DPOArguments) -> None:
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
-    train(trainer, arguments, "dpo")
+    learned = train(trainer, arguments, "dpo")
 
     if pairs["test"]:
         measure(trainer, chat_model, tokenizer, pairs, arguments)
     save_stage(trainer, tokenizer, arguments)
-    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
+    use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
+    console.print(closing_line(arguments, learned, use))
 
 
 def measure(

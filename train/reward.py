@@ -35,6 +35,7 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -64,14 +65,13 @@ def main(arguments: RewardArguments) -> None:
         processing_class=tokenizer,
         peft_config=arguments.peft_config("SEQ_CLS"),
     )
-    train(trainer, arguments, "reward")
+    learned = train(trainer, arguments, "reward")
 
     if pairs["test"]:
         measure(trainer, tokenizer, pairs, arguments)
     save_stage(trainer, tokenizer, arguments)
-    console.print(
-        f"wrote {arguments.output_dir}: AutoModelForSequenceClassification.from_pretrained opens it"
-    )
+    use = "AutoModelForSequenceClassification.from_pretrained opens it"
+    console.print(closing_line(arguments, learned, use))
 
 
 def measure(

@@ -43,7 +43,7 @@ from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_fo
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.hub import pin_commits
 from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import (
     PROGRESS,
     atomic_directory,
@@ -137,11 +137,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
 
 def _check(arguments: ShardsArguments) -> list[Source]:
-    sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
-    if arguments.sequence_length < 2:
-        raise wrong_value("sequence_length", arguments.sequence_length, "at least 2")
-    if not 0 <= arguments.validation_fraction < 1:
-        raise wrong_value("validation_fraction", arguments.validation_fraction, "at least 0 and below 1")
+    sources = parse_sources(arguments.sources, ROW_SETTINGS)
     trained_on = [source for source in sources if source.weight and not source.held_out]
     if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
         message = "max_tokens is missing: the primer is endless, so say how many tokens to write"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import datasets
 
-from scratch_gpt.data.sources.formats import Part, Row
+from scratch_gpt.data.sources.formats import Part, Record
 from scratch_gpt.errors import UserError
 
 
@@ -29,8 +29,8 @@ def hub_parts(source: HubSource) -> list[Part]:
         UserError: it cannot be reached.
     """
 
-    def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, Row]]]:
-        def rows(start: int) -> Iterator[tuple[int, Row]]:
+    def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, Record]]]:
+        def rows(start: int) -> Iterator[tuple[int, Record]]:
             part = dataset.shard(num_shards=dataset.num_shards, index=index)
             with _hub_errors(source):
                 yield from enumerate(part.skip(start) if start else part, start=start + 1)

@@ -27,7 +27,7 @@ from scratch_gpt.data.sources.formats import (
     JsonLine,
     Part,
     Reader,
-    Row,
+    Record,
     data_suffix,
 )
 from scratch_gpt.data.sources.hub import hub_parts
@@ -281,7 +281,7 @@ def _opened(source: Source, part: Part, bad_rows: BadRows) -> FileCount:
 
 def _parsed(
     file: FileCount,
-    rows: Iterator[tuple[int, Row]],
+    rows: Iterator[tuple[int, Record]],
     parse: Callable[[Any], Parsed],
 ) -> Iterator[tuple[int, Parsed | None]]:
     """Number and value of each row; None for a bad one."""

@@ -7,7 +7,7 @@ from scratch_gpt.data.sources.encodings import TextFile, guess_encoding, is_text
 
 
 # Text in the script that an encoding is made for, long enough to be told apart.
-# ruff: noqa: RUF001  # punctuation of these languages
+# punctuation of these languages
 SAMPLES = {
     "cp1252": "Die Bäume über dem Fluß waren größer und schöner; „schön“ – sagte er.",
     "cp1251": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",

@@ -156,8 +156,13 @@ def test_continuations_are_compared_to_the_real_text(
     assert set(metrics) == {
         f"book/sampled_{name}" for name in ("repetition", "distinct_1", "distinct_2", "self_bleu")
     }
-    arguments = GenerationArguments(model=[str(base_folder)], prompt_words=6)
-    with user_error("documents_too_short", "prompt_words 6", source="book"):
+    asked.clear()
+    documents = ["北京是中国的首都", "今天，天气很好"]
+    metrics = generation.evaluate_continuations(tiny_model, tiny_tokenizer, "zh", documents, arguments)
+    assert asked == ["北京", "今天"]
+    assert metrics["zh/sampled_distinct_1"].baselines == {"real_text": 1.0}
+    arguments = GenerationArguments(model=[str(base_folder)], prompt_words=8)
+    with user_error("documents_too_short", "prompt_words 8", source="book"):
         generation.evaluate_continuations(tiny_model, tiny_tokenizer, "book", documents, arguments)
 
 
