@@ -15,10 +15,11 @@ from functools import partial
 
 import datasets
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import KTOTrainer
 
 from scratch_gpt.data.rows.preferences import feedback_rows
-from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
+from scratch_gpt.data.rows.splits import Row, drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import log_ratios
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
 from scratch_gpt.inference.chat_format import context_length, measure_answers
@@ -28,6 +29,7 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import KTOArguments
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -43,7 +45,7 @@ def main(arguments: KTOArguments) -> None:
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     arguments.max_length = context_length(chat_model, arguments.max_length)
     answers = drop_long_rows(
-        read_splits(feedback_rows, arguments),
+        read_splits(feedback_rows, arguments, allow_no_held_out=True),
         partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
@@ -51,17 +53,35 @@ def main(arguments: KTOArguments) -> None:
 
     # TRL reads the rows in this order, and estimates the KL divergence by the answers to a row's neighbors in a batch
     shuffled = {
-        side: datasets.Dataset.from_list(answers[side]).shuffle(arguments.seed) for side in ("train", "dev")
+        side: datasets.Dataset.from_list(answers[side]).shuffle(arguments.seed)
+        for side in ("train", "dev")
+        if answers[side]
     }
     trainer = KTOTrainer(
         model=arguments.model_name_or_path,  # given as a path: TRL loads the reference from the same
         args=arguments,
         train_dataset=shuffled["train"],
-        eval_dataset=shuffled["dev"],
+        eval_dataset=shuffled.get("dev"),
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
-    train(trainer, arguments, "kto")
+    learned = train(trainer, arguments, "kto")
+
+    if answers["test"]:
+        measure(trainer, chat_model, tokenizer, answers, arguments)
+    save_stage(trainer, tokenizer, arguments)
+    use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
+    console.print(closing_line(arguments, learned, use))
+
+
+def measure(
+    trainer: KTOTrainer,
+    chat_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    answers: dict[str, list[Row]],
+    arguments: KTOArguments,
+) -> None:
+    """Write and show how much likelier held-out liked answers have become, and disliked ones."""
 
     # log(policy / reference) of each held-out answer: KTO raises it for liked ones and lowers it for the others
     ratios = log_ratios(trainer.model.eval(), chat_model, tokenizer, answers["test"], "completion")
@@ -83,8 +103,6 @@ def main(arguments: KTOArguments) -> None:
             training_answers=len(answers["train"]),
         )
         print_table("held-out answers, nats gained", {"kto": metrics})
-    save_stage(trainer, tokenizer, arguments)
-    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main(arguments: SFTArguments) -> None:
 
     arguments.max_length = context_length(model, arguments.max_length)
     rows = drop_long_rows(
-        read_splits(instruction_rows, arguments),
+        read_splits(instruction_rows, arguments, allow_no_held_out=True),
         partial(encode_conversation, tokenizer, assistant_only=arguments.assistant_only_loss),
         arguments.max_length,
         arguments,
@@ -59,7 +59,7 @@ def main(arguments: SFTArguments) -> None:
         model=model,
         args=arguments,
         train_dataset=datasets.Dataset.from_list(rows["train"]),
-        eval_dataset=datasets.Dataset.from_list(rows["dev"]),
+        eval_dataset=datasets.Dataset.from_list(rows["dev"]) if rows["dev"] else None,
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )

@@ -103,7 +103,8 @@ def make_record(arguments: Any, config: Any, log: RunLog) -> dict[str, Any]:
         config: of the model.
         log: of the run, which knows steps, tokens and time.
     """
-    stage = type(arguments).__name__.removesuffix("Arguments").lower()
+    names = (each.__name__ for each in type(arguments).__mro__)  # a plan is a subclass
+    stage = next(name for name in names if name.endswith("Arguments")).removesuffix("Arguments").lower()
     data = _data(arguments)
     last: dict[str, Any] = next((row for row in reversed(log.rows()) if "tokens" in row), {})
     flops = None

@@ -3,6 +3,7 @@
 
 import base64
 import contextlib
+import io
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.export.interop import export_folder
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.serving.tool_calls import CallReader, renders_tools
 from scratch_gpt.tokenization import encode_plain
 from wording import user_error
@@ -316,9 +318,7 @@ def test_answers_end_with_the_context(app_client, chat_folder: Path, base_folder
     client = app_client(chat_folder)
     whole = client.post("/v1/completions", json=TEXT | never_ends).json()
     assert (whole["usage"]["total_tokens"], whole["choices"][0]["finish_reason"]) == (128, "length")
-    config = GenerationConfig.from_pretrained(base_folder)
-    config.max_new_tokens = 5
-    config.save_pretrained(base_folder)
+    GenerationConfig(**{CHAT_LIMIT: 5}).save_pretrained(base_folder)
     client = app_client(base_folder)
     for asked, generated in (({}, 5), ({"max_tokens": 7}, 7), ({"max_tokens": 10**6}, 126)):
         answer = client.post("/v1/completions", json=TEXT | never_ends | asked | {"model": "base"}).json()
@@ -701,22 +701,31 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(api_server) -> None
 
 
 @pytest.mark.parametrize(
-    ("command", "extra", "package"),
+    ("arguments", "extra", "packages"),
     [
-        ("serve", "serve", "fastapi"),
-        ("serve", "serve", "uvicorn"),
-        ("web", "web", "gradio"),
-        ("web", "web", "fastapi"),
+        ("serve model", "serve", ["fastapi", "starlette", "uvicorn"]),
+        ("serve model", "serve", ["uvicorn"]),
+        ("web model", "web", ["gradio", "fastapi", "starlette", "uvicorn"]),
+        ("web model", "web", ["gradio"]),
+        ("web model --space out", "web", ["gradio"]),
+        ("export model out --to gguf", "gguf", ["gguf"]),
     ],
 )
-def test_missing_packages_are_named(command: str, extra: str, package: str, monkeypatch) -> None:
-    """Without a package of the extra, the command says in one line what to install."""
-    monkeypatch.setitem(sys.modules, package, None)
+def test_missing_packages_are_named(
+    arguments: str, extra: str, packages: list[str], monkeypatch, capsys
+) -> None:
+    """Without packages of the extra, the command ends with status 2 and one line that says what to install."""
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)  # its import fails
     for name in ("api_server", "listening", "web"):
         monkeypatch.delitem(sys.modules, f"scratch_gpt.serving.{name}", raising=False)
-    call = {"serve": lambda: cli.serve("model"), "web": lambda: cli.web(["model"])}[command]
-    with pytest.raises(UserError, match=rf"pip install 'scratch-gpt\[{extra}\]'"):
-        call()
+    monkeypatch.setattr(sys, "argv", ["scratch-gpt", *arguments.split()])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"pip install 'scratch-gpt[{extra}]'" in line
 
 
 @pytest.mark.slow

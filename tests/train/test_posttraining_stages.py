@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
+from scratch_gpt.publishing.facts import stage_facts
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.rl import reward_functions
 from wording import shows, user_error
@@ -429,6 +430,20 @@ def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Pa
     assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_twelve_rows_are_trained_on_without_held_out_ones(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """held_out_fraction 0: every row is learned, one line says so, and no file claims a measurement."""
+    source = request.getfixturevalue("instruction_source" if stage == "sft" else "preference_source")
+    rows = Path(source[0]["path"]).read_text().splitlines(keepends=True)
+    Path(source[0]["path"]).write_text("".join(rows[:12]))
+    request.getfixturevalue(stage)(output_dir=str(tmp_path / "out"), held_out_fraction=0, max_steps=1)
+    assert shows(capsys.readouterr().out, "held_out_fraction 0", "train: 12 rows")
+    assert (tmp_path / "out" / "run.yaml").is_file()
+    assert not (tmp_path / "out" / "results").exists()
+
+
 def test_margins_make_the_reward_loss_larger(
     reward: Callable[..., None], preference_source: list[dict[str, str]], tmp_path: Path
 ) -> None:
@@ -498,6 +513,29 @@ def test_rlhf_writes_an_aligned_model(
             assert {f"sft/{decoding}/{measure}", f"aligned/{decoding}/{measure}"} <= set(metrics)
     assert metrics["sft/temperature_1/kl"]["value"] == 0.0
     assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
+
+
+def test_rlhf_says_when_nothing_was_learned(
+    rlhf: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reward that every answer gets: marked in the log, told, in the last line, and in the facts of the report."""
+    output = tmp_path / "out"
+    rlhf(output_dir=str(output), max_steps=2, rewards=[{"name": "format", "pattern": "^"}])
+    assert ["monitor/no_signal" in row for row in rows_with(output, "eval_score")] == [False, True]
+    told = " ".join(capsys.readouterr().out.split())
+    assert shows(told, "step 2: no signal", "same reward", "learned nothing")
+    assert "talk to it" not in told
+    assert "no_signal from step 2" in stage_facts(output)["summary"]
+
+
+def test_dpo_says_when_there_is_no_gradient(
+    dpo: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where beta is next to 0; no measurement comes behind the last step."""
+    output = tmp_path / "out"
+    dpo(output_dir=str(output), max_steps=2, beta=1e-9, eval_strategy="no")
+    assert [row["step"] for row in rows_with(output, "monitor/no_signal")] == [2]
+    assert shows(" ".join(capsys.readouterr().out.split()), "gradient was 0", "learned nothing")
 
 
 def test_rlhf_keeps_the_best_measured_model(

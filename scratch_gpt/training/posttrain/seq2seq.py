@@ -8,6 +8,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 
@@ -44,7 +45,7 @@ def load_encoder_decoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokeni
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=model.config.decoder_start_token_id,
-        max_new_tokens=128,
+        **{CHAT_LIMIT: 128},
     )
     return model, tokenizer
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/reading_rows.md lists what the code reads, all of it and nothing else."""
+"""docs/reading.md lists what the code reads, all of it and nothing else."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ from scratch_gpt.data.rows.messages import ROLES
 from scratch_gpt.data.rows.preferences import LABEL_LAYOUTS, LABELS, PAIR_LAYOUTS, WINNERS
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "reading_rows.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reading.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str, begins: str) -> list[list[str]]:
     """Cells of the table below a heading whose first line begins so, without that line."""
-    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = PAGE.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
     table = section.partition(f"\n| {begins} |")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 

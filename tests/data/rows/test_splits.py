@@ -128,8 +128,31 @@ def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
 
 def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
     """A file from which nothing can be held out is refused with the cure."""
+    settings = arguments([questions(tmp_path / "a.jsonl", 2)])
     with user_error("split_empty", "held_out_fraction", split="test"):
-        read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
+        read_splits(instruction_rows, settings)
+    with user_error("split_empty", "0 trains", split="test"):
+        read_splits(instruction_rows, settings, allow_no_held_out=True)
+
+
+def test_all_rows_train_where_the_user_says_so(tmp_path: Path) -> None:
+    """With a fraction of 0 and where a stage can; the primer's own splits stay, and a benchmark asks for rows."""
+    nothing = arguments([questions(tmp_path / "a.jsonl", 12)], held_out_fraction=0, eval_strategy="epoch")
+    assert nothing.eval_strategy == "no"
+    splits = read_splits(instruction_rows, nothing, allow_no_held_out=True)
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 12, "dev": 0, "test": 0}
+    assert drop_long_rows(splits, lambda row: {**row, "length": 1}, 1, nothing) | {"train": 0} == {
+        "train": 0,
+        "dev": [],
+        "test": [],
+    }
+    with user_error("split_empty", split="dev"):
+        read_splits(instruction_rows, nothing)
+    embedded = arguments([{"name": "p", "path": "primer"}], held_out_fraction=0, eval_strategy="epoch")
+    assert embedded.eval_strategy == "epoch"
+    assert all(read_splits(instruction_rows, embedded, allow_no_held_out=True).values())
+    with user_error("wrong_value", setting="held_out_fraction", value=0.5):
+        arguments([{"name": "p", "path": "primer"}], held_out_fraction=0.5)
 
 
 def test_long_rows_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
