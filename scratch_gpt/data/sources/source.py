@@ -214,8 +214,7 @@ def _check(source: Source) -> None:
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
     speakers = ("system", "user", "assistant", "tool")
     if not isinstance(source.roles, dict) or not set(source.roles.values()) <= set(speakers):
-        wanted = f"a mapping of names to {', '.join(speakers)}"
-        raise wrong_value("roles", source.roles, wanted, where=f"{name}: ")
+        raise wrong_value("roles", source.roles, f"a mapping to {', '.join(speakers)}", where=f"{name}: ")
     if source.path != PRIMER and not source.on_hub:
         _check_files(source, name)
     source.reader.check(name, source.files)
