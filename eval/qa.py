@@ -14,11 +14,10 @@ Your own files, in the layouts of SQuAD, HellaSwag, ARC, PIQA, BLiMP, LAMBADA, X
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.errors import wrong_value
 from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import QA_TASKS, evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
@@ -35,17 +34,12 @@ SCORES = {"answer": score_answer, "number": score_number}
 class QAArguments(EvalArguments):
     """Settings of `eval/qa.py`."""
 
-    score: str = field(
+    score: Literal["answer", "number"] = field(
         default="answer",
         metadata={
             "help": "How answers to your own questions count: answer (exact match, F1) or number (the last one)."
         },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.score not in SCORES:
-            raise wrong_value("score", self.score, " or ".join(SCORES))
 
 
 def main(arguments: QAArguments) -> None:

@@ -40,6 +40,8 @@ SENTINEL = "<|extra_{}|>"
 MAX_SENTINELS = 100
 TOKENS_PER_SENTINEL = 64
 
+# Fills a vocabulary for which the text yields too few merges.
+RESERVED = "<|reserved_{}|>"
 # A vocabulary of a multiple of 64 keeps the embedding and the output matrix on fast matrix-multiplication shapes.
 VOCAB_MULTIPLE = 64
 
@@ -120,7 +122,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     backend.train_from_iterator(map(escape, texts), trainer)
     missing = vocab_size - len(last_tokens) - backend.get_vocab_size()
-    last_tokens += [f"<|reserved_{index}|>" for index in range(missing)]
+    last_tokens += [RESERVED.format(index) for index in range(missing)]
     # A mask takes the space before it along, as RoBERTa's does: a word's token begins with its space.
     backend.add_special_tokens(
         [AddedToken(token, special=True, lstrip=token == MASK) for token in last_tokens]
@@ -137,6 +139,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     tokenizer.chat_template = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
     return tokenizer
+
+
+def count_reserved(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Number of tokens that stand for nothing, since the text yielded too few merges for the vocabulary."""
+    return sum(token.startswith(RESERVED.partition("{")[0]) for token in tokenizer.get_vocab())
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:

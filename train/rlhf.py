@@ -29,6 +29,7 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -76,7 +77,7 @@ def main(arguments: RLHFArguments) -> None:
     trainer.watch = partial(
         evaluate_policy, aligned, tokenizer, prompts["dev"], score, beta=arguments.beta, **answering
     )
-    train(trainer, arguments, "rlhf")
+    learned = train(trainer, arguments, "rlhf")
 
     judges = {"gold": gold_scores, "reward": model_judge(reward_model, tokenizer) if reward_model else score}
     answering |= {"shards": arguments.shards}
@@ -96,7 +97,8 @@ def main(arguments: RLHFArguments) -> None:
         )
         print_table("held-out prompts, before and after", found)
     save_stage(trainer, tokenizer, arguments)
-    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
+    use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
+    console.print(closing_line(arguments, learned, use))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(arguments: SFTArguments) -> None:
     if arguments.packing or arguments.padding_free:
         check_packing(model)
     rows = drop_long_rows(
-        read_splits(instruction_rows, arguments),
+        read_splits(instruction_rows, arguments, allow_no_held_out=True),
         partial(encode_conversation, taught, assistant_only=arguments.assistant_only_loss),
         arguments.max_length,
         arguments,
@@ -71,7 +71,7 @@ def main(arguments: SFTArguments) -> None:
         model=model,
         args=arguments.for_trainer(),
         train_dataset=datasets.Dataset.from_list(rows["train"]),
-        eval_dataset=datasets.Dataset.from_list(rows["dev"]),
+        eval_dataset=datasets.Dataset.from_list(rows["dev"]) if rows["dev"] else None,
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM", new_tokens),
     )

@@ -5,12 +5,15 @@ A wrong template or padding token does not stop a run: the loss falls, and the m
 nothing. So it is looked for before the first step, and the row is named.
 """
 
+import json
 import re
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.turns import PROBE, continues, encode_turns, end_of_turn
@@ -98,15 +101,16 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_
     return {**row, "input_ids": input_ids, "labels": labels, "length": len(input_ids)}
 
 
-def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
-    """The preference pair with `length`, the tokens of its longer side; errors as for `encode_conversation`.
+def measure_answers(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
+    """The judged answers with `length`, the tokens of the longest one's conversation; errors as for `encode_conversation`.
 
     Raises:
         UserError: the chat template writes the prompt otherwise where an answer follows: TRL would cut the two apart at a
             wrong place.
     """
-    sides = [_encode(tokenizer, row["prompt"] + row[side], row) for side in ("chosen", "rejected")]
-    if not continues(tokenizer, row["prompt"], row["chosen"]):
+    answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row]
+    sides = [_encode(tokenizer, row["prompt"] + answer, row) for answer in answers]
+    if not continues(tokenizer, row["prompt"], answers[0], tools_of(row)):
         message = (
             f"{row['place']}: the chat template writes this prompt otherwise where an answer follows, as Mistral's does with "
             "a system message: leave that out"
@@ -115,14 +119,42 @@ def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
     return {**row, "length": max(len(side["input_ids"]) for side in sides)}
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], row: Row
-) -> dict[str, list[int]]:
+def tools_of(row: Row) -> list[dict[str, Any]] | None:
+    """The definitions of tools of a row, as chat templates take them."""
+    return json.loads(row["tools"]) if row.get("tools") else None
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Row) -> dict[str, list[int]]:
+    tools = tools_of(row)
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
+    conversation = [_with_objects(message) for message in messages]
     try:
-        return encode_turns(tokenizer, messages)
+        encoded = encode_turns(tokenizer, conversation, tools)
     except TemplateError as error:
         message = f"{row['place']}: the chat template refuses this conversation: {error}"
         raise UserError("row_refused", message, place=row["place"]) from None
+    names = {function["name"] for function in [*calls, *(tool["function"] for tool in tools or [])]}
+    if names:
+        text = tokenizer.decode(encoded["input_ids"])
+        if lost := sorted(name for name in names if name not in text):
+            message = (
+                f"{row['place']}: the chat template does not write the tool {lost[0]!r}: use a model whose template renders "
+                "tools, or leave out such rows"
+            )
+            raise UserError("row_refused", message, place=row["place"])
+    return encoded
+
+
+def _with_objects(message: Message) -> Message:
+    """A call's arguments as an object: templates other than Qwen's would write a string as a string of JSON."""
+    if not message.get("tool_calls"):
+        return message
+    functions = [call["function"] for call in message["tool_calls"]]
+    calls = [
+        {"type": "function", "function": {**function, "arguments": json.loads(function["arguments"])}}
+        for function in functions
+    ]
+    return {**message, "tool_calls": calls}
 
 
 def context_length(model: PreTrainedModel, max_length: int | None) -> int:

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -51,21 +52,29 @@ def score_conversations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     conversations: Sequence[Sequence[Message]],
+    tools: Sequence[list[dict[str, Any]] | None] | None = None,
     batch_size: int = 64,
 ) -> list[float]:
-    """The reward model's score of each conversation, which ends with the answer that is judged."""
+    """The reward model's score of each conversation, which ends with the answer that is judged.
+
+    Args:
+        tools: the definitions that each conversation begins with.
+    """
+    defined = tools or [None] * len(conversations)
     order = sorted(
         range(len(conversations)), key=lambda index: sum(len(m["content"]) for m in conversations[index])
     )
     scores = [0.0] * len(conversations)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        batch = tokenizer.apply_chat_template(
-            [conversations[index] for index in indices],
-            return_dict=True,
+        rows = [
+            tokenizer.apply_chat_template(conversations[index], tools=defined[index], return_dict=True)
+            for index in indices
+        ]
+        batch = tokenizer.pad(
+            {"input_ids": [row["input_ids"] for row in rows]},
+            padding_side="right",  # as in the training
             return_tensors="pt",
-            padding=True,
-            tokenizer_kwargs={"padding_side": "right"},  # as in the training
         )
         logits = model(**batch.to(model.device), use_cache=False).logits[:, 0]
         for index, score in zip(indices, logits.tolist(), strict=True):

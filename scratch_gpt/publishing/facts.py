@@ -16,7 +16,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
-from scratch_gpt.runs.log import RunLog
+from scratch_gpt.runs.log import MONITOR, RunLog
 from scratch_gpt.settings.sources import license_of
 
 
@@ -138,6 +138,12 @@ def stage_facts(folder: Path) -> dict[str, str]:
             for key, value in measures.items()
             if isinstance(value, float)
         ]
+    found = [
+        (key.removeprefix(MONITOR), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
+    ]
+    for failure in dict.fromkeys(name for name, _ in found):
+        first = next(step for name, step in found if name == failure)
+        facts.append(f"{failure} from step {number(first)}")
     settings = {key: run[key] for key in CARD_SETTINGS if run.get(key) is not None}
     return {
         "name": folder.name,

@@ -33,8 +33,8 @@ from scratch_gpt.settings.sources import license_of
 FILE = "provenance.json"
 
 # Passes over a token beside the forward and backward one of training, in units of those two (which cost three forward
-# passes): the reference model's of DPO; generation, reference and reward model of RLHF. An estimate.
-EXTRA_PASSES = {"dpo": 1 / 3, "rlhf": 3 / 3}
+# passes): the reference model's of DPO, and both models' on the mismatched answers of KTO; generation, reference and reward model of RLHF. An estimate.
+EXTRA_PASSES = {"dpo": 1 / 3, "kto": 1, "rlhf": 3 / 3}
 
 
 def _processor() -> str:
@@ -104,7 +104,8 @@ def make_record(arguments: Any, config: Any, log: RunLog) -> dict[str, Any]:
         config: of the model.
         log: of the run, which knows steps, tokens and time.
     """
-    stage = type(arguments).__name__.removesuffix("Arguments").lower()
+    names = (each.__name__ for each in type(arguments).__mro__)  # a plan is a subclass
+    stage = next(name for name in names if name.endswith("Arguments")).removesuffix("Arguments").lower()
     data = _data(arguments)
     last: dict[str, Any] = next((row for row in reversed(log.rows()) if "tokens" in row), {})
     flops = None

@@ -24,6 +24,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from scratch_gpt.inference.loading import check_folder, load_model, loading
 from scratch_gpt.inference.masked import load_masked_model
+from scratch_gpt.inference.sampling import chat_limit
 from scratch_gpt.inference.turns import is_chat, stop_ids
 from scratch_gpt.serving.chat import REPLACEMENT
 from scratch_gpt.serving.protocol import RequestError
@@ -319,7 +320,7 @@ class ServedModel:
         room = self.context - len(token_ids)
         limit = settings.max_new_tokens
         if limit is None:
-            limit = self.model.generation_config.max_new_tokens or room
+            limit = chat_limit(self.model.generation_config) or room
         recorder = None if settings.num_logprobs is None else _Recorder()
 
         def hand_on(text: str, tokens: list[Token], num_tokens: int) -> None:

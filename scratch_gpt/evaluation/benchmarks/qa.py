@@ -2,7 +2,6 @@
 """Tasks with one right answer: written ones, candidates and sentences chosen by likelihood, last words of a text."""
 
 import math
-import re
 from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,9 +15,11 @@ from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.scores import best_choice
 from scratch_gpt.tasks.task import CLOZE, PAIR, Task, first_line
+from scratch_gpt.tasks.words import warn_wordless, words
 
 
 QA_TASKS = ("facts", "choices", "sums", "reading")
+QUESTION_MARKS = ("?", "？", "؟")  # also East Asian, and Arabic
 
 
 def predict(
@@ -84,6 +85,7 @@ def evaluate_questions(
     predictions = predict(model, tokenizer, task, examples, arguments)
     metrics = score_metrics(task, predictions, examples, arguments.seed)
     if not task.by_likelihood:
+        warn_wordless(f"answers to {task.name}", predictions)
         asks = [float(is_question(prediction)) for prediction in predictions]
         metrics[f"{task.name}/continues_with_question"] = mean_metric(asks, arguments.seed)
     return metrics
@@ -119,9 +121,9 @@ def evaluate_cloze(
 ) -> dict[str, Metric]:
     """`TASK/accuracy`: whether the word's tokens are the likeliest ones; `TASK/perplexity` of the word (LAMBADA)."""
     chat = is_chat(tokenizer) and not task.as_text
-    words = [task.delimiter + example.references[0] for example in examples]
+    endings = [task.delimiter + example.references[0] for example in examples]
     prompts = task.prompts(examples, chat)
-    weighed = loglikelihoods(model, tokenizer, prompts, words, chat=chat, batch_size=arguments.batch_size)
+    weighed = loglikelihoods(model, tokenizer, prompts, endings, chat=chat, batch_size=arguments.batch_size)
     predictions = [
         example.references[0] if found.greedy else ""
         for found, example in zip(weighed, examples, strict=True)
@@ -140,4 +142,4 @@ def evaluate_cloze(
 def is_question(text: str) -> bool:
     """Whether the first line is a question of at least two words; a row of question marks is none."""
     line = first_line(text)
-    return line.endswith("?") and len(re.findall(r"\w+", line)) > 1
+    return line.endswith(QUESTION_MARKS) and len(words(line)) > 1

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from trl import DPOConfig, RewardConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.settings.parsing import check_positive
-from scratch_gpt.settings.sources import SourcesArguments
+from scratch_gpt.settings.checking import Count, Range, check_values
+from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 
 
 # Settings that follow from the others.
@@ -42,11 +42,15 @@ class PosttrainingArguments(SourcesArguments):
     """
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder to start from."})
-    held_out_fraction: float = field(
-        default=0.05,
-        metadata={"help": "Share of a file's rows in the development split, and again in the test split."},
+    held_out_fraction: Annotated[float, Range("at least 0 and below 0.5", lambda share: 0 <= share < 0.5)] = (
+        field(
+            default=0.05,
+            metadata={
+                "help": "Share of a file's rows in the development split, and again in the test split. 0: train on all rows."
+            },
+        )
     )
-    max_train_samples: int | None = field(
+    max_train_samples: Count | None = field(
         default=None,
         metadata={
             "help": "Train on so many of the rows that fit, drawn by the seed: fewer ones are among more."
@@ -79,7 +83,7 @@ class PosttrainingArguments(SourcesArguments):
     hub_strategy: str = field(default="end", metadata={"help": "When push_to_hub uploads: at the end."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
-    num_threads: int | None = field(
+    num_threads: Count | None = field(
         default=None, metadata={"help": "CPU threads. Default: OMP_NUM_THREADS, or all."}
     )
     resume_from_checkpoint: str | None = field(
@@ -97,7 +101,9 @@ class PosttrainingArguments(SourcesArguments):
         if Path(str(self.output_dir)).resolve() == Path(self.model_name_or_path).resolve():
             message = f"output_dir {self.output_dir} is the model to start from: name another folder"
             raise UserError("output_is_input", message, folder=self.output_dir)
-        check_positive(self, "max_train_samples")
+        embedded = any(isinstance(each, dict) and each.get("path") == PRIMER for each in self.sources or [])
+        if not self.held_out_fraction and not embedded:
+            self.eval_strategy = "no"  # there is nothing to evaluate on
         if self.push_to_hub and not self.hub_model_id:
             message = "push_to_hub needs hub_model_id: user/name"
             raise UserError("setting_missing", message, setting="hub_model_id")
@@ -221,13 +227,12 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
         default=None,
         metadata={"help": "Blocks of the pretraining, such as shards/train: learn documents of them too."},
     )
-    replay_fraction: float = field(
+    replay_fraction: Annotated[float, Range("at least 0 and below 1", lambda share: 0 <= share < 1)] = field(
         default=0.1, metadata={"help": "The documents' share of the learned tokens, with replay_shards."}
     )
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.replay_fraction < 1.0:
-            raise wrong_value("replay_fraction", self.replay_fraction, "at least 0 and below 1")
+        check_values(self)
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 
@@ -240,7 +245,7 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
 
 @dataclass
 class PairArguments(LoraArguments, PosttrainingArguments):
-    """Settings of the stages that learn from preference pairs."""
+    """Settings of the stages that learn from judged answers."""
 
     max_length: int | None = field(
         default=None,
@@ -251,11 +256,11 @@ class PairArguments(LoraArguments, PosttrainingArguments):
     num_train_epochs: float | None = field(
         default=None, metadata={"help": "Passes over the rows. Default: by the model's size, 3 to 1."}
     )
-    per_device_train_batch_size: int | None = field(
+    per_device_train_batch_size: Count | None = field(
         default=None,
         metadata={"help": "Rows that go through the model together. Default: 8, or as many of them as fit."},
     )
-    per_device_eval_batch_size: int | None = field(
+    per_device_eval_batch_size: Count | None = field(
         default=None, metadata={"help": "Rows in one evaluation batch. Default: as many as fit, at most 64."}
     )
     remove_unused_columns: bool | None = field(
@@ -279,3 +284,21 @@ class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
     )
+
+
+@dataclass
+class KTOArguments(SampleArguments, PairArguments, KTOConfig):
+    """Settings of `train/kto.py`: those of TRL's `KTOConfig`, and where data and model come from."""
+
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
+    )
+
+    def __post_init__(self) -> None:
+        # TRL estimates the KL divergence by the answers to the other prompts of a batch, in the order of the rows
+        if self.loss_type == "kto":
+            if (rows := self.per_device_train_batch_size) is not None and rows < 2:
+                raise wrong_value("per_device_train_batch_size", rows, "at least 2")
+            if self.train_sampling_strategy != "sequential":
+                raise wrong_value("train_sampling_strategy", self.train_sampling_strategy, "sequential")
+        super().__post_init__()

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 from transformers import PreTrainedModel
-from trl import DPOConfig, RewardConfig, RLOOConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from scratch_gpt.inference.chat_format import LONGEST, context_length
 from scratch_gpt.runs.log import console
@@ -25,6 +25,7 @@ RATES = {
     "SFT": (1e-3, SFTConfig.learning_rate),
     "Reward": (5e-4, RewardConfig.learning_rate),
     "DPO": (5e-5, DPOConfig.learning_rate),
+    "KTO": (5e-5, KTOConfig.learning_rate),
     "RLHF": (1e-4, RLOOConfig.learning_rate),
 }
 MANY = 100e6
@@ -36,6 +37,7 @@ EPOCHS = {
     ),
     "Reward": (3, 1, "as InstructGPT's (Ouyang et al. 2022, hf.co/papers/2203.02155): more overfits"),
     "DPO": (3, 1, "as Tulu 3 (Lambert et al. 2024, hf.co/papers/2411.15124)"),
+    "KTO": (3, 1, "as Ethayarajh et al. 2024 (hf.co/papers/2402.01306)"),
 }
 # LoRA learns best at ten times the rate of all weights (Schulman et al. 2025, thinkingmachines.ai/blog/lora); of a small
 # model's rate that would be too much.
@@ -45,9 +47,9 @@ ROWS = 8  # in one step and process: TRL's default
 EVAL_ROWS = 64
 # Bytes a parameter in float32: weights, gradient, AdamW's two moments; and the copies that a stage keeps beside them.
 TRAINED_BYTES, COPY_BYTES = 16, 4
-COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "RLHF": 2}
-# Sequences with logits in a row: a pair is two, and a reward model has none.
-SIDES = {"SFT": 1, "Reward": 0, "DPO": 2}
+COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "KTO": 2, "RLHF": 2}
+# Sequences with logits in a row: a pair is two, as is an answer with another one for the KL divergence; a reward model has none.
+SIDES = {"SFT": 1, "Reward": 0, "DPO": 2, "KTO": 2}
 MEMORY_SHARE, LOGITS_SHARE = 0.8, 0.25
 
 

@@ -22,6 +22,7 @@ from transformers import (
 
 from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import list_checkpoints, resolve_checkpoint, rollback, save_model_folder
@@ -32,7 +33,13 @@ from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_threads
 from scratch_gpt.tokenization import PAD
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
-from scratch_gpt.training.posttrain.callbacks import FiniteGradients, Samples, StageLog, TokenizerOfCheckpoint
+from scratch_gpt.training.posttrain.callbacks import (
+    FiniteGradients,
+    NoSignal,
+    Samples,
+    StageLog,
+    TokenizerOfCheckpoint,
+)
 
 
 # What Trainer writes last into a checkpoint.
@@ -58,7 +65,7 @@ def begin(arguments: PosttrainingArguments) -> None:
 
 # How a model answers by itself whose generation config does not say it. The tail of a small model's distribution is
 # noise: sampling stays near the top.
-ANSWERING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9, "max_new_tokens": 128}
+ANSWERING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9}
 
 
 def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -91,6 +98,7 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
         model.resize_token_embeddings(len(tokenizer))
     if end not in known and not config.to_diff_dict().keys() & {"do_sample", "temperature", "top_p", "top_k"}:
         config.update(**ANSWERING)
+        setattr(config, CHAT_LIMIT, 128)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     config.eos_token_id = [end, *sorted(known - {end})] if known - {end} else end
     for settings in (model.config, config):
@@ -163,8 +171,11 @@ def input_models(arguments: PosttrainingArguments) -> tuple[str | None, str | No
     return arguments.model_name_or_path, getattr(arguments, "reward_model", None)
 
 
-def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> None:
+def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> bool:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl` and `samples.jsonl`; then merge LoRA's part.
+
+    Returns:
+        Whether there was anything to learn from, as far as the log knows: see `NoSignal`.
 
     Raises:
         UserError: see `checkpoints.find_checkpoint`; gradients or rewards that are no numbers, with what is left of the run.
@@ -187,12 +198,15 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
 
     trainer._run_epoch = run_what_is_left
     with progress_bar(trainer.is_world_process_zero()) as bar:
-        trainer.add_callback(StageLog(RunLog(output_dir / "log.jsonl"), bar, stage))
+        log = RunLog(output_dir / "log.jsonl")
+        signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
+        trainer.add_callback(signal)
+        trainer.add_callback(StageLog(log, bar, stage))
         # Not of the reward stage; and sharded weights would need every process for every answer.
         prompts = getattr(arguments, "sample_prompts", None)
         if prompts and not trainer.is_fsdp_enabled:
-            log = RunLog(output_dir / "samples.jsonl")
-            trainer.add_callback(Samples(log, prompts, trainer.processing_class))
+            samples = RunLog(output_dir / "samples.jsonl")
+            trainer.add_callback(Samples(samples, prompts, trainer.processing_class))
         trainer.add_callback(FiniteGradients())
         trainer.add_callback(TokenizerOfCheckpoint())
         try:
@@ -205,6 +219,15 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> Non
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
         trainer.model = trainer.model.merge_and_unload()
+    return not signal.nothing_learned
+
+
+def closing_line(arguments: PosttrainingArguments, learned: bool, use: str) -> str:
+    """The last line of a stage: where the model is, and what to do with it, or that it learned nothing."""
+    if not learned:
+        log = Path(str(arguments.output_dir)) / "log.jsonl"
+        use = f"it learned nothing, no step had a signal (no_signal in {log})"
+    return f"wrote {arguments.output_dir}: {use}"
 
 
 def write_stage_result(
@@ -229,5 +252,6 @@ def save_stage(
         write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
         write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
-            push_to_hub(arguments)
+            private = bool(arguments.hub_private_repo)  # type: ignore[attr-defined]  # of TRL's configuration
+            push_to_hub(str(output_dir), str(arguments.hub_model_id), private)
     trainer.end()
