@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from scratch_gpt.inference.chat_format import check_chat_format, measure_pair
+from scratch_gpt.inference.chat_format import check_chat_format, measure_answers
 from scratch_gpt.inference.turns import (
     add_chat_template,
     document_end,
@@ -80,8 +80,8 @@ def test_a_system_message_that_an_answer_would_drop_is_learned_by() -> None:
     assert stock.decode(encoded["input_ids"]).endswith("[INST] Be brief.\n\nWho?[/INST] Me.</s>")
     row = {"prompt": TURNS[:4], "chosen": TURNS[4:], "rejected": TURNS[2:3], "place": "f:1"}
     with user_error("prompt_rewritten", place="f:1"):
-        measure_pair(tokenizer, row)
-    assert measure_pair(tokenizer, {**row, "prompt": TURNS[1:4]})["length"]
+        measure_answers(tokenizer, row)
+    assert measure_answers(tokenizer, {**row, "prompt": TURNS[1:4]})["length"]
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen2.5", "gemma3"])
