@@ -14,11 +14,14 @@ help:  ## this list
 demo: $(STAMP)  ## the whole road on the embedded corpus, into runs/demo
 	@$(BIN)/scratch-gpt demo
 
+# Two processes at once, each with whole files: the fixtures of a file are made once.
+PYTEST := -m pytest -q -n 2 --dist loadfile
+
 test: $(STAMP)  ## the test suite, without the slow tests; needs no network
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m "not slow"
+	@HF_HUB_OFFLINE=1 $(BIN)/python $(PYTEST) -m "not slow"
 
 test-all: $(STAMP)  ## the whole test suite
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+	@HF_HUB_OFFLINE=1 $(BIN)/python $(PYTEST)
 
 # Environments of their own, resolved afresh at each call: what the index holds changes.
 test-lowest:  ## the test suite at the lowest versions that pyproject.toml allows
@@ -32,7 +35,7 @@ test-newest:  ## the test suite at the newest versions that pyproject.toml allow
 
 fresh = echo "installing into $(1) (a minute or a few) ..." && $(PYTHON) -m venv --clear $(1)
 install_and_test = $(1)/bin/python -m pip install -q --disable-pip-version-check $(2) -e '.[test]' \
-	&& HF_HUB_OFFLINE=1 $(1)/bin/python -m pytest -q -m "not slow"
+	&& HF_HUB_OFFLINE=1 $(1)/bin/python $(PYTEST) -m "not slow"
 
 PLAYS := {"name": "plays", "path": "$(OUT)/train.txt", "documents": "file"}
 HELD_OUT := {"name": "held_out", "path": "$(OUT)/validation.txt", "documents": "file", "held_out": true}

@@ -13,6 +13,7 @@ that crosses two pieces is not found.
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -28,7 +29,8 @@ from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.primer.tasks import TASKS, choose_tasks
 from scratch_gpt.runs.results import write_result
-from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.settings.checking import Count, check_values
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.task import load_examples
 from scratch_gpt.tokenization import load_tokenizer
 
@@ -43,19 +45,23 @@ class ContaminationArguments:
         default=None, metadata={"help": "A model that must have been pretrained on these blocks."}
     )
     tasks: list[str] = field(default_factory=list, metadata={"help": "Tasks of the embedded corpus."})
-    split: str = field(default="test", metadata={"help": "Split of the embedded corpus: train, dev or test."})
-    sources: list | str | None = field(
+    split: Literal["train", "dev", "test"] = field(
+        default="test", metadata={"help": "Split of the embedded corpus."}
+    )
+    sources: list[dict[str, Any]] | None = field(
         default=None,
         metadata={"help": "Your own benchmarks, as eval/qa.py and eval/translation.py take them."},
     )
-    on_bad_row: str = field(default="skip", metadata={"help": "skip or fail, as in the benchmarks."})
-    limit: int | None = field(default=None, metadata={"help": "Use the first so many examples of each task."})
+    on_bad_row: Literal["skip", "fail"] = field(default="skip", metadata={"help": "As in the benchmarks."})
+    limit: Count | None = field(
+        default=None, metadata={"help": "Use the first so many examples of each task."}
+    )
     worst: int = field(default=5, metadata={"help": "Show so many of the items that overlap most."})
     seed: int = field(default=0, metadata={"help": "Seed of the intervals."})
     output: str | None = field(default=None, metadata={"help": "A result file to write."})
 
     def __post_init__(self) -> None:
-        self.sources = decode_yaml(self.sources, "sources")
+        check_values(self)
 
 
 def main(arguments: ContaminationArguments) -> None:

@@ -22,7 +22,8 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.masked import model_figures, ngram_figures
 from scratch_gpt.evaluation.metrics.baselines import NGram, blocks_tokens
 from scratch_gpt.inference.masked import load_masked_model
-from scratch_gpt.settings.parsing import check_positive, run_stage
+from scratch_gpt.settings.checking import Count, check_values
+from scratch_gpt.settings.parsing import run_stage
 
 
 @dataclass
@@ -34,17 +35,17 @@ class MaskedArguments:
         metadata={"help": "Folders of masked language models, all with the shards' tokenizer."},
     )
     shards: str | None = field(default=None, metadata={"help": "Folder of the shards stage."})
-    max_blocks: int = field(default=256, metadata={"help": "Held-out blocks with hidden tokens, at most."})
-    pseudo_blocks: int = field(
+    max_blocks: Count = field(default=256, metadata={"help": "Held-out blocks with hidden tokens, at most."})
+    pseudo_blocks: Count = field(
         default=16, metadata={"help": "Held-out blocks of which each token is hidden alone, at most."}
     )
-    batch_size: int = field(default=32, metadata={"help": "Blocks that run through the model together."})
+    batch_size: Count = field(default=32, metadata={"help": "Blocks that run through the model together."})
 
     def __post_init__(self) -> None:
+        check_values(self)
         if not self.model or not self.shards:
             message = "give --model DIR, a folder of the pretraining stage, and --shards DIR"
             raise UserError("setting_missing", message, setting="shards" if self.model else "model")
-        check_positive(self, "max_blocks", "pseudo_blocks", "batch_size")
 
 
 def main(arguments: MaskedArguments) -> None:

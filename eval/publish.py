@@ -2,7 +2,7 @@
 """Fill the model card of a trained folder from its run, and upload the folder where a repository is named.
 
     accelerate launch eval/publish.py --config eval/configs/publish.yaml --model runs/demo/aligned
-    scratch-gpt publish runs/demo/aligned --repo user/name --dry_run
+    scratch-gpt publish runs/demo/aligned --hub_model_id user/name --dry_run
 
 Writes README.md in the model's folder; with hub_model_id uploads it, and loads it from there as a check.
 """

@@ -18,11 +18,10 @@ Public benchmarks by their names, as lm-eval asks and scores them:
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.errors import wrong_value
 from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.benchmarks.layouts import GROUPS, LAYOUTS
 from scratch_gpt.evaluation.benchmarks.public import LAYOUT, check_layout, public_tasks
@@ -30,6 +29,7 @@ from scratch_gpt.evaluation.benchmarks.qa import QA_TASKS, evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
 from scratch_gpt.primer.tasks import choose_tasks
 from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.checking import Range
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.task import draw_shots, load_examples, score_answer, score_number
 
@@ -48,7 +48,7 @@ class QAArguments(EvalArguments):
             "of the embedded corpus, or none if sources are given."
         },
     )
-    num_fewshot: int | None = field(
+    num_fewshot: Annotated[int, Range("at least 0", lambda value: value >= 0)] | None = field(
         default=None,
         metadata={
             "help": "Examples with their answers before each question, drawn by seed. Default: 5 in gsm8k, else 0."
@@ -64,19 +64,12 @@ class QAArguments(EvalArguments):
     max_new_tokens: int | None = field(  # type: ignore[assignment]  # each task has its own default
         default=None, metadata={"help": "Longest answer, in tokens. Default: 256 in gsm8k, else 32."}
     )
-    score: str = field(
+    score: Literal["answer", "number"] = field(
         default="answer",
         metadata={
             "help": "How answers to your own questions count: answer (exact match, F1) or number (the last one)."
         },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_fewshot is not None and self.num_fewshot < 0:
-            raise wrong_value("num_fewshot", self.num_fewshot, "at least 0")
-        if self.score not in SCORES:
-            raise wrong_value("score", self.score, " or ".join(SCORES))
 
 
 def main(arguments: QAArguments) -> None:

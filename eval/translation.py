@@ -14,21 +14,25 @@ Your own pairs, both directions, with beam search and a word-by-word baseline:
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.translation import (
     TRANSLATION_TASKS,
+    bleu_tokenizers,
     evaluate_translation,
     file_translations,
     signatures,
     word_translations,
 )
 from scratch_gpt.evaluation.harness import EvalArguments, run_benchmark
+from scratch_gpt.evaluation.metrics.bleu_tokenizers import check_tokenizer
 from scratch_gpt.primer.tasks import choose_tasks
 from scratch_gpt.runs.results import Metric
-from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.task import load_examples
 
 
@@ -44,16 +48,24 @@ class TranslationArguments(EvalArguments):
         default="{source_language}: {source}\n{target_language}:",
         metadata={"help": "What a base model is given to continue."},
     )
-    training_pairs: list | str | None = field(
+    training_pairs: list[dict[str, Any]] | None = field(
         default=None,
         metadata={
             "help": "Sources of other pairs, named like those to translate: a word-by-word baseline learns them."
         },
     )
 
+    bleu_tokenizer: str | None = field(
+        default=None,
+        metadata={
+            "help": "sacreBLEU's tokenizer, such as flores200. Default: by the language that is translated into."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.training_pairs = decode_yaml(self.training_pairs, "training_pairs")
+        if self.bleu_tokenizer is not None:
+            check_tokenizer(self.bleu_tokenizer)
         for name in ("instruction", "continuation"):
             if "{source}" not in getattr(self, name):
                 message = (
@@ -70,6 +82,8 @@ def main(arguments: TranslationArguments) -> None:
             arguments.sources, arguments.on_bad_row, arguments.instruction, arguments.continuation
         )
     examples = load_examples(tasks, arguments.split, arguments.limit)
+    tokenizers = bleu_tokenizers(arguments.sources or [], examples, arguments.bleu_tokenizer)
+    signed = signatures(examples, tokenizers)
     words = word_translations(arguments.training_pairs or [], arguments.on_bad_row, list(examples))
 
     def evaluate(
@@ -77,11 +91,21 @@ def main(arguments: TranslationArguments) -> None:
     ) -> dict[str, Metric]:
         metrics = {}
         for task in tasks:
-            known = words.get(task.name)
-            metrics |= evaluate_translation(model, tokenizer, task, examples[task.name], arguments, known)
+            metrics |= evaluate_translation(
+                model,
+                tokenizer,
+                task,
+                examples[task.name],
+                arguments,
+                words.get(task.name),
+                tokenizers[task.name],
+            )
         return metrics
 
-    run_benchmark("translation", arguments, examples, evaluate, {"signatures": signatures(examples)})
+    run_benchmark("translation", arguments, examples, evaluate, {"signatures": signed})
+    if PartialState().is_main_process:
+        for name, signature in signed.items():
+            print(f"{name}: {signature}")
 
 
 if __name__ == "__main__":

@@ -14,22 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 
-__all__ = [
-    "ScratchGPTConfig",
-    "ScratchGPTEncoderDecoderConfig",
-    "ScratchGPTEncoderDecoderForSequenceClassification",
-    "ScratchGPTEncoderDecoderModel",
-    "ScratchGPTForCausalLM",
-    "ScratchGPTForConditionalGeneration",
-    "ScratchGPTForMaskedLM",
-    "ScratchGPTForMultipleChoice",
-    "ScratchGPTForQuestionAnswering",
-    "ScratchGPTForSequenceClassification",
-    "ScratchGPTForTokenClassification",
-    "ScratchGPTModel",
-    "ScratchGPTPreTrainedModel",
-]
-
 
 def _is_command() -> bool:
     """Whether this process runs `scratch-gpt`, `python -m scratch_gpt` or `python -m scratch_gpt.cli`."""
@@ -40,25 +24,14 @@ def _is_command() -> bool:
 
 
 if TYPE_CHECKING or not _is_command():
-    from scratch_gpt.registration import (
-        ScratchGPTConfig,
-        ScratchGPTEncoderDecoderConfig,
-        ScratchGPTEncoderDecoderForSequenceClassification,
-        ScratchGPTEncoderDecoderModel,
-        ScratchGPTForCausalLM,
-        ScratchGPTForConditionalGeneration,
-        ScratchGPTForMaskedLM,
-        ScratchGPTForMultipleChoice,
-        ScratchGPTForQuestionAnswering,
-        ScratchGPTForSequenceClassification,
-        ScratchGPTForTokenClassification,
-        ScratchGPTModel,
-        ScratchGPTPreTrainedModel,
-    )
+    from scratch_gpt.registration import *  # noqa: F403
+    from scratch_gpt.registration import __all__ as __all__
 else:
 
     def __getattr__(name: str) -> Any:
-        if name not in __all__:
+        if not name.startswith(
+            "ScratchGPT"
+        ):  # a module of the package, which the import system then looks for
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from scratch_gpt import registration
 

@@ -26,6 +26,7 @@ STAGES = {
     "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
     "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
+    "kto": ("train/kto.py", "Align the chat model on single answers, each liked or not."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
 }
 BENCHMARKS = {
@@ -139,9 +140,9 @@ def compare(
 def plan(context: typer.Context) -> None:
     """What a pretraining run will need: parameters, memory, time, cost; the arguments of pretrain and a few more."""
     from scratch_gpt.settings.parsing import run_stage
-    from scratch_gpt.training.planning.planning import PlanArguments, make_plan, print_plan
+    from scratch_gpt.training.planning.estimate import PlanArguments, estimate_run, print_estimate
 
-    run_stage(lambda arguments: print_plan(make_plan(arguments)), PlanArguments, context.args)
+    run_stage(lambda arguments: print_estimate(estimate_run(arguments)), PlanArguments, context.args)
 
 
 @app.command(rich_help_panel="Before training")
@@ -249,15 +250,15 @@ def serve(
 @app.command(rich_help_panel="Use a model")
 def publish(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
-    repo: Annotated[
-        str | None, typer.Option("--repo", help="Upload to this Hub repository: user/name.")
+    hub_model_id: Annotated[
+        str | None, typer.Option("--hub_model_id", help="Upload to this Hub repository: user/name.")
     ] = None,
-    private: Annotated[
-        bool, typer.Option("--private", help="Create the repository as a private one.")
+    hub_private_repo: Annotated[
+        bool, typer.Option("--hub_private_repo", help="Create the repository as a private one.")
     ] = False,
-    revision: Annotated[
+    hub_revision: Annotated[
         str | None,
-        typer.Option("--revision", help="Upload to this branch, such as step-2000. Default: main."),
+        typer.Option("--hub_revision", help="Upload to this branch, such as step-2000. Default: main."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry_run", help="Say what would go up and why it is safe; send nothing.")
@@ -269,10 +270,12 @@ def publish(
         str | None, typer.Option("--license_name", help="Name of the license, for --license other.")
     ] = None,
 ) -> None:
-    """Fill the model card from the run; with --repo, upload the folder to the Hub and load it from there."""
+    """Fill the model card from the run; with --hub_model_id, upload the folder to the Hub and load it from there."""
     from scratch_gpt.publishing import PublishArguments, run_publish
 
-    run_publish(PublishArguments(model, license_, license_name, repo, private, revision, dry_run))
+    run_publish(
+        PublishArguments(model, license_, license_name, hub_model_id, hub_private_repo, hub_revision, dry_run)
+    )
 
 
 @app.command(rich_help_panel="Use a model")

@@ -40,6 +40,8 @@ SENTINEL = "<|extra_{}|>"
 MAX_SENTINELS = 100
 TOKENS_PER_SENTINEL = 64
 
+# Fills a vocabulary for which the text yields too few merges.
+RESERVED = "<|reserved_{}|>"
 # A vocabulary of a multiple of 64 keeps the embedding and the output matrix on fast matrix-multiplication shapes.
 VOCAB_MULTIPLE = 64
 
@@ -120,7 +122,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     backend.train_from_iterator(map(escape, texts), trainer)
     missing = vocab_size - len(last_tokens) - backend.get_vocab_size()
-    last_tokens += [f"<|reserved_{index}|>" for index in range(missing)]
+    last_tokens += [RESERVED.format(index) for index in range(missing)]
     # A mask takes the space before it along, as RoBERTa's does: a word's token begins with its space.
     backend.add_special_tokens(
         [AddedToken(token, special=True, lstrip=token == MASK) for token in last_tokens]
@@ -137,6 +139,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     tokenizer.chat_template = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
     return tokenizer
+
+
+def count_reserved(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Number of tokens that stand for nothing, since the text yielded too few merges for the vocabulary."""
+    return sum(token.startswith(RESERVED.partition("{")[0]) for token in tokenizer.get_vocab())
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
@@ -339,15 +346,19 @@ def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for special tokens.
+    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for added tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
+    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.
     """
+    is_byte_level = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     lengths = np.zeros(len(tokenizer), dtype=np.int64)
     special = set(tokenizer.added_tokens_decoder)
     for token, index in tokenizer.get_vocab().items():
         if index not in special:
-            lengths[index] = len(token)
+            is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
+            text = token.replace("\u2581", " ").encode()
+            lengths[index] = len(token) if is_byte_level else 1 if is_byte else len(text)
     return lengths
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that others wrote work on our models as on any other; what cannot run here gets the property it needs."""
 
+import copy
 import importlib.util
 import json
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     pipeline,
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -22,6 +24,8 @@ from transformers.masking_utils import sdpa_mask
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTModel
 from scratch_gpt.configuration_scratch_gpt import DIALECTS
+from scratch_gpt.tokenization import save_tokenizer
+from scratch_gpt.training.posttrain.posttraining import make_chat_model
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -101,6 +105,70 @@ def test_peft_has_default_targets(base_folder: Path, encoder_decoder_folder: Pat
     expected = decoder(ids).logits  # the adapters begin as nothing
     ia3 = peft.get_peft_model(ScratchGPTForCausalLM.from_pretrained(base_folder), peft.IA3Config())
     torch.testing.assert_close(ia3(ids).logits, expected)
+
+
+@pytest.fixture
+def saved_chat(tiny_model: ScratchGPTForCausalLM, tiny_tokenizer, tmp_path: Path) -> Path:
+    """A folder with the generation config of the sft stage, of a model that never ends an answer."""
+    make_chat_model(tiny_model, tiny_tokenizer)
+    tiny_model.generation_config.eos_token_id = None
+    tiny_model.save_pretrained(tmp_path / "saved")
+    save_tokenizer(tiny_tokenizer, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_saved_defaults_never_outrank_the_caller(saved_chat: Path) -> None:
+    """Each length, greed and each way of sampling that is asked for; the limit of chat and server is theirs alone."""
+    saved = json.loads((saved_chat / "generation_config.json").read_text())
+    assert saved["chat_max_new_tokens"] == 128
+    # What vLLM takes as the defaults of its requests.
+    vllm = {"repetition_penalty", "temperature", "top_k", "top_p", "min_p", "max_new_tokens"}
+    assert vllm & set(saved) == {"temperature", "top_p"}
+    assert "max_length" not in saved
+    generator = pipeline("text-generation", model=str(saved_chat))
+    model, ids = generator.model, make_ids(1, 6)
+
+    def length(**asked: object) -> int:
+        return model.generate(ids, attention_mask=torch.ones_like(ids), **asked).shape[1] - 6
+
+    with pytest.warns(UserWarning, match="model-agnostic default"):
+        assert length() == 20
+    assert length(max_length=20) == 14
+    assert length(max_new_tokens=3) == length(generation_config=GenerationConfig(max_new_tokens=3)) == 3
+    for asked, expected in (({"max_new_tokens": 9}, 9), ({"max_length": 20}, 18)):
+        text = generator("Hi", return_tensors=True, **asked)[0]["generated_token_ids"]
+        assert len(text) - 2 == expected, asked
+    plain = copy.deepcopy(model)
+    plain.generation_config = GenerationConfig(pad_token_id=model.generation_config.pad_token_id)
+    for asked in (
+        {"do_sample": False},
+        {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0},
+        {"do_sample": True, "temperature": 2.0, "top_p": 0.5, "top_k": 9, "repetition_penalty": 1.3},
+    ):
+        for given in (asked, {"generation_config": GenerationConfig(**asked, max_new_tokens=10)}):
+            drawn = []
+            for other in (model, plain):
+                torch.manual_seed(0)
+                limits = {} if "generation_config" in given else {"max_new_tokens": 10}
+                drawn.append(other.generate(ids, attention_mask=torch.ones_like(ids), **given, **limits))
+            torch.testing.assert_close(*drawn)
+
+
+@needs("lm_eval")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("limit", [16, 90])
+def test_lm_eval_writes_as_much_as_it_asks_for(saved_chat: Path, limit: int) -> None:
+    """Its max_gen_toks, which reaches `generate` as max_length; and greedy, as it asks."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    asked = {"until": [], "max_gen_toks": limit, "do_sample": False, "temperature": 0.0}
+    evaluated = HFLM(str(saved_chat), device="cpu", batch_size=1)
+    (text,) = evaluated.generate_until([Instance("generate_until", {}, ("Hi there", asked), 0)])
+    ids = evaluated.tokenizer("Hi there", return_tensors="pt")["input_ids"]
+    expected = evaluated.model.generate(ids, max_new_tokens=limit, do_sample=False)[0, ids.shape[1] :]
+    assert len(expected) == limit
+    assert text == evaluated.tokenizer.decode(expected, skip_special_tokens=True)
 
 
 @needs("lm_eval")

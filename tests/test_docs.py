@@ -40,7 +40,7 @@ from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArgument
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.evaluation.benchmarks.public import LAYOUT_KEYS
 from scratch_gpt.settings.parsing import parse
-from scratch_gpt.training.planning import planning
+from scratch_gpt.training.planning.estimate import PlanArguments
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
 from scratch_gpt.training.posttrain import seq2seq
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
@@ -58,6 +58,7 @@ STAGES = {
     "seq2seq": seq2seq.Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
+    "kto": posttraining_arguments.KTOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -139,7 +140,7 @@ def load(script: str) -> Any:
 def class_of(command: str) -> Any:
     """The settings of `scratch-gpt COMMAND`, or None where the command itself declares its options."""
     if command == "plan":
-        return planning.PlanArguments
+        return PlanArguments
     script = {**cli.STAGES, **cli.BENCHMARKS}.get(command)
     return arguments_of(script[0]) if script else None
 
@@ -476,7 +477,7 @@ def test_how_tos_run_as_printed(tmp_path: Path, monkeypatch) -> None:
         if (
             program != "scratch-gpt"
             or name in ("plan", "serve")
-            or {"--accelerate_config", "--private"} & {*words}
+            or {"--accelerate_config", "--hub_private_repo"} & {*words}
         ):
             continue
         if name in TINY:

@@ -13,19 +13,22 @@ import scratch_gpt.openmp  # noqa: F401  # before torch
 from functools import partial
 
 import datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import DPOTrainer
 
-from scratch_gpt.data.rows.conversations import preference_rows
-from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
-from scratch_gpt.evaluation.benchmarks.preferences import answer_log_probabilities, pair_accuracy
+from scratch_gpt.data.rows.preferences import preference_rows
+from scratch_gpt.data.rows.splits import Row, drop_long_rows, read_splits
+from scratch_gpt.evaluation.benchmarks.preferences import log_ratios, pair_accuracy
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -39,10 +42,10 @@ def main(arguments: DPOArguments) -> None:
     if is_finished(arguments):
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
-    arguments.max_length = context_length(chat_model, arguments.max_length)
+    resolve_defaults(arguments, chat_model)
     pairs = drop_long_rows(
-        read_splits(preference_rows, arguments),
-        partial(measure_pair, tokenizer),
+        read_splits(preference_rows, arguments, allow_no_held_out=True),
+        partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
     )
@@ -51,18 +54,31 @@ def main(arguments: DPOArguments) -> None:
         model=arguments.model_name_or_path,  # given as a path: TRL loads the reference from the same
         args=arguments,
         train_dataset=datasets.Dataset.from_list(pairs["train"]),
-        eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
+        eval_dataset=datasets.Dataset.from_list(pairs["dev"]) if pairs["dev"] else None,
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
-    train(trainer, arguments, "dpo")
+    learned = train(trainer, arguments, "dpo")
 
+    if pairs["test"]:
+        measure(trainer, chat_model, tokenizer, pairs, arguments)
+    save_stage(trainer, tokenizer, arguments)
+    use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
+    console.print(closing_line(arguments, learned, use))
+
+
+def measure(
+    trainer: DPOTrainer,
+    chat_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: dict[str, list[Row]],
+    arguments: DPOArguments,
+) -> None:
+    """Write and show how many held-out pairs are ranked right, and how likely their answers have become."""
     aligned = trainer.model.eval()
     # log(policy / reference) of each answer: their difference is the reward that DPO has learned, over beta
     chosen, rejected = (
-        answer_log_probabilities(aligned, tokenizer, pairs["test"], side)
-        - answer_log_probabilities(chat_model, tokenizer, pairs["test"], side)
-        for side in ("chosen", "rejected")
+        log_ratios(aligned, chat_model, tokenizer, pairs["test"], side) for side in ("chosen", "rejected")
     )
     metrics = {
         **pair_accuracy(chosen - rejected, pairs["test"], arguments.seed),
@@ -81,8 +97,6 @@ def main(arguments: DPOArguments) -> None:
             training_pairs=len(pairs["train"]),
         )
         print_table("held-out pairs ranked right", {"dpo": metrics})
-    save_stage(trainer, tokenizer, arguments)
-    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
 
 
 if __name__ == "__main__":

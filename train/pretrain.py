@@ -16,91 +16,62 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
+from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.runs.checkpoints import MANIFEST_FILE, read_progress, resolve_checkpoint, rollback
-from scratch_gpt.runs.log import check_trackers, console, progress_bar
+from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.publishing import push_to_hub, upload_checkpoint
+from scratch_gpt.runs.checkpoints import rollback
+from scratch_gpt.runs.folders import write_run_yaml
+from scratch_gpt.runs.log import RunLog, check_trackers, console, progress_bar
+from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tokenization import load_tokenizer
-from scratch_gpt.training.planning.planning import (
-    complete,
-    gpu_memory,
-    launcher_of_environment,
-    optimizer_builder,
-)
+from scratch_gpt.training.planning.plan import PretrainPlan, announce, resolve
+from scratch_gpt.training.planning.resume import is_finished
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.distribution import check_launch
+from scratch_gpt.training.pretrain.evaluator import Evaluator
 from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES
+from scratch_gpt.training.pretrain.optimization import build_optimizer, make_schedule
 from scratch_gpt.training.pretrain.pretraining import Pretraining
-from scratch_gpt.training.pretrain.resume import is_finished, restore_compute_settings
-from scratch_gpt.training.pretrain.scaling import restore_settings
-from scratch_gpt.training.pretrain.setup import (
-    build_config,
-    build_model,
-    open_shards,
-    select_precision_and_threads,
-)
+from scratch_gpt.training.pretrain.recorder import Recorder
+from scratch_gpt.training.pretrain.setup import build_model, open_shards
 
 
 def main(arguments: PretrainArguments) -> None:
-    """Data, model, setting, optimizer, (resume,) loop, save."""
+    """Open the data, resolve the settings, build, (resume,) loop, save."""
     check_launch()
     check_trackers(arguments.report_to)
-    use_cpu = not torch.cuda.is_available()
-    state = PartialState(cpu=use_cpu)
+    state = PartialState(cpu=not torch.cuda.is_available())
     console.quiet = not state.is_main_process
     tokenizer = load_tokenizer(arguments.tokenizer)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
-    output_dir = Path(arguments.output_dir)
-    if is_finished(output_dir, arguments, train_blocks.manifest["content_hash"]):
+    if is_finished(arguments, train_blocks.manifest["content_hash"]):
         return
-    checkpoint = resolve_checkpoint(output_dir, arguments.resume_from_checkpoint, MANIFEST_FILE)
-    progress = read_progress(checkpoint) if checkpoint else None
+    plan = resolve(arguments, tokenizer, train_blocks, state.num_processes)
 
-    sequence_length = train_blocks.manifest["sequence_length"]
-    config = build_config(arguments, tokenizer, sequence_length)
-    if progress:
-        arguments = restore_settings(arguments, progress["settings"])
-    launcher = launcher_of_environment(state.num_processes)
-    tokens = len(train_blocks) * sequence_length
-    arguments, rules = complete(arguments, config, launcher, sequence_length, tokens, gpu_memory())
-    set_seed(arguments.seed)
-    objective = OBJECTIVES[arguments.objective](tokenizer, arguments, sequence_length)
-    model = build_model(arguments, config, sequence_length)
-    tokenizer.model_max_length = model.config.max_position_embeddings
-    hardware = (
-        restore_compute_settings(progress, arguments) if progress else select_precision_and_threads(arguments)
-    )
-    torch.set_num_threads(hardware.num_threads)
-    accelerator = Accelerator(
-        mixed_precision=hardware.mixed_precision,
-        cpu=use_cpu,
-        log_with=arguments.report_to or None,
-        project_dir=output_dir,
-    )
-    set_seed(arguments.seed, device_specific=True)  # dropout differs between the processes
-
-    optimizer = optimizer_builder(arguments, hardware.mixed_precision)(model)
-    run = Pretraining(
-        arguments, accelerator, hardware, model, optimizer, objective, train_blocks, validation_blocks
-    )
-    if checkpoint:
-        run.resume(checkpoint, progress)
-    rollback(output_dir, checkpoint)
-    run.announce(rules)
+    run, recorder = build(plan, tokenizer, train_blocks, validation_blocks)
+    if plan.checkpoint:
+        run.resume(plan.checkpoint)
+    rollback(Path(plan.output_dir), plan.checkpoint)
+    announce(plan, run.num_parameters, train_blocks.manifest["tokens"])
+    hub_model_id = plan.hub_model_id if plan.push_to_hub and state.is_main_process else None
 
     with GracefulShutdown() as shutdown, progress_bar(state.is_main_process) as bar:
-        bar.add_task("pretrain", total=run.max_steps, completed=run.step, status="")
-        while run.step < run.max_steps:
+        bar.add_task("pretrain", total=plan.max_steps, completed=run.step, status="")
+        while run.step < plan.max_steps:
             step_metrics = run.train_step(shutdown.requested)
-            if run.is_due(arguments.logging_steps):
-                run.log_step(step_metrics, bar)
-            if run.is_due(arguments.eval_steps):
-                run.evaluate()
-            if run.step == run.max_steps:
+            if run.is_due(plan.logging_steps):
+                recorder.log_step(step_metrics, bar)
+            if run.is_due(plan.eval_steps):
+                recorder.evaluate()
+            if run.step == plan.max_steps:
                 break
-            if step_metrics.interrupted or run.step % arguments.save_steps == 0:
-                saved = run.save()
+            if step_metrics.interrupted or run.step % plan.save_steps == 0:
+                saved = recorder.save()
+                if hub_model_id and plan.hub_strategy == "every_save":
+                    upload_checkpoint(saved, hub_model_id, plan.hub_private_repo)
             if step_metrics.interrupted:
                 console.print(
                     f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
@@ -109,8 +80,88 @@ def main(arguments: PretrainArguments) -> None:
                 run.end()
                 shutdown.exit()
 
-    run.finish()
+    recorder.finish()
+    if hub_model_id:
+        push_to_hub(plan.output_dir, hub_model_id, plan.hub_private_repo)
     run.end()
+
+
+def build(
+    plan: PretrainPlan,
+    tokenizer: PreTrainedTokenizerFast,
+    train_blocks: PackedBlocks,
+    validation_blocks: PackedBlocks,
+) -> tuple[Pretraining, Recorder]:
+    """Model, objective and optimizer, the run over them, and what records it: each gets its part of the plan."""
+    set_seed(plan.seed)
+    objective = OBJECTIVES[plan.objective](
+        tokenizer,
+        plan.sequence_length,
+        seed=plan.seed,
+        attn_implementation=plan.attn_implementation,
+        whole_words=plan.whole_words,
+    )
+    model = build_model(
+        plan.config,
+        plan.objective,
+        attn_implementation=plan.attn_implementation,
+        batch_tokens=plan.per_device_train_batch_size * plan.sequence_length,
+        activation_checkpointing=plan.activation_checkpointing,
+        torch_compile=plan.torch_compile,
+    )
+    tokenizer.model_max_length = plan.config.max_position_embeddings
+    torch.set_num_threads(plan.num_threads)
+    accelerator = Accelerator(
+        mixed_precision=plan.mixed_precision,
+        cpu=not torch.cuda.is_available(),
+        log_with=plan.report_to or None,
+        project_dir=plan.output_dir,
+    )
+    set_seed(plan.seed, device_specific=True)  # dropout differs between the processes
+    optimizer = build_optimizer(
+        model,
+        plan.optim,
+        plan.learning_rate,
+        plan.weight_decay,
+        betas=(plan.adam_beta1, plan.adam_beta2),
+        mixed_precision=plan.mixed_precision,
+    )
+    run = Pretraining(
+        accelerator,
+        model,
+        optimizer,
+        objective,
+        train_blocks,
+        micro_batch_size=plan.per_device_train_batch_size,
+        micro_batches=plan.gradient_accumulation_steps,
+        seed=plan.seed,
+        max_steps=plan.max_steps,
+        schedule=make_schedule(plan.lr_scheduler_type, plan.max_steps, plan.warmup_steps, plan.decay_ratio),
+        max_grad_norm=plan.max_grad_norm,
+        max_skipped_steps=plan.max_skipped_steps,
+    )
+    if plan.report_to:
+        settings = {name: str(value) for name, value in plan.settings().items()}
+        accelerator.init_trackers("scratch-gpt", config=settings)
+    log = RunLog(Path(plan.output_dir) / "log.jsonl")
+
+    def describe(folder: Path) -> None:
+        write_provenance(plan, plan.config, folder, log)
+        write_run_yaml(plan, folder)
+
+    recorder = Recorder(
+        run,
+        Evaluator(
+            validation_blocks, objective, plan.per_device_eval_batch_size, max_blocks=plan.max_eval_blocks
+        ),
+        log,
+        sample_prompts=plan.sample_prompts,
+        settings=plan.settings(),
+        describe=describe,
+        save_total_limit=plan.save_total_limit,
+        compiled=plan.torch_compile,
+    )
+    return run, recorder
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import datasets
+from transformers import PreTrainedTokenizerFast
 from trl import RewardTrainer
 
-from scratch_gpt.data.rows.conversations import preference_rows
-from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
+from scratch_gpt.data.rows.preferences import preference_rows
+from scratch_gpt.data.rows.splits import Row, drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import (
     calibration_bins,
     calibration_error,
@@ -26,14 +27,16 @@ from scratch_gpt.evaluation.benchmarks.preferences import (
     reward_margins,
 )
 from scratch_gpt.evaluation.metrics.intervals import print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -47,10 +50,10 @@ def main(arguments: RewardArguments) -> None:
     if is_finished(arguments):
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
-    arguments.max_length = context_length(chat_model, arguments.max_length)
+    resolve_defaults(arguments, chat_model)
     pairs = drop_long_rows(
-        read_splits(preference_rows, arguments),
-        partial(measure_pair, tokenizer),
+        read_splits(preference_rows, arguments, allow_no_held_out=True),
+        partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
     )
@@ -59,12 +62,26 @@ def main(arguments: RewardArguments) -> None:
         model=arguments.model_name_or_path,  # given as a path, TRL puts a head with one score on the decoder
         args=arguments,
         train_dataset=datasets.Dataset.from_list(pairs["train"]),
-        eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
+        eval_dataset=datasets.Dataset.from_list(pairs["dev"]) if pairs["dev"] else None,
         processing_class=tokenizer,
         peft_config=arguments.peft_config("SEQ_CLS"),
     )
-    train(trainer, arguments, "reward")
+    learned = train(trainer, arguments, "reward")
 
+    if pairs["test"]:
+        measure(trainer, tokenizer, pairs, arguments)
+    save_stage(trainer, tokenizer, arguments)
+    use = "AutoModelForSequenceClassification.from_pretrained opens it"
+    console.print(closing_line(arguments, learned, use))
+
+
+def measure(
+    trainer: RewardTrainer,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: dict[str, list[Row]],
+    arguments: RewardArguments,
+) -> None:
+    """Write and show how many held-out pairs the trained model ranks right, and how far its probabilities can be believed."""
     margins = reward_margins(trainer.model.eval(), tokenizer, pairs["test"])
     metrics = {
         **pair_accuracy(margins, pairs["test"], arguments.seed),
@@ -87,10 +104,6 @@ def main(arguments: RewardArguments) -> None:
             training_pairs=len(pairs["train"]),
         )
         print_table("held-out pairs ranked right", {"reward": metrics})
-    save_stage(trainer, tokenizer, arguments)
-    console.print(
-        f"wrote {arguments.output_dir}: AutoModelForSequenceClassification.from_pretrained opens it"
-    )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
+    closing_line,
     is_finished,
     save_stage,
     train,
@@ -48,6 +50,7 @@ def main(arguments: RLHFArguments) -> None:
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     reward_model = load_reward_model(arguments.reward_model, tokenizer) if arguments.reward_model else None
+    resolve_defaults(arguments, chat_model)
     answering = {"max_new_tokens": arguments.max_completion_length}
     prompts = read_prompts(arguments, chat_model, tokenizer, limit=arguments.max_eval_prompts, **answering)
     rewards = make_rewards(
@@ -74,7 +77,7 @@ def main(arguments: RLHFArguments) -> None:
     trainer.watch = partial(
         evaluate_policy, aligned, tokenizer, prompts["dev"], score, beta=arguments.beta, **answering
     )
-    train(trainer, arguments, "rlhf")
+    learned = train(trainer, arguments, "rlhf")
 
     judges = {"gold": gold_scores, "reward": model_judge(reward_model, tokenizer) if reward_model else score}
     answering |= {"shards": arguments.shards}
@@ -94,7 +97,8 @@ def main(arguments: RLHFArguments) -> None:
         )
         print_table("held-out prompts, before and after", found)
     save_stage(trainer, tokenizer, arguments)
-    console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
+    use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
+    console.print(closing_line(arguments, learned, use))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def main(arguments: Seq2SeqArguments) -> None:
         return
     model, tokenizer = load_encoder_decoder(str(arguments.model_name_or_path))
     pairs = drop_long_rows(
-        read_splits(instruction_rows, arguments),
+        read_splits(instruction_rows, arguments, allow_no_held_out=True),
         partial(encode_pair, tokenizer),
         model.config.max_position_embeddings,
         arguments,
@@ -39,7 +39,7 @@ def main(arguments: Seq2SeqArguments) -> None:
         model=model,
         args=arguments,
         train_dataset=datasets.Dataset.from_list(pairs["train"]),
-        eval_dataset=datasets.Dataset.from_list(pairs["dev"]),
+        eval_dataset=datasets.Dataset.from_list(pairs["dev"]) if pairs["dev"] else None,
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         processing_class=tokenizer,
     )

@@ -26,7 +26,7 @@ def main(arguments: ShardsArguments) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     console = Console()
     for line in write_shards(arguments):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
         --sources '[{"name": "book", "path": "data/book.txt"}]'
 
 Text is drawn in the proportions of the weights until `max_characters`, or until every source was read once; filters and
-duplicates leave out what they leave out of the shards. Writes
+duplicates leave out what they leave out of the shards. A fiftieth is kept aside, to measure the tokenizer on. Writes
 tokenizer.json, tokenizer_config.json, chat_template.jinja and, last, run.yaml.
 """
 
@@ -18,12 +18,19 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from scratch_gpt.data.shards.arguments import TokenizerArguments
-from scratch_gpt.data.shards.corpus import bounded_texts, open_corpus
+from scratch_gpt.data.shards.corpus import open_corpus
+from scratch_gpt.data.shards.sampling import TokenizerSample
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import ROW_SETTINGS, parse_sources
 from scratch_gpt.runs.folders import atomic_directory, write_run_yaml
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.tokenization import encode_plain, save_tokenizer, train_tokenizer
+from scratch_gpt.tokenization import (
+    VOCAB_MULTIPLE,
+    count_reserved,
+    encode_plain,
+    save_tokenizer,
+    train_tokenizer,
+)
 
 
 SAMPLE_TOKENS = 40
@@ -36,25 +43,36 @@ def main(arguments: TokenizerArguments) -> None:
     sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)
-    measured: list[str] = []
     with TemporaryDirectory() as memory, atomic_directory(str(arguments.output_dir), CONTENTS) as folder:
         corpus = open_corpus(sources, bad_rows, arguments.seed, "all_exhausted", Path(memory))
-        texts = bounded_texts(corpus, arguments.max_document_characters, arguments.max_characters, measured)
+        sample = TokenizerSample(corpus, arguments.max_document_characters, arguments.max_characters)
         with console.status("training the tokenizer"):
-            tokenizer = train_tokenizer(texts, arguments.vocab_size)
+            tokenizer = train_tokenizer(sample, arguments.vocab_size)
         bad_rows.check()
         save_tokenizer(tokenizer, folder)
         write_run_yaml(arguments, folder)
 
+    measured, which = (sample.aside, "not ") if sample.aside else (sample.learned, "")
     ids = encode_plain(tokenizer, measured)
-    bytes_per_token = sum(len(text.encode()) for text in measured) / sum(map(len, ids))
-    sample = "|".join(tokenizer.decode([token]) for token in ids[0][:SAMPLE_TOKENS])
-    console.print(
-        f"{len(tokenizer):,} tokens, {bytes_per_token:.2f} bytes of text per token, in {arguments.output_dir}"
-    )
-    console.print(f"a sample, cut in tokens: {sample!r}", markup=False)
-    for line in corpus.left_out() + bad_rows.report():
-        console.print(line, markup=False)
+    size = sum(len(text.encode()) for text in measured)
+    cut = "|".join(tokenizer.decode([token]) for token in ids[0][:SAMPLE_TOKENS])
+    lines = [
+        f"{len(tokenizer):,} tokens, {size / sum(map(len, ids)):.2f} bytes of text per token, in {arguments.output_dir}",
+        f"measured on {size:,} bytes that it has {which}learned from",
+        f"a sample, cut in tokens: {cut!r}",
+    ]
+    if reserved := count_reserved(tokenizer):
+        fitting = -(-(len(tokenizer) - reserved) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+        line = f"{reserved:,} of {len(tokenizer):,} tokens are reserved, since the text yields no more"
+        cure = f": set vocab_size {fitting}, or give more text" if fitting < len(tokenizer) else ""
+        lines.append(f"{'warning: ' * bool(cure)}{line}{cure}")
+    if sample.shortened:
+        lines.append(
+            f"documents of which only pieces were read: {sample.shortened:,}, since they are longer than "
+            f"max_document_characters {arguments.max_document_characters:,}"
+        )
+    for line in lines + corpus.usage(sample.used) + corpus.left_out() + bad_rows.report():
+        console.print(line, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import scratch_gpt.openmp  # noqa: F401  # before torch
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from translation_models import (
-    CLOCKS,
     KINDS,
     Corpus,
     RaceSettings,
@@ -29,12 +29,13 @@ from translation_models import (
 
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.translation import signatures
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import console
+from scratch_gpt.settings.checking import Positive, check_values
 from scratch_gpt.settings.hardware import ComputeSettings, choose_threads
-from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tokenization import train_tokenizer
 
@@ -43,24 +44,29 @@ from scratch_gpt.tokenization import train_tokenizer
 class ArchitecturesArguments:
     """Settings of `eval/engineering/architectures.py`."""
 
-    decoder: dict | str | None = field(default=None, metadata={"help": "Its shape, as for ScratchGPTConfig."})
-    encoder_decoder: dict | str | None = field(
-        default=None, metadata={"help": "Its shape, as for ScratchGPTEncoderDecoderConfig."}
+    decoder: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Its shape, as for ScratchGPTConfig."}
+    )
+    encoder_decoder: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Its shape, as for ScratchGPTEncoderDecoderConfig."}
     )
     primer: bool = field(default=True, metadata={"help": "Race on the embedded corpus's translations."})
-    sources: list | str | None = field(
-        default=None,
+    sources: list[dict[str, Any]] = field(
+        default_factory=list,
         metadata={"help": "Race on your own pairs too: {name, path, columns: {source, target}}."},
     )
-    test_sources: list | str | None = field(
-        default=None, metadata={"help": "For each of the sources, one of the same name with the test pairs."}
+    test_sources: list[dict[str, Any]] = field(
+        default_factory=list,
+        metadata={"help": "For each of the sources, one of the same name with the test pairs."},
     )
-    on_bad_row: str = field(default="skip", metadata={"help": "skip, or fail at the first bad row."})
+    on_bad_row: Literal["skip", "fail"] = field(
+        default="skip", metadata={"help": "skip, or fail at the first bad row."}
+    )
     vocab_size: int = field(
         default=4096, metadata={"help": "Of the tokenizer, learned from the training pairs."}
     )
-    seconds: float = field(default=600.0, metadata={"help": "Training time of each model."})
-    clock: str = field(
+    seconds: Positive = field(default=600.0, metadata={"help": "Training time of each model."})
+    clock: Literal["wall", "processor"] = field(
         default="wall",
         metadata={
             "help": "wall, or processor: count what the processors worked for this process, on a shared machine."
@@ -71,17 +77,16 @@ class ArchitecturesArguments:
     learning_rate: float = field(default=5e-3, metadata={"help": "Peak learning rate."})
     weight_decay: float = field(default=0.1, metadata={"help": "Decay of the projection matrices."})
     max_new_tokens: int = field(default=64, metadata={"help": "Longest translation, in tokens."})
-    mixed_precision: str = field(default="bf16", metadata={"help": "bf16 or no."})
+    mixed_precision: Literal["no", "bf16"] = field(default="bf16", metadata={"help": "bf16 or no."})
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads. Default: OMP_NUM_THREADS, or all."}
     )
     output: str = field(default="results/architectures.json", metadata={"help": "All figures, as JSON."})
 
     def __post_init__(self) -> None:
-        for name in ("decoder", "encoder_decoder", "sources", "test_sources"):
-            setattr(self, name, decode_yaml(getattr(self, name), name))
+        check_values(self)
         for name in ("decoder", "encoder_decoder"):
-            if not isinstance(getattr(self, name), dict):
+            if not getattr(self, name):
                 message = (
                     f"{name} is missing: a mapping such as {{hidden_size: 256, num_hidden_layers: 4, ...}}"
                 )
@@ -92,13 +97,8 @@ class ArchitecturesArguments:
         if self.sources and not self.test_sources:
             message = "test_sources is missing: for each of the sources, one of the same name"
             raise UserError("setting_missing", message, setting="test_sources")
-        if not self.seconds > 0 or not self.seeds:
-            message = f"seconds must be above 0 and seeds not empty, got {self.seconds} and {self.seeds}"
-            raise UserError("wrong_value", message, setting="seconds", value=self.seconds)
-        if self.clock not in CLOCKS:
-            raise wrong_value("clock", self.clock, " or ".join(CLOCKS))
-        if self.mixed_precision not in ("no", "bf16"):
-            raise wrong_value("mixed_precision", self.mixed_precision, "no or bf16")
+        if not self.seeds:
+            raise UserError("setting_missing", "seeds is empty: give one or more", setting="seeds")
 
 
 def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
@@ -107,8 +107,8 @@ def corpora(arguments: ArchitecturesArguments) -> dict[str, Corpus]:
     bad_rows = BadRows(arguments.on_bad_row)
     if not arguments.sources:
         return found
-    tests = {source.name: source for source in parse_sources(arguments.test_sources, CORPUS_SETTINGS)}  # type: ignore[arg-type]
-    for source in parse_sources(arguments.sources, CORPUS_SETTINGS):  # type: ignore[arg-type]  # a list once parsed
+    tests = {source.name: source for source in parse_sources(arguments.test_sources, CORPUS_SETTINGS)}
+    for source in parse_sources(arguments.sources, CORPUS_SETTINGS):
         if source.name not in tests:
             message = f"test_sources: none is named {source.name!r}, like the source"
             raise UserError("source_unmatched", message, source=source.name)
@@ -126,7 +126,7 @@ def main(arguments: ArchitecturesArguments) -> None:
         tokenizer = train_tokenizer((text for pair in corpus.train for text in pair), arguments.vocab_size)
         results: dict[str, list[Result]] = {kind: [] for kind in KINDS}
         for seed in arguments.seeds:
-            models = build_models(configs, tokenizer, seed)  # type: ignore[arg-type]  # mappings once parsed
+            models = build_models(configs, tokenizer, seed)
             settings = RaceSettings(
                 arguments.seconds,
                 arguments.clock,

@@ -13,17 +13,19 @@ import scratch_gpt.openmp  # noqa: F401  # before torch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.launching import launch
 from scratch_gpt.report.figures import draw_learning_curve
 from scratch_gpt.runs.folders import atomic_write, read_yaml
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Metric, read_result, write_result
+from scratch_gpt.settings.checking import check_values
 from scratch_gpt.settings.parsing import run_stage
 
 
@@ -87,7 +89,7 @@ class LearningCurveArguments:
     """Settings of `eval/engineering/learning_curve.py`."""
 
     stage_config: str = field(metadata={"help": "YAML of the stage."})
-    stage: str = field(default="reward", metadata={"help": "reward or dpo."})
+    stage: Literal["reward", "dpo"] = field(default="reward", metadata={"help": "What is trained."})
     sizes: list[int] = field(
         default_factory=lambda: [50, 100, 200, 400, 800], metadata={"help": "Numbers of pairs to train on."}
     )
@@ -97,8 +99,7 @@ class LearningCurveArguments:
     output_dir: str = field(default="runs/learning_curve", metadata={"help": "Holds a folder for each run."})
 
     def __post_init__(self) -> None:
-        if self.stage not in ("reward", "dpo"):
-            raise wrong_value("stage", self.stage, "reward or dpo")
+        check_values(self)
         if not Path(self.stage_config).is_file():
             message = f"--stage_config: no file {self.stage_config}"
             raise UserError("file_not_found", message, file=self.stage_config)

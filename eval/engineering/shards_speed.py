@@ -32,7 +32,7 @@ from scratch_gpt.data.shards.corpus import BATCH_BYTES
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources, read_documents
-from scratch_gpt.errors import UserError
+from scratch_gpt.settings.checking import Count
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import escape, load_tokenizer
@@ -52,8 +52,8 @@ class ShardsSpeedArguments:
 
     tokenizer: str = field(metadata={"help": "Folder of the tokenizer stage."})
     text: str = field(default="primer", metadata={"help": "Path of a source: primer, or a file of text."})
-    megabytes: int = field(default=100, metadata={"help": "Size of the text that is tokenized."})
-    repeats: int = field(default=5, metadata={"help": "Measurements of the speed."})
+    megabytes: Count = field(default=100, metadata={"help": "Size of the text that is tokenized."})
+    repeats: Count = field(default=5, metadata={"help": "Measurements of the speed."})
     sequence_length: int = field(default=1024, metadata={"help": "Tokens in one packed block."})
 
 
@@ -120,9 +120,6 @@ def shards_speed(arguments: ShardsSpeedArguments, path: Path, memory: list[tuple
 
 def main(arguments: ShardsSpeedArguments) -> None:
     """Write the text, measure in turns, print both speeds and the curve of the memory."""
-    if arguments.megabytes < 1 or arguments.repeats < 1:
-        message = "megabytes and repeats must be at least 1"
-        raise UserError("wrong_value", message, setting="megabytes", value=arguments.megabytes)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     (source,) = parse_sources([{"name": "text", "path": arguments.text}])
     documents = list(itertools.islice(read_documents(source, BadRows(), seed=0), DISTINCT_DOCUMENTS))

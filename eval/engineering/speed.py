@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,13 +34,14 @@ from transformers import (
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.results import Metric, write_result
+from scratch_gpt.settings.checking import Count, check_values
 from scratch_gpt.settings.hardware import best_precision, choose_threads
-from scratch_gpt.settings.parsing import decode_yaml, run_stage
+from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.pretrain.optimization import build_optimizer
 
@@ -145,7 +146,7 @@ def random_batch(
 def our_step(
     config: ScratchGPTConfig,
     batch: dict[str, torch.Tensor],
-    mixed_precision: str,
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"],
     attn_implementation: str,
     compiled: bool,
     micro_batches: int = 1,
@@ -219,10 +220,10 @@ def compare_training(
     batch: dict[str, torch.Tensor],
     *,
     stock: Sequence[str],
-    mixed_precision: str,
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"],
     attn_implementation: str,
     compiled: bool,
-    repeats: int,
+    repeats: Count,
     matmul_size: int,
     micro_batches: int = 1,
 ) -> dict[str, Metric]:
@@ -271,7 +272,7 @@ def compare_decoding(
     device: torch.device,
     batch_size: int,
     new_tokens: int,
-    repeats: int,
+    repeats: Count,
 ) -> dict[str, Metric]:
     """Generated tokens a second, greedy and cached, of our class and of the stock classes in the same dtype."""
     prompt = torch.full((batch_size, 8), 2, device=device)
@@ -310,45 +311,36 @@ def _median(values: Sequence[float]) -> Metric:
 class SpeedArguments:
     """Settings of `eval/engineering/speed.py`."""
 
-    model_config: dict | str | None = field(
-        default=None,
+    model_config: dict[str, Any] = field(
+        default_factory=dict,
         metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 320, ...} or JSON."},
     )
     output: str = field(default="results/speed.json", metadata={"help": "Result file."})
-    stock: list[str] = field(
+    stock: list[Literal["llama", "qwen3"]] = field(
         default_factory=lambda: ["llama"], metadata={"help": "Classes to compare with: llama, qwen3."}
     )
-    sequence_lengths: list[int] = field(
+    sequence_lengths: list[Count] = field(
         default_factory=lambda: [256], metadata={"help": "Tokens in a block."}
     )
-    batch_sizes: list[int] = field(
+    batch_sizes: list[Count] = field(
         default_factory=lambda: [16], metadata={"help": "Blocks in a micro-batch."}
     )
-    gradient_accumulation_steps: int = field(
+    gradient_accumulation_steps: Count = field(
         default=1, metadata={"help": "Micro-batches in one optimizer step, of all contenders."}
     )
     new_tokens: int = field(
         default=64, metadata={"help": "Tokens decoded after a prompt of 8; 0: no decoding."}
     )
-    repeats: int = field(default=5, metadata={"help": "Steps of each contender; the figures are medians."})
+    repeats: Count = field(default=5, metadata={"help": "Steps of each contender; the figures are medians."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Attention of our model."})
-    mixed_precision: str = field(
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = field(
         default="auto", metadata={"help": "no, bf16, fp16, or auto: what this machine is made for."}
     )
     torch_compile: bool = field(default=False, metadata={"help": "Compile our model (needs a C++ compiler)."})
     seed: int = field(default=0, metadata={"help": "Seed of weights and tokens."})
 
     def __post_init__(self) -> None:
-        self.model_config = decode_yaml(self.model_config, "model_config") or {}
-        unknown = [name for name in self.stock if name not in STOCK_CLASSES]
-        if unknown:
-            raise wrong_value("stock", unknown[0], f"of {', '.join(STOCK_CLASSES)}")
-        if self.mixed_precision not in ("auto", "no", *HALF):
-            raise wrong_value("mixed_precision", self.mixed_precision, "auto, no, bf16 or fp16")
-        for name in ("sequence_lengths", "batch_sizes", "gradient_accumulation_steps", "repeats"):
-            values = getattr(self, name)
-            if min(values if isinstance(values, list) else [values], default=0) < 1:
-                raise wrong_value(name, values, "at least 1")
+        check_values(self)
 
 
 def main(arguments: SpeedArguments) -> None:

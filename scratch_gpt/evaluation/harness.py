@@ -7,18 +7,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import transformers
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.loading import check_folder, load_model
 from scratch_gpt.runs.results import Items, Metric, write_items, write_result
-from scratch_gpt.settings.parsing import check_positive, decode_yaml
+from scratch_gpt.settings.checking import Count, NotNegative, check_values
 from scratch_gpt.tasks.example import Example
 
 
@@ -34,18 +34,20 @@ class AnsweringArguments:
         default_factory=list,
         metadata={"help": "Model folders: one, or several to compare in one table."},
     )
-    sources: list | str | None = field(
+    sources: list[dict[str, Any]] | None = field(
         default=None,
         metadata={"help": "Your own files: a list of {name, path, columns, ...} (YAML) or the same as JSON."},
     )
-    on_bad_row: str = field(
+    on_bad_row: Literal["skip", "fail"] = field(
         default="skip",
         metadata={
             "help": "skip: leave out bad rows while they are under one percent of a file; fail: stop at the first."
         },
     )
-    limit: int | None = field(default=None, metadata={"help": "Use the first so many examples of each task."})
-    max_new_tokens: int = field(default=32, metadata={"help": "Longest answer, in tokens."})
+    limit: Count | None = field(
+        default=None, metadata={"help": "Use the first so many examples of each task."}
+    )
+    max_new_tokens: Count = field(default=32, metadata={"help": "Longest answer, in tokens."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
     seeds: list[int] = field(
         default_factory=list,
@@ -56,13 +58,10 @@ class AnsweringArguments:
     )
 
     def __post_init__(self) -> None:
-        self.sources = decode_yaml(self.sources, "sources")
+        check_values(self)
         if not self.model:
             message = "model is missing: give --model DIR, a folder that a training stage wrote"
             raise UserError("setting_missing", message, setting="model")
-        if self.on_bad_row not in ("skip", "fail"):
-            raise wrong_value("on_bad_row", self.on_bad_row, "skip or fail")
-        check_positive(self, "limit", "max_new_tokens")
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError("duplicate_seeds", f"seeds must differ, got {' '.join(map(str, self.seeds))}")
         for model in self.model:
@@ -86,12 +85,14 @@ class EvalArguments(AnsweringArguments):
             "help": "Tasks of the embedded corpus. Default: all of this benchmark, or none if sources are given."
         },
     )
-    split: str = field(default="test", metadata={"help": "Split of the embedded corpus: train, dev or test."})
-    batch_size: int = field(default=64, metadata={"help": "Texts that run through the model together."})
-    temperature: float = field(
+    split: Literal["train", "dev", "test"] = field(
+        default="test", metadata={"help": "Split of the embedded corpus."}
+    )
+    batch_size: Count = field(default=64, metadata={"help": "Texts that run through the model together."})
+    temperature: NotNegative = field(
         default=0.0, metadata={"help": "0: the most probable token (greedy); 1: as the model says."}
     )
-    num_beams: int = field(
+    num_beams: Count = field(
         default=1, metadata={"help": "Above 1: beam search with so many beams, at temperature 0."}
     )
 
@@ -100,11 +101,6 @@ class EvalArguments(AnsweringArguments):
             message = f"output takes one file, but {len(self.model)} models are given: leave --output out"
             raise UserError("too_many_models", message, count=len(self.model))
         super().__post_init__()
-        if self.split not in ("train", "dev", "test"):
-            raise wrong_value("split", self.split, "train, dev or test")
-        check_positive(self, "batch_size", "num_beams")
-        if not self.temperature >= 0:
-            raise wrong_value("temperature", self.temperature, "at least 0")
         if self.num_beams > 1 and self.temperature > 0:
             message = f"num_beams {self.num_beams} needs temperature 0, got {self.temperature}"
             raise UserError("settings_conflict", message, setting="num_beams", other="temperature")

@@ -22,6 +22,7 @@ from transformers import (
 
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.turns import stop_ids
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -103,11 +104,11 @@ def generate_answers(
     if pairs:
         token_ids = [[*ids, tokenizer.eos_token_id] for ids in token_ids]
     token_ids = fit(model, token_ids, 0 if pairs else max_new_tokens)
-    stop_ids = _stop_ids(model, tokenizer, one_line)
+    stops = _stop_ids(model, tokenizer, one_line)
     generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
-        eos_token_id=sorted(stop_ids),
+        eos_token_id=sorted(stops),
         pad_token_id=tokenizer.pad_token_id,
         # Said also when greedy: what is left out comes from the model's own settings, with a warning.
         **(
@@ -125,7 +126,7 @@ def generate_answers(
         with _seeded(seed + number, model.device), torch.inference_mode():
             output = model.generate(**inputs, generation_config=generation_config, stopping_criteria=criteria)
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
-            end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
+            end = next((position for position, token in enumerate(row, start=1) if token in stops), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
             ends = [text.index(string) for string in stop if string in text]
             answers[index] = Answer(text[: min(ends, default=None)], end > 0 or bool(ends))
@@ -152,14 +153,11 @@ class _EndsWithString(StoppingCriteria):
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_line: bool) -> set[int]:
     """The tokens after which generation stops; with `one_line` also those that hold a line break."""
-    stop = model.generation_config.eos_token_id
-    if stop is None:
-        stop = tokenizer.eos_token_id
-    stop_ids = {stop} if isinstance(stop, int) else set(stop)
+    stops = stop_ids(tokenizer, model.generation_config)
     if one_line:
         texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
-        stop_ids |= {index for index, text in enumerate(texts) if "\n" in text}
-    return stop_ids
+        stops |= {index for index, text in enumerate(texts) if "\n" in text}
+    return stops
 
 
 def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:

@@ -7,6 +7,17 @@ from typing import Any
 from scratch_gpt.errors import wrong_value
 
 
+# A key of our own in generation_config.json: how long an answer is where nobody says, in our chat and our server alone.
+# A saved `max_new_tokens` outranks the `max_length` of whoever calls `generate`, as lm-eval does; vLLM caps all requests at
+# it where the folder is given as --generation-config.
+CHAT_LIMIT = "chat_max_new_tokens"
+
+
+def chat_limit(generation_config: Any) -> int | None:
+    """The longest answer that a folder's `generation_config` asks for; None: it says nothing."""
+    return generation_config.max_new_tokens or getattr(generation_config, CHAT_LIMIT, None)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is drawn.
@@ -40,6 +51,7 @@ class Sampling:
     def of(cls, generation_config: Any) -> "Sampling":
         """What a folder's `generation_config` says; where it is silent, the defaults here, which sample."""
         said = {name: getattr(generation_config, name) for name in asdict(cls())}
+        said["max_new_tokens"] = chat_limit(generation_config)
         if generation_config.do_sample:
             said["temperature"] = 1.0 if said["temperature"] is None else said["temperature"]
         else:

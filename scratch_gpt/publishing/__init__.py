@@ -6,13 +6,13 @@ The command, `eval/publish.py` and the stages' `push_to_hub` all go through `pub
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing.card import make_card, write_card
 from scratch_gpt.publishing.checks import Package, check_repository, pack
 from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.publishing.upload import Upload, upload, verify
+from scratch_gpt.runs.checkpoints import checkpoint_step
 from scratch_gpt.runs.log import console
 
 
@@ -26,6 +26,7 @@ __all__ = [
     "push_to_hub",
     "run_publish",
     "upload",
+    "upload_checkpoint",
     "verify",
     "write_card",
 ]
@@ -88,24 +89,32 @@ def publish(
     return sent
 
 
-def push_to_hub(arguments: Any) -> None:
+def push_to_hub(folder: str, hub_model_id: str, hub_private_repo: bool) -> None:
     """The end of a training stage that has `push_to_hub`: publish its complete folder.
-
-    Args:
-        arguments: with `output_dir`, `hub_model_id`, `hub_private_repo`.
 
     Raises:
         UserError: see `publish`; the line names the command for the upload alone, since running the stage again would train
             again.
     """
-    folder, repository = str(arguments.output_dir), str(arguments.hub_model_id)
-    private = bool(arguments.hub_private_repo)
     try:
-        publish(folder, repository, private=private)
+        publish(folder, hub_model_id, private=hub_private_repo)
     except UserError as error:
-        command = f"scratch-gpt publish {folder} --repo {repository}" + " --private" * private
+        command = f"scratch-gpt publish {folder} --hub_model_id {hub_model_id}"
+        command += " --hub_private_repo" * hub_private_repo
         message = f"{error} (the model in {folder} is complete: {command})"
         raise UserError(error.code, message, **error.values) from error
+
+
+def upload_checkpoint(checkpoint: Path, hub_model_id: str, hub_private_repo: bool) -> None:
+    """Upload `checkpoint-N` as the revision step-N.
+
+    A failure is only reported: a network that is gone for an hour must not end a run of a week.
+    """
+    revision = f"step-{checkpoint_step(checkpoint)}"
+    try:
+        upload(checkpoint, hub_model_id, private=hub_private_repo, revision=revision)
+    except UserError as error:
+        console.print(f"warning: {error}", soft_wrap=True)
 
 
 def run_publish(arguments: PublishArguments) -> None:

@@ -21,6 +21,9 @@ from scratch_gpt.runs.folders import atomic_write
 
 console = Console()
 
+# Marks a row at which something was found to go wrong, by its name.
+MONITOR = "monitor/"
+
 
 class RunLog:
     """`log.jsonl`: one JSON object a line, each step once, also over resumed runs."""

@@ -4,46 +4,22 @@
 import argparse
 import dataclasses
 import errno
-import inspect
-import json
 import sys
 from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.checking import checked, choices, own_settings, takes_structure
 
 
 # What the user can cure: no room, no permission, a file where a folder should be.
 CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-
-def decode_yaml(value: Any, name: str) -> Any:
-    """A mapping or list given on the command line arrives as text: JSON or YAML's flow style."""
-    if not isinstance(value, str):
-        return value
-    try:
-        decoded = json.loads(value)  # before YAML 1.1, to which 1e-6 is no number
-    except json.JSONDecodeError:
-        try:
-            decoded = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            reason = getattr(error, "problem", error)
-            message = f"--{name} must be YAML or JSON, got {value!r} ({reason})"
-            raise UserError("wrong_value", message, setting=name, value=value) from None
-    if not isinstance(decoded, dict | list):
-        raise wrong_value(name, value, "a mapping or a list", where="--")
-    return decoded
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what a generator of numpy or torch would not take, the process's number added."""
-    if not 0 <= seed < 1 << 31:
-        raise wrong_value("seed", seed, f"from 0 to {(1 << 31) - 1}")
 
 
 class _OwnSettingsFirst(argparse.ArgumentDefaultsHelpFormatter):
@@ -59,28 +35,45 @@ class _OwnSettingsFirst(argparse.ArgumentDefaultsHelpFormatter):
         super().add_arguments(action for action in first if self._everything or action.dest in self._own)
 
 
-def _own_settings(arguments_class: type) -> set[str]:
-    """The settings that are declared here or by a recipe, not inherited from a configuration of TRL or transformers."""
-    ours = (
-        base
-        for base in arguments_class.__mro__
-        if base.__module__.split(".")[0] not in ("trl", "transformers")
-    )
-    return {name for base in ours for name in inspect.get_annotations(base)}
-
-
 def _parser(arguments_class: type, everything: bool) -> Any:
     """TRL's parser; its help is of our settings alone, and with `--help-all` of all."""
     from trl import TrlParser  # slow to import, and `scripts_folder` does not need it
 
-    own = _own_settings(arguments_class)
-    inherited = [field.name for field in dataclasses.fields(arguments_class) if field.name not in own]
-    parser = TrlParser(
+    own = own_settings(arguments_class)
+
+    class Parser(TrlParser):
+        """Lets values of our settings through as text: `checked` knows their types, and those of the YAML file too."""
+
+        from_config: frozenset[str] = frozenset()
+
+        def set_defaults_with_config(self, **config: Any) -> list[str]:
+            self.from_config = frozenset(config)
+            return list(super().set_defaults_with_config(**config))
+
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            found, rest = super().parse_known_args(args, namespace)
+            for name, hint in own.items():
+                if hasattr(found, name):
+                    setattr(found, name, checked(name, getattr(found, name), hint))
+            return found, rest
+
+        def error(self, message: str) -> NoReturn:
+            raise UserError("invalid_arguments", message)
+
+    parser = Parser(
         arguments_class,
         allow_abbrev=False,
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
-        formatter_class=partial(_OwnSettingsFirst, own | {"help", "help_all"}, everything),
+        formatter_class=partial(_OwnSettingsFirst, {*own, "help", "help_all"}, everything),
     )
+    for action in parser._actions:
+        if hint := own.get(action.dest):
+            action.type, action.choices = None, None
+            if options := choices(hint):
+                action.metavar = f"{{{','.join(map(str, options))}}}"
+            if takes_structure(hint):
+                action.nargs = None
+    inherited = [field.name for field in dataclasses.fields(arguments_class) if field.name not in own]
     more = f"show the {len(inherited)} settings inherited from TRL and transformers too"
     parser.add_argument("--help-all", action="help", help=more if inherited else argparse.SUPPRESS)
     return parser
@@ -90,12 +83,12 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     """Fill `arguments_class` from `args` (default: the command line).
 
     Raises:
-        UserError: an unknown key in the YAML, a YAML file that is missing or is not a mapping, a value that the
-            dataclass refuses.
+        UserError: an unknown key, a YAML file that is missing or is not a mapping, a value that its setting does not take.
     """
-    everything = "--help-all" in (sys.argv if args is None else args)
+    words = sys.argv[1:] if args is None else args
+    parser = _parser(arguments_class, everything="--help-all" in words)
     try:
-        (arguments,) = _parser(arguments_class, everything).parse_args_and_config(args)
+        arguments, unknown = parser.parse_args_and_config(words, return_remaining_strings=True)
     except FileNotFoundError as error:
         message = f"config file not found: {error.filename}"
         raise UserError("file_not_found", message, file=error.filename) from None
@@ -108,7 +101,20 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
         raise
     except (ValueError, TypeError) as error:
         raise UserError("invalid_arguments", " ".join(str(error).split())) from None
+    if unknown:
+        raise _unknown_setting(unknown[0], [field.name for field in dataclasses.fields(arguments_class)])
+    given = {word.partition("=")[0] for word in words}
+    by_user = {action.dest for action in parser._actions if given & {*action.option_strings}}
+    origins = dict.fromkeys(parser.from_config, "config") | dict.fromkeys(by_user, "user")
+    object.__setattr__(arguments, "given", origins)  # may be frozen
     return arguments
+
+
+def _unknown_setting(word: str, names: list[str]) -> UserError:
+    key = word.partition("=")[0]
+    nearest = get_close_matches(key.lstrip("-").replace("-", "_"), names, n=1)
+    hint = f": did you mean {nearest[0]}?" if nearest else "; --help lists them"
+    return UserError("invalid_arguments", f"there is no setting {key}{hint}")
 
 
 def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str] | None = None) -> None:
@@ -130,14 +136,6 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def check_positive(arguments: Any, *names: str) -> None:
-    """Raise UserError if a number is below 1; None is no number."""
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise wrong_value(name, value, "at least 1")
 
 
 def scripts_folder() -> Path:

@@ -2,10 +2,10 @@
 """The `sources:` of a stage as they are declared, before anything is opened."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.settings.parsing import check_seed, decode_yaml
+from scratch_gpt.errors import UserError
+from scratch_gpt.settings.checking import Seed, check_values
 
 
 PRIMER = "primer"
@@ -21,29 +21,26 @@ def license_of(entry: dict[str, Any]) -> str | None:
 class SourcesArguments:
     """What every stage that reads text is told."""
 
-    sources: list | str | None = field(
-        default=None,
+    sources: list[dict[str, Any]] = field(
+        default_factory=list,
         metadata={
             "help": "Where text comes from: a list of {name, path, weight, ...} (YAML) or the same as JSON."
         },
     )
-    on_bad_row: str = field(
+    on_bad_row: Literal["skip", "fail"] = field(
         default="skip",
         metadata={
-            "help": "skip: leave out bad rows while they are under one percent of a file; fail: stop at the first."
+            "help": "skip: leave out bad rows up to the source's max_bad_rows, by default 1% of a file; fail: stop at the first."
         },
     )
-    seed: int = field(default=0, metadata={"help": "Seed of every random choice of this stage."})
+    seed: Seed = field(default=0, metadata={"help": "Seed of every random choice of this stage."})
     output_dir: str | None = field(default=None, metadata={"help": "The one folder that this stage writes."})
 
     def __post_init__(self) -> None:
-        self.sources = decode_yaml(self.sources, "sources")
-        if not self.sources or not isinstance(self.sources, list):
+        check_values(self)
+        if not self.sources:
             message = "sources: name at least one, for example sources: [{name: primer, path: primer}]"
             raise UserError("setting_missing", message, setting="sources")
-        if self.on_bad_row not in ("skip", "fail"):
-            raise wrong_value("on_bad_row", self.on_bad_row, "skip or fail")
-        check_seed(self.seed)
         if not self.output_dir:
             message = "output_dir is missing: give --output_dir DIR or output_dir: DIR in the YAML"
             raise UserError("setting_missing", message, setting="output_dir")

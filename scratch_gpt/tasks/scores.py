@@ -3,7 +3,6 @@
 
 import math
 import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -12,17 +11,22 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric as CorpusMetric
 
+from scratch_gpt.tasks.words import normalized, spaced, units, without_punctuation, words
+
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-ROUGE_WORD = re.compile("[a-z0-9]+")
+ARABIC_SEPARATORS = str.maketrans("٬٫", ",.")
 # A sign counts only where it cannot be a minus between two numbers, as in "7-2".
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?|(?<=[\w.])\d[\d,]*(?:\.\d+)?")
 
 
 def normalize_answer(text: str) -> str:
-    """Lower-case, without punctuation, English articles and spare blanks: the convention of SQuAD v1.1."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(ARTICLES.sub(" ", text).split())
+    """Without case, punctuation, English articles and spare blanks: the convention of SQuAD v1.1, for every script.
+
+    ASCII text is normalized exactly as SQuAD's script does it. Beyond ASCII, Unicode's punctuation goes too, texts are
+    compared in NFKC, and characters of scripts without spaces are words, as in MLQA (Lewis et al. 2020) for Chinese.
+    """
+    return " ".join(units(ARTICLES.sub(" ", without_punctuation(normalized(text)))))
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
@@ -33,19 +37,19 @@ def exact_match(prediction: str, references: Sequence[str]) -> float:
 
 def token_f1(prediction: str, references: Sequence[str]) -> float:
     """Harmonic mean of precision and recall over words (SQuAD v1.1), for the reference that fits best."""
-    words = normalize_answer(prediction).split()
-    return max(_word_f1(words, normalize_answer(reference).split()) for reference in references)
+    found = normalize_answer(prediction).split()
+    return max(_word_f1(found, normalize_answer(reference).split()) for reference in references)
 
 
-def _word_f1(words: list[str], reference: list[str]) -> float:
-    if not words or not reference:
-        return float(words == reference)
-    return _overlap_f1(words, reference, 1)
+def _word_f1(found: list[str], reference: list[str]) -> float:
+    if not found or not reference:
+        return float(found == reference)
+    return _overlap_f1(found, reference, 1)
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number that is written in digits; a thousands comma is read over."""
-    numbers = NUMBER.findall(text)
+    """The last number that is written in digits of any script; a thousands comma is read over."""
+    numbers = NUMBER.findall(text.translate(ARABIC_SEPARATORS))
     return Decimal(numbers[-1].replace(",", "")) if numbers else None
 
 
@@ -58,28 +62,33 @@ def last_number_match(prediction: str, references: Sequence[str]) -> float:
 def rouge(prediction: str, references: Sequence[str]) -> dict[str, float]:
     """ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004): F1 over words, word pairs and the longest common subsequence.
 
-    Equal to the rouge_score package without stemming: words are runs of a-z and 0-9, the best reference counts.
+    The best reference counts. Of ASCII text equal to the rouge_score package without stemming, which knows no other
+    letters than a-z; here a word is a word in every script.
     """
-    words = ROUGE_WORD.findall(prediction.lower())
+    found = _rouge_words(prediction)
     rows = []
     for reference in references:
-        right = ROUGE_WORD.findall(reference.lower())
+        right = _rouge_words(reference)
         rows.append(
             {
-                "rouge_1": _overlap_f1(words, right, 1),
-                "rouge_2": _overlap_f1(words, right, 2),
-                "rouge_l": _f1(_common_subsequence(words, right), len(words), len(right)),
+                "rouge_1": _overlap_f1(found, right, 1),
+                "rouge_2": _overlap_f1(found, right, 2),
+                "rouge_l": _f1(_common_subsequence(found, right), len(found), len(right)),
             }
         )
     return {name: max(row[name] for row in rows) for name in rows[0]}
+
+
+def _rouge_words(text: str) -> list[str]:
+    return words(text.replace("_", " "))
 
 
 def _f1(common: int, predicted: int, right: int) -> float:
     return 2 * common / (predicted + right) if common else 0.0
 
 
-def _overlap_f1(words: list[str], right: list[str], order: int) -> float:
-    grams, wanted = (Counter(_runs(side, order)) for side in (words, right))
+def _overlap_f1(found: list[str], right: list[str], order: int) -> float:
+    grams, wanted = (Counter(_runs(side, order)) for side in (found, right))
     return _f1((grams & wanted).total(), grams.total(), wanted.total())
 
 
@@ -98,8 +107,9 @@ def self_bleu(texts: Sequence[str]) -> list[float]:
     """BLEU of each text against all others, 0 to 100 (Zhu et al. 2018, "Texygen"): high where texts are alike.
 
     Smoothed and up to the text's own length in words where that is below four, so that short texts count. A text alone
-    is like no other: 0.
+    is like no other: 0. Characters of scripts without spaces are words.
     """
+    texts = [spaced(text) for text in texts]
     if len(texts) < 2:
         return [0.0] * len(texts)
     bleu = BLEU(effective_order=True)
@@ -116,12 +126,12 @@ def best_choice(log_likelihoods: Sequence[float], lengths: Sequence[int]) -> int
 
 
 def ngrams(text: str, order: int) -> list[tuple[str, ...]]:
-    """All runs of `order` words (split at blanks, lower-case), in order."""
-    return _runs(text.lower().split(), order)
+    """All runs of `order` words (split at blanks, in scripts without any at characters; lower-case), in order."""
+    return _runs(units(text.lower()), order)
 
 
-def _runs(words: list[str], order: int) -> list[tuple[str, ...]]:
-    return list(zip(*(words[start:] for start in range(order)), strict=False))
+def _runs(found: list[str], order: int) -> list[tuple[str, ...]]:
+    return list(zip(*(found[start:] for start in range(order)), strict=False))
 
 
 def repetition(text: str, order: int = 4) -> float:
@@ -141,9 +151,9 @@ def bits_per_byte(nats: float, length: float) -> float:
     return nats / math.log(2) / length
 
 
-def corpus_metrics() -> dict[str, CorpusMetric]:
-    """BLEU and chrF with sacreBLEU's default settings, on 0..100."""
-    return {"bleu": BLEU(), "chrf": CHRF()}
+def corpus_metrics(tokenizer: str = "13a") -> dict[str, CorpusMetric]:
+    """BLEU and chrF with sacreBLEU's default settings, on 0..100; BLEU counts the words of this tokenizer of sacreBLEU."""
+    return {"bleu": BLEU(tokenize=tokenizer), "chrf": CHRF()}
 
 
 def sentence_statistics(

@@ -8,12 +8,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
 import numpy as np
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
+from scratch_gpt.tasks.words import warn_wordless
 
 
 Scores = dict[str, float]
@@ -176,8 +178,9 @@ def score_choice(prediction: str, example: Example) -> Scores:
 
 
 def score_translation(prediction: str, example: Example) -> Scores:
-    """Whether the translation is letter for letter one of the references; BLEU and chrF need the whole corpus."""
-    return {"exact_match": float(prediction.strip() in example.references)}
+    """Whether the translation is letter for letter one of the references, in NFC; BLEU and chrF need the whole corpus."""
+    answer, *references = (normalize("NFC", text.strip()) for text in (prediction, *example.references))
+    return {"exact_match": float(answer in references)}
 
 
 def draw_shots(task: Task, examples: Sequence[Example], count: int, seed: int) -> list[list[Example]]:
@@ -237,4 +240,8 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
                 missing = "candidates" if example.references else "references"
                 message = f"task {task.name!r}: example {number} has no {missing}: {example.prompt!r:.60}"
                 raise UserError("incomplete_example", message, task=task.name, missing=missing)
+        if task.form == WRITTEN:
+            warn_wordless(
+                f"references of {task.name}", (text for example in rows for text in example.references)
+            )
     return examples

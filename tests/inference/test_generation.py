@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric, print_table
 from scratch_gpt.inference.generation import encode_prompts, generate_answers
-from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.results import Items, Metric, write_result
 from scratch_gpt.tokenization import encode_plain
 from wording import shows, user_error

@@ -161,7 +161,9 @@ def test_dry_run_tells_and_sends_nothing(chat_folder: Path) -> None:
     """Offline, as all tests: files with sizes, what stays, and why it is safe."""
     (chat_folder / "checkpoint-5").mkdir()
     (chat_folder / "run.yaml").write_text("output_dir: /home/me/chat\n")
-    result = CliRunner().invoke(cli.app, ["publish", str(chat_folder), "--repo", "user/name", "--dry_run"])
+    result = CliRunner().invoke(
+        cli.app, ["publish", str(chat_folder), "--hub_model_id", "user/name", "--dry_run"]
+    )
     assert result.exit_code == 0, result.output
     size = (chat_folder / "model.safetensors").stat().st_size
     assert f"{size:,}  model.safetensors" in result.output

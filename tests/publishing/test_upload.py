@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -206,7 +205,7 @@ def test_the_card_passes_the_hubs_own_check(hub, chat_folder: Path) -> None:
 def test_published_from_the_command_and_loaded_by_a_stranger(hub, chat_folder: Path, tmp_path: Path) -> None:
     """`scratch-gpt publish` ends with a load in a fresh process; what any program then loads has the same weights."""
     run = subprocess.run(
-        command("publish", str(chat_folder), "--repo", REPOSITORY, "--private"),
+        command("publish", str(chat_folder), "--hub_model_id", REPOSITORY, "--hub_private_repo"),
         capture_output=True,
         text=True,
     )
@@ -280,11 +279,12 @@ def test_a_stage_whose_upload_fails_names_the_command_for_it_alone(
 ) -> None:
     """Running the stage again would train again."""
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    arguments = SimpleNamespace(output_dir=chat_folder, hub_model_id=REPOSITORY, hub_private_repo=True)
     with user_error(
-        "upload_failed", "(401)", f"scratch-gpt publish {chat_folder} --repo user/name --private"
+        "upload_failed",
+        "(401)",
+        f"scratch-gpt publish {chat_folder} --hub_model_id user/name --hub_private_repo",
     ):
-        push_to_hub(arguments)
+        push_to_hub(str(chat_folder), REPOSITORY, hub_private_repo=True)
 
 
 UPLOADER = """

@@ -12,9 +12,9 @@ from scratch_gpt.tokenization import IM_END, train_tokenizer
 
 CONVERSATIONS = {
     "Où est la clé ?": "Elle est là-bas, près du café.",
-    "Где ключ?": "Ключ лежит на столе, рядом с книгой.",  # noqa: RUF001
+    "Где ключ?": "Ключ лежит на столе, рядом с книгой.",
     "أين المفتاح؟": "المفتاح على الطاولة بجانب الكتاب.",
-    "钥匙在哪里？": "钥匙在桌子上，书的旁边。",  # noqa: RUF001
+    "钥匙在哪里？": "钥匙在桌子上，书的旁边。",
     "🔑?": "🗝️👩‍🚀 here",
 }
 

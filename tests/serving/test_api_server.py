@@ -3,6 +3,7 @@
 
 import base64
 import contextlib
+import io
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.export.interop import export_folder
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.serving.tool_calls import CallReader, renders_tools
 from scratch_gpt.tokenization import encode_plain
 from wording import user_error
@@ -153,6 +155,7 @@ BAD_CHATS = [
     ("messages.0.role", {"messages": [{"role": "wizard", "content": "Hi"}]}),
     ("messages.0.role", {"messages": [{"content": "Hi"}]}),
     ("messages.0.role", {"messages": [{"role": "tool", "content": "4", "tool_call_id": "a"}]}),
+    ("messages.1.role", {"messages": [*HI, {"role": "tool", "content": "4", "tool_call_id": "a"}]}),
     ("messages.0.content", {"messages": [{"role": "user", "content": None}]}),
     ("messages.0.content", {"messages": [{"role": "user"}]}),
     ("messages.0.content", {"messages": [{"role": "user", "content": 5}]}),
@@ -190,8 +193,10 @@ BAD_CHATS = [
     ("stream_options", {"stream_options": {"include_usage": True}}),
     ("logprobs", {"logprobs": 3}),
     ("top_logprobs", {"top_logprobs": 2}),
-    ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ("messages", {"tools": [{"type": "function", "function": {"name": "f"}}]}),  # too long for the context
     ("tools", {"tools": 5}),
+    ("tool_choice", {"tool_choice": "auto"}),
+    ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
     ("tool_choice", {"tool_choice": "required"}),
     ("response_format", {"response_format": "json"}),
     ("response_format.type", {"response_format": {"type": "xml"}}),
@@ -313,9 +318,7 @@ def test_answers_end_with_the_context(app_client, chat_folder: Path, base_folder
     client = app_client(chat_folder)
     whole = client.post("/v1/completions", json=TEXT | never_ends).json()
     assert (whole["usage"]["total_tokens"], whole["choices"][0]["finish_reason"]) == (128, "length")
-    config = GenerationConfig.from_pretrained(base_folder)
-    config.max_new_tokens = 5
-    config.save_pretrained(base_folder)
+    GenerationConfig(**{CHAT_LIMIT: 5}).save_pretrained(base_folder)
     client = app_client(base_folder)
     for asked, generated in (({}, 5), ({"max_tokens": 7}, 7), ({"max_tokens": 10**6}, 126)):
         answer = client.post("/v1/completions", json=TEXT | never_ends | asked | {"model": "base"}).json()
@@ -606,11 +609,12 @@ def test_tool_calls_are_read_and_refused_where_the_template_has_none(app_client,
     """With a template of Qwen's kind: definitions and results are rendered, calls come out in OpenAI's form."""
     template = (
         "{% if tools %}{{ tools[0].function.name }}<tool_call>{% endif %}"
-        "{% for m in messages %}{{ m.role }}{{ m.content }}"
+        "{% for m in messages %}{{ m.role }}{{ m.content }}<|im_end|>"
         "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.x }}{% endif %}{% endfor %}"
     )
     tokenizer = AutoTokenizer.from_pretrained(chat_folder)
-    for other in (None, "{{ messages }}<tool_call>", "{{ tools }}", "{% if %}", tokenizer.chat_template):
+    assert renders_tools(tokenizer)
+    for other in (None, "{{ messages }}<tool_call>", "{{ tools }}", "{% if %}", "{{ messages[0].content }}"):
         tokenizer.chat_template = other
         assert not renders_tools(tokenizer)
     tokenizer.chat_template = template
@@ -644,6 +648,7 @@ def test_calls_are_taken_out_of_the_text_as_it_forms(size: int) -> None:
         (two, "Yes. ", ["f", "g"], "tool_calls"),
         ("a < b <tool", "a < b <tool", [], "stop"),
         ("a <tool_call>f(1)</tool_call>", "a <tool_call>f(1)</tool_call>", [], "stop"),
+        ('<tool_call>{"name": "f", "arguments": 1}', '<tool_call>{"name": "f", "arguments": 1}', [], "stop"),
     ):
         reader, out = CallReader(), ""
         for start in range(0, len(text), size):
@@ -696,22 +701,31 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded(api_server) -> None
 
 
 @pytest.mark.parametrize(
-    ("command", "extra", "package"),
+    ("arguments", "extra", "packages"),
     [
-        ("serve", "serve", "fastapi"),
-        ("serve", "serve", "uvicorn"),
-        ("web", "web", "gradio"),
-        ("web", "web", "fastapi"),
+        ("serve model", "serve", ["fastapi", "starlette", "uvicorn"]),
+        ("serve model", "serve", ["uvicorn"]),
+        ("web model", "web", ["gradio", "fastapi", "starlette", "uvicorn"]),
+        ("web model", "web", ["gradio"]),
+        ("web model --space out", "web", ["gradio"]),
+        ("export model out --to gguf", "gguf", ["gguf"]),
     ],
 )
-def test_missing_packages_are_named(command: str, extra: str, package: str, monkeypatch) -> None:
-    """Without a package of the extra, the command says in one line what to install."""
-    monkeypatch.setitem(sys.modules, package, None)
+def test_missing_packages_are_named(
+    arguments: str, extra: str, packages: list[str], monkeypatch, capsys
+) -> None:
+    """Without packages of the extra, the command ends with status 2 and one line that says what to install."""
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)  # its import fails
     for name in ("api_server", "listening", "web"):
         monkeypatch.delitem(sys.modules, f"scratch_gpt.serving.{name}", raising=False)
-    call = {"serve": lambda: cli.serve("model"), "web": lambda: cli.web(["model"])}[command]
-    with pytest.raises(UserError, match=rf"pip install 'scratch-gpt\[{extra}\]'"):
-        call()
+    monkeypatch.setattr(sys, "argv", ["scratch-gpt", *arguments.split()])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"pip install 'scratch-gpt[{extra}]'" in line
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.inference.sampling import CHAT_LIMIT, Sampling
 from scratch_gpt.serving.chat import ChatSession, StreamingModel
 from scratch_gpt.tokenization import IM_START
 from wording import user_error
@@ -72,6 +72,8 @@ def test_sampling_repeats_with_a_seed(chat_folder: Path) -> None:
             {"do_sample": True, "temperature": 0.3, "top_p": 0.9, "top_k": 7, "max_new_tokens": 12},
             Sampling(0.3, 0.9, 7, 12),
         ),
+        ({CHAT_LIMIT: 12}, Sampling(0.7, 1.0, 50, 12)),
+        ({CHAT_LIMIT: 12, "max_new_tokens": 11}, Sampling(0.7, 1.0, 50, 11)),
     ],
 )
 def test_sampling_is_what_the_generation_config_says(said: dict, expected: Sampling) -> None:

@@ -289,14 +289,6 @@ def test_two_models_of_one_name_are_refused(web, models) -> None:
         cli.web(["a", "b", "c"])
 
 
-def test_missing_packages_are_named(monkeypatch) -> None:
-    """Without the extra, the command says what to install."""
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "scratch_gpt.serving.web", raising=False)
-    with user_error("missing_package", "pip install 'scratch-gpt[web]'", package="scratch-gpt[web]"):
-        cli.web(["model"])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["command", "space"])
 def test_ready_means_ready(way: str, web, chat_folder: Path, tmp_path: Path) -> None:

@@ -57,15 +57,17 @@ def test_lists_on_the_command_line_are_json(config) -> None:
 @pytest.mark.parametrize(
     ("values", "extra", "expected"),
     [
-        ({**FOLDERS, "learning_rat": 1}, [], user_error("invalid_arguments", "learning_rat")),
+        (
+            {**FOLDERS, "learning_rat": 1},
+            [],
+            user_error("invalid_arguments", "learning_rat", "learning_rate?"),
+        ),
+        ({**FOLDERS}, ["--warmup-step=1"], user_error("invalid_arguments", "warmup-step", "warmup_steps?")),
         ({"shards": "s", "tokenizer": "t"}, [], user_error("setting_missing", setting="output_dir")),
         (FOLDERS, ["--model_config", "{hidden"], user_error("wrong_value", "expected", value="{hidden")),
         (FOLDERS, ["--model_config", "small"], user_error("wrong_value", "mapping", value="small")),
         (FOLDERS, ["--model_config", "[64]"], user_error("wrong_value", setting="model_config", value=[64])),
         ({**FOLDERS, "push_to_hub": True}, [], user_error("setting_missing", setting="hub_model_id")),
-        ({**FOLDERS, "max_steps": 0}, [], user_error("nothing_to_train", max_steps=0)),
-        ({**FOLDERS, "max_steps": -2}, [], user_error("nothing_to_train", max_steps=-2)),
-        ({**FOLDERS, "num_train_epochs": -0.5}, [], user_error("nothing_to_train", -0.5)),
         ({**FOLDERS, "sample_prompts": ["The", ""]}, [], user_error("empty_text", "sample_prompts")),
         (
             {**FOLDERS, "tokens": 9},
@@ -96,12 +98,63 @@ def test_mistakes_are_wording(config, values, extra, expected) -> None:
         ("adam_beta2", -0.5),
         ("seed", -1),
         ("seed", 1 << 32),
+        ("max_steps", 0),
+        ("max_steps", -2),
+        ("num_train_epochs", -0.5),
+        ("max_steps", 7.5),
+        ("max_steps", True),
+        ("learning_rate", "fast"),
+        ("weight_decay", float("nan")),
+        ("push_to_hub", "perhaps"),
+        ("hub_model_id", 2024),
     ],
 )
 def test_values_that_cannot_be_are_refused(config, name, value) -> None:
     """Each by its name and value."""
     with user_error("wrong_value", setting=name, value=value):
         parse(PretrainArguments, ["--config", config(**FOLDERS, **{name: value})])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value", "typed"),
+    [
+        ("max_steps", "1e3", "1_000", 1000),
+        ("learning_rate", "1", 1, 1.0),
+        ("torch_compile", "yes", True, True),
+        ("mixed_precision", "no", False, "no"),  # a bare no of a YAML file
+        ("report_to", "wandb", "wandb", ["wandb"]),
+        ("max_grad_norm", "inf", float("inf"), float("inf")),
+        ("model_config", "{hidden_size: 8}", {"hidden_size": 8}, {"hidden_size": 8}),
+    ],
+)
+def test_one_check_for_command_line_yaml_and_python(config, name, text, value, typed) -> None:
+    """Each way gives the same value."""
+    found = (
+        parse(PretrainArguments, ["--config", config(**FOLDERS), f"--{name}", text]),
+        parse(PretrainArguments, ["--config", config(**FOLDERS, **{name: value})]),
+        PretrainArguments(**FOLDERS, **{name: value}),
+    )
+    assert [getattr(arguments, name) for arguments in found] == [typed] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("optim", "sgd"), ("save_steps", "0"), ("max_steps", "many"), ("push_to_hub", "maybe")]
+)
+def test_the_command_line_is_refused_in_the_same_words(config, name, text) -> None:
+    """Not in argparse's, which are of another form and several lines."""
+    with user_error("wrong_value", setting=name) as of_yaml:
+        parse(PretrainArguments, ["--config", config(**FOLDERS, **{name: yaml.safe_load(text)})])
+    with user_error("wrong_value", setting=name) as of_words:
+        parse(PretrainArguments, ["--config", config(**FOLDERS), f"--{name}", text])
+    assert str(of_yaml.value) == str(of_words.value)
+
+
+def test_what_was_given_and_where_is_remembered(config) -> None:
+    """The command line before the file, also where the value is the default."""
+    arguments = parse(
+        PretrainArguments, ["--config", config(**FOLDERS, seed=3), "--seed=0", "--max-steps", "4"]
+    )
+    assert arguments.given == {**dict.fromkeys(FOLDERS, "config"), "seed": "user", "max_steps": "user"}
 
 
 def test_a_negative_seed_of_the_data_is_refused() -> None:

@@ -68,7 +68,8 @@ def test_both_stages_on_a_mixture(run, corpus, tmp_path, capsys):
     assert tokenizer.chat_template
     assert yaml.safe_load((tokenizer_folder / "run.yaml").read_text())["sources"] == corpus
     shown = capsys.readouterr().out
-    assert shows(shown, "512 tokens", "bytes", "1 of 301 rows")
+    assert shows(shown, "512 tokens", "bytes", "not learned from", "1 of 301 rows")
+    assert shows(shown, "'book': 300 documents", "100.0%")
 
     config = {
         "sources": corpus,
@@ -99,8 +100,10 @@ def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(run, tmp_pat
         {"name": "kept", "path": str(tmp_path / "kept.txt"), "filters": {"min_characters": 6}},
         {"name": "twice", "path": str(tmp_path / "twice.txt")},
     ]
-    run("tokenizer", sources=sources, vocab_size=320, output_dir=str(tmp_path / "out"))
+    run("tokenizer", sources=sources, vocab_size=1024, output_dir=str(tmp_path / "out"))
     shown = " ".join(capsys.readouterr().out.split())
+    reserved = sum("reserved" in token for token in load_tokenizer(tmp_path / "out").get_vocab())
+    assert shows(shown, "warning", f"{reserved} of 1,024 tokens are reserved", "set vocab_size 384")
     assert shows(shown, "52 documents", "duplicate 25, max_repeated_ngrams 1, min_characters 1")
     assert shows(shown[shown.index("'twice'") :], "51 documents", "duplicate 25")
     tokens = load_tokenizer(tmp_path / "out").get_vocab()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sft, reward, dpo and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
+"""sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
 import json
 import logging
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
+from scratch_gpt.publishing.facts import stage_facts
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.rl import reward_functions
 from wording import shows, user_error
@@ -116,6 +117,19 @@ def dpo(
         "learning_rate": 1e-3,
     }
     return lambda **more: run("dpo", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
+def kto(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "sources": preference_source,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+    }
+    return lambda **more: run("kto", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
 
 
 @pytest.fixture
@@ -228,6 +242,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
         ("reward", {}),
         ("dpo", {}),
+        pytest.param("kto", {}, marks=pytest.mark.slow),
         ("rlhf", {"eval_steps": 4}),
         ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
     ],
@@ -352,7 +367,38 @@ def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path
     assert {"rewards/accuracies", *ROW_KEYS} <= set(training[0])
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_kto_writes_an_aligned_model(kto: Callable[..., None], chat_folder: Path, tmp_path: Path) -> None:
+    """kto leaves a chat model in which liked answers have gained on the others, from answers that were judged alone."""
+    judged = [
+        {"prompt": f"What is {n} plus one?", "completion": answer, "label": liked}
+        for n in range(40)
+        for answer, liked in ((f"It is {n + 1}.", True), ("Go away.", False))
+        if n % 4 or liked  # no pairs: more thumbs up than down
+    ]
+    output = tmp_path / "out"
+    kto(
+        output_dir=str(output),
+        max_steps=4,
+        learning_rate=3e-3,
+        sources=write_rows(tmp_path / "judged.jsonl", judged),
+    )
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {
+        "generation_config.json",
+        "samples.jsonl",
+        "results",
+        "checkpoint-4",
+    }
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(chat_folder), model)
+    assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
+    metrics = json.loads((output / "results" / "kto.json").read_text())["metrics"]
+    assert metrics["liked_log_ratio"]["value"] > 1 > 0 > metrics["disliked_log_ratio"]["value"]
+    training = rows_with(output, "loss")
+    assert training[0]["loss"] == pytest.approx(0.5, abs=1e-3)  # policy and reference are one
+    assert set(ROW_KEYS) <= set(training[0])
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_lora_ends_in_an_ordinary_model(
     stage: str, request: pytest.FixtureRequest, chat_folder: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +428,20 @@ def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Pa
     (resumed / "run.yaml").unlink()
     sft(output_dir=str(resumed), resume_from_checkpoint="latest", **lora)
     assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_twelve_rows_are_trained_on_without_held_out_ones(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """held_out_fraction 0: every row is learned, one line says so, and no file claims a measurement."""
+    source = request.getfixturevalue("instruction_source" if stage == "sft" else "preference_source")
+    rows = Path(source[0]["path"]).read_text().splitlines(keepends=True)
+    Path(source[0]["path"]).write_text("".join(rows[:12]))
+    request.getfixturevalue(stage)(output_dir=str(tmp_path / "out"), held_out_fraction=0, max_steps=1)
+    assert shows(capsys.readouterr().out, "held_out_fraction 0", "train: 12 rows")
+    assert (tmp_path / "out" / "run.yaml").is_file()
+    assert not (tmp_path / "out" / "results").exists()
 
 
 def test_margins_make_the_reward_loss_larger(
@@ -455,6 +515,29 @@ def test_rlhf_writes_an_aligned_model(
     assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
 
 
+def test_rlhf_says_when_nothing_was_learned(
+    rlhf: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reward that every answer gets: marked in the log, told, in the last line, and in the facts of the report."""
+    output = tmp_path / "out"
+    rlhf(output_dir=str(output), max_steps=2, rewards=[{"name": "format", "pattern": "^"}])
+    assert ["monitor/no_signal" in row for row in rows_with(output, "eval_score")] == [False, True]
+    told = " ".join(capsys.readouterr().out.split())
+    assert shows(told, "step 2: no signal", "same reward", "learned nothing")
+    assert "talk to it" not in told
+    assert "no_signal from step 2" in stage_facts(output)["summary"]
+
+
+def test_dpo_says_when_there_is_no_gradient(
+    dpo: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where beta is next to 0; no measurement comes behind the last step."""
+    output = tmp_path / "out"
+    dpo(output_dir=str(output), max_steps=2, beta=1e-9, eval_strategy="no")
+    assert [row["step"] for row in rows_with(output, "monitor/no_signal")] == [2]
+    assert shows(" ".join(capsys.readouterr().out.split()), "gradient was 0", "learned nothing")
+
+
 def test_rlhf_keeps_the_best_measured_model(
     rlhf: Callable[..., None],
     gold: Callable[[list[float]], None],
@@ -517,12 +600,17 @@ def test_rewards_that_are_no_numbers_end_the_run(
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_a_broken_gradient_leaves_the_last_checkpoint(
     stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
-    trainer = {"sft": trl.SFTTrainer, "reward": trl.RewardTrainer, "dpo": trl.DPOTrainer}[stage]
+    trainer = {
+        "sft": trl.SFTTrainer,
+        "reward": trl.RewardTrainer,
+        "dpo": trl.DPOTrainer,
+        "kto": trl.KTOTrainer,
+    }[stage]
     compute = trainer.compute_loss
 
     def broken(self: Any, *args: Any, **more: Any) -> Any:

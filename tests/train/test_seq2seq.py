@@ -62,9 +62,9 @@ def test_it_learns_and_leaves_a_complete_folder(seq2seq, tmp_path) -> None:
     answers = generate_answers(model, tokenizer, ["What is 3?", "What is 16?"], chat=False, max_new_tokens=12)
     assert {answer.text for answer in answers} <= {"Hund", "Katze", "Baum", "Haus"}
     assert all(answer.finished for answer in answers)
-    # what plain transformers makes of it, without settings
+    # what plain transformers makes of it
     inputs = AutoTokenizer.from_pretrained(output)("What is 3?<|endoftext|>", return_tensors="pt")
-    written = AutoModelForSeq2SeqLM.from_pretrained(output).generate(**inputs)
+    written = AutoModelForSeq2SeqLM.from_pretrained(output).generate(**inputs, max_new_tokens=8)
     assert tokenizer.decode(written[0], skip_special_tokens=True) == answers[0].text
 
 

@@ -12,6 +12,8 @@ import yaml
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.objectives import OBJECTIVES
+from scratch_gpt.training.pretrain.setup import build_config, build_model
 
 
 STAGE = Path(__file__).parents[2] / "train" / "pretrain.py"
@@ -70,6 +72,19 @@ def arguments_for(data):
 
     def make(output_dir, **changes) -> PretrainArguments:
         return PretrainArguments(**{**data, "output_dir": str(output_dir), **SETTINGS, **changes})
+
+    return make
+
+
+@pytest.fixture
+def fresh(trained_tokenizer):
+    """`fresh(objective, model_config, attention)`: the objective on blocks of 64 tokens, and a new model for it."""
+
+    def make(objective: str, model_config: dict, attention: str = "sdpa", **settings):
+        config = build_config(objective, model_config, trained_tokenizer, 64)
+        model = build_model(config, objective, attn_implementation=attention, batch_tokens=8 * 64)
+        settings = {"seed": 0, "attn_implementation": attention, **settings}
+        return OBJECTIVES[objective](trained_tokenizer, 64, **settings), model
 
     return make
 

@@ -34,11 +34,16 @@ class SplitArguments(Protocol):
     max_train_samples: int | None
 
 
-def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Row]]:
+def read_splits(
+    read: RowReader, arguments: SplitArguments, *, allow_no_held_out: bool = False
+) -> dict[str, list[Row]]:
     """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
 
     The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
     one seed a question that is held out in one stage is held out in all. Only training rows are repeated by a weight.
+
+    Args:
+        allow_no_held_out: with a `held_out_fraction` of 0, dev and test may be empty.
 
     Raises:
         UserError: sources that cannot be read, too many bad rows, nothing for one of the splits.
@@ -56,15 +61,19 @@ def read_splits(read: RowReader, arguments: SplitArguments) -> dict[str, list[Ro
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
         if split != "train":
-            # a weight's second copy of a row tells nothing, and would make intervals too narrow
-            rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
-        if not rows[split]:
-            message = (
-                f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction})"
-            )
+            # a weight's second copy of a row tells nothing, and would make intervals too narrow; the two answers of a
+            # pair have one place and are two rows
+            rows[split] = list({id(row): row for row in rows[split]}.values())
+        if not rows[split] and (split == "train" or fraction or not allow_no_held_out):
+            cure = "; 0 trains without held-out rows" if allow_no_held_out else ""
+            message = f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction}{cure})"
             raise UserError("split_empty", message, split=split)
-    for line in bad_rows.report() + report_repeats(of_files):
+    nothing = "held_out_fraction 0: no row is held out, so the model is not measured on any"
+    for line in [nothing] * (not rows["dev"]) + bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
+    if any("tools" in row for found in rows.values() for row in found):
+        # `datasets.Dataset.from_list` knows the columns of the first row alone
+        rows = {split: [{"tools": None, **row} for row in found] for split, found in rows.items()}
     return rows
 
 
@@ -130,7 +139,7 @@ def drop_long_rows(
         if long and arguments.on_bad_row == "fail":
             message = f"{first} tokens, {max_length} are the longest (on_bad_row: skip leaves out such rows)"
             raise UserError("too_long", message, length=long[0]["length"], limit=max_length)
-        if not kept[split]:
+        if not kept[split] and rows:
             message = (
                 f"none of the {len(rows)} {split} rows fits into {max_length} tokens: give shorter ones, raise max_length "
                 "where it is set, or use a model with a longer context"
@@ -156,7 +165,7 @@ def report_repeats(rows: Sequence[Row]) -> list[str]:
     """
     first: dict[tuple[str, Hashable], Row] = {}
     findings: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for row in {row["place"]: row for row in rows}.values():
+    for row in {id(row): row for row in rows}.values():
         same, against, finding = _keys(row)
         seen = first.setdefault((row["source"], same), row)
         if seen is not row:
@@ -179,5 +188,8 @@ def _keys(row: Row) -> tuple[str, str, str]:
             json.dumps(row["messages"][:-1]),
             "same question, another answer",
         )
+    if "completion" in row:
+        answer = json.dumps([row["prompt"], row["completion"]])
+        return f"{answer} {row['label']}", answer, "the same answer, liked and not"
     sides = [json.dumps([row["prompt"], row[side]]) for side in ("chosen", "rejected")]
     return " > ".join(sides), " = ".join(sorted(sides)), "prefers what another pair rejects"

@@ -2,9 +2,10 @@
 """Settings of the stages from text to tokens: tokenizer and shards."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.parsing import check_positive
+from scratch_gpt.settings.checking import Count, Range
 from scratch_gpt.settings.sources import SourcesArguments
 
 
@@ -16,17 +17,16 @@ class TokenizerArguments(SourcesArguments):
         default=32768,
         metadata={"help": "Number of tokens, special ones included; rounded up to a multiple of 64."},
     )
-    max_characters: int = field(
+    max_characters: Count = field(
         default=200_000_000,
         metadata={"help": "Characters of text sampled from the sources: bounds the memory."},
     )
-    max_document_characters: int = field(
-        default=10_000, metadata={"help": "A longer document counts with its first so many characters."}
+    max_document_characters: Count = field(
+        default=10_000_000,
+        metadata={
+            "help": "A longer document gives pieces of together so many characters, spread evenly over it."
+        },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "max_characters", "max_document_characters")
 
 
 @dataclass
@@ -34,18 +34,22 @@ class ShardsArguments(SourcesArguments):
     """Settings of `train/shards.py`."""
 
     tokenizer: str | None = field(default=None, metadata={"help": "Folder of the tokenizer stage."})
-    sequence_length: int = field(default=1024, metadata={"help": "Tokens in one packed block."})
-    max_tokens: int | None = field(
+    sequence_length: Annotated[int, Range("at least 2", lambda value: value >= 2)] = field(
+        default=1024, metadata={"help": "Tokens in one packed block."}
+    )
+    max_tokens: Count | None = field(
         default=None,
         metadata={"help": "Tokens of training text to write. Default: until the first source is used up."},
     )
-    validation_fraction: float = field(
-        default=0.01,
-        metadata={
-            "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out."
-        },
+    validation_fraction: Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)] = (
+        field(
+            default=0.01,
+            metadata={
+                "help": "Share of documents held out, chosen by the hash of their text; of none where a source is held_out. 0: none."
+            },
+        )
     )
-    num_slices: int | None = field(
+    num_slices: Count | None = field(
         default=None,
         metadata={
             "help": "Tokenize in so many independent runs, each with its --slice; without, merge them."
@@ -60,7 +64,6 @@ class ShardsArguments(SourcesArguments):
         if not self.tokenizer:
             message = "tokenizer is missing: give --tokenizer DIR, the folder of the tokenizer stage"
             raise UserError("setting_missing", message, setting="tokenizer")
-        check_positive(self, "num_slices", "max_tokens")
         if self.slice is not None and not 0 <= self.slice < (self.num_slices or 0):
             message = (
                 f"slice must be from 0 to num_slices - 1, got {self.slice} of num_slices {self.num_slices}"

@@ -18,12 +18,19 @@ class PackedBlocks:
     Args:
         folder: `train` or `validation` in the shards folder.
         tokenizer: the one that the blocks must be of; None: whatever it was.
+        may_be_empty: whether no block is none too few, as where nothing was held out.
 
     Raises:
         UserError: the folder holds no complete shards, or shards of another tokenizer.
     """
 
-    def __init__(self, folder: str | Path, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerFast | None = None,
+        *,
+        may_be_empty: bool = False,
+    ) -> None:
         self.folder = Path(folder)
         tokens, manifest = self.folder / "tokens.bin", self.folder / "manifest.json"
         if not manifest.is_file():
@@ -38,15 +45,20 @@ class PackedBlocks:
             raise UserError("another_tokenizer", message, folder=folder)
         dtype = np.dtype(self.manifest["dtype"])
         shape = (self.manifest["blocks"], self.manifest["sequence_length"])
-        if not shape[0]:
-            message = f"the shards in {folder} hold no block: write more text"
+        if not shape[0] and not may_be_empty:
+            message = (
+                f"the shards in {folder} hold no block: write more text, with a validation_fraction above 0"
+            )
             raise UserError("shards_empty", message, folder=folder)
         expected = shape[0] * shape[1] * dtype.itemsize
         size = tokens.stat().st_size if tokens.is_file() else 0
         if size != expected:
             message = f"{tokens} has {size} bytes, its manifest says {expected}: run the shards stage again"
             raise UserError("damaged_file", message, file=tokens)
-        self._blocks = np.memmap(tokens, dtype=dtype, mode="r", shape=shape)
+        # an empty file cannot be mapped
+        self._blocks = (
+            np.memmap(tokens, dtype=dtype, mode="r", shape=shape) if size else np.zeros(shape, dtype)
+        )
 
     def __len__(self) -> int:
         return len(self._blocks)

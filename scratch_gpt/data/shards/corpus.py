@@ -4,7 +4,7 @@
 import itertools
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,9 @@ from transformers import PreTrainedTokenizerFast
 from scratch_gpt.data.shards.deduplication import HashSet, text_hash
 from scratch_gpt.data.shards.mixture import Mixture
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import Part, Source, iter_documents, parts_of
+from scratch_gpt.data.sources.files import unread_files
+from scratch_gpt.data.sources.formats import TEXT_SUFFIXES, Part
+from scratch_gpt.data.sources.source import Source, iter_documents, parts_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
@@ -24,8 +26,8 @@ from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
 
 # Text that is tokenized at once: it bounds the memory.
 BATCH_BYTES = 1 << 20
-# On so much of a tokenizer's training text its bytes per token are measured.
-MEASURED_CHARACTERS = 1_000_000
+# So many files that are not read are named.
+SHOWN_FILES = 5
 BAD_ROW, DUPLICATE = "bad_row", "duplicate"
 
 Batch = TypeVar("Batch")
@@ -207,6 +209,31 @@ class Corpus:
                 lines.append(f"source {name!r}: left out of {stream.documents:,} documents: {rules}")
         return lines
 
+    def usage(self, used: Mapping[str, int]) -> list[str]:
+        """A line for the terminal for each source: documents, bytes, the share of its text, files that are not read.
+
+        Args:
+            used: source -> bytes that a stage used of it.
+        """
+        lines = []
+        for name, stream in self.streams.items():
+            source, used_bytes = stream.source, used[name]
+            if not stream.documents:
+                continue
+            epochs = 1.0 if source.held_out else self.mixture.epochs(source, used_bytes)
+            if epochs is not None:
+                share = f", {epochs:.1%} of its text"
+            elif (size := _text_bytes(source)) is not None:
+                share = f", about {min(used_bytes / size, 1):.0%} of its text"
+            else:
+                share = "" if source.path == PRIMER else ", not read to its end"
+            unread = ", ".join(file.name for file in unread_files(source.path, source.files)[:SHOWN_FILES])
+            lines.append(
+                f"source {name!r}: {stream.kept:,} document{'s' * (stream.kept != 1)}, {used_bytes:,} bytes{share}"
+                + f"; not read in its folder: {unread}" * bool(unread)
+            )
+        return lines
+
     def batches(self) -> Iterator[tuple[list[tuple[Source, Document]], dict[str, Any]]]:
         """Documents in lists of about BATCH_BYTES, each list with the state after it.
 
@@ -232,6 +259,13 @@ class Corpus:
             yield batch, self.state()
 
 
+def _text_bytes(source: Source) -> int | None:
+    """The size of a source whose files are nothing but their text."""
+    if not source.files or any(file.suffix.lower() not in TEXT_SUFFIXES for file in source.files):
+        return None
+    return sum(file.stat().st_size for file in source.files)
+
+
 def open_corpus(
     sources: list[Source],
     bad_rows: BadRows,
@@ -254,25 +288,6 @@ def open_corpus(
             reader = other_reader(number, source) or text_reader(source, bad_rows, parts_of(source, seed))
             streams.append(SourceStream(source, reader, seen, folder / f"{number}.kept"))
     return Corpus(streams, stop, bad_rows)
-
-
-def bounded_texts(
-    corpus: Corpus, max_document_characters: int, max_characters: int, measured: list[str]
-) -> Iterator[str]:
-    """The mixed texts, each cut to its first characters, until `max_characters` of all are spent.
-
-    Args:
-        measured: gets the first MEASURED_CHARACTERS of them, for the caller to measure.
-    """
-    drawn = 0
-    for _, document in corpus.mixture:
-        text = document.text[: min(max_document_characters, max_characters - drawn)]
-        drawn += len(text)
-        if drawn <= MEASURED_CHARACTERS or not measured:
-            measured.append(text)
-        yield text
-        if drawn >= max_characters:
-            return
 
 
 def token_dtype(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -30,7 +30,8 @@ from scratch_gpt.data.shards.corpus import (
 )
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.filters import RULES
-from scratch_gpt.data.sources.source import Source, parts_of, pin_commits
+from scratch_gpt.data.sources.hub import pin_commits
+from scratch_gpt.data.sources.source import Source, parts_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import atomic_directory, has_settings, load_progress, save_progress
 from scratch_gpt.settings.sources import PRIMER

@@ -41,8 +41,9 @@ from scratch_gpt.data.shards.corpus import (
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, join
 from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources, pin_commits
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.data.sources.hub import pin_commits
+from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources
+from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import (
     PROGRESS,
     atomic_directory,
@@ -136,11 +137,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
 
 
 def _check(arguments: ShardsArguments) -> list[Source]:
-    sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
-    if arguments.sequence_length < 2:
-        raise wrong_value("sequence_length", arguments.sequence_length, "at least 2")
-    if not 0 < arguments.validation_fraction < 1:
-        raise wrong_value("validation_fraction", arguments.validation_fraction, "between 0 and 1")
+    sources = parse_sources(arguments.sources, ROW_SETTINGS)
     trained_on = [source for source in sources if source.weight and not source.held_out]
     if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
         message = "max_tokens is missing: the primer is endless, so say how many tokens to write"
@@ -152,7 +149,7 @@ def _is_whole(folder: Path) -> bool:
     """Whether both splits have the bytes that their manifests tell of."""
     for split in ("train", "validation"):
         try:
-            manifest = PackedBlocks(folder / split).manifest
+            manifest = PackedBlocks(folder / split, may_be_empty=True).manifest
         except ValueError:
             return False
         with (folder / split / "tokens.bin").open("rb") as file:
@@ -269,13 +266,7 @@ class _Run:
 
     def finish(self) -> list[dict[str, Any]]:
         """Write what is left, and then the manifests; return what they say of the sources."""
-        if not self.train.tokens or not any(packer.tokens for packer in self.validation.values()):
-            side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
-            fraction = self.arguments.validation_fraction
-            message = (
-                f"the {side} side is empty: {cure} validation_fraction, now {fraction}, or give more text"
-            )
-            raise UserError("split_empty", message, split=side)
+        self._check_sides()
         total_weight = sum(source.weight for source in self.corpus.mixture.sources)
         described = []
         for stream in self.corpus.streams.values():
@@ -308,6 +299,17 @@ class _Run:
             (self.folder / split / "manifest.json").write_text(text + "\n", encoding="utf-8")
         return described
 
+    def _check_sides(self) -> None:
+        held_out = any(packer.tokens for packer in self.validation.values())
+        fraction = self.arguments.validation_fraction
+        if self.train.tokens and (held_out or not fraction):
+            return
+        side, cure = ("validation", "raise") if self.train.tokens else ("training", "lower")
+        if sum(stream.kept for stream in self.corpus.streams.values()) == 1:
+            cure = "all text is one document: say where documents end by documents: line, or change"
+        message = f"the {side} side is empty: {cure} validation_fraction, now {fraction} (0 holds out nothing), or give more text"
+        raise UserError("split_empty", message, split=side)
+
     def _with_ranges(self, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Each source with its blocks of the validation side: the first, and one past the last."""
         stops = list(itertools.accumulate(packer.blocks for packer in self.validation.values()))
@@ -324,7 +326,7 @@ class _Run:
             "sources": [
                 {
                     **source,
-                    "weight_consumed": counts[source["name"]].bytes / all_bytes,
+                    "weight_consumed": counts[source["name"]].bytes / max(all_bytes, 1),
                     **vars(counts[source["name"]]),
                 }
                 for source in described
@@ -347,9 +349,14 @@ def _summary(run: _Run, described: list[dict[str, Any]]) -> list[str]:
     lines = []
     for name, packers in (("train", [run.train]), ("validation", list(run.validation.values()))):
         tokens, blocks = sum(each.tokens for each in packers), sum(each.blocks for each in packers)
+        if not blocks:
+            lines.append(
+                "validation_fraction 0: nothing is held out, so pretraining measures no held-out text"
+            )
+            continue
         padding = sum(each.padding for each in packers) / (blocks * run.arguments.sequence_length)
         lines.append(f"{name}: {tokens:,} tokens in {blocks:,} blocks, {padding:.1%} padding")
-    lines += run.corpus.left_out()
+    lines += run.corpus.usage(run.used_bytes) + run.corpus.left_out()
     for source in described:
         if source["epochs"] and source["epochs"] > GOOD_EPOCHS:
             lines.append(

@@ -11,13 +11,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.tasks.words import units
 
 
 # In shorter documents nothing is judged: they repeat themselves by chance (50 words: Gopher's shortest document).
 JUDGED_LINES = 10
 JUDGED_WORDS = 50
 NGRAM = 5
-# Longer "words" on average mean a script without spaces: there, each character counts as a word.
+# Longer "words" on average mean text without spaces: there, each character counts as a word.
 CHARACTERS_PER_WORD = 20
 
 
@@ -98,7 +99,7 @@ def repeated_lines(text: str) -> float:
 
 def repeated_ngrams(text: str) -> float:
     """Share of the sequences of five words that are repeats of one; 0 for few words."""
-    words = text.split()
+    words = units(text)
     if len(words) * CHARACTERS_PER_WORD < len(text):
         words = list("".join(words))
     if len(words) < JUDGED_WORDS:

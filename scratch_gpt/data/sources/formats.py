@@ -1,116 +1,300 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File formats that text is read from: plain text, .jsonl and .parquet, each also .gz; all as numbered rows.
+"""File formats that text and rows are read from, all as numbered rows; each may be compressed.
 
-Nothing is held in memory whole, except one document and a zipped parquet file.
+Nothing is held in memory whole, except one document, one row, and a compressed parquet or Arrow file.
 """
 
-import gzip
+import csv
 import io
 import itertools
-import zlib
-from collections.abc import Iterable, Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.data.sources.bad_rows import BadRow
+from scratch_gpt.data.sources.documents import DOCUMENTS, find_marker, inline_marker, split_documents
+from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, is_text_encoding, unpacked
+from scratch_gpt.errors import UserError, wrong_value
 
 
-TEXT_SUFFIXES = (".txt", ".md")
-ROW_SUFFIXES = (".jsonl", ".parquet")
-# Formats that people try, and that would be read as gibberish if they counted as text.
-FOREIGN_SUFFIXES = (
-    ".json",
-    ".csv",
-    ".tsv",
-    ".zip",
-    ".zst",
-    ".bz2",
-    ".xz",
-    ".tar",
-    ".arrow",
-    ".pdf",
-    ".html",
-    ".docx",
-)
-
-# A line of .jsonl, not yet decoded; a row of .parquet; the text of a document.
-Record = bytes | dict[str, Any] | str
-
-
-def data_suffix(file: Path) -> str:
-    """The suffix that tells the format: that before `.gz`, if there is one."""
-    return Path(file.stem).suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
+MARKUP_SUFFIXES = (".html", ".htm")
+TEXT_SUFFIXES = (".txt", ".text", ".md", *MARKUP_SUFFIXES)
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+CSV_SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = (".parquet", ".arrow")
+ROW_SUFFIXES = JSON_SUFFIXES + CSV_SUFFIXES + TABLE_SUFFIXES
+# Formats that people try, and that would be read as gibberish if they counted as text -> the cure.
+FOREIGN_SUFFIXES = {
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4"), "unpack it"),
+    **dict.fromkeys((".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"), "save it as .txt"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".npy", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"
+    ),
+}
+DELIMITERS = ",;\t|"
+BATCH_ROWS = 1024
+# What is read at once of a JSON array.
+CHUNK_CHARACTERS = 1 << 16
+# Of a .json file that is one object, the list with one of these names is its rows.
+ROW_LISTS = ("data", "rows", "examples", "train")
+_BETWEEN_VALUES = re.compile(r"[\s,]*")
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Lines of a plain or gzipped file, without a byte order mark."""
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file):
-                yield line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError("unreadable_file", f"{path}: broken gzip file ({error})", file=path) from None
-    except OSError as error:
-        raise UserError("unreadable_file", f"{path}: cannot be read ({error.strerror})", file=path) from None
+class JsonLine(str):
+    """A line of JSON, not yet decoded: a slice decodes its own lines only."""
+
+    __slots__ = ()
 
 
-def numbered_rows(path: Path, documents: str, start: int = 0) -> Iterator[tuple[int, Record]]:
-    """The rows of a file after row `start`, with their numbers, which begin at 1.
+# A BadRow stands for a row that cannot be read.
+Record = JsonLine | dict[str, Any] | str | BadRow
+
+
+class Part(NamedTuple):
+    """A file of a source.
 
     Args:
-        documents: a text file holds one document per blank-line `block`, or is one document as a `file`.
-
-    Raises:
-        UserError: the file cannot be read, or is text that is not UTF-8.
+        name: how messages call it.
+        rows: its numbered rows after a given one.
+        notes: what the user should know of how it is read.
     """
-    suffix = data_suffix(path)
-    if suffix == ".parquet":
-        return _parquet_rows(path, start)
-    if suffix == ".jsonl":
-        numbered = ((number, line) for number, line in enumerate(_lines(path), start=1) if line.strip())
-        return itertools.dropwhile(lambda row: row[0] <= start, numbered)
-    return itertools.islice(enumerate(_text_documents(path, documents), start=1), start, None)
+
+    name: str
+    rows: Callable[[int], Iterator[tuple[int, Record]]]
+    notes: Callable[[], list[str]] = list
 
 
-def _parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Record]]:
-    zipped = path.suffix.lower() == ".gz"
-    number = 0
+@dataclass(frozen=True)
+class Reader:
+    """How the files of a source are read.
+
+    Args:
+        documents, separator: where documents of text files end, see `documents`.
+        encoding: of text, JSON, .csv and .tsv files; None: by the byte order mark, else UTF-8.
+    """
+
+    documents: str = "block"
+    separator: str | None = None
+    encoding: str | None = None
+
+    def check(self, name: str, files: list[Path]) -> None:
+        """Refuse settings that cannot work, or that no file of the source called `name` heeds.
+
+        Raises:
+            UserError: an unknown way to divide, an unknown encoding, a separator missing or too many, no effect.
+        """
+        if self.documents not in DOCUMENTS:
+            raise wrong_value(
+                "documents", self.documents, f"one of {', '.join(DOCUMENTS)}", where=f"{name}: "
+            )
+        if self.documents == "separator" and not self.separator:
+            message = f"{name}: documents: separator needs separator, the text between two documents"
+            raise UserError("setting_missing", message, setting="separator")
+        if self.encoding is not None and not is_text_encoding(self.encoding):
+            raise wrong_value(
+                "encoding", self.encoding, "a codec of Python such as cp1252", where=f"{name}: "
+            )
+        suffixes = {data_suffix(file) for file in files}
+        without_effect = {
+            f"separator has no effect with documents: {self.documents}": self.separator
+            and self.documents != "separator",
+            "documents has no effect: it divides text files, and here is none": self.documents != "block"
+            and suffixes <= set(ROW_SUFFIXES),
+            "encoding has no effect: it is of text, JSON, .csv and .tsv files": self.encoding
+            and suffixes <= set(TABLE_SUFFIXES),
+        }
+        for message, found in without_effect.items():
+            if found:
+                raise UserError("setting_without_effect", f"{name}: {message}", setting=message.split()[0])
+
+    def part(self, path: Path) -> Part:
+        """A file as a part of a source."""
+        return Part(str(path), lambda start: self.rows(path, start), lambda: self.notes(path))
+
+    def rows(self, path: Path, start: int = 0) -> Iterator[tuple[int, Record]]:
+        """The rows of a file after row `start`, with their numbers, which begin at 1.
+
+        Numbers are those of lines in files of JSON lines, .csv and .tsv, and of documents in text files.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        suffix = data_suffix(path)
+        if suffix in TABLE_SUFFIXES:
+            return _table_rows(path, start)
+        file = TextFile(path, self.encoding)
+        if suffix in CSV_SUFFIXES:
+            rows = _csv_rows(file)
+        elif suffix in JSON_SUFFIXES:
+            rows = _json_rows(file)
+        else:
+            rows = self._documents(file)
+        return itertools.dropwhile(lambda row: row[0] <= start, rows)
+
+    def _documents(self, file: TextFile) -> Iterator[tuple[int, Record]]:
+        documents = split_documents(file.lines(), *self._boundaries(file.head))
+        for number, (line, text) in enumerate(documents, start=1):
+            fault = file.fault(text)
+            yield number, BadRow(f"line {line + fault[0]}: {fault[1]}") if fault else text
+
+    def _boundaries(self, head: str) -> tuple[str, str | None]:
+        """Where documents end: as declared, but that end-of-text markers go before blank lines."""
+        if self.documents == "block" and (marker := find_marker(head)):
+            return "separator", marker
+        return self.documents, self.separator
+
+    def notes(self, path: Path) -> list[str]:
+        """What the user should know of how a file is read, for `FileCount.note`."""
+        suffix, notes = data_suffix(path), []
+        if suffix in MARKUP_SUFFIXES:
+            notes.append(f"{suffix} files are read as text, with their tags")
+        if suffix in TABLE_SUFFIXES:
+            return notes
+        file = TextFile(path, self.encoding)
+        if file.unmarked:
+            notes.append(f"files without a byte order mark that are read as {file.unmarked}")
+        if suffix in ROW_SUFFIXES or self.separator:
+            return notes
+        _, marker = self._boundaries(file.head)
+        if marker:
+            notes.append(f"files whose documents end at {marker}, which is no text")
+        elif inside := inline_marker(file.head):
+            cure = f'set separator: "{inside}" if it ends documents'
+            notes.append(f"warning: files with {inside} inside their lines, where it is read as text: {cure}")
+        return notes
+
+
+def data_suffix(path: Path) -> str:
+    """The suffix that tells the format: that before `.gz` or another compression, if there is one."""
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
+
+
+@contextmanager
+def _table_errors(path: Path) -> Iterator[None]:
     try:
-        # Parquet is read from its end, which a gzip stream cannot do.
-        with pyarrow.parquet.ParquetFile(io.BytesIO(b"".join(_lines(path))) if zipped else path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                skipped = min(max(start - number, 0), len(batch))
-                yield from enumerate(batch.slice(skipped).to_pylist(), start=number + skipped + 1)
-                number += len(batch)
+        yield
     except (pyarrow.ArrowException, OSError) as error:
-        message = f"{path}: cannot be read as parquet ({error})"
+        message = f"{path}: cannot be read as {data_suffix(path)[1:]} ({error})"
         raise UserError("unreadable_file", message, file=path) from None
 
 
-def _text_documents(path: Path, documents: str) -> Iterator[str]:
-    lines = (_decoded_line(path, number, line) for number, line in enumerate(_lines(path), start=1))
-    blocks: Iterable[Iterable[str]] = [lines]
-    if documents == "block":
-        blocks = (
-            block for blank, block in itertools.groupby(lines, key=lambda line: not line.strip()) if not blank
-        )
-    for block in blocks:
-        text = "".join(block).strip("\n")
-        if text.strip():
-            yield text
+def _table_rows(path: Path, start: int) -> Iterator[tuple[int, Record]]:
+    number = 0
+    with _table_errors(path):
+        for batch in _batches(path):
+            skipped = min(max(start - number, 0), len(batch))
+            for first in range(skipped, len(batch), BATCH_ROWS):
+                rows = batch.slice(first, BATCH_ROWS).to_pylist()
+                yield from enumerate(rows, start=number + first + 1)
+            number += len(batch)
 
 
-def _decoded_line(path: Path, number: int, line: bytes) -> str:
-    if b"\0" in line:
-        message = f"{path}:{number}: a binary file: it holds a zero byte; name text files only"
-        raise UserError("binary_file", message, place=f"{path}:{number}")
+def _batches(path: Path) -> Iterator[Any]:
+    """The record batches of a .parquet file, or of an .arrow file in either of Arrow's two formats."""
+    source: Any = path
+    if path.suffix.lower() in COMPRESSIONS:
+        # Parquet is read from its end, which a compressed stream cannot do.
+        with unpacked(path) as file:
+            source = io.BytesIO(file.read())
+    if data_suffix(path) == ".parquet":
+        with pyarrow.parquet.ParquetFile(source) as file:
+            yield from file.iter_batches(batch_size=BATCH_ROWS)
+        return
+    stream = pyarrow.memory_map(str(path)) if source is path else pyarrow.BufferReader(source.getvalue())
+    with stream:
+        if stream.read(6) == b"ARROW1":
+            reader = pyarrow.ipc.open_file(stream)
+            yield from map(reader.get_batch, range(reader.num_record_batches))
+        else:  # what `datasets` writes
+            stream.seek(0)
+            yield from pyarrow.ipc.open_stream(stream)
+
+
+def _csv_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
+    header = file.head.partition("\n")[0]
+    delimiter = "\t" if data_suffix(file.path) == ".tsv" else max(DELIMITERS, key=header.count)
+    csv.field_size_limit(1 << 30)
+    reader = csv.DictReader(file.lines(), delimiter=delimiter)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            message = f"{file.path}:{reader.line_num}: broken {data_suffix(file.path)[1:]} ({error})"
+            raise UserError("unreadable_file", message, file=file.path) from None
+        if row is None:
+            return
+        fault = file.fault("".join(value for value in row.values() if isinstance(value, str)))
+        if None in row:
+            expected = len(reader.fieldnames or ())
+            fault = 0, f"more fields than the {expected} columns of the header: is a quote missing?"
+        yield reader.line_num, BadRow(fault[1]) if fault else row
+
+
+def _json_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
+    first, _, rest = file.head.lstrip().partition("\n")
+    many_lines = data_suffix(file.path) != ".json" or (rest.strip() and _is_json(first))
+    if first.startswith("[") or first.strip() == "{" or first.rstrip().endswith("},") or not many_lines:
+        yield from enumerate(_json_values(file), start=1)
+        return
+    for number, line in enumerate(file.lines(), start=1):
+        if line.strip():
+            fault = file.fault(line)
+            yield number, BadRow(fault[1]) if fault else JsonLine(line)
+
+
+def _is_json(text: str) -> bool:
     try:
-        return line.decode().replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        message = (
-            f"{path}:{number}: wrong encoding: byte 0x{line[error.start]:02x} is not UTF-8; convert the file"
-        )
-        raise UserError("not_utf8", message, place=f"{path}:{number}") from None
+        json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _json_values(file: TextFile) -> Iterator[Record]:
+    """The values of a JSON array, or values one after the other that may have several lines each."""
+    decoder, lines, text, place = json.JSONDecoder(), file.lines(), "", 0
+    count, in_array = 0, False
+    while True:
+        place = _BETWEEN_VALUES.match(text, place).end()  # type: ignore[union-attr]  # matches anything
+        if text[place : place + 1] == "[" and not (count or in_array):
+            in_array, place = True, place + 1
+            continue
+        if text[place : place + 1] == "]" and in_array:
+            return
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (json.JSONDecodeError, RecursionError) as error:
+            # The value may be incomplete: more of the file is read, as much again as there is.
+            text, place = text[place:], 0
+            if more := _read(lines, max(CHUNK_CHARACTERS, len(text))):
+                text += more
+                continue
+            if not (text or in_array):
+                return
+            message = f"{file.path}: broken JSON behind row {count} ({error})"
+            raise UserError("unreadable_file", message, file=file.path) from None
+        count, fault, place = count + 1, file.fault(text[place:end]), end
+        inner = [value[name] for name in ROW_LISTS if isinstance(value, dict) and name in value]
+        if fault:
+            yield BadRow(fault[1])
+        elif len(inner) == 1 and isinstance(inner[0], list) and not in_array:
+            yield from inner[0]
+        else:
+            yield value
+
+
+def _read(lines: Iterator[str], characters: int) -> str:
+    found, size = [], 0
+    while size < characters and (line := next(lines, "")):
+        found.append(line)
+        size += len(line)
+    return "".join(found)

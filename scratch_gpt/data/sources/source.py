@@ -1,39 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources of text and rows: declared in YAML, read as streams, with bad rows counted.
 
-A source's path is `primer` (the embedded corpus), a file, a folder or a glob of text, .jsonl or .parquet files (each
-also .gz), or else the name of a Hub dataset, which is streamed. Either consists of parts (files), and the place of a
-document is its part's index and its row there: reading can go on from any place.
+A source's path is `primer` (the embedded corpus), a file, a folder or a glob (see `formats` and `files`), or else the
+name of a Hub dataset, which is streamed. Either consists of parts (files), and the place of a document is its part's
+index and its row there: reading can go on from any place.
 """
 
-import glob
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import datasets
-
 from scratch_gpt import primer
-from scratch_gpt.data.sources import formats
-from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, FileCount, UnusedRow
+from scratch_gpt.data.sources.bad_rows import BAD_ROW_LIMIT, BadRow, BadRows, FileCount, UnusedRow
+from scratch_gpt.data.sources.encodings import COMPRESSIONS
+from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters, parse_filters
-from scratch_gpt.data.sources.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
+from scratch_gpt.data.sources.formats import (
+    FOREIGN_SUFFIXES,
+    ROW_SUFFIXES,
+    JsonLine,
+    Part,
+    Reader,
+    Record,
+    data_suffix,
+)
+from scratch_gpt.data.sources.hub import hub_parts
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
 
 # Settings that a stage which reads documents, or one which reads rows, would pass over -> the cure.
-ROW_SETTINGS = dict.fromkeys(("columns", "template", "system"), "text_column names the column of a document")
+ROW_SETTINGS = dict.fromkeys(
+    ("columns", "template", "system", "roles"), "text_column names the column of a document"
+)
 CORPUS_SETTINGS = {
     "held_out": "rows are held out by held_out_fraction, and a benchmark asks all of them",
     "filters": "leave out such rows beforehand",
     "deduplicate": "leave out such rows beforehand",
 }
+
+# A text file of so many lines that is one document was hardly meant to be one.
+MANY_LINES = 100
+ONE_DOCUMENT = (
+    "warning: files of many lines that are one document: set documents: line where a line is a document, or documents: "
+    "file to have it so"
+)
+NOT_NFC = (
+    "documents that are not in Unicode's NFC, such as letters with their accents apart; they stay as they are"
+)
 
 Parsed = TypeVar("Parsed")
 
@@ -47,13 +67,18 @@ class Source:
         path: `primer`, a file, folder or glob, or a Hub dataset's name.
         weight: share of this source in a mixture, relative to the other weights.
         subset: configuration name of a Hub dataset.
-        split: split of a Hub dataset.
+        split: split of a Hub dataset, or of a folder that holds one.
         revision: branch, tag or commit of a Hub dataset. Default: the newest commit.
         text_column: column that holds the text of a document.
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
         system: a system message that opens the conversations of such rows.
-        documents: a text file holds one document per blank-line `block` or is one document as a `file`.
+        roles: how conversations call a speaker -> system, user, assistant or tool, beside the names that are known.
+        documents: a text file holds one document per blank-line `block`, per `line`, between two `separator`, or is one
+            document as a `file`.
+        separator: the text between two documents of a text file; given alone it means `documents: separator`.
+        encoding: of text, JSON, .csv and .tsv files, by its name in Python. Default: by the byte order mark, else UTF-8.
+        max_bad_rows: share of bad rows of a file, or bad documents of a text file, up to which they are left out.
         filters: rules that leave out documents from the shards, see `Filters`; true for the defaults, false for none.
             Default: true, and false for the primer.
         deduplicate: leave out documents whose text came before, in this source or another one. Default: true, and
@@ -73,7 +98,11 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     template: str | None = None
     system: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
     documents: str = "block"
+    separator: str | None = None
+    encoding: str | None = None
+    max_bad_rows: float = BAD_ROW_LIMIT
     filters: Any = None
     deduplicate: bool | None = None
     license: str | None = None
@@ -88,6 +117,8 @@ class Source:
             self.filters = parse_filters(self.filters, f"source {self.name!r}")
         if self.deduplicate is None:
             self.deduplicate = self.path != PRIMER
+        if self.separator and self.documents == "block":
+            self.documents = "separator"
         self.license = license_of(vars(self))
 
     @property
@@ -95,19 +126,15 @@ class Source:
         """Whether its documents come into the shards: to train on, or held out whole."""
         return bool(self.weight) or self.held_out
 
-    @property
+    @cached_property
     def files(self) -> list[Path]:
         """The local files of this source, sorted; empty for the primer and for a Hub dataset."""
-        if self.path == PRIMER:
-            return []
-        path = Path(self.path).expanduser()
-        if path.is_dir():
-            return sorted(
-                file for file in path.rglob("*") if data_suffix(file) in TEXT_SUFFIXES + ROW_SUFFIXES
-            )
-        if path.is_file():
-            return [path]
-        return sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
+        return [] if self.path == PRIMER else data_files(self.path, self.split, self.subset)
+
+    @property
+    def reader(self) -> Reader:
+        """How its local files are read."""
+        return Reader(self.documents, self.separator, self.encoding)
 
     @property
     def on_hub(self) -> bool:
@@ -117,8 +144,8 @@ class Source:
             and not self.files
             and not Path(self.path).is_dir()
             and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.path) is not None
-            and data_suffix(Path(self.path)) not in TEXT_SUFFIXES + ROW_SUFFIXES + FOREIGN_SUFFIXES
-            and not self.path.endswith(".gz")
+            and data_suffix(Path(self.path)) not in DATA_SUFFIXES + tuple(FOREIGN_SUFFIXES)
+            and Path(self.path).suffix not in COMPRESSIONS
         )
 
 
@@ -168,14 +195,15 @@ def _check(source: Source) -> None:
     for key in ("name", "path", "split", "text_column", "documents"):
         if not isinstance(getattr(source, key), str):
             raise wrong_value(key, getattr(source, key), "text", where=f"{name}: ")
-    for key in ("template", "system", "revision"):
+    for key in ("template", "system", "revision", "separator", "encoding"):
         if not isinstance(getattr(source, key), str | None):
             raise wrong_value(key, getattr(source, key), "text", where=f"{name}: ")
     weight = source.weight
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
         raise wrong_value("weight", weight, "a number of at least 0", where=f"{name}: ")
-    if source.documents not in ("block", "file"):
-        raise wrong_value("documents", source.documents, "block or file", where=f"{name}: ")
+    share = source.max_bad_rows
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise wrong_value("max_bad_rows", share, "a share from 0 to 1", where=f"{name}: ")
     for key in ("deduplicate", "held_out"):
         if not isinstance(getattr(source, key), bool):
             raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
@@ -184,26 +212,26 @@ def _check(source: Source) -> None:
         raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
-    if source.path == PRIMER or source.on_hub:
-        return
+    speakers = ("system", "user", "assistant", "tool")
+    if not isinstance(source.roles, dict) or not set(source.roles.values()) <= set(speakers):
+        raise wrong_value("roles", source.roles, f"a mapping to {', '.join(speakers)}", where=f"{name}: ")
+    if source.path != PRIMER and not source.on_hub:
+        _check_files(source, name)
+    source.reader.check(name, source.files)
+
+
+def _check_files(source: Source, name: str) -> None:
     if not source.files:
         if Path(source.path).is_dir():
-            message = f"{name}: folder {source.path} holds no {', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)} file"
+            message = f"{name}: folder {source.path} holds no {', '.join(DATA_SUFFIXES)} file"
             raise UserError("no_files", message, path=source.path)
         if any(character in source.path for character in "*?["):
             raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
         raise UserError("file_not_found", f"{name}: file {source.path} not found", file=source.path)
     for file in source.files:
         if data_suffix(file) in FOREIGN_SUFFIXES:
-            message = f"{name}: cannot read {file}; convert it to .txt, .jsonl or .parquet"
+            message = f"{name}: cannot read {file}: {FOREIGN_SUFFIXES[data_suffix(file)]}"
             raise UserError("unsupported_format", message, file=file)
-
-
-class Part(NamedTuple):
-    """A file of a source: its name, and its numbered rows after a given one."""
-
-    name: str
-    rows: Callable[[int], Iterator[tuple[int, formats.Record]]]
 
 
 class LocatedText(NamedTuple):
@@ -221,57 +249,14 @@ def parts_of(source: Source, seed: int) -> list[Part]:
             Part(PRIMER, lambda start: itertools.islice(enumerate(primer.documents(seed), 1), start, None))
         ]
     if source.on_hub:
-        return _hub_parts(source)
-
-    def rows_of(path: Path) -> Callable[[int], Iterator[tuple[int, formats.Record]]]:
-        return lambda start: formats.numbered_rows(path, source.documents, start)
-
-    return [Part(str(path), rows_of(path)) for path in source.files]
-
-
-def _hub_parts(source: Source) -> list[Part]:
-    def rows_of(index: int) -> Callable[[int], Iterator[tuple[int, formats.Record]]]:
-        def rows(start: int) -> Iterator[tuple[int, formats.Record]]:
-            part = dataset.shard(num_shards=dataset.num_shards, index=index)
-            with _hub_errors(source):
-                yield from enumerate(part.skip(start) if start else part, start=start + 1)
-
-        return rows
-
-    with _hub_errors(source):
-        builder = datasets.load_dataset_builder(source.path, source.subset, revision=source.revision)
-        dataset = builder.as_streaming_dataset(split=source.split)
-    source.commit = builder.hash
-    if dataset.num_shards == 1:
-        return [Part(source.path, rows_of(0))]
-    return [Part(f"{source.path}[{index}]", rows_of(index)) for index in range(dataset.num_shards)]
-
-
-def pin_commits(sources: list[Source], commits: dict[str, str | None]) -> None:
-    """Let an interrupted stage read on in the commits, by the name of the source, that it began with."""
-    for source in sources:
-        source.revision = commits.get(source.name) or source.revision
-
-
-@contextmanager
-def _hub_errors(source: Source) -> Iterator[None]:
-    """Whatever fails at the Hub, say that the path was taken for a Hub dataset."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
-        message = (
-            f"source {source.name!r}: no file {source.path}, and no Hub dataset of that name can be read ({error}): "
-            "is the name right, and the network there?"
-        )
-        raise UserError("dataset_unreachable", message, path=source.path) from None
+        return hub_parts(source)
+    return [source.reader.part(path) for path in source.files]
 
 
 def read_rows(
     source: Source, bad_rows: BadRows, parse: Callable[[dict[str, Any]], Parsed]
 ) -> Iterator[tuple[str, Parsed]]:
-    """Apply `parse` to each row of .jsonl and .parquet files or of a Hub dataset; rows it raises BadRow on are counted.
+    """Apply `parse` to each row of files with rows or of a Hub dataset; rows it raises BadRow on are counted.
 
     Returns:
         The place of each row, "file:row", and what `parse` made of it.
@@ -282,17 +267,28 @@ def read_rows(
     """
     for path in source.files:
         if data_suffix(path) not in ROW_SUFFIXES:
-            message = f"source {source.name!r}: {path} holds no rows; rows are read from .jsonl and .parquet"
+            message = (
+                f"source {source.name!r}: {path} holds no rows; rows are read from {', '.join(ROW_SUFFIXES)}"
+            )
             raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
-        for number, parsed in _parsed(bad_rows.open(source.name, part.name), part.rows(0), parse):
+        file = _opened(source, part, bad_rows)
+        for number, parsed in _parsed(file, part.rows(0), lambda row: parse(_columns(row))):
             if parsed is not None:
                 yield f"{part.name}:{number}", parsed
 
 
+def _opened(source: Source, part: Part, bad_rows: BadRows) -> FileCount:
+    """The counts of a pass over a part, with what the user should know of it."""
+    file = bad_rows.open(source.name, part.name, source.max_bad_rows)
+    for message in part.notes() if not file.rows else ():
+        file.note(message, part.name)
+    return file
+
+
 def _parsed(
     file: FileCount,
-    rows: Iterator[tuple[int, formats.Record]],
+    rows: Iterator[tuple[int, Record]],
     parse: Callable[[Any], Parsed],
 ) -> Iterator[tuple[int, Parsed | None]]:
     """Number and value of each row; None for a bad one."""
@@ -300,7 +296,9 @@ def _parsed(
         file.rows += 1
         parsed = None
         try:
-            parsed = parse(_decoded(row) if isinstance(row, bytes) else row)
+            if isinstance(row, BadRow):
+                raise row
+            parsed = parse(_decoded(row) if isinstance(row, JsonLine) else row)
         except UnusedRow as error:
             file.leave_out(number, str(error))
         except BadRow as error:
@@ -330,21 +328,49 @@ def iter_documents(
 ) -> Iterator[LocatedText]:
     """The documents and bad rows after the place `start`, in rows that are `mine`; errors as for `read_documents`."""
 
-    def text_of(row: dict[str, Any] | str) -> str:
-        return row if isinstance(row, str) else pick_text(row, source.text_column)
+    def text_of(row: Any) -> str:
+        if isinstance(row, str):
+            return checked_text(row, source.text_column)
+        if source.text_column not in _columns(row):
+            several = len(parts) > 1 and not source.on_hub
+            cure = "set text_column" + ", or name the files to read by a glob" * several
+            raise BadRow(f"{_missing(row, source.text_column)}: {cure}")
+        return pick_text(row, source.text_column)
 
     for index in range(start[0], len(parts)):
-        rows = parts[index].rows(start[1] if index == start[0] else 0)
+        part = parts[index]
+        rows = part.rows(start[1] if index == start[0] else 0)
         if mine:
             rows = ((row, value) for row, value in rows if mine(row))
-        for row, text in _parsed(bad_rows.open(source.name, parts[index].name), rows, text_of):
+        file = _opened(source, part, bad_rows)
+        lines = 0
+        for row, text in _parsed(file, rows, text_of):
+            if text and not text.isascii() and not unicodedata.is_normalized("NFC", text):
+                file.note(NOT_NFC, f"{part.name}:{row}")
+            if text and file.rows == 1:
+                lines = text.count("\n") + 1
             yield LocatedText(index, row, text)
+        is_text = not source.on_hub and data_suffix(Path(part.name)) not in ROW_SUFFIXES
+        if file.rows == 1 and lines >= MANY_LINES and is_text and source.documents != "file":
+            file.note(ONE_DOCUMENT, part.name)
+
+
+def _columns(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise BadRow(f"not a JSON object but {type(row).__name__}")
+    return row
+
+
+def _missing(row: dict[str, Any], column: str) -> str:
+    return f"no column {column!r} (columns: {', '.join(map(str, row))})"
 
 
 def pick(row: dict[str, Any], column: str) -> Any:
-    """The value of a column; a BadRow that names the columns there are, where it is missing."""
-    if row.get(column) is None:
-        raise BadRow(f"no column {column!r} (columns: {', '.join(map(str, row))})")
+    """The value of a column; a BadRow that names the columns there are, where it is missing, or says that it is null."""
+    if column not in row:
+        raise BadRow(_missing(row, column))
+    if row[column] is None:
+        raise BadRow(f"column {column!r} is null")
     return row[column]
 
 
@@ -367,13 +393,8 @@ def checked_text(value: Any, column: str) -> str:
     return value
 
 
-def _decoded(line: bytes) -> dict[str, Any]:
+def _decoded(line: JsonLine) -> Any:
     try:
-        row = json.loads(line.decode())
-    except UnicodeDecodeError:
-        raise BadRow("wrong encoding: not UTF-8") from None
+        return json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise BadRow(f"broken JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise BadRow(f"not a JSON object but {type(row).__name__}")
-    return row

@@ -11,7 +11,7 @@ Shapes: B answers in a batch, T tokens of the longest conversation, V vocabulary
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -20,14 +20,16 @@ from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import check_held_out
 from scratch_gpt.data.shards.blocks import PackedBlocks
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.generation import bits_per_byte, distinct_metric
 from scratch_gpt.evaluation.harness import SEED, AnsweringArguments
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
-from scratch_gpt.inference.generation import Answer, generate_answers
+from scratch_gpt.inference.generation import Answer, generate_answers, padded
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
+from scratch_gpt.inference.turns import encode_turns
 from scratch_gpt.runs.results import Metric
+from scratch_gpt.settings.checking import Count, Range
 from scratch_gpt.tasks.scores import distinct, repetition
 
 
@@ -57,7 +59,7 @@ class AlignmentArguments(AnsweringArguments):
             "help": "Another reward model, that no training used: judge of prompts without a gold score."
         },
     )
-    best_of_n: int = field(
+    best_of_n: Annotated[int, Range("at least 2, or 0 to leave it out", lambda n: n >= 2 or n == 0)] = field(
         default=0,
         metadata={
             "help": "Also measure the first model with so many answers sampled, of which the reward model takes one."
@@ -69,8 +71,8 @@ class AlignmentArguments(AnsweringArguments):
     held_out_fraction: float = field(
         default=0.05, metadata={"help": "As in the stages: a file's share of rows in the test split."}
     )
-    limit: int | None = field(default=300, metadata={"help": "Prompts, at most."})
-    max_new_tokens: int = field(default=80, metadata={"help": "Longest answer, in tokens."})
+    limit: Count | None = field(default=300, metadata={"help": "Prompts, at most."})
+    max_new_tokens: Count = field(default=80, metadata={"help": "Longest answer, in tokens."})
     max_train_samples = None  # nothing is trained; the stages' reader asks for it
 
     def __post_init__(self) -> None:
@@ -89,8 +91,6 @@ class AlignmentArguments(AnsweringArguments):
         if self.best_of_n and not self.reward_model:
             message = "best_of_n needs reward_model: the folder whose score takes the best answer"
             raise UserError("setting_missing", message, setting="reward_model")
-        if self.best_of_n < 0 or self.best_of_n == 1:
-            raise wrong_value("best_of_n", self.best_of_n, "at least 2, or 0 to leave it out")
 
     def of_seed(self, seed: int) -> "AlignmentArguments":
         """The arguments of one seed, which stands for {seed} in all folders."""
@@ -142,17 +142,19 @@ def answer_tokens(
     The stop token counts as written where the answer is finished. The text is tokenized again: where a model had
     spelled a word by unusual tokens, the usual ones stand here.
     """
-    batch = tokenizer.apply_chat_template(
-        [conversation(prompt, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
-        return_dict=True,
-        return_tensors="pt",
-        padding=True,
-        return_assistant_tokens_mask=True,
-    )
-    written = torch.as_tensor(batch.pop("assistant_masks")).bool()
-    last = written.shape[1] - 1 - written.flip(1).int().argmax(dim=1)  # (B,) the stop token's place
-    finished = torch.tensor([answer.finished for answer in answers])
-    written[torch.arange(len(written)), last] = finished
+    rows = [
+        encode_turns(tokenizer, conversation(prompt, answer.text))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    end, cpu = tokenizer.eos_token_id, torch.device("cpu")
+    masks = []
+    for row, answer in zip(rows, answers, strict=True):
+        place = len(row["input_ids"]) - 1 - row["input_ids"][::-1].index(end)  # the stop token's
+        masks.append([*row["assistant_masks"][:place], int(answer.finished)])
+    batch = padded([row["input_ids"] for row in rows], tokenizer.pad_token_id, "right", cpu)
+    written = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+    for own, mask in zip(written, masks, strict=True):
+        own[: len(mask)] = torch.tensor(mask)
     return batch, written
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of a benchmark stands in the training text, by runs of 13 words (Brown et al. 2020, appendix C).
 
-Words are runs of letters and digits, in lower case. Memory is bounded by the benchmark: the training text streams by.
+Words are runs of letters and digits without case, and single characters in scripts without spaces. Memory is bounded by
+the benchmark: the training text streams by.
 """
 
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.runs.provenance import read_provenance
 from scratch_gpt.runs.results import Metric
 from scratch_gpt.tasks.example import Example
+from scratch_gpt.tasks.words import words
 from scratch_gpt.tokenization import END_OF_TEXT, PAD
 
 
 # Words in a run, as GPT-3 takes them; an item with fewer is looked for as a whole, with fewer than 8 not at all.
 LONGEST, SHORTEST = 13, 8
-WORD = re.compile(r"\w+")
 BLOCKS_AT_ONCE = 64
 
 
@@ -47,31 +47,31 @@ class Overlap:
 
 def word_hashes(text: str) -> np.ndarray:
     """CRC-32 of each word, uint64, shape (words,)."""
-    return np.array([zlib.crc32(word.encode()) for word in WORD.findall(text.lower())], dtype=np.uint64)
+    return np.array([zlib.crc32(word.encode()) for word in words(text)], dtype=np.uint64)
 
 
-def run_hashes(words: np.ndarray, length: int) -> np.ndarray:
+def run_hashes(hashed: np.ndarray, length: int) -> np.ndarray:
     """A 64-bit hash of each run of `length` words, shape (words - length + 1,), empty if there are fewer words.
 
     The words' hashes are mixed in one after the other, modulo 2^64.
     """
-    count = len(words) - length + 1
+    count = len(hashed) - length + 1
     if count < 1:
         return np.empty(0, dtype=np.uint64)
     hashes = np.zeros(count, dtype=np.uint64)
     for place in range(length):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + words[place : place + count]
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + hashed[place : place + count]
         hashes ^= hashes >> np.uint64(29)
     return hashes
 
 
 def overlaps(items: Sequence[str], documents: Iterable[str]) -> list[Overlap]:
     """For each item, which of its runs of words stand in one of the documents."""
-    words = [word_hashes(item) for item in items]
-    lengths = [min(LONGEST, len(own)) for own in words]
+    hashed = [word_hashes(item) for item in items]
+    lengths = [min(LONGEST, len(own)) for own in hashed]
     runs = [
         np.unique(run_hashes(own, length)) if length >= SHORTEST else np.empty(0, dtype=np.uint64)
-        for own, length in zip(words, lengths, strict=True)
+        for own, length in zip(hashed, lengths, strict=True)
     ]
     wanted = {
         length: np.unique(
@@ -112,7 +112,7 @@ def item_texts(task: str, examples: Sequence[Example]) -> list[str]:
         UserError: no item is long enough to be looked for.
     """
     items = [f"{example.prompt} {example.references[0]}".strip() for example in examples]
-    if all(len(WORD.findall(item)) < SHORTEST for item in items):
+    if all(len(words(item)) < SHORTEST for item in items):
         message = f"task {task!r}: no item has {SHORTEST} words, so none can be looked for"
         raise UserError("items_too_short", message, task=task)
     return items

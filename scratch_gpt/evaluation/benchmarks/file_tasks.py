@@ -29,7 +29,8 @@ from scratch_gpt.tasks.task import (
 
 logger = logging.getLogger(__name__)
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# East Asian sentences have no space between them.
+SENTENCE_END = re.compile(r"(?<=[.!?।؟۔])\s+|(?<=[。！？])\s*+(?![。！？」』）”]|\Z)")
 LEAD_SENTENCES = 3
 
 

@@ -2,6 +2,7 @@
 """Free text: bits per byte of held-out text; repetition, variety and coherence of story endings."""
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,14 +22,17 @@ from scratch_gpt.evaluation.metrics.baselines import gzip_bits_per_byte
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import packed_nll
-from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.inference.turns import document_end, end_of_turn, is_chat
 from scratch_gpt.runs.results import Items, Metric
-from scratch_gpt.settings.parsing import check_positive
+from scratch_gpt.settings.checking import Count
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task
-from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths
+from scratch_gpt.tasks.words import first_units, units
+from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 
+
+logger = logging.getLogger(__name__)
 
 GENERATION_TASKS = ("stories",)
 
@@ -49,22 +53,18 @@ class GenerationArguments(EvalArguments):
     shards: str | None = field(
         default=None, metadata={"help": "Held-out blocks of the shards stage, such as shards/validation."}
     )
-    limit: int | None = field(
+    limit: Count | None = field(
         default=256,
         metadata={
             "help": "Use the first so many stories and documents of each source, and so many blocks, evenly spaced."
         },
     )
-    prompt_words: int | None = field(
+    prompt_words: Count | None = field(
         default=None,
         metadata={
             "help": "Let the model continue the first so many words of each document of the sources too."
         },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self, "prompt_words")
 
 
 def block_nll(
@@ -89,7 +89,7 @@ def block_nll(
         raise UserError("too_long", message, length=length, limit=positions)
     # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
     collate = PackedCollator(
-        tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        document_end(tokenizer),
         tokenizer.pad_token_id,
         needs_lengths(model.config._attn_implementation),
     )
@@ -136,7 +136,7 @@ def shards_metrics(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: str,
-    limit: int | None,
+    limit: Count | None,
     seed: int,
 ) -> dict[str, Metric]:
     """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
@@ -164,8 +164,10 @@ def document_blocks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: list[str]
 ) -> list[np.ndarray]:
     """Documents packed into blocks that the model has positions for."""
-    end_of_text = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    token_ids = [np.array([*ids, end_of_text]) for ids in encode_plain(tokenizer, documents)]
+    end, start = document_end(tokenizer), tokenizer.bos_token_id
+    # where a text has a beginning of its own, the model has never read one without it
+    head = [] if start is None or start in (end, end_of_turn(tokenizer)) else [start]
+    token_ids = [np.array([*head, *ids, end]) for ids in encode_plain(tokenizer, documents)]
     length = min(model.config.max_position_embeddings, TOKENS_PER_BATCH, max(map(len, token_ids)))
     pieces = [ids[start : start + length] for ids in token_ids for start in range(0, len(ids), length)]
     blocks = np.full((len(rows := pack(pieces, length)), length), tokenizer.pad_token_id)
@@ -194,6 +196,9 @@ def evaluate_text(
     for source in sources:
         bad_rows = BadRows(arguments.on_bad_row)
         documents = list(itertools.islice(read_documents(source, bad_rows, arguments.seed), arguments.limit))
+        bad_rows.check()
+        for line in bad_rows.report():
+            logger.warning(line)
         if not documents:
             message = f"source {source.name!r}: no text in {source.path}"
             raise UserError("source_empty", message, source=source.name)
@@ -222,17 +227,17 @@ def evaluate_continuations(
         UserError: no document is longer than its beginning.
     """
     count = arguments.prompt_words or 0
-    split = [document.split() for document in documents]
-    split = [words for words in split if len(words) > count]
-    if not split:
+    long = [document for document in documents if len(units(document)) > count]
+    if not long:
         message = f"source {name!r}: no document has more than prompt_words {count} words"
         raise UserError("documents_too_short", message, source=name)
-    prompts = [" ".join(words[:count]) for words in split]
+    prompts = [first_units(document, count) for document in long]
     settings = arguments.generation_settings(temperature=1.0)
     answers = generate_answers(model, tokenizer, prompts, chat=False, **settings)
     texts = [answer.text for answer in answers]
     real = [
-        " ".join(words[count : count + len(text.split())]) for words, text in zip(split, texts, strict=True)
+        " ".join(units(document)[count:][: len(units(text))])
+        for document, text in zip(long, texts, strict=True)
     ]
     found, expected = diversity_metrics(texts, arguments.seed), diversity_metrics(real, arguments.seed)
     return {

@@ -22,11 +22,12 @@ from scratch_gpt.evaluation.harness import SEED, EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
 from scratch_gpt.inference.generation import gathered, generate_answers, own_batches, padded
-from scratch_gpt.inference.loading import is_chat
 from scratch_gpt.inference.prompts import first_question
+from scratch_gpt.inference.turns import is_chat, training_tokenizer
 from scratch_gpt.runs.results import Items, Metric
-from scratch_gpt.settings.parsing import check_positive
+from scratch_gpt.settings.checking import Count, NotNegative
 from scratch_gpt.tasks.scores import distinct, repetition, token_f1
+from scratch_gpt.tasks.words import units
 
 
 @dataclass
@@ -36,18 +37,18 @@ class InstructionArguments(EvalArguments):
     held_out_fraction: float = field(
         default=0.05, metadata={"help": "As in the sft stage: a file's share of rows in the test split."}
     )
-    max_length: int | None = field(
+    max_length: Count | None = field(
         default=None,
         metadata={
             "help": "Longest row in tokens, as in the sft stage; longer ones are left out. Default: the context."
         },
     )
-    limit: int | None = field(
+    limit: Count | None = field(
         default=300,
         metadata={"help": "Answer so many questions, drawn by the seed; the loss is of all rows."},
     )
-    max_new_tokens: int = field(default=128, metadata={"help": "Longest answer, in tokens."})
-    temperature: float = field(
+    max_new_tokens: Count = field(default=128, metadata={"help": "Longest answer, in tokens."})
+    temperature: NotNegative = field(
         default=0.3, metadata={"help": "Of the answers; 0.3 is what a chat model samples at by itself."}
     )
     max_train_samples = None  # nothing is trained; the stages' reader asks for it
@@ -55,7 +56,6 @@ class InstructionArguments(EvalArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.sources = self.sources or [{"name": "primer", "path": "primer"}]
-        check_positive(self, "max_length")
         for model in self.model:
             for seed in self.seeds or [self.seed]:
                 check_held_out(model.replace(SEED, str(seed)), self.sources, seed, self.held_out_fraction)
@@ -82,8 +82,9 @@ def evaluate_instructions(
         message = "conversations need a causal language model, this is an encoder-decoder"
         raise UserError("wrong_model", message, found=["encoder-decoder"])
     folder = str(model.name_or_path)
-    check_chat_format(tokenizer, folder)
-    measure, longest = partial(encode_conversation, tokenizer), context_length(model, arguments.max_length)
+    taught = training_tokenizer(tokenizer)
+    check_chat_format(taught, folder)
+    measure, longest = partial(encode_conversation, taught), context_length(model, arguments.max_length)
     splits = {"test": list(rows)}
     rows = drop_long_rows(splits, measure, longest, arguments)["test"]  # type: ignore[arg-type]  # trains nothing
     nll = answer_nll(model, tokenizer, rows, arguments.batch_size)
@@ -149,15 +150,15 @@ def answers_metrics(
     def f1(written: Sequence[str]) -> list[float]:
         return [token_f1(text, [reply]) for text, reply in zip(written, replies, strict=True)]
 
-    def words(text: str) -> float:
-        return float(len(text.split()))
+    def length(text: str) -> float:
+        return float(len(units(text)))
 
     metrics = {
         "finished": mean_metric([float(answer.finished) for answer in answers], seed),
         "f1": mean_metric(f1(texts), seed, chance=float(np.mean(f1(replies[1:] + replies[:1])))),
     }
     expected = {"distinct_2": distinct(replies, 2)}
-    for name, measure in (("length", words), ("repetition", repetition)):
+    for name, measure in (("length", length), ("repetition", repetition)):
         metrics[name] = mean_metric([measure(text) for text in texts], seed, share=name != "length")
         expected[name] = float(np.mean([measure(reply) for reply in replies]))
     metrics["distinct_2"] = distinct_metric(texts, 2)

@@ -2,7 +2,6 @@
 """Tasks with one right answer: written ones, candidates and sentences chosen by likelihood, last words of a text."""
 
 import math
-import re
 from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,14 +11,16 @@ from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import loglikelihoods
-from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.scores import best_choice
 from scratch_gpt.tasks.task import CLOZE, ENDING, PAIR, Scores, Task, draw_shots, first_line
+from scratch_gpt.tasks.words import warn_wordless, words
 
 
 QA_TASKS = ("facts", "choices", "sums", "reading")
+QUESTION_MARKS = ("?", "？", "؟")  # also East Asian, and Arabic
 
 
 def asks_in_chat(tokenizer: PreTrainedTokenizerBase, task: Task, apply_chat_template: bool | None) -> bool:
@@ -144,6 +145,7 @@ def evaluate_questions(
         predictions = choose(task, weighed, examples)
     else:
         predictions = predict(model, tokenizer, task, examples, arguments, shots, chat)
+        warn_wordless(f"answers to {task.name}", predictions)
         asks = [float(is_question(prediction)) for prediction in predictions]
         metrics[f"{task.name}/continues_with_question"] = mean_metric(asks, arguments.seed)
     return score_metrics(task, predictions, examples, arguments.seed) | metrics
@@ -208,4 +210,4 @@ def evaluate_cloze(
 def is_question(text: str) -> bool:
     """Whether the first line is a question of at least two words; a row of question marks is none."""
     line = first_line(text)
-    return line.endswith("?") and len(re.findall(r"\w+", line)) > 1
+    return line.endswith(QUESTION_MARKS) and len(words(line)) > 1

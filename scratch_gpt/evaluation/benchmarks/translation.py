@@ -2,7 +2,7 @@
 """Translation: corpus BLEU and chrF by sacreBLEU, with intervals over sentences and copying as the baseline."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from scratch_gpt.evaluation.benchmarks.file_tasks import file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import asks_in_chat, predict
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.baselines import WordTranslation
+from scratch_gpt.evaluation.metrics.bleu_tokenizers import DEFAULT, choose_tokenizer
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
@@ -26,6 +27,7 @@ TRANSLATION_TASKS = ("translation",)
 # How the languages are called whose codes name the columns of pairs (ISO 639-1).
 LANGUAGES = {
     "ar": "Arabic",
+    "bo": "Tibetan",
     "cs": "Czech",
     "de": "German",
     "en": "English",
@@ -35,12 +37,17 @@ LANGUAGES = {
     "hi": "Hindi",
     "it": "Italian",
     "ja": "Japanese",
+    "km": "Khmer",
+    "ko": "Korean",
+    "lo": "Lao",
+    "my": "Burmese",
     "nl": "Dutch",
     "pl": "Polish",
     "pt": "Portuguese",
     "ro": "Romanian",
     "ru": "Russian",
     "sv": "Swedish",
+    "th": "Thai",
     "tr": "Turkish",
     "uk": "Ukrainian",
     "vi": "Vietnamese",
@@ -121,12 +128,36 @@ def word_translations(
     }
 
 
-def signatures(examples: dict[str, list[Example]]) -> dict[str, str]:
-    """sacreBLEU's signature of each corpus score of each task: what must agree for two numbers to compare."""
+def bleu_tokenizers(
+    declared: list[dict[str, Any]], examples: dict[str, list[Example]], asked: str | None
+) -> dict[str, str]:
+    """sacreBLEU's tokenizer for each task: the one asked for, or that of the language the target column names.
+
+    Where the column's name is no language's code, the script of the references decides.
+    """
+    if asked is not None:
+        return dict.fromkeys(examples, asked)
+    columns = {source.name: source.columns.get("target", "target") for source in parse_sources(declared)}
+    chosen = {}
+    for task, rows in examples.items():
+        references = (reference for row in rows for reference in row.references)
+        column = columns.get(task)
+        chosen[task] = choose_tokenizer(task, column if column in LANGUAGES else None, references)
+    return chosen
+
+
+def signatures(
+    examples: dict[str, list[Example]], tokenizers: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """sacreBLEU's signature of each corpus score of each task: what must agree for two numbers to compare.
+
+    Args:
+        tokenizers: of the tasks, from `bleu_tokenizers`; default: sacreBLEU's.
+    """
     found = {}
     for task, rows in examples.items():
         references = [example.references for example in rows]
-        for name, metric in corpus_metrics().items():
+        for name, metric in corpus_metrics((tokenizers or {}).get(task, DEFAULT)).items():
             sentence_statistics(metric, [row[0] for row in references], references)  # counts the references
             found[f"{task}/{name}"] = str(metric.get_signature())
     return found
@@ -139,11 +170,13 @@ def evaluate_translation(
     examples: Sequence[Example],
     arguments: EvalArguments,
     words: WordTranslation | None = None,
+    tokenizer_of_bleu: str = DEFAULT,
 ) -> dict[str, Metric]:
     """Scores of the model's translations; the chance level is that of the source sentence, copied.
 
     Args:
         words: translates word by word, for a baseline.
+        tokenizer_of_bleu: from `bleu_tokenizers`.
 
     Returns:
         `TASK/bleu`, `TASK/chrf` and `TASK/exact_match`.
@@ -157,7 +190,7 @@ def evaluate_translation(
     if words is not None:
         trivial["word_by_word"] = [words.translate(source) for source in sources]
     metrics = {}
-    for name, metric in corpus_metrics().items():
+    for name, metric in corpus_metrics(tokenizer_of_bleu).items():
         statistics = sentence_statistics(metric, predictions, references)
         baselines = {
             label: corpus_score(metric, sentence_statistics(metric, answers, references))

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.tasks.words import WORD, joined
 
 
 def blocks_text(blocks: PackedBlocks, tokenizer: PreTrainedTokenizerFast) -> bytes:
@@ -127,8 +128,8 @@ def _places(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 # What stands for the words of a translation that no word of the source explains.
 NULL = ""
-TOKEN = re.compile(r"\w+|[^\w\s]")
-BEFORE_PUNCTUATION = re.compile(r"\s+(?=[.,;:!?])")
+TOKEN = re.compile(rf"{WORD}|[^\w\s]")
+BEFORE_PUNCTUATION = re.compile(r"\s+(?=[.,;:!?。，、；：！？।،؛؟])")
 ITERATIONS = 5
 
 
@@ -179,4 +180,4 @@ class WordTranslation:
     def translate(self, sentence: str) -> str:
         """The sentence with each word in its likeliest translation."""
         words = [self.best.get(word.lower(), word) for word in TOKEN.findall(sentence)]
-        return BEFORE_PUNCTUATION.sub("", " ".join(words))
+        return BEFORE_PUNCTUATION.sub("", joined(words))

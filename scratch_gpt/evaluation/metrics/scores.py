@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import datasets
 import evaluate
 
+from scratch_gpt.evaluation.metrics.bleu_tokenizers import choose_tokenizer
 from scratch_gpt.tasks import scores
+from scratch_gpt.tasks.words import warn_wordless
 
 
 TEXT, NUMBER, INDEX = (datasets.Value(kind) for kind in ("string", "float64", "int64"))
@@ -28,6 +30,7 @@ def mean(score: Callable[[str, list[str]], dict[str, float]]) -> Callable[..., d
     """A score of one prediction against its references, as the mean over all."""
 
     def compute(predictions: list[str], references: list[list[str]]) -> dict[str, float]:
+        warn_wordless("references", (text for row in references for text in row))
         rows = [score(*pair) for pair in zip(predictions, references, strict=True)]
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
@@ -63,9 +66,11 @@ def bits_per_byte(predictions: list[float], references: list[int]) -> dict[str, 
 
 def translation_quality(predictions: list[str], references: list[list[str]]) -> dict[str, float]:
     """BLEU and chrF of the corpus."""
+    written = (text for row in references for text in row)
+    tokenizer = choose_tokenizer("translation_quality", None, written)
     return {
         name: scores.corpus_score(metric, scores.sentence_statistics(metric, predictions, references))
-        for name, metric in scores.corpus_metrics().items()
+        for name, metric in scores.corpus_metrics(tokenizer).items()
     }
 
 
@@ -81,7 +86,7 @@ def text_diversity(predictions: list[str]) -> dict[str, float]:
 
 SCORES = {
     "answer_match": MetricSpec(
-        "Exact match and word F1 of free answers (SQuAD v1.1), for the best reference each.",
+        "Exact match and word F1 of free answers (SQuAD v1.1, in every script), for the best reference each.",
         "Rajpurkar et al. 2016, SQuAD: 100,000+ Questions for Machine Comprehension of Text",
         mean(answer_match),
     ),
@@ -91,12 +96,12 @@ SCORES = {
         mean(last_number),
     ),
     "summary_overlap": MetricSpec(
-        "ROUGE-1, ROUGE-2 and ROUGE-L of summaries, equal to the rouge_score package without stemming.",
+        "ROUGE-1, ROUGE-2 and ROUGE-L of summaries in any script; of ASCII text equal to the rouge_score package without stemming.",
         "Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries",
         mean(scores.rouge),
     ),
     "translation_quality": MetricSpec(
-        "Corpus BLEU and chrF as sacreBLEU computes them; the number of references may differ.",
+        "Corpus BLEU and chrF as sacreBLEU computes them, its tokenizer by the script; the number of references may differ.",
         "Post 2018, A Call for Clarity in Reporting BLEU Scores; Popovic 2015, chrF",
         translation_quality,
     ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory, time and cost of a run before it begins.
+"""The plan of a pretraining run: every setting decided; memory, time and cost before it begins.
 
 Imports `training.pretrain`.
 """

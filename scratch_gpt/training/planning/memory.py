@@ -34,7 +34,7 @@ class StepSettings:
     sequence_length: int
     accumulation: int = 1
     mixed_precision: str = "no"
-    gradient_checkpointing: bool = False
+    activation_checkpointing: bool = False
     num_processes: int = 1
     sharded: bool = False
     dtype: torch.dtype = torch.float32
@@ -136,7 +136,7 @@ def memory_of_a_step(
         attention = "eager" if attn_implementation == "eager" else "sdpa"
         model = auto_class_of(config).from_config(config, dtype=settings.dtype, attn_implementation=attention)
         model.train()
-        if settings.gradient_checkpointing:
+        if settings.activation_checkpointing:
             model.activation_checkpointing_enable()
         # A GPU's chunks: those of a CPU take less, and are so many that pretending takes minutes.
         num_tokens = settings.micro_batch * settings.sequence_length

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from scratch_gpt.settings.parsing import parse, scripts_folder
-from scratch_gpt.training.planning.planning import GIB, Plan, PlanArguments, make_plan
+from scratch_gpt.training.planning.estimate import GIB, Estimate, PlanArguments, estimate_run
 
 
 SIZES = ("small", "medium", "base", "1.2b")
@@ -22,7 +22,7 @@ def sizes_table() -> str:
     for size in SIZES:
         path = scripts_folder() / "train" / "configs" / size / "pretrain.yaml"
         arguments = parse(PlanArguments, ["--config", str(path), "--mixed_precision", "bf16"])
-        rows.append(_row(size, make_plan(arguments)))
+        rows.append(_row(size, estimate_run(arguments)))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -34,22 +34,22 @@ def write_sizes(path: str | Path) -> None:
     path.write_text(f"{before}{BEGIN}\n{sizes_table()}{END}{after}", encoding="utf-8")
 
 
-def _row(size: str, plan: Plan) -> tuple[str, ...]:
-    config, tokens = plan.config, plan.tokens
-    flops = tokens * sum(plan.flops_per_token.values())
+def _row(size: str, estimate: Estimate) -> tuple[str, ...]:
+    config, tokens = estimate.config, estimate.tokens
+    flops = tokens * sum(estimate.flops_per_token.values())
     return (
         f"`{size}`",
-        f"{plan.num_parameters / 1e6:,.0f} M",
+        f"{estimate.num_parameters / 1e6:,.0f} M",
         f"{config.num_hidden_layers}",
         f"{config.hidden_size}",
         f"{config.num_attention_heads} ({config.num_key_value_heads})",
         f"{config.intermediate_size}",
         f"{config.max_position_embeddings}",
         f"{config.vocab_size:,}",
-        f"{plan.arguments.learning_rate:g}",
-        f"{plan.tokens_per_step:,}",
+        f"{estimate.scale.learning_rate:g}",
+        f"{estimate.tokens_per_step:,}",
         f"{tokens / 1e9:.3g} B",
-        f"{tokens / plan.num_parameters:.0f}",
+        f"{tokens / estimate.num_parameters:.0f}",
         f"{flops:.1e}",
-        f"{sum(plan.memory.values()) / GIB:.1f}",
+        f"{sum(estimate.memory.values()) / GIB:.1f}",
     )

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import generate_answers
-from scratch_gpt.runs.log import RunLog
+from scratch_gpt.runs.log import MONITOR, RunLog, console
 from scratch_gpt.tokenization import save_tokenizer
 
 
@@ -19,6 +19,9 @@ from scratch_gpt.tokenization import save_tokenizer
 BOOKKEEPING = ("epoch", "num_tokens", "num_input_tokens_seen", "step_time", "runtime", "per_second")
 # Of a sample.
 MAX_NEW_TOKENS = 64
+NO_SIGNAL = MONITOR + "no_signal"
+# What float32 leaves of a gradient whose parts cancel out; real ones are above 1e-3.
+ZERO_GRADIENT = 1e-6
 
 
 class StageLog(TrainerCallback):
@@ -114,6 +117,65 @@ class FiniteGradients(TrainerCallback):
         if not torch.isfinite(norm):
             message = f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
             raise UserError("gradient_not_finite", message, value=norm.item())
+
+
+class NoSignal(TrainerCallback):
+    """Says when there is nothing to learn from: equal rewards in every group, answers that are all cut off, or no gradient.
+
+    Such a run ends like any other. Each measurement before which no step had a signal is marked in the log; to be added
+    before `StageLog`, which writes it. `nothing_learned`: no logged step had one.
+    """
+
+    def __init__(self, log: RunLog, mask_truncated: bool) -> None:
+        self.log, self.mask_truncated = log, mask_truncated
+        self.told = self.nothing_learned = False
+        self.reasons: set[str | None] = set()  # of the steps since the last measurement
+        self.seen = False
+        for row in log.rows():
+            self._take(row)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        if any(name.startswith("eval_") for name in logs) and self.reasons and None not in self.reasons:
+            logs[NO_SIGNAL] = 1.0
+            self._tell(state.global_step)
+        self._take(logs)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.nothing_learned and not self.told:  # nothing was measured behind the last step
+            self._tell(state.global_step)
+            if state.is_world_process_zero:
+                seconds = self.log.rows()[-1]["elapsed_seconds"]
+                self.log.write(step=state.global_step, elapsed_seconds=seconds, **{NO_SIGNAL: 1.0})
+
+    def _take(self, row: dict[str, Any]) -> None:
+        if any(name.startswith("eval_") for name in row):
+            self.told |= NO_SIGNAL in row
+            self.reasons = set()
+        elif "grad_norm" in row:
+            self.reasons.add(self._reason(row))
+            self.seen |= None in self.reasons
+            self.nothing_learned = not self.seen
+
+    def _reason(self, row: dict[str, Any]) -> str | None:
+        """Why a step taught nothing, with a cure; None: it did."""
+        if self.mask_truncated and row.get("completions/clipped_ratio") == 1:
+            return "every answer was cut off, and mask_truncated_completions leaves those out: raise max_completion_length"
+        if "frac_reward_zero_std" in row:
+            if row["frac_reward_zero_std"] < 1:
+                return None
+            return (
+                "all answers to a prompt had the same reward, so that none is better than another: add a reward that "
+                "tells them apart, or raise temperature or num_generations"
+            )
+        if row["grad_norm"] <= ZERO_GRADIENT:
+            return "the gradient was 0: of pairs, both sides are alike or beta is 0"
+        return None
+
+    def _tell(self, step: int) -> None:
+        if not self.told:
+            self.told = True
+            reasons = "; or ".join(sorted(filter(None, self.reasons)))
+            console.print(f"step {step}: no signal: {reasons}", markup=False)
 
 
 class TokenizerOfCheckpoint(TrainerCallback):

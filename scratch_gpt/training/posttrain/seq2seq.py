@@ -8,6 +8,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 
@@ -44,7 +45,7 @@ def load_encoder_decoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokeni
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=model.config.decoder_start_token_id,
-        max_new_tokens=128,
+        **{CHAT_LIMIT: 128},
     )
     return model, tokenizer
 
@@ -53,7 +54,13 @@ def encode_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
     """The conversation with `input_ids` and `labels`, both with the end of text behind them, and the longer one's `length`.
 
     The target is the last answer, the source all that was said before it.
+
+    Raises:
+        UserError: a conversation with tools or thinking, which would be lost; its place is named.
     """
+    if row.get("tools") or any(message.keys() - {"role", "content"} for message in row["messages"]):
+        message = f"{row['place']}: an encoder-decoder learns texts, and here are tools or thinking: use the sft stage"
+        raise UserError("row_refused", message, place=row["place"])
     *said, answer = (message["content"] for message in row["messages"])
     source, target = (
         [*ids, tokenizer.eos_token_id] for ids in encode_plain(tokenizer, ["\n".join(said), answer])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretraining: model, objective, optimizer, loss, resuming.
+"""Pretraining: model, objective, optimizer, loss, loop.
 
 Imports no other part of `training`.
 """

@@ -37,7 +37,9 @@ class Evaluator:
         }
 
     def measure(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, float]:
-        """The objective's metrics over all processes, and its main figure per source."""
+        """The objective's metrics over all processes, and its main figure per source; nothing where no block is held out."""
+        if not self.chosen:
+            return {}
         model.eval()
         nll = torch.zeros(
             len(self.chosen), self.objective.num_sums, dtype=torch.float64, device=accelerator.device

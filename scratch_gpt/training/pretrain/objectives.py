@@ -33,7 +33,6 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.inference.likelihood import packed_nll
 from scratch_gpt.inference.masked import keep_documents_apart, masked_nll, sampled_pseudo_nll
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
-from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
 # Blocks and their positions in the run's order -> a batch.
@@ -51,8 +50,10 @@ class Objective(ABC):
 
     Args:
         tokenizer: of the shards.
-        arguments: of the run.
         sequence_length: tokens of a block.
+        seed: of the random choices on the blocks of the run.
+        attn_implementation: of the model; some need the documents' lengths.
+        whole_words: for hidden tokens, all of a word or none.
 
     Raises:
         UserError: the tokenizer lacks the tokens that the objective needs.
@@ -71,15 +72,21 @@ class Objective(ABC):
     held_out: Any
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, arguments: PretrainArguments, sequence_length: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        sequence_length: int,
+        *,
+        seed: int,
+        attn_implementation: str,
+        whole_words: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
-        self.collator, self.held_out = (
-            self.make_collator(arguments, sequence_length, seed) for seed in (arguments.seed, HELD_OUT_SEED)
-        )
+        self.sequence_length, self.whole_words = sequence_length, whole_words
+        self.lengths = needs_lengths(attn_implementation)
+        self.collator, self.held_out = (self.make_collator(each) for each in (seed, HELD_OUT_SEED))
 
     @abstractmethod
-    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+    def make_collator(self, seed: int) -> Collator:
         """Blocks and their positions to batches, with random choices of this seed."""
 
     @abstractmethod
@@ -123,10 +130,9 @@ class CausalObjective(Objective):
         """Bytes of text of each token, shape (V,)."""
         return torch.tensor(token_byte_lengths(self.tokenizer))
 
-    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+    def make_collator(self, seed: int) -> Collator:
         """Nothing is random here."""
-        lengths = needs_lengths(arguments.attn_implementation)
-        return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, lengths)
+        return PackedCollator(self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, self.lengths)
 
     def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
@@ -153,10 +159,9 @@ class MaskedObjective(Objective):
     primary_metric, metric_unit = "eval_masked_accuracy", "masked accuracy"
     num_sums = 5
 
-    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+    def make_collator(self, seed: int) -> Collator:
         """Of single tokens or whole words."""
-        lengths = needs_lengths(arguments.attn_implementation)
-        return MaskingCollator(self.tokenizer, seed, arguments.whole_words, lengths)
+        return MaskingCollator(self.tokenizer, seed, self.whole_words, self.lengths)
 
     def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
@@ -193,9 +198,9 @@ class SpanObjective(Objective):
     primary_metric, metric_unit = "eval_loss", "nats a target token"
     num_sums = 2
 
-    def make_collator(self, arguments: PretrainArguments, sequence_length: int, seed: int) -> Collator:
+    def make_collator(self, seed: int) -> Collator:
         """Of documents as rows."""
-        return SpanCorruptionCollator(self.tokenizer, seed, sequence_length)
+        return SpanCorruptionCollator(self.tokenizer, seed, self.sequence_length)
 
     def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
@@ -230,7 +235,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def config_for(
-    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
+    objective: str, model_config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, sequence_length: int
 ) -> PreTrainedConfig:
     """The configuration of the objective's model, or of a class of transformers that `model_config` names.
 
@@ -238,28 +243,26 @@ def config_for(
         UserError: `model_config` contradicts the objective or itself, names an unknown `model_type`, or a key that its
             configuration does not have.
     """
-    objective = OBJECTIVES[arguments.objective]
+    kind = OBJECTIVES[objective]
     values: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": sequence_length,
-        **arguments.model_config,  # type: ignore[dict-item]  # a mapping once the arguments are parsed
+        **model_config,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    model_type = values.pop("model_type", objective.model_type)
+    model_type = values.pop("model_type", kind.model_type)
     if model_type not in CONFIG_MAPPING:
         message = f"model_config: model_type {model_type!r} is not known to transformers"
         raise UserError("wrong_value", message, setting="model_type", value=model_type)
-    check_model_config(arguments.model_config, model_type)  # type: ignore[arg-type]  # a mapping once parsed
-    if values.get("is_causal", objective.is_causal) != objective.is_causal:
-        message = (
-            f"model_config: is_causal {values['is_causal']} is not what objective {arguments.objective} needs"
-        )
+    check_model_config(model_config, model_type)
+    if values.get("is_causal", kind.is_causal) != kind.is_causal:
+        message = f"model_config: is_causal {values['is_causal']} is not what objective {objective} needs"
         raise UserError("settings_conflict", message, setting="is_causal", other="objective")
-    if objective.auto_class is AutoModelForMaskedLM:
+    if kind.auto_class is AutoModelForMaskedLM:
         values["is_causal"] = False
-    if objective.auto_class is AutoModelForSeq2SeqLM:
+    if kind.auto_class is AutoModelForSeq2SeqLM:
         values["decoder_start_token_id"] = tokenizer.pad_token_id  # as in T5
     try:
         return AutoConfig.for_model(model_type, **values)

@@ -2,6 +2,8 @@
 """Optimizers and the learning-rate schedule."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -69,3 +71,17 @@ def cosine_decay(step: int, max_steps: int, warmup_steps: int) -> float:
         return (step + 1) / warmup_steps
     progress = (step + 1 - warmup_steps) / (max_steps - warmup_steps)
     return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+
+
+def make_schedule(name: str, max_steps: int, warmup_steps: int, decay_ratio: float) -> Callable[[int], float]:
+    """The factor on the learning rate of each step: `warmup_stable_decay` or `cosine_decay` ("cosine").
+
+    Args:
+        decay_ratio: share of the steps in the decay of `warmup_stable_decay`.
+    """
+    if name == "cosine":
+        return partial(cosine_decay, max_steps=max_steps, warmup_steps=warmup_steps)
+    decay_steps = round(decay_ratio * max_steps)
+    return partial(
+        warmup_stable_decay, max_steps=max_steps, warmup_steps=warmup_steps, decay_steps=decay_steps
+    )

@@ -2,6 +2,7 @@
 """What a pretraining run begins with: shards that fit the tokenizer, a fresh model that fits both, a fast setting."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -9,19 +10,20 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
+from scratch_gpt.runs.log import console
 from scratch_gpt.settings.hardware import ComputeSettings, best_precision, choose_threads
-from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.loss import chunk_tokens_for, use_chunked_loss
+from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.pretrain.objectives import CausalObjective, config_for, model_of
 
 
 def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
-    """The training and validation blocks of the shards stage.
+    """The training and validation blocks of the shards stage; no validation blocks where nothing was held out.
 
     Raises:
         UserError: they are not complete, of another tokenizer, or of two lengths.
     """
-    train, validation = (PackedBlocks(Path(folder) / split, tokenizer) for split in ("train", "validation"))
+    train = PackedBlocks(Path(folder) / "train", tokenizer)
+    validation = PackedBlocks(Path(folder) / "validation", tokenizer, may_be_empty=True)
     lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
     if lengths[0] != lengths[1]:
         message = (
@@ -33,7 +35,7 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
 
 
 def build_config(
-    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, sequence_length: int
+    objective: str, model_config: dict[str, Any], tokenizer: PreTrainedTokenizerFast, sequence_length: int
 ) -> PreTrainedConfig:
     """The shape of a model of the objective that fits the tokenizer and the shards.
 
@@ -41,7 +43,7 @@ def build_config(
         UserError: `model_config` has fewer ids than the tokenizer, fewer positions than a block, or is not the
             objective's.
     """
-    config = config_for(arguments, tokenizer, sequence_length)
+    config = config_for(objective, model_config, tokenizer, sequence_length)
     if config.vocab_size < len(tokenizer):
         message = f"model_config: vocab_size {config.vocab_size} is smaller than the tokenizer's {len(tokenizer)} tokens"
         raise UserError("vocab_size_too_small", message, vocab_size=config.vocab_size, needed=len(tokenizer))
@@ -55,37 +57,43 @@ def build_config(
 
 
 def build_model(
-    arguments: PretrainArguments, config: PreTrainedConfig, sequence_length: int
+    config: PreTrainedConfig,
+    objective: str,
+    *,
+    attn_implementation: str,
+    batch_tokens: int,
+    activation_checkpointing: bool = False,
+    torch_compile: bool = False,
 ) -> PreTrainedModel:
-    """A fresh model as the complete arguments say.
+    """A fresh model, ready to be trained on the objective.
+
+    Args:
+        batch_tokens: of one micro-batch; of many, the loss is computed in chunks.
 
     Raises:
         UserError: the model type has no class for the objective.
     """
-    model = model_of(config, arguments.objective, arguments.attn_implementation)
-    chunk_tokens = chunk_tokens_for(
-        arguments.per_device_train_batch_size * sequence_length,  # type: ignore[operator]
-        config.vocab_size,
-        on_cpu=not torch.cuda.is_available(),
-    )
+    model = model_of(config, objective, attn_implementation)
+    chunk_tokens = chunk_tokens_for(batch_tokens, config.vocab_size, on_cpu=not torch.cuda.is_available())
     # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
     if chunk_tokens is not None and config.model_type == CausalObjective.model_type:
         use_chunked_loss(model, chunk_tokens)
-    if arguments.gradient_checkpointing:
+    if activation_checkpointing:
         model.activation_checkpointing_enable()
+    if torch_compile and (reason := compile_layers(model)):
+        console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")
     return model
 
 
-def select_precision_and_threads(arguments: PretrainArguments) -> ComputeSettings:
+def select_precision_and_threads(mixed_precision: str, num_threads: int | None) -> ComputeSettings:
     """Precision and threads as asked for, or as this machine has them; all processes of a run get the main one's choice.
 
     Raises:
         UserError: fp16 is asked for on a CPU.
     """
-    precision = arguments.mixed_precision
-    if precision == "fp16" and not torch.cuda.is_available():
+    if mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("gpu_missing", "mixed_precision fp16 needs a GPU: use bf16, no or auto")
-    if precision == "auto":
-        precision = best_precision()
-    (chosen,) = broadcast_object_list([ComputeSettings(choose_threads(arguments.num_threads), precision)])
+    if mixed_precision == "auto":
+        mixed_precision = best_precision()
+    (chosen,) = broadcast_object_list([ComputeSettings(choose_threads(num_threads), mixed_precision)])
     return chosen

@@ -2,15 +2,14 @@
 """Settings of the rlhf stage, over TRL's."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.settings.parsing import decode_yaml
+from scratch_gpt.settings.checking import Count, Finite, check_values
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
@@ -29,29 +28,28 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     reward_model: str | None = field(
         default=None, metadata={"help": "Folder of the reward stage, for the reward named model."}
     )
-    rewards: list | str | None = field(
-        default=None,
+    rewards: list[dict[str, Any]] = field(
+        default_factory=lambda: list(DEFAULT_REWARDS),
         metadata={
-            "help": "What answers are rewarded by: a list of {name, weight, ...} (YAML) or the same as JSON. Default: "
-            "model and finished."
+            "help": "What answers are rewarded by: a list of {name, weight, ...} (YAML) or the same as JSON."
         },
     )
-    algorithm: str = field(default="rloo", metadata={"help": "rloo or grpo."})
+    algorithm: Literal["rloo", "grpo"] = field(default="rloo", metadata={"help": "How answers are compared."})
     reward_clip_range: list[float] | None = field(
         default=None, metadata={"help": "rloo: [lowest, highest], to which the sum of rewards is clipped."}
     )
-    scale_rewards: str | None = field(
+    scale_rewards: Literal["group", "batch", "none"] | None = field(
         default=None,
         metadata={
             "help": "grpo: divide advantages by the standard deviation of rewards of the group (default), of the batch, "
             "or by none. rloo: see normalize_advantages and reward_clip_range."
         },
     )
-    max_kl: float | None = field(
+    max_kl: Finite | None = field(
         default=None,
         metadata={"help": "Stop where the KL from the starting model exceeds so many nats an answer."},
     )
-    patience: int | None = field(
+    patience: Count | None = field(
         default=None,
         metadata={"help": "Stop after so many measurements in a row without a better score on dev prompts."},
     )
@@ -71,8 +69,8 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     save_steps: float | None = field(
         default=None, metadata={"help": "As eval_steps: the best measured model is one that was saved."}
     )
-    learning_rate: float = field(
-        default=1e-4, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 1e-4 to 1e-6."}
     )
     beta: float = field(
         default=0.1, metadata={"help": "Weight of the KL divergence from the starting model."}
@@ -87,23 +85,18 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     )
 
     def __post_init__(self) -> None:
-        self.rewards = check_rewards(decode_yaml(self.rewards, "rewards") or list(DEFAULT_REWARDS))
+        check_values(self)
+        self.rewards = check_rewards(self.rewards or list(DEFAULT_REWARDS))
         if not self.reward_model and any(entry["name"] == "model" for entry in self.rewards):
             message = (
                 "reward_model is missing: give --reward_model DIR, the folder of the reward stage, or rewards without "
                 "the entry model"
             )
             raise UserError("setting_missing", message, setting="reward_model")
-        if self.algorithm not in ("rloo", "grpo"):
-            raise wrong_value("algorithm", self.algorithm, "rloo or grpo")
         if self.reward_weights is not None:
             message = "reward_weights: give each entry of rewards its own weight instead"
             raise UserError("setting_without_effect", message, setting="reward_weights")
         self._check_scaling()
-        for name in ("max_kl", "patience"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise wrong_value(name, value, "above 0")
         if self.save_steps not in (None, self.eval_steps):
             message = (
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "
@@ -126,8 +119,6 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
             if getattr(self, name):
                 message = f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}"
                 raise UserError("settings_conflict", message, setting=name, other="algorithm")
-        if self.scale_rewards not in (None, "group", "batch", "none"):
-            raise wrong_value("scale_rewards", self.scale_rewards, "group, batch or none")
         clip = self.reward_clip_range
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
             raise wrong_value("reward_clip_range", clip, "[lowest, highest]")

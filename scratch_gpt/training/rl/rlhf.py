@@ -13,12 +13,10 @@ from transformers import AutoModelForCausalLM, Trainer
 from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.log import RunLog, console
+from scratch_gpt.runs.log import MONITOR, RunLog, console
 from scratch_gpt.training.rl.monitors import LogRow, check_run
 
 
-# Marks a measurement at which a failure was found.
-MONITOR = "monitor/"
 # How much the greedy gold score may seem to fall: of 200 answers four, which chance does.
 GREEDY_FALL = 0.02
 

@@ -9,6 +9,7 @@ import pytest
 
 from scratch_gpt import primer
 from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.preferences import feedback_rows
 from scratch_gpt.data.rows.splits import check_held_out, drop_long_rows, read_splits, report_repeats
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.training.posttrain.arguments import SFTArguments
@@ -38,6 +39,31 @@ def test_file_rows_are_divided_by_question(tmp_path: Path) -> None:
     assert 150 < sizes["dev"] < 250 and 150 < sizes["test"] < 250
     assert not asked(splits["train"]) & asked(splits["dev"])
     assert not asked(splits["test"]) & (asked(splits["train"]) | asked(splits["dev"]))
+
+
+def test_both_answers_of_a_pair_are_held_out(tmp_path: Path) -> None:
+    """They have one place and are two rows; a weight's second copy is no row of the held-out splits."""
+    path = tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": f"What is {n}?", "chosen": "A number.", "rejected": "No."} for n in range(100)]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    splits = read_splits(feedback_rows, arguments([{"name": "p", "path": str(path), "weight": 2}]))
+    for split, copies in (("train", 2), ("dev", 1), ("test", 1)):
+        answers = [(row["place"], row["label"]) for row in splits[split]]
+        assert len(answers) == copies * len(set(answers)) > 0
+        assert sum(label for _, label in answers) == len(answers) / 2
+
+
+def test_tools_are_a_column_of_all_rows_or_of_none(tmp_path: Path) -> None:
+    """`Dataset.from_list` takes the columns of the first row alone: definitions of later rows would be lost."""
+    source = questions(tmp_path / "a.jsonl", 100)
+    path = tmp_path / "b.jsonl"
+    chat = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    path.write_text(json.dumps({"messages": chat, "tools": [{"name": "f"}]}) + "\n", encoding="utf-8")
+    plain = read_splits(instruction_rows, arguments([source]))
+    assert not any("tools" in row for rows in plain.values() for row in rows)
+    mixed = read_splits(instruction_rows, arguments([source, {"name": "b", "path": str(path)}]))
+    rows = [row for split in mixed.values() for row in split]
+    assert [row["tools"] is not None for row in rows].count(True) == 1 and len(rows) == 101
 
 
 def test_held_out_is_held_out_in_every_stage(tmp_path: Path) -> None:
@@ -102,8 +128,31 @@ def test_the_primer_brings_its_own_splits(tmp_path: Path) -> None:
 
 def test_too_few_rows_for_a_split(tmp_path: Path) -> None:
     """A file from which nothing can be held out is refused with the cure."""
+    settings = arguments([questions(tmp_path / "a.jsonl", 2)])
     with user_error("split_empty", "held_out_fraction", split="test"):
-        read_splits(instruction_rows, arguments([questions(tmp_path / "a.jsonl", 2)]))
+        read_splits(instruction_rows, settings)
+    with user_error("split_empty", "0 trains", split="test"):
+        read_splits(instruction_rows, settings, allow_no_held_out=True)
+
+
+def test_all_rows_train_where_the_user_says_so(tmp_path: Path) -> None:
+    """With a fraction of 0 and where a stage can; the primer's own splits stay, and a benchmark asks for rows."""
+    nothing = arguments([questions(tmp_path / "a.jsonl", 12)], held_out_fraction=0, eval_strategy="epoch")
+    assert nothing.eval_strategy == "no"
+    splits = read_splits(instruction_rows, nothing, allow_no_held_out=True)
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 12, "dev": 0, "test": 0}
+    assert drop_long_rows(splits, lambda row: {**row, "length": 1}, 1, nothing) | {"train": 0} == {
+        "train": 0,
+        "dev": [],
+        "test": [],
+    }
+    with user_error("split_empty", split="dev"):
+        read_splits(instruction_rows, nothing)
+    embedded = arguments([{"name": "p", "path": "primer"}], held_out_fraction=0, eval_strategy="epoch")
+    assert embedded.eval_strategy == "epoch"
+    assert all(read_splits(instruction_rows, embedded, allow_no_held_out=True).values())
+    with user_error("wrong_value", setting="held_out_fraction", value=0.5):
+        arguments([{"name": "p", "path": "primer"}], held_out_fraction=0.5)
 
 
 def test_long_rows_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

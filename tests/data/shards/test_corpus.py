@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from scratch_gpt.data.shards.corpus import (
-    Corpus,
     Document,
     SourceStream,
-    bounded_texts,
+    open_corpus,
     text_reader,
     tokenize,
     work_ahead,
@@ -20,6 +19,7 @@ from scratch_gpt.data.shards.deduplication import HashSet
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources, parts_of
 from scratch_gpt.tokenization import END_OF_TEXT
+from wording import shows
 
 
 def stream(tmp_path, name, texts, seen, **settings):
@@ -116,10 +116,21 @@ def test_failing_work_is_raised():
         list(work_ahead(iter([1, 2, 3]), lambda batch: 1 / 0))
 
 
-def test_bounded_texts(tmp_path):
-    """A document counts with its first characters only, and drawing stops at the budget."""
-    texts = [letter * 30 for letter in "abcdefghi"]
-    corpus = Corpus([stream(tmp_path, "a", texts, HashSet(), filters=False)], "all_exhausted", BadRows())
-    measured = []
-    assert list(bounded_texts(corpus, 10, 25, measured)) == ["a" * 10, "b" * 10, "c" * 5]
-    assert measured == ["a" * 10, "b" * 10, "c" * 5]
+def test_usage_of_sources(tmp_path):
+    """Documents, bytes and share of each: whole, of a part by the size of its text, unknown, and endless."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a.txt").write_text("\n\n".join(f"text {number}" for number in range(1000)))
+    (tmp_path / "t" / "scan.pdf").write_text("")
+    (tmp_path / "r.jsonl").write_text("".join(f'{{"text": "row {number}"}}\n' for number in range(1000)))
+    (tmp_path / "s.txt").write_text("one\n\none\n\ntwo")
+    paths = {"t": tmp_path / "t", "r": tmp_path / "r.jsonl", "s": tmp_path / "s.txt", "p": "primer"}
+    sources = parse_sources([{"name": name, "path": str(path)} for name, path in paths.items()])
+    corpus = open_corpus(sources, BadRows(), 0, "first_exhausted", tmp_path)
+    for _ in corpus.mixture:
+        pass
+    used = {"t": (tmp_path / "t" / "a.txt").stat().st_size // 2, "r": 99, "s": 6, "p": 1234}
+    lines = corpus.usage(used)
+    assert shows(lines[0], "'t'", used["t"], "about 50%", "scan.pdf")
+    assert shows(lines[1], "'r'", "99 bytes", "not read to its end")
+    assert shows(lines[2], "'s'", "2 documents", "6 bytes", "100.0%")
+    assert shows(lines[3], "'p'", "1,234 bytes") and "%" not in lines[3]

@@ -257,6 +257,25 @@ def test_setting_that_cannot_work_is_one_clear_line(stage, settings, expected):
         stage({"a": some_texts(20)}, **settings)
 
 
+def test_nothing_is_held_out_where_the_user_says_so(stage):
+    """All documents are trained on, one line says so, and the folder is complete."""
+    folder = stage({"a": some_texts(20)}, validation_fraction=0)
+    assert shows(" ".join(stage.lines), "validation_fraction 0", "20 documents", "100.0%")
+    assert PackedBlocks(folder / "train").manifest["documents"] == 20
+    empty = PackedBlocks(folder / "validation", may_be_empty=True)
+    assert (len(empty), empty.manifest["documents"], empty.manifest["sources"][0]["documents"]) == (0, 0, 0)
+    with user_error("shards_empty", "validation_fraction", folder=folder / "validation"):
+        PackedBlocks(folder / "validation")
+    stage({"a": some_texts(20)}, validation_fraction=0)
+    assert shows(*stage.lines, "complete already")
+
+
+def test_one_document_is_not_divided_by_a_larger_fraction(stage):
+    """What helps is to say where documents end; raising the fraction would empty the other side."""
+    with user_error("split_empty", "documents: line", 0.2, split="validation"):
+        stage({"a": ["one text"]})
+
+
 def test_endless_primer_needs_a_budget(trained_tokenizer, tmp_path):
     """The primer alone to train on, without max_tokens, would never end, so it is refused."""
     trained_tokenizer.save_pretrained(tmp_path / "tokenizer")
@@ -410,8 +429,8 @@ def test_run_killed_by_the_system_goes_on(arguments, tmp_path):
     write_shards(arguments("whole", max_tokens=100_000))
     code = (
         "import sys, json\n"
-        "from scratch_gpt.data import corpus, packing, shards\n"
-        "from scratch_gpt.training.pretrain.arguments import ShardsArguments\n"
+        "from scratch_gpt.data.shards import corpus, packing, writing as shards\n"
+        "from scratch_gpt.data.shards.arguments import ShardsArguments\n"
         "corpus.BATCH_BYTES, packing.BUFFER_TOKENS, packing.BUFFER_ROWS, shards.CHECKPOINT_BATCHES = 700, 400, 2, 2\n"
         "shards.write_shards(ShardsArguments(**json.loads(sys.argv[1])))\n"
     )

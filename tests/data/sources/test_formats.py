@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats: rows keep their numbers wherever reading begins. What the formats hold is tested with the sources."""
+"""Formats: rows keep their numbers wherever reading begins; what the formats hold is tested with the sources as well."""
 
 import gzip
+import json
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from scratch_gpt.data.sources.formats import numbered_rows
+from scratch_gpt.data.sources.bad_rows import BadRow
+from scratch_gpt.data.sources.formats import Reader
 from wording import user_error
 
 
@@ -23,20 +25,73 @@ def test_reading_from_a_row_gives_the_rest(tmp_path, name, start):
     else:
         data = "".join(f"{number}\n" for number in range(2000)).encode()
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    whole = list(numbered_rows(path, "block"))
+    whole = list(Reader().rows(path))
     assert [number for number, _ in whole] == list(range(1, 2001))
-    assert list(numbered_rows(path, "block", start)) == whole[start:]
+    assert list(Reader().rows(path, start)) == whole[start:]
 
 
 def test_blank_lines_keep_their_numbers(tmp_path):
     """The number of a row of .jsonl is its line, blank ones counted."""
     (tmp_path / "a.jsonl").write_text("1\n\n3\n")
-    assert [number for number, _ in numbered_rows(tmp_path / "a.jsonl", "block")] == [1, 3]
-    assert list(numbered_rows(tmp_path / "a.jsonl", "block", 1)) == [(3, b"3\n")]
+    assert [number for number, _ in Reader().rows(tmp_path / "a.jsonl")] == [1, 3]
+    assert list(Reader().rows(tmp_path / "a.jsonl", 1)) == [(3, "3\n")]
 
 
 def test_binary_file_is_refused(tmp_path):
     """A zero byte is no text, even where it is UTF-8."""
-    (tmp_path / "a.txt").write_bytes(b"fine\n\x00\x01\n")
+    (tmp_path / "a.txt").write_bytes(b"fine\n\x00\x00\x01\n")
     with user_error("binary_file", place=f"{tmp_path}/a.txt:2"):
-        list(numbered_rows(tmp_path / "a.txt", "block"))
+        list(Reader().rows(tmp_path / "a.txt"))
+
+
+def read(path, data, **settings):
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return list(Reader(**settings).rows(path))
+
+
+def test_csv_fields_hold_delimiters_quotes_and_line_ends(tmp_path):
+    """Rows have the numbers of the lines that they end in; the header tells the delimiter."""
+    rows = read(tmp_path / "a.csv", 'id,text\r\n1,"a, ""b""\r\nc"\r\n2,d\r\n')
+    assert rows == [(3, {"id": "1", "text": 'a, "b"\nc'}), (4, {"id": "2", "text": "d"})]
+    assert read(tmp_path / "b.csv", "id;text\n1;a, b\n") == [(2, {"id": "1", "text": "a, b"})]
+    assert read(tmp_path / "c.tsv", "id\ttext\n1\ta, b\n") == [(2, {"id": "1", "text": "a, b"})]
+    (fine, (number, bad)) = read(tmp_path / "d.csv", "id,text\n1,a\n2,b, c\n")
+    assert (fine[0], number, type(bad)) == (2, 3, BadRow)
+    assert "2 columns" in str(bad)
+
+
+ROWS = [{"a": "x" * 90_000}, {"a": "]"}, {"a": [{"b": 1}]}]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_values_of_any_shape(tmp_path, name, indent):
+    """An array, or objects one after the other, on one line or many, whatever the file is called."""
+    texts = [json.dumps(row, indent=indent) for row in ROWS]
+    array = ",\n".join(texts)
+    for data in (json.dumps(ROWS, indent=indent), "\n".join(texts), array, f"[\n{array}\n]\n"):
+        rows = read(tmp_path / name, data)
+        assert [json.loads(row) if isinstance(row, str) else row for _, row in rows] == ROWS
+    assert read(tmp_path / name, "[]") == []
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_list_in_a_json_object_is_its_rows(tmp_path, indent):
+    """`data` beside a version, as question sets have it; an object without such a list is one row."""
+    rows = [{"a": 1}, {"a": 2}]
+    assert [
+        row for _, row in read(tmp_path / "a.json", json.dumps({"v": 1, "data": rows}, indent=indent))
+    ] == rows
+    one = {"messages": rows}
+    assert [row for _, row in read(tmp_path / "b.json", json.dumps(one, indent=indent))] == [one]
+
+
+def test_arrow_files_of_both_formats(tmp_path):
+    """Streams, as `datasets` writes them, and files, as Feather does, in several batches."""
+    table = pyarrow.table({"n": list(range(10))})
+    expected = [(number + 1, {"n": number}) for number in range(10)]
+    for name, new in (("a.arrow", pyarrow.ipc.new_stream), ("b.arrow", pyarrow.ipc.new_file)):
+        with new(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table, max_chunksize=3)
+        assert list(Reader().rows(tmp_path / name)) == expected
+        assert list(Reader().rows(tmp_path / name, 4)) == expected[4:]

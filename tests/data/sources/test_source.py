@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources: every format gives the same documents, bad rows are counted or refused, each mistake is one clear line."""
 
+import bz2
+import csv
 import gzip
+import io
 import itertools
 import json
+import lzma
 from types import SimpleNamespace
 
 import datasets
@@ -36,25 +40,53 @@ def documents(path, bad_rows=None, **settings):
     return list(read_documents(source, bad_rows or BadRows(), seed=0))
 
 
+COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+def write_rows(path, rows):
+    """Write rows in the format that the suffixes of `path` say."""
+    suffix = path.suffixes[0]
+    sink, text, table = pyarrow.BufferOutputStream(), io.StringIO(), pyarrow.Table.from_pylist(rows)
+    if suffix in (".jsonl", ".ndjson"):
+        text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    elif suffix == ".json":
+        json.dump(rows, text, ensure_ascii=False, indent=1)
+    elif suffix in (".csv", ".tsv"):
+        writer = csv.DictWriter(text, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+    elif suffix == ".parquet":
+        pyarrow.parquet.write_table(table, sink)
+    else:
+        with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+    write_compressed(path, text.getvalue().encode() or sink.getvalue().to_pybytes())
+
+
+def write_compressed(path, data):
+    """Write bytes as the last suffix of `path` says."""
+    if path.suffix == ".zst":
+        data = pyarrow.compress(data, codec="zstd", asbytes=True)
+    path.write_bytes(COMPRESS.get(path.suffix, bytes)(data))
+
+
 def write_corpus(path, texts=TEXTS):
     """Write the texts in the format that the suffixes of `path` say."""
-    if ".jsonl" in path.suffixes:
-        data = "".join(
-            json.dumps({"id": 1, "text": text}, ensure_ascii=False) + "\n" for text in texts
-        ).encode()
-    elif ".parquet" in path.suffixes:
-        sink = pyarrow.BufferOutputStream()
-        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), sink)
-        data = sink.getvalue().to_pybytes()
+    if ".txt" in path.suffixes:
+        write_compressed(path, "\n\n".join(texts).encode())
     else:
-        data = "\n\n".join(texts).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+        write_rows(path, [{"id": 1, "text": text} for text in texts])
     return path
 
 
-@pytest.mark.parametrize("suffix", ["txt", "jsonl", "parquet", "txt.gz", "jsonl.gz", "parquet.gz"])
+FORMATS = ["txt", "jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow"]
+
+
+@pytest.mark.parametrize(
+    "suffix", [*FORMATS, *(f"{name}.gz" for name in FORMATS), "txt.zst", "json.xz", "csv.bz2"]
+)
 def test_every_format_gives_the_same_documents(tmp_path, suffix):
-    """The same three texts come out of text, JSON lines and parquet, zipped or not."""
+    """The same three texts come out of text and tables, compressed or not."""
     assert documents(write_corpus(tmp_path / f"corpus.{suffix}")) == TEXTS
 
 
@@ -173,7 +205,7 @@ BAD_LINES = {
     b'{"text": "caf\xe9"}': ["UTF-8"],
     b'["text"]': ["JSON", "list"],
     b'{"id": 1, "body": "x"}': ["'text'", "(columns: id, body)"],
-    b'{"text": null}': ["'text'", "(columns: text)"],
+    b'{"text": null}': ["'text'", "null"],
     b'{"text": 5}': ["'text'", "int"],
     b'{"text": " \\n"}': ["'text'", "empty"],
     b'{"text": "\\ud83d"}': ["'text'", "surrogate"],
@@ -245,13 +277,30 @@ def broken_gzip(path):
 
 UNREADABLE = {
     "latin.txt": (
-        lambda path: path.write_bytes(b"plain\n\ncaf\xe9\n"),
-        user_error("not_utf8", "latin.txt:3", "0xe9"),
+        lambda path: path.write_bytes(b"plain\n\ncaf\xe9\n\ncaf\xe9\n"),
+        user_error("too_many_bad_rows", "latin.txt:2", "line 3", "0xe9", "encoding: cp1252"),
     ),
-    "cut.txt.gz": (broken_gzip, user_error("unreadable_file", "gzip")),
-    "no.jsonl.gz": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "gzip")),
+    "cut.txt.gz": (broken_gzip, user_error("unreadable_file", "gz")),
+    "no.jsonl.gz": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "gz")),
+    "no.jsonl.zst": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "zst")),
+    "no.txt.xz": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "xz")),
+    "no.txt.bz2": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "bz2")),
     "no.parquet": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "parquet")),
-    "table.csv": (lambda path: path.write_bytes(b"a,b"), user_error("unsupported_format", ".txt, .jsonl")),
+    "no.arrow": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "arrow")),
+    "cut.json": (
+        lambda path: path.write_bytes(b'[{"text": "a"}, {"te'),
+        user_error("unreadable_file", "row 1"),
+    ),
+    "zipped.txt": (
+        lambda path: path.write_bytes(gzip.compress(b"text")),
+        user_error("unsupported_format", ".gz"),
+    ),
+    "pointer.jsonl": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1f2e\n"),
+        user_error("unsupported_format", "git lfs pull"),
+    ),
+    "book.pdf": (lambda path: path.write_bytes(b"%PDF"), user_error("unsupported_format", ".txt")),
+    "text.zip": (lambda path: path.write_bytes(b"PK"), user_error("unsupported_format", "unpack")),
 }
 
 
@@ -294,8 +343,36 @@ MISTAKES = [
     ([{"name": "a", "path": "primmer"}], user_error("file_not_found", file="primmer")),
     ([{"name": "a", "path": "missing/*.jsonl"}], user_error("no_files", "'a'", path="missing/*.jsonl")),
     (
-        [{"name": "a", "path": "primer", "documents": "line"}],
-        user_error("wrong_value", "block", "file", setting="documents", value="line"),
+        [{"name": "a", "path": "primer", "documents": "page"}],
+        user_error("wrong_value", "block", "file", setting="documents", value="page"),
+    ),
+    (
+        [{"name": "a", "path": "primer", "documents": "separator"}],
+        user_error("setting_missing", setting="separator"),
+    ),
+    (
+        [{"name": "a", "path": "primer", "documents": "line", "separator": "#"}],
+        user_error("setting_without_effect", "line", setting="separator"),
+    ),
+    (
+        [{"name": "a", "path": "user/text", "documents": "line"}],
+        user_error("setting_without_effect", setting="documents"),
+    ),
+    (
+        [{"name": "a", "path": "user/text", "encoding": "cp9999"}],
+        user_error("wrong_value", "cp1252", setting="encoding", value="cp9999"),
+    ),
+    (
+        [{"name": "a", "path": "user/text", "encoding": "base64"}],
+        user_error("wrong_value", setting="encoding", value="base64"),
+    ),
+    (
+        [{"name": "a", "path": "user/text", "encoding": "cp1252"}],
+        user_error("setting_without_effect", setting="encoding"),
+    ),
+    (
+        [{"name": "a", "path": "primer", "max_bad_rows": 2}],
+        user_error("wrong_value", setting="max_bad_rows", value=2),
     ),
     (
         [{"name": "a", "path": "primer", "text_column": ["x"]}],
@@ -346,6 +423,73 @@ def test_folder_without_data_is_refused(tmp_path):
     """An empty folder is not an empty corpus but a mistake."""
     with user_error("no_files", ".txt", path=tmp_path):
         documents(tmp_path)
+
+
+def report(path, **settings):
+    """What is reported of a one-source corpus that was read."""
+    bad_rows = BadRows()
+    documents(path, bad_rows, **settings)
+    return bad_rows.report()
+
+
+def test_what_is_not_as_declared_is_reported(tmp_path):
+    """An end-of-text marker, tags, a file of many lines that is one document, and letters apart from their accents."""
+    (tmp_path / "a.txt").write_text("one\n\nstill one\n<|endoftext|>\ntwo\n")
+    assert documents(tmp_path / "a.txt") == ["one\n\nstill one", "two"]
+    assert shows(*report(tmp_path / "a.txt"), "<|endoftext|>", "a.txt")
+    assert report(tmp_path / "a.txt", separator="<|endoftext|>") == [], "as declared"
+    (tmp_path / "a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
+    assert shows(*report(tmp_path / "a.txt"), "warning", 'separator: "<|endoftext|>"')
+    assert report(tmp_path / "a.txt", separator="<|endoftext|>") == []
+    (tmp_path / "b.html").write_text("<p>one</p>")
+    assert documents(tmp_path / "b.html") == ["<p>one</p>"]
+    assert shows(*report(tmp_path / "b.html"), ".html", "tags")
+    (tmp_path / "c.txt").write_text("a line\n" * 100)
+    assert shows(*report(tmp_path / "c.txt"), "warning", "documents: line", "c.txt")
+    assert report(tmp_path / "c.txt", documents="file") == report(tmp_path / "c.txt", documents="line") == []
+    (tmp_path / "d.txt").write_text("cafe\u0301\n\ncaf\u00e9\n\nnai\u0308ve", encoding="utf-8")
+    assert documents(tmp_path / "d.txt") == ["cafe\u0301", "caf\u00e9", "nai\u0308ve"]
+    assert shows(*report(tmp_path / "d.txt"), "NFC", "2, the first in", "d.txt:1")
+
+
+def test_bad_bytes_cost_their_document_alone(tmp_path):
+    """A byte that is no UTF-8, or a zero byte, leaves out one block; `fail` stops there, and all of them may be allowed."""
+    (tmp_path / "a.txt").write_bytes(b"good\n\nfi\nne\n\ncaf\xe9\n\nze\x00ro\n\n" + b"x\n\n" * 100)
+    with user_error("bad_row", "line 6", "0xe9", place=f"{tmp_path}/a.txt:3"):
+        documents(tmp_path / "a.txt", BadRows("fail"))
+    with user_error("too_many_bad_rows", "2 of 104"):
+        documents(tmp_path / "a.txt")
+    bad_rows = BadRows()
+    assert documents(tmp_path / "a.txt", bad_rows, max_bad_rows=0.02) == ["good", "fi\nne"] + ["x"] * 100
+    assert shows(*bad_rows.report(), "2 of 104 rows", "line 6: byte 0xe9")
+
+
+def test_strings_of_a_json_array_are_documents(tmp_path):
+    """What is no text is a bad row."""
+    (tmp_path / "a.json").write_text('["one", "two", 3]')
+    assert documents(tmp_path / "a.json") == ["one", "two"]
+
+
+def test_a_wrong_column_names_its_cure(tmp_path):
+    """The key, and of several files also which to name."""
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    with user_error("too_many_bad_rows", "(columns: a, b)", "text_column") as caught:
+        documents(tmp_path / "a.csv")
+    assert "glob" not in str(caught.value)
+    (tmp_path / "b.txt").write_text("text")
+    with user_error("too_many_bad_rows", "text_column", "glob"):
+        documents(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl.zst", "a.arrow"])
+def test_rows_are_read_from_every_format(tmp_path, name):
+    """Rows of instructions or preferences come from the same readers."""
+    row = {"prompt": "Why?", "response": 'Since "so", it\nis.'}
+    write_rows(tmp_path / name, [row])
+    (source,) = parse_sources([{"name": "s", "path": str(tmp_path / name)}])
+    ((place, read),) = read_rows(source, BadRows(), lambda row: row)
+    assert read == row
+    assert place.startswith(f"{tmp_path / name}:")
 
 
 def test_rows_are_not_read_from_text(tmp_path):

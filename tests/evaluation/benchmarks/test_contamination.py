@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from scratch_gpt.evaluation.benchmarks.contamination import (
     Overlap,
@@ -59,6 +60,21 @@ def test_case_and_punctuation_do_not_hide_a_run() -> None:
     item = "The red dog sleeps in the old house near the small blue river now"
     (found,) = overlaps([item], [item.upper().replace(" ", ", ")])
     assert found.share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("item", "document"),
+    [
+        ("长江是中国最长的河流，流经十一个省。", "我们知道：长江是中国最长的河流，流经十一个省。很长"),
+        ("हिन्दी में एक बहुत लंबा वाक्य यहाँ लिखा है", "फिर — हिन्दी में एक बहुत लंबा वाक्य यहाँ लिखा है"),
+        ("une très élégante façon de le dire à l'été", "Une très e\u0301légante façon de le dire, à l’été"),
+    ],
+)
+def test_other_scripts_are_found(item: str, document: str) -> None:
+    """Characters are the words of Chinese; combining marks belong to their letters, however they are encoded."""
+    (found,) = overlaps([item], [document])
+    assert found.found == found.total > 0
+    assert overlaps([item], [document[:-12]])[0].share < 1
 
 
 def test_runs_in_another_order_are_others() -> None:

@@ -91,8 +91,17 @@ def test_the_closest_sentence_answers_a_question() -> None:
     assert closest_sentence(task, [example])["exact_match"] == 1.0
 
 
-def test_summaries_are_compared_to_the_lead() -> None:
-    """The first three sentences, and no more."""
-    example = Example("One. Two! Three? Four.", ("one two three",), "s", "k")
+@pytest.mark.parametrize(
+    ("document", "summary"),
+    [
+        ("One. Two! Three? Four.", "one two three"),
+        ("Раз. Два! Три? Четыре.", "раз два три"),
+        ("一。二！三？四。", "一二三"),
+        ("एक। दो। तीन। चार।", "एक दो तीन"),
+    ],
+)
+def test_summaries_are_compared_to_the_lead(document: str, summary: str) -> None:
+    """The first three sentences, and no more, in every script."""
+    example = Example(document, (summary,), "s", "k")
     task = Task("t", lambda split: [example], score_summary)
     assert lead(task, [example])["rouge_2"] == 1.0

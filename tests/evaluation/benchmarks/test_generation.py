@@ -17,7 +17,7 @@ from scratch_gpt.evaluation.benchmarks.generation import GenerationArguments
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tokenization import END_OF_TEXT, IM_END, encode_plain, tokenizer_hash
-from wording import user_error
+from wording import shows, user_error
 
 
 DOCUMENTS = [
@@ -81,15 +81,17 @@ def write_shards(
 
 
 def test_shards_and_sources_are_measured_apart(
-    tiny_model, tiny_tokenizer, base_folder, tmp_path: Path
+    tiny_model, tiny_tokenizer, base_folder, tmp_path: Path, caplog
 ) -> None:
-    """The shards' blocks and the documents of a file each cost what their text costs document by document."""
+    """The shards' blocks and the documents of a file each cost what their text costs document by document; a bad one is told."""
     blocks = np.stack(generation.document_blocks(tiny_model, tiny_tokenizer, DOCUMENTS))
     shards = write_shards(tmp_path / "shards", blocks, tokenizer_hash(tiny_tokenizer))
-    (tmp_path / "book.txt").write_text("\n\n".join(text.strip() for text in DOCUMENTS))
+    text = "\n\n".join(text.strip() for text in DOCUMENTS).encode()
+    (tmp_path / "book.txt").write_bytes(text + b"\n\n\xff")
     sources = parse_sources([{"name": "book", "path": str(tmp_path / "book.txt")}])
     arguments = GenerationArguments(model=[str(base_folder)], shards=shards)
     metrics = generation.evaluate_text(tiny_model, tiny_tokenizer, sources, arguments)
+    assert shows(caplog.text, "book.txt", f"1 of {len(DOCUMENTS) + 1} rows", "0xff")
     assert metrics["bits_per_byte"].value == pytest.approx(
         plain_bits_per_byte(tiny_model, tiny_tokenizer, DOCUMENTS), rel=1e-5
     )
@@ -154,8 +156,13 @@ def test_continuations_are_compared_to_the_real_text(
     assert set(metrics) == {
         f"book/sampled_{name}" for name in ("repetition", "distinct_1", "distinct_2", "self_bleu")
     }
-    arguments = GenerationArguments(model=[str(base_folder)], prompt_words=6)
-    with user_error("documents_too_short", "prompt_words 6", source="book"):
+    asked.clear()
+    documents = ["北京是中国的首都", "今天，天气很好"]
+    metrics = generation.evaluate_continuations(tiny_model, tiny_tokenizer, "zh", documents, arguments)
+    assert asked == ["北京", "今天"]
+    assert metrics["zh/sampled_distinct_1"].baselines == {"real_text": 1.0}
+    arguments = GenerationArguments(model=[str(base_folder)], prompt_words=8)
+    with user_error("documents_too_short", "prompt_words 8", source="book"):
         generation.evaluate_continuations(tiny_model, tiny_tokenizer, "book", documents, arguments)
 
 

@@ -159,6 +159,22 @@ def test_last_words_count_where_greed_writes_them(tiny_model, tiny_tokenizer, ar
     assert perplexity.ci95[0] <= perplexity.value <= perplexity.ci95[1]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Who is it?", True),
+        ("谁来了？", True),
+        ("من هذا؟", True),
+        ("谁来了。", False),
+        ("？？", False),
+        ("Who?", False),
+    ],
+)
+def test_questions_of_every_script(text: str, expected: bool) -> None:
+    """A question mark, and at least two words before it."""
+    assert qa.is_question(text) == expected
+
+
 def test_baselines_stand_beside_chance(tiny_model, tiny_tokenizer, arguments) -> None:
     """The longest candidate is right once, the commonest place twice, a guess in a third of three cases."""
     rows = [(("a", "bb", "c"), 1), (("a", "bb", "cc"), 0), (("aaa", "b", "c"), 1)]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Translation scores against sacreBLEU's own functions."""
 
+import importlib.util
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import sacrebleu
 from scratch_gpt.data.sources.source import parse_sources
 from scratch_gpt.evaluation.benchmarks import translation
 from scratch_gpt.evaluation.harness import EvalArguments
+from scratch_gpt.evaluation.metrics.bleu_tokenizers import check_tokenizer
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task, score_translation
@@ -100,6 +103,52 @@ def test_signatures_tell_how_scores_were_made() -> None:
     assert set(signatures) == {"pairs/bleu", "pairs/chrf"}
     assert signatures["pairs/bleu"].startswith("nrefs:2|case:mixed|")
     assert sacrebleu.__version__ in signatures["pairs/chrf"]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [
+        ("de", "Guten Tag", "13a"),
+        ("zh", "今天天气很好", "zh"),
+        ("target", "今天天气很好", "zh"),
+        ("th", "วันนี้อากาศดี", "char"),
+        ("target", "วันนี้อากาศดี", "char"),
+        ("target", "Добрый день", "13a"),
+        ("ja", "日本", "ja-mecab"),
+        ("target", "今日はいい天気です", "ja-mecab"),
+        ("target", "오늘 날씨가 좋아요", "ko-mecab"),
+    ],
+)
+def test_the_language_chooses_bleus_tokenizer(column: str, text: str, expected: str, caplog) -> None:
+    """By the column's name, else by the script; characters where a package is missing, which is said."""
+    declared = [{"name": "pairs", "path": "primer", "columns": {"source": "en", "target": column}}]
+    examples = {"pairs": [Example("x", (text,), "test", "x")]}
+    package = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}.get(expected)
+    missing = package is not None and importlib.util.find_spec(package) is None
+    chosen = translation.bleu_tokenizers(declared, examples, None)
+    assert chosen == {"pairs": "char" if missing else expected}
+    assert (expected in caplog.text) == missing
+    assert "|tok:" + chosen["pairs"] in translation.signatures(examples, chosen)["pairs/bleu"]
+    assert translation.bleu_tokenizers(declared, examples, "intl") == {"pairs": "intl"}
+
+
+def test_bleu_of_chinese_counts_characters() -> None:
+    """A translation with one wrong character of eight is near; by words between spaces it would share none."""
+    references, predictions = [("今天天气非常好啊",)], ["今天天气非常好吧"]
+    expected = sacrebleu.corpus_bleu(predictions, [["今天天气非常好啊"]], tokenize="zh").score
+    metric = translation.corpus_metrics("zh")["bleu"]
+    statistics = translation.sentence_statistics(metric, predictions, references)
+    assert translation.corpus_score(metric, statistics) == pytest.approx(expected)
+    assert expected > 50
+
+
+def test_unusable_tokenizers_are_refused(monkeypatch) -> None:
+    """Unknown ones are listed; one without its package names it."""
+    with user_error("wrong_value", "flores200", setting="bleu_tokenizer", value="words"):
+        check_tokenizer("words")
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with user_error("missing_package", "flores200", package="sentencepiece"):
+        check_tokenizer("flores200")
 
 
 def test_the_columns_give_the_direction() -> None:

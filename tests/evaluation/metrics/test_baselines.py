@@ -147,3 +147,11 @@ def test_sentences_are_translated_word_by_word() -> None:
     words = WordTranslation(SOURCES * 3, TARGETS * 3)
     assert words.translate("The book, the house!") == "das Buch, das Haus!"
     assert words.translate("the zebra") == "das zebra"
+
+
+def test_characters_are_translated_without_spaces() -> None:
+    """Marks stay with their letters, and no space comes between characters of a script that has none."""
+    chinese = WordTranslation(["the dog", "a cat", "the cat"], ["狗。", "猫。", "猫。"])
+    assert chinese.best["cat"] == "猫"
+    assert chinese.translate("cat cat。") == "猫猫。"
+    assert WordTranslation(["हिन्दी"], ["Hindi"]).translate("हिन्दी?") == "Hindi?"

@@ -45,7 +45,7 @@ def two_real_steps(config: ScratchGPTConfig, settings: StepSettings, attn_implem
     """What the pretraining loop does, on packed blocks of two documents."""
     model = ScratchGPTForCausalLM(config).to(settings.dtype).train()
     model.set_attn_implementation(attn_implementation)
-    if settings.gradient_checkpointing:
+    if settings.activation_checkpointing:
         model.activation_checkpointing_enable()
     num_tokens = settings.micro_batch * settings.sequence_length
     chunk_tokens = loss.chunk_tokens_for(num_tokens, config.vocab_size, on_cpu=False)
@@ -85,7 +85,7 @@ def test_the_loss_in_chunks_is_planned_too(monkeypatch) -> None:
         (WIDE_LAYERS, StepSettings(1, 64, dtype=torch.bfloat16), "sdpa"),
         (
             WIDE_LAYERS,
-            StepSettings(2, 64, accumulation=2, mixed_precision="bf16", gradient_checkpointing=True),
+            StepSettings(2, 64, accumulation=2, mixed_precision="bf16", activation_checkpointing=True),
             "sdpa",
         ),
     ],
@@ -126,7 +126,7 @@ def test_checkpointing_keeps_one_activation_a_layer() -> None:
     settings = StepSettings(8, 128)
     kept = memory_of_a_step(WIDE_LAYERS, settings, adamw)["activations"]
     inputs = 4 * 8 * 128 * WIDE_LAYERS.hidden_size * WIDE_LAYERS.num_hidden_layers
-    plan = memory_of_a_step(WIDE_LAYERS, replace(settings, gradient_checkpointing=True), adamw)
+    plan = memory_of_a_step(WIDE_LAYERS, replace(settings, activation_checkpointing=True), adamw)
     assert 0 < plan["activations"] < 2 * inputs < kept
 
 
@@ -186,7 +186,7 @@ def test_the_large_model_is_planned_without_its_weights() -> None:
     with torch.device("meta"):
         model = ScratchGPTForCausalLM(config)
     assert model.num_parameters() == 1_208_031_232
-    settings = StepSettings(1, 4096, gradient_checkpointing=True, dtype=torch.bfloat16)
+    settings = StepSettings(1, 4096, activation_checkpointing=True, dtype=torch.bfloat16)
     plan: dict[str, int] = {}
     real = peak_memory(lambda: plan.update(memory_of_a_step(config, settings, adamw)), torch.device("cpu"))
     assert real < 32 * 2**20
@@ -223,7 +223,7 @@ def test_a_real_step_of_the_large_model_fits_here(num_hidden_layers) -> None:
         assert not torch.equal(before, weight[0, :8])
 
     planned = memory_of_a_step(
-        config, StepSettings(1, 4096, gradient_checkpointing=True, dtype=torch.bfloat16), adamw
+        config, StepSettings(1, 4096, activation_checkpointing=True, dtype=torch.bfloat16), adamw
     )
     peak = peak_memory(step, torch.device("cpu"))
     assert initial_loss.item() == pytest.approx(math.log(65536), rel=0.1)  # an untrained guess

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log, the bar and the samples of the stages on top of Trainer."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scratch_gpt.runs.log import RunLog, progress_bar
 from scratch_gpt.training.posttrain import callbacks
-from scratch_gpt.training.posttrain.callbacks import Samples, StageLog
+from scratch_gpt.training.posttrain.callbacks import NO_SIGNAL, NoSignal, Samples, StageLog
 
 
 class Run:
@@ -124,3 +125,63 @@ def test_answers_are_written_once_for_each_evaluation(chat_folder: Path, tmp_pat
         said = model.generate(**inputs, do_sample=False, max_new_tokens=64)[0, inputs["input_ids"].shape[1] :]
         expected.append({"step": 2, "text": f"{prompt}\n{tokenizer.decode(said, skip_special_tokens=True)}"})
     assert log.rows() == expected
+
+
+EQUAL = {"frac_reward_zero_std": 1.0, "completions/clipped_ratio": 0.5, "grad_norm": 0.1}
+CUT_OFF = {"frac_reward_zero_std": 0.0, "completions/clipped_ratio": 1.0, "grad_norm": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        (EQUAL, "same reward"),
+        (CUT_OFF, "max_completion_length"),
+        ({"grad_norm": 1e-8}, "gradient was 0"),
+        (EQUAL | {"frac_reward_zero_std": 0.9}, None),
+        (CUT_OFF | {"completions/clipped_ratio": 0.9}, None),
+        ({"grad_norm": 0.1}, None),
+        ({"grad_norm": math.nan}, None),
+    ],
+)
+def test_steps_without_a_signal_are_marked_and_told_once(
+    row: dict[str, float], shown: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two measurements behind such steps are marked, that before them and one behind a step with a signal are not."""
+    log = RunLog(tmp_path / "log.jsonl")
+    callback = NoSignal(log, mask_truncated=True)
+    marks = []
+    for step, logs in enumerate([{"eval_score": 0}, row, {"eval_score": 1}, row, row, {"eval_score": 2}]):
+        logs = dict(logs)
+        callback.on_log(None, SimpleNamespace(global_step=step), None, logs)
+        marks.append(NO_SIGNAL in logs)
+    assert marks == [False, False, shown is not None, False, False, shown is not None]
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.count("no signal") == (shown is not None)
+    assert (shown or "") in told
+    assert callback.nothing_learned == (shown is not None)
+    callback.on_log(
+        None, SimpleNamespace(global_step=6), None, {"grad_norm": 1.0, "frac_reward_zero_std": 0.5}
+    )
+    last = {"eval_score": 3}
+    callback.on_log(None, SimpleNamespace(global_step=6), None, last)
+    assert not callback.nothing_learned
+    assert NO_SIGNAL not in last
+
+
+def test_a_run_that_measures_nothing_is_marked_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row of its own; a resumed run knows the steps before, and one signal among them is enough."""
+    log = RunLog(tmp_path / "log.jsonl")
+    end = SimpleNamespace(global_step=2, is_world_process_zero=True)
+    for step in (1, 2):
+        log.write(step=step, grad_norm=0.0, elapsed_seconds=step)
+    assert not NoSignal(RunLog(tmp_path / "empty.jsonl"), False).nothing_learned
+    NoSignal(log, False).on_train_end(None, end, None)
+    assert log.rows()[-1] == {"step": 2, "elapsed_seconds": 2, NO_SIGNAL: 1.0}
+    assert "step 2: no signal" in capsys.readouterr().out
+    log.write(step=3, grad_norm=1.0, elapsed_seconds=3)
+    resumed = NoSignal(log, False)
+    resumed.on_train_end(None, end, None)
+    assert not resumed.nothing_learned
+    assert len(log.rows()) == 4

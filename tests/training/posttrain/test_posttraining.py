@@ -108,7 +108,8 @@ def test_a_chat_model_stops_at_the_end_of_its_turn(
     torch.nn.init.zeros_(model.lm_head.weight)
     model.model.norm.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
     torch.nn.init.ones_(model.lm_head.weight[im_end])
-    generated = model.generate(torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2, dtype=torch.long))
+    mask = torch.ones(1, 2, dtype=torch.long)
+    generated = model.generate(torch.tensor([[5, 6]]), attention_mask=mask, max_new_tokens=5)
     assert generated.tolist() == [[5, 6, im_end]]
 
 

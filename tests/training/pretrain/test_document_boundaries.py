@@ -18,7 +18,7 @@ from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, to_device
 from scratch_gpt.inference.likelihood import packed_nll
 from scratch_gpt.inference.masked import masked_nll
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES, model_of
-from scratch_gpt.training.pretrain.setup import build_config, build_model
+from scratch_gpt.training.pretrain.setup import build_config
 from wording import user_error
 
 
@@ -78,20 +78,17 @@ def stand_ins(monkeypatch) -> None:
 
 
 @pytest.fixture
-def made(arguments_for, trained_tokenizer, tmp_path):
+def made(fresh, trained_tokenizer):
     """`made(objective, attention)`: the objective and its model."""
 
     def make(objective: str, attention: str):
-        arguments = arguments_for(tmp_path, objective=objective, model_config=MODEL)
-        config = build_config(arguments, trained_tokenizer, 64)
         torch.manual_seed(0)
-        model = build_model(arguments, config, 64)
+        _, model = fresh(objective, MODEL)
         model.config._attn_implementation = attention  # set_attn_implementation would look for the packages
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(5.0) if weight.ndim == 2 else None
-        arguments.attn_implementation = attention
-        return OBJECTIVES[objective](trained_tokenizer, arguments, 64), model
+        return OBJECTIVES[objective](trained_tokenizer, 64, seed=0, attn_implementation=attention), model
 
     return make
 
@@ -173,13 +170,10 @@ def test_lengths_count_documents_padding_and_row_ends() -> None:
     assert moved["max_length_q"] == 7
 
 
-def test_flash_attention_in_a_masked_model_of_transformers_is_refused(
-    arguments_for, trained_tokenizer, tmp_path
-) -> None:
+def test_flash_attention_in_a_masked_model_of_transformers_is_refused(trained_tokenizer) -> None:
     """Its documents are kept apart by a mask, which flash attention does not take."""
     stock = {"model_type": "modernbert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    arguments = arguments_for(tmp_path, objective="masked", model_config=stock)
-    config = build_config(arguments, trained_tokenizer, 64)
+    config = build_config("masked", stock, trained_tokenizer, 64)
     with user_error(
         "settings_conflict", "flash_attention_2", setting="attn_implementation", other="objective"
     ):

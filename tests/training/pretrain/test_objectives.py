@@ -16,7 +16,6 @@ from scratch_gpt.runs.log import RunLog
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.pretrain import pretraining
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES
-from scratch_gpt.training.pretrain.setup import build_config, build_model
 from wording import user_error
 
 
@@ -34,17 +33,17 @@ def blocks(data) -> list[np.ndarray]:
 
 
 @pytest.fixture
-def made(arguments_for, trained_tokenizer, tmp_path):
+def made(fresh):
     """`made(objective, **changes)`: the objective and its model, in evaluation mode, larger than initial weights."""
 
     def make(objective, **changes):
-        arguments = arguments_for(tmp_path, objective=objective, **{"model_config": SMALL, **changes})
         torch.manual_seed(0)
-        model = build_model(arguments, build_config(arguments, trained_tokenizer, 64), 64).eval()
+        made, model = fresh(objective, **{"model_config": SMALL, **changes})
+        model.eval()
         with torch.no_grad():
             for weight in model.parameters():
                 weight.mul_(3.0) if weight.ndim == 2 else None
-        return OBJECTIVES[objective](trained_tokenizer, arguments, 64), model
+        return made, model
 
     return make
 
@@ -255,13 +254,10 @@ def test_large_vocabularies_of_an_encoder_get_their_loss_in_chunks(made, blocks,
         ),
     ],
 )
-def test_model_configs_that_cannot_be_are_refused(
-    arguments_for, trained_tokenizer, tmp_path, changes, expected
-) -> None:
+def test_model_configs_that_cannot_be_are_refused(fresh, changes, expected) -> None:
     """One line that names the setting."""
     with expected:
-        arguments = arguments_for(tmp_path, **changes)
-        build_model(arguments, build_config(arguments, trained_tokenizer, 64), 64)
+        fresh(**{"objective": "causal", **changes})
 
 
 def test_unknown_settings_are_refused(arguments_for, tmp_path) -> None:
@@ -278,7 +274,8 @@ def test_old_tokenizers_serve_the_causal_objective_alone(stage, arguments_for, d
         text = path.read_text().replace("<|extra_", "<|reserved_x").replace('"mask_token"', '"no_mask_token"')
         (tmp_path / path.name).write_text(text)
     old = load_tokenizer(tmp_path)
-    OBJECTIVES["causal"](old, arguments_for(tmp_path), 64)
+    settings = {"seed": 0, "attn_implementation": "sdpa"}
+    OBJECTIVES["causal"](old, 64, **settings)
     for objective, token in (("masked", "mask"), ("span", "<|extra_0|>")):
         with user_error("token_missing", token=token):
-            OBJECTIVES[objective](old, arguments_for(tmp_path, objective=objective), 64)
+            OBJECTIVES[objective](old, 64, **settings)

@@ -26,7 +26,7 @@ from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.training.pretrain import pretraining
+from scratch_gpt.training.pretrain import pretraining, recorder
 from wording import shows, user_error
 
 
@@ -98,7 +98,7 @@ def test_what_is_open_is_resolved_once(stage, arguments_for, tmp_path, monkeypat
     interrupt_at(monkeypatch, 20, kill)
     with pytest.raises(Killed):
         stage.main(arguments_for(tmp_path / "killed", **settings))
-    monkeypatch.setattr("scratch_gpt.training.pretrain.scaling.step_law_batch", lambda tokens: 10 * tokens)
+    monkeypatch.setattr("scratch_gpt.training.planning.scaling.step_law_batch", lambda tokens: 10 * tokens)
     stage.main(arguments_for(tmp_path / "killed", **settings))
     assert_same_run(tmp_path / "straight", tmp_path / "killed")
 
@@ -166,7 +166,7 @@ def test_memory_savers_do_not_change_the_run(stage, arguments_for, tmp_path, mon
     stage.main(arguments_for(tmp_path / "plain", optim="adamw"))
     monkeypatch.setattr("scratch_gpt.training.pretrain.loss.PLAIN_LOGITS_BYTES", 1 << 10)
     monkeypatch.setattr("scratch_gpt.training.pretrain.loss.CHUNK_LOGITS_BYTES", 1 << 16)
-    stage.main(arguments_for(tmp_path / "saving", optim="adamw", gradient_checkpointing=True))
+    stage.main(arguments_for(tmp_path / "saving", optim="adamw", activation_checkpointing=True))
     for plain, saving in zip(*(rows(tmp_path / name) for name in ("plain", "saving")), strict=True):
         for name in ("loss", "grad_norm", "eval_loss"):
             if name in plain:
@@ -239,7 +239,7 @@ def test_a_warm_up_longer_than_the_run_is_told(stage, arguments_for, tmp_path, c
     stage.main(arguments_for(tmp_path / "short", max_steps=1, warmup_steps=2))
     assert shows(capsys.readouterr().out, "warning: warmup_steps 2")
     stage.main(arguments_for(tmp_path / "long", max_steps=2, warmup_steps=2))
-    assert "warmup_steps" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().out
     assert rows(tmp_path / "long")[-2]["learning_rate"] == 7e-3
 
 
@@ -261,6 +261,18 @@ def test_bits_per_byte_of_each_source(stage, arguments_for, data, tmp_path, caps
     d, p, together = (evaluation[f"eval_bits_per_byte{name}"] for name in ("_d", "_p", ""))
     assert p < together < d  # text in whole words, digits one by one
     assert f"p {p:.3f}, d {d:.3f}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_held_out_text_nothing_is_measured(stage, arguments_for, data, tmp_path) -> None:
+    """Shards whose validation side is empty: training and samples go on, the log has no evaluation."""
+    shards = tmp_path / "shards"
+    shutil.copytree(data["shards"], shards)
+    (shards / "validation" / "tokens.bin").write_bytes(b"")
+    manifest = json.loads((shards / "validation" / "manifest.json").read_text())
+    (shards / "validation" / "manifest.json").write_text(json.dumps({**manifest, "blocks": 0}))
+    stage.main(arguments_for(tmp_path / "base", shards=str(shards), max_steps=3))
+    assert not any("eval_loss" in row for row in rows(tmp_path / "base"))
+    assert (tmp_path / "base" / "samples.jsonl").is_file()
 
 
 def test_latest_on_a_finished_folder_does_nothing(stage, arguments_for, data, tmp_path, capsys) -> None:
@@ -410,7 +422,7 @@ def test_a_full_disk_at_the_end_is_told_and_gone_on_from(stage, arguments_for, t
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "save_model_folder", fail)
+        patch.setattr(recorder, "save_model_folder", fail)
         with user_error("cannot_write", "No space left on device", path=tmp_path / "base"):
             stage.main(arguments_for(tmp_path / "base"))
     assert not (tmp_path / "base" / "run.yaml").exists()
@@ -485,11 +497,9 @@ def test_each_checkpoint_can_be_a_revision_of_the_hub(
         if revision == "step-2":
             raise UserError("upload_failed", "not uploaded to me/it: no network")
 
-    monkeypatch.setattr("scratch_gpt.training.pretrain.pretraining.upload", upload)
+    monkeypatch.setattr("scratch_gpt.publishing.upload", upload)
     monkeypatch.setattr(
-        pretraining,
-        "push_to_hub",
-        lambda arguments: upload(Path(arguments.output_dir), arguments.hub_model_id),
+        stage, "push_to_hub", lambda folder, hub_model_id, _: upload(Path(folder), hub_model_id)
     )
     hub = {"push_to_hub": True, "hub_model_id": "me/it", "hub_strategy": "every_save"}
     stage.main(arguments_for(tmp_path / "base", **hub))

@@ -24,12 +24,10 @@ MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
         ),
     ],
 )
-def test_a_model_that_does_not_fit_is_refused(
-    arguments_for, trained_tokenizer, tmp_path, changes, expected
-) -> None:
+def test_a_model_that_does_not_fit_is_refused(trained_tokenizer, changes, expected) -> None:
     """Fewer ids than the tokenizer has, or fewer positions than a block."""
     with expected:
-        build_config(arguments_for(tmp_path, model_config={**MODEL, **changes}), trained_tokenizer, 64)
+        build_config("causal", {**MODEL, **changes}, trained_tokenizer, 64)
 
 
 def test_shards_of_another_tokenizer_are_refused(data, trained_tokenizer, tmp_path) -> None:
@@ -55,8 +53,8 @@ def test_two_block_lengths_are_refused(data, tmp_path) -> None:
         open_shards(shards, load_tokenizer(data["tokenizer"]))
 
 
-def test_fp16_needs_a_gpu(arguments_for, tmp_path, monkeypatch) -> None:
+def test_fp16_needs_a_gpu(monkeypatch) -> None:
     """Said before anything is built on it."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with user_error("gpu_missing", "fp16"):
-        select_precision_and_threads(arguments_for(tmp_path, mixed_precision="fp16"))
+        select_precision_and_threads("fp16", None)

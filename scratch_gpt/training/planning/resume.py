@@ -2,6 +2,7 @@
 """What must be as before for a resumed run to give the bits of the uninterrupted one."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import ComputeSettings, choose_threads
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.scaling import restore_settings
 
 
 # A setting that is younger than a run had no other value in it.
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
+BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+# Names of version 0.2.0, which checkpoints still hold.
+RENAMED = {"gradient_checkpointing": "activation_checkpointing"}
 # With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
 UNCHANGEABLE = ("model_config", "objective", "optim")
 # These change what is written, not what is computed. Every other setting counts, also one that is added later.
@@ -27,42 +29,43 @@ HARMLESS = frozenset(
         *("max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
         *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
         *("shards", "tokenizer"),  # folders may move: their content is compared by its hash
-        *("mixed_precision", "num_threads"),  # as chosen, not as asked for: see `settings_of`
     }
 )
 
 
-def settings_of(
-    arguments: PretrainArguments, hardware: ComputeSettings, num_processes: int
-) -> dict[str, Any]:
+def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, Any]:
     """All that decides the bits of a run, except the shards and the tokenizer."""
-    settings = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in HARMLESS}
-    return {**settings, **dataclasses.asdict(hardware), "num_processes": num_processes}
+    names = [entry.name for entry in dataclasses.fields(PretrainArguments) if entry.name not in HARMLESS]
+    return {**{name: getattr(arguments, name) for name in names}, "num_processes": num_processes}
 
 
-def restore_compute_settings(progress: dict[str, Any], arguments: PretrainArguments) -> ComputeSettings:
-    """The precision of before the interruption, unless the arguments name another, and this machine's threads."""
-    precision = arguments.mixed_precision
-    if precision == "auto":
-        precision = progress["settings"]["mixed_precision"]
-    return ComputeSettings(choose_threads(arguments.num_threads), precision)
+def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
+    """What `arguments` leave open takes its value from the `settings` of the run that is gone on with."""
+    names = [name for name in BY_RULE if getattr(arguments, name) is None]
+    if arguments.mixed_precision == "auto":
+        names.append("mixed_precision")
+    same_budget = all(
+        getattr(arguments, name) == settings.get(name) for name in ("tokens", "num_train_epochs")
+    )
+    if arguments.max_steps < 0 and same_budget:
+        names.append("max_steps")
+    return dataclasses.replace(arguments, **{name: settings[name] for name in names if name in settings})
 
 
-def is_finished(output_dir: Path, arguments: PretrainArguments, content_hash: str) -> bool:
+def is_finished(arguments: PretrainArguments, content_hash: str) -> bool:
     """Whether `latest` finds a run that ended, with these settings and on these shards: there is nothing to do.
 
     Raises:
         UserError: a finished run of other settings or shards.
     """
+    output_dir = Path(arguments.output_dir)
     if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
         return False
     if not (output_dir / PROGRESS_FILE).is_file():  # nobody knows what it was trained on
         return False
     progress = read_progress(output_dir)
     before = progress["settings"]
-    again = restore_settings(arguments, before)
-    now = settings_of(again, restore_compute_settings(progress, again), before["num_processes"])
-    changed = _changed(before, now)
+    changed = _changed(before, settings_of(restore_settings(arguments, before), before["num_processes"]))
     if progress["content_hash"] != content_hash:
         changed["shards"] = "the shards are others"
     if changed:
@@ -82,6 +85,10 @@ def check_settings(
     progress: dict[str, Any], settings: dict[str, Any], checkpoint: Path, allow_changed_settings: bool
 ) -> None:
     """List what is not as it was in the run that wrote the checkpoint.
+
+    Args:
+        progress: of the checkpoint.
+        settings: of this run, see `settings_of`.
 
     Raises:
         UserError: something is not, and that is not allowed; or the model or the optimizer is another.
@@ -111,6 +118,7 @@ def check_settings(
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """By name, what is reported of each setting that is another; the number of threads is this machine's own matter."""
+    before = {RENAMED.get(name, name): value for name, value in before.items()}
     before = {name: DEFAULTS.get(name) for name in now} | before
     return {
         name: f"{name} was {before[name]}, is {now.get(name)}"

@@ -14,7 +14,8 @@ from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.cli import app
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
 from scratch_gpt.settings.parsing import parse, scripts_folder
-from scratch_gpt.training.planning.planning import Launcher, PlanArguments, make_plan, read_launcher
+from scratch_gpt.training.planning.estimate import PlanArguments, estimate_run
+from scratch_gpt.training.planning.launcher import Launcher, read_launcher
 
 
 TINY = {
@@ -64,33 +65,31 @@ def test_a_plan_follows_the_arguments(arguments) -> None:
     """Tokens a step, budget, Chinchilla's budget, time and cost are the products that they say they are."""
     extra = ["--max_steps", "100", "--gradient_accumulation_steps", "3", "--learning_rate", "0.5"]
     extra += ["--tokens_per_second", "96", "--cost_per_hour", "7.2"]
-    plan = make_plan(parse(PlanArguments, arguments + extra))
+    plan = estimate_run(parse(PlanArguments, arguments + extra))
     assert plan.tokens_per_step == 2 * 32 * 3
     assert plan.tokens == 100 * 2 * 32 * 3
     assert plan.seconds == 200
     assert plan.cost == pytest.approx(0.4)
     assert plan.chinchilla_tokens == 20 * plan.num_parameters
     assert plan.largest_micro_batch is None
-    assert (plan.arguments.learning_rate, plan.arguments.warmup_steps) == (0.5, 5)
+    assert (plan.scale.learning_rate, plan.scale.warmup_steps) == (0.5, 5)
 
 
 def test_what_is_open_is_planned_by_the_rules(arguments) -> None:
     """A budget is whole steps; without one it is Chinchilla's; on a GPU the micro-batch is the whole step."""
     tokens = ["--tokens", "100_000"]
-    plan = make_plan(parse(PlanArguments, [*arguments, *tokens]))
+    plan = estimate_run(parse(PlanArguments, [*arguments, *tokens]))
     assert plan.settings.micro_batch * plan.settings.accumulation == 2 * 6  # 415 tokens, 13 blocks of 32
     assert plan.tokens == 100_000 // 384 * 384
-    plan = make_plan(parse(PlanArguments, arguments))
+    plan = estimate_run(parse(PlanArguments, arguments))
     assert plan.chinchilla_tokens - plan.tokens_per_step < plan.tokens <= plan.chinchilla_tokens
     assert len(plan.rules) == 4
-    arguments = dataclasses.replace(plan.arguments, device_memory=0.1, tokens=100_000, max_steps=-1)
-    open_again = {"per_device_train_batch_size": None, "gradient_accumulation_steps": None}
-    settings = make_plan(dataclasses.replace(arguments, **open_again)).settings
+    on_gpu = {"per_device_train_batch_size": None, "device_memory": 0.1, "tokens": 100_000}
+    arguments = dataclasses.replace(plan.arguments, **on_gpu)
+    settings = estimate_run(arguments).settings
     assert (settings.micro_batch, settings.accumulation) == (13, 1)
-    small = dataclasses.replace(
-        arguments, **open_again, device_memory=sum(plan.memory.values()) * 1.3 / 2**30
-    )
-    settings = make_plan(small).settings
+    little = sum(plan.memory.values()) * 1.3 / 2**30
+    settings = estimate_run(dataclasses.replace(arguments, device_memory=little)).settings
     assert settings.micro_batch in (2, 3)
     assert settings.micro_batch * settings.accumulation in (12, 14)
 
@@ -132,7 +131,7 @@ def test_the_launcher_is_read(tmp_path) -> None:
         "distributed_type: FSDP\nnum_processes: 8\nmixed_precision: bf16\n"
         "fsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}\n"
     )
-    assert read_launcher(str(path)) == Launcher(8, sharded=True, gradient_checkpointing=True)
+    assert read_launcher(str(path)) == Launcher(8, sharded=True, activation_checkpointing=True)
     assert read_launcher(None) == Launcher()
     path.write_text("num_processes: null\n")
     assert read_launcher(str(path)) == Launcher()

@@ -3,15 +3,14 @@
 
 import pytest
 
-from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.scaling import (
+from scratch_gpt.training.planning.scaling import (
     apply_scaling_rules,
     divide_step,
-    restore_settings,
     short_warmup,
     step_law_batch,
     step_law_learning_rate,
 )
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import shows, user_error
 
 
@@ -111,20 +110,3 @@ def test_passes_over_no_shards_are_refused() -> None:
     """A plan before there are shards cannot count them."""
     with user_error("setting_missing", "num_train_epochs 1", "--tokens", setting="tokens"):
         filled(available_tokens=None, num_train_epochs=1.0)
-
-
-def test_a_resumed_run_keeps_what_its_first_start_resolved() -> None:
-    """On a machine with other memory too; what is given is not overwritten."""
-    before = {
-        "max_steps": 11,
-        "learning_rate": 0.5,
-        "warmup_steps": 2,
-        "per_device_train_batch_size": 5,
-        "gradient_accumulation_steps": 9,
-        "tokens": None,
-        "num_train_epochs": None,
-    }
-    again = restore_settings(PretrainArguments(**FOLDERS), before)
-    assert {name: getattr(again, name) for name in before} == before
-    given = restore_settings(PretrainArguments(**FOLDERS, learning_rate=0.1, tokens=1000), before)
-    assert (given.learning_rate, given.max_steps, given.warmup_steps) == (0.1, -1, 2)

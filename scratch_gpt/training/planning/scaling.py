@@ -6,9 +6,8 @@ outside the embeddings and the tokens D of the run. Muon's steps are scaled to A
 shares them. It was fitted to FITTED_PARAMETERS and FITTED_TOKENS; what is outside is extrapolated, and said to be.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
@@ -23,9 +22,16 @@ LARGEST_LEARNING_RATE = 1e-2
 # On a CPU a larger micro-batch takes more memory and is no faster: it leaves the caches.
 CPU_MICRO_BATCH_TOKENS = 4096
 
-BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
 
-Arguments = TypeVar("Arguments", bound=PretrainArguments)
+@dataclass(frozen=True)
+class Scale:
+    """The settings that the rules can fill, all filled."""
+
+    max_steps: int
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    warmup_steps: int
 
 
 def step_law_batch(tokens: float) -> float:
@@ -55,27 +61,16 @@ def divide_step(blocks: int, fits: Callable[[int], bool]) -> tuple[int, int]:
     return size, max(1, round(blocks / size))
 
 
-def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
-    """What `arguments` leave open takes its value from the `settings` of the run that is gone on with."""
-    names = [name for name in BY_RULE if getattr(arguments, name) is None]
-    same_budget = all(
-        getattr(arguments, name) == settings.get(name) for name in ("tokens", "num_train_epochs")
-    )
-    if arguments.max_steps < 0 and same_budget:
-        names.append("max_steps")
-    return dataclasses.replace(arguments, **{name: settings[name] for name in names if name in settings})
-
-
 def apply_scaling_rules(
-    arguments: Arguments,
+    arguments: PretrainArguments,
     parameters: Mapping[str, int],
     *,
     sequence_length: int,
     available_tokens: int | None,
     num_processes: int,
     fits: Callable[[int], bool],
-) -> tuple[Arguments, list[str]]:
-    """Fill in what `arguments` leave open.
+) -> tuple[Scale, list[str]]:
+    """What `arguments` say of the scale, and the rules where they leave it open.
 
     Args:
         parameters: by part, those named "embeddings" and "output head" apart (`count_parameters`).
@@ -83,7 +78,7 @@ def apply_scaling_rules(
         fits: whether a micro-batch of so many blocks fits into a device.
 
     Returns:
-        Complete arguments, and a line for the terminal for each value that was found by a rule.
+        The scale, and a line for the terminal for each value that was found by a rule.
 
     Raises:
         UserError: passes over shards that are not there.
@@ -127,15 +122,7 @@ def apply_scaling_rules(
             f"warmup_steps {warmup_steps}: as many tokens as parameters, at most 5% of the steps (Porian et al. 2024, "
             "hf.co/papers/2406.19146)"
         )
-    filled = dataclasses.replace(
-        arguments,
-        max_steps=max_steps,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=micro_batches,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-    )
-    return filled, lines
+    return Scale(max_steps, size, micro_batches, learning_rate, warmup_steps), lines
 
 
 def _budget(

@@ -6,24 +6,22 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt.runs.checkpoints import write_progress
-from scratch_gpt.settings.hardware import ComputeSettings
+from scratch_gpt.training.planning.resume import check_settings, is_finished, restore_settings, settings_of
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.resume import (
-    check_settings,
-    is_finished,
-    restore_compute_settings,
-    settings_of,
-)
 from wording import user_error
 
 
-HARDWARE = ComputeSettings(2, "bf16")
+FOLDERS = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
 
 
-def settings(num_processes: int = 1, hardware: ComputeSettings = HARDWARE, **changes) -> dict:
-    given = {"learning_rate": 7e-3, "gradient_accumulation_steps": 1, **changes}
-    arguments = PretrainArguments(shards="s", tokenizer="t", output_dir="o", **given)
-    return settings_of(arguments, hardware, num_processes)
+def settings(num_processes: int = 1, **changes) -> dict:
+    given = {
+        "learning_rate": 7e-3,
+        "gradient_accumulation_steps": 1,
+        "num_threads": 2,
+        "mixed_precision": "bf16",
+    }
+    return settings_of(PretrainArguments(**FOLDERS, **{**given, **changes}), num_processes)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +33,7 @@ def settings(num_processes: int = 1, hardware: ComputeSettings = HARDWARE, **cha
         ),
         (settings(num_processes=2), user_error("settings_changed", 1, 2, settings=["num_processes"])),
         (
-            settings(hardware=ComputeSettings(2, "no")),
+            settings(mixed_precision="no"),
             user_error("settings_changed", "bf16", "no", settings=["mixed_precision"]),
         ),
         (
@@ -71,33 +69,43 @@ def test_another_model_or_optimizer_is_refused_even_if_changes_are_allowed(other
 def test_a_setting_younger_than_the_run_had_its_default(tmp_path, capsys) -> None:
     """A run of before there was a cosine is gone on with, and complete already; with a cosine it is another."""
     before = {name: value for name, value in settings().items() if name != "lr_scheduler_type"}
+    before["gradient_checkpointing"] = before.pop("activation_checkpointing")  # its name then
     check_settings({"settings": before}, settings(), Path("c"), allow_changed_settings=False)
     with user_error("settings_changed", "warmup_stable_decay", "cosine", settings=["lr_scheduler_type"]):
         check_settings({"settings": before}, settings(lr_scheduler_type="cosine"), Path("c"), False)
     write_progress({"settings": before, "content_hash": "h", "step": 9}, tmp_path)
     (tmp_path / "run.yaml").write_text("{}")
-    given = {"shards": "s", "tokenizer": "t", "output_dir": "o", "gradient_accumulation_steps": 1}
-    again = PretrainArguments(**given, resume_from_checkpoint="latest")
-    assert is_finished(tmp_path, again, "h")
+    given = {**FOLDERS, "output_dir": str(tmp_path), "gradient_accumulation_steps": 1}
+    assert is_finished(PretrainArguments(**given, resume_from_checkpoint="latest"), "h")
     assert "complete already" in capsys.readouterr().out
-
-
-def test_precision_is_that_of_before_and_threads_are_those_of_the_machine(monkeypatch) -> None:
-    """Unless they are named."""
-    progress = {"settings": settings()}
-    folders = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert restore_compute_settings(progress, PretrainArguments(**folders)) == ComputeSettings(3, "bf16")
-    named = PretrainArguments(**folders, num_threads=1, mixed_precision="no")
-    assert restore_compute_settings(progress, named) == ComputeSettings(1, "no")
 
 
 def test_another_number_of_threads_is_reported_and_no_reason_to_stop(capsys, monkeypatch) -> None:
     """One line that names the exact way; on a GPU nothing depends on it."""
-    now = settings(hardware=ComputeSettings(1, "bf16"))
+    now = settings(num_threads=1)
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
     assert "--num_threads 2" in " ".join(capsys.readouterr().out.split())
     check_settings({"settings": now}, now, Path("c"), allow_changed_settings=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
     assert capsys.readouterr().out == ""
+
+
+def test_a_resumed_run_keeps_what_its_first_start_resolved() -> None:
+    """On a machine with other memory too; what is given is not overwritten."""
+    before = {
+        "max_steps": 11,
+        "learning_rate": 0.5,
+        "warmup_steps": 2,
+        "per_device_train_batch_size": 5,
+        "gradient_accumulation_steps": 9,
+        "tokens": None,
+        "num_train_epochs": None,
+        "mixed_precision": "bf16",
+    }
+    again = restore_settings(PretrainArguments(**FOLDERS), before)
+    assert {name: getattr(again, name) for name in before} == before
+    named = {"learning_rate": 0.1, "tokens": 1000, "mixed_precision": "no"}
+    given = restore_settings(PretrainArguments(**FOLDERS, **named), before)
+    assert (given.learning_rate, given.max_steps, given.warmup_steps) == (0.1, -1, 2)
+    assert given.mixed_precision == "no"

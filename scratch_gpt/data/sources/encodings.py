@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes of a file as lines of text: unpacked, and decoded as declared, as a byte order mark says, or as UTF-8."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import charset_normalizer
+import pyarrow
+
+from scratch_gpt.errors import UserError
+
+
+def _open_zst(path: Path) -> IO[bytes]:
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+
+
+COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".zst": _open_zst,
+    ".xz": lzma.open,
+    ".bz2": bz2.open,
+}
+# UTF-32 first: its mark begins with that of UTF-16.
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# How files begin that are no text -> what they are.
+FIRST_BYTES = {
+    b"\x1f\x8b": "a .gz file",
+    b"\x28\xb5\x2f\xfd": "a .zst file",
+    b"\xfd7zXZ": "a .xz file",
+    b"BZh": "a .bz2 file",
+    b"PAR1": "a .parquet file",
+    b"ARROW1": "an .arrow file",
+    b"%PDF": "a .pdf file",
+    b"PK\x03\x04": "a .zip file, or one of an office program",
+    b"version https://git-lfs": "a pointer to a file, which `git lfs pull` fetches",
+}
+UTF_8 = "utf-8"
+# Read ahead to tell the encoding, and to find marks of document boundaries.
+HEAD_BYTES = 1 << 20
+# A larger share of zero bytes is no damaged text but a binary file, or UTF-16 without its mark.
+BINARY_SHARE = 0.01
+# What a file that is not UTF-8 may be is guessed by so many lines with other letters than ASCII's, among the first ones.
+GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
+# The common ones, the likelier ones first: many more would be guessed for a few odd letters.
+GUESSED_ENCODINGS = (
+    *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256"),
+    *("gb18030", "shift_jis", "euc_jp", "euc_kr", "big5", "mac_roman", "cp437"),
+)
+# A byte that is no text becomes half a surrogate pair, which no encoding can write: it is found by encoding the text.
+MARKED = "scratch_gpt.marked"
+BAD_BYTE = 0xDC00
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(chr(BAD_BYTE + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(MARKED, _mark)
+
+
+def is_text_encoding(name: str) -> bool:
+    """Whether Python has a codec of this name that decodes bytes to text."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed as its suffix says.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    suffix = path.suffix.lower()
+    try:
+        with COMPRESSIONS[suffix](path) if suffix in COMPRESSIONS else path.open("rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        raise _damaged(path, error) from None
+    except OSError as error:
+        if error.errno is None:  # of a decompressor, not of the system
+            raise _damaged(path, error) from None
+        raise UserError("unreadable_file", f"{path}: cannot be read ({error.strerror})", file=path) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError("unreadable_file", f"{path}: broken {path.suffix[1:]} file ({error})", file=path)
+
+
+class TextFile:
+    """A file of text in one encoding.
+
+    Args:
+        encoding: as declared; None: by the byte order mark, by the places of the zero bytes in UTF-16 and UTF-32, else
+            UTF-8.
+
+    Attributes:
+        head: the text of the first bytes.
+        unmarked: UTF-16 or UTF-32 that was recognized without a byte order mark.
+
+    Raises:
+        UserError: the file cannot be read, is of another format, or holds many zero bytes, as binary files do.
+    """
+
+    def __init__(self, path: Path, encoding: str | None) -> None:
+        self.path = path
+        with unpacked(path) as file:
+            head = file.read(HEAD_BYTES)
+        for first_bytes, kind in FIRST_BYTES.items():
+            if head.startswith(first_bytes):
+                message = f"{path}: no text, but by its first bytes {kind}: name it so, or convert it"
+                raise UserError("unsupported_format", message, file=path)
+        by_mark = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), None)
+        many_zeros = not (encoding or by_mark) and head.count(0) > BINARY_SHARE * len(head)
+        self.unmarked = _wide_encoding(head) if many_zeros else None
+        if many_zeros and not self.unmarked:
+            line = head.count(b"\n", 0, head.index(0)) + 1
+            message = f"{path}:{line}: a binary file: it holds zero bytes; name text files only"
+            raise UserError("binary_file", message, place=f"{path}:{line}")
+        self.encoding = encoding or by_mark or self.unmarked or UTF_8
+        self.head = head.decode(self.encoding, "ignore").removeprefix("\ufeff")
+
+    def lines(self) -> Iterator[str]:
+        """The lines with their ends, as "\\n"; bytes that are no text are marked, see `fault`."""
+        # In old files of the Macintosh "\r" alone ends a line.
+        newline = None if "\r" in self.head and "\n" not in self.head else "\n"
+        with (
+            unpacked(self.path) as file,
+            io.TextIOWrapper(file, self.encoding, MARKED, newline) as lines,
+        ):
+            for number, line in enumerate(lines):
+                line = line if number else line.removeprefix("\ufeff")
+                yield line.replace("\r\n", "\n")
+
+    def fault(self, text: str) -> tuple[int, str] | None:
+        """Why a text of this file cannot be used: how many lines before the place, and the reason; None if it can."""
+        if (zero := text.find("\0")) >= 0:
+            return text.count("\n", 0, zero), "a zero byte"
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            byte = ord(text[error.start]) - BAD_BYTE
+            guess = guess_encoding(self.path) if self.encoding == UTF_8 else ""
+            reason = f"byte 0x{byte:02x} is not {self.encoding.upper()}{', ' * bool(guess)}{guess}"
+            return text.count("\n", 0, error.start), reason
+        return None
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a byte order mark: nearly all its zero bytes stand in the same places."""
+    head = head[: len(head) // 4 * 4]
+    for name, zeros in (
+        ("utf-32-le", head[2::4] + head[3::4]),
+        ("utf-32-be", head[0::4] + head[1::4]),
+        ("utf-16-le", head[1::2]),
+        ("utf-16-be", head[0::2]),
+    ):
+        # all of those of UTF-32, which are half of all bytes
+        enough = len(zeros) if name.startswith("utf-32") else head.count(0)
+        if zeros.count(0) > 0.95 * enough:
+            try:
+                head.decode(name)
+            except UnicodeDecodeError as error:
+                if error.end < len(head):  # half a character may stand at the end
+                    continue
+            return name
+    return None
+
+
+@lru_cache(maxsize=16)
+def guess_encoding(path: Path) -> str:
+    """What a file that is not UTF-8 seems to be, with the key that reads it: "looks like cp1252: set encoding: cp1252".
+
+    Empty for UTF-8 with some bad bytes.
+    """
+    with unpacked(path) as file:
+        odd = (line for line in islice(file, GUESSED_LINES) if not line.isascii())
+        data = b"".join(islice(odd, GUESSED_ODD_LINES))
+    text = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
+    bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)
+    if 2 * bad < len(text):
+        return ""
+    ranked = [
+        (round(match.chaos, 2), -round(match.coherence, 1), GUESSED_ENCODINGS.index(name), name)
+        for match in charset_normalizer.from_bytes(data, cp_isolation=list(GUESSED_ENCODINGS))
+        for name in match.could_be_from_charset
+        if name in GUESSED_ENCODINGS
+    ]
+    guess = min(ranked)[-1] if ranked else GUESSED_ENCODINGS[0]
+    return f"looks like {guess}: set encoding: {guess}"

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan of a pretraining run: every setting decided, once, with where its value is from.
+
+Given values stay. What is open comes from the checkpoint that is resumed, else from a scaling rule or the machine.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+
+from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.errors import UserError
+from scratch_gpt.runs.checkpoints import MANIFEST_FILE, checkpoint_step, read_progress, resolve_checkpoint
+from scratch_gpt.runs.cost import count_parameters
+from scratch_gpt.runs.log import console
+from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
+from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
+from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of
+from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, apply_scaling_rules
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.optimization import build_optimizer
+from scratch_gpt.training.pretrain.setup import build_config, select_precision_and_threads
+
+
+# The rest of a device goes to its driver's context and to holes between blocks of the allocator.
+USABLE_SHARE = 0.9
+
+Origin = Literal["user", "config", "default", "checkpoint", "rule", "hardware"]
+# Settings that may be left open, and who decides then where nothing is resumed.
+OPEN: dict[str, Origin] = {
+    **{entry.name: "rule" for entry in dataclasses.fields(Scale)},
+    "mixed_precision": "hardware",
+    "num_threads": "hardware",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainPlan(PretrainArguments):
+    """The settings of a run with nothing open, and what follows from them.
+
+    Attributes:
+        num_processes: of the launch.
+        sequence_length: tokens of a block.
+        config: of the model.
+        checkpoint: to resume from, None for a new run.
+        origins: where the value of each setting is from.
+        rules: a line for each value that a scaling rule gave.
+    """
+
+    # `field()`: without the default of the class above
+    max_steps: int = field()
+    per_device_train_batch_size: int = field()
+    gradient_accumulation_steps: int = field()
+    learning_rate: float = field()
+    warmup_steps: int = field()
+    mixed_precision: Literal["no", "bf16", "fp16"] = field()
+    num_threads: int = field()
+    num_processes: int
+    sequence_length: int
+    config: PreTrainedConfig
+    checkpoint: Path | None
+    origins: Mapping[str, Origin]
+    rules: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Nothing: the values were checked before they were decided upon."""
+
+    @property
+    def blocks_per_step(self) -> int:
+        """Blocks of all processes in one optimizer step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the bits of the run, as checkpoints keep it."""
+        return settings_of(self, self.num_processes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as `run.yaml` has them; what the machine decided is open, as that file may serve on another one."""
+        values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(PretrainArguments)}
+        open_again = {"mixed_precision": "auto", "num_threads": None}
+        decided = {name for name in open_again if self.origins[name] in ("hardware", "checkpoint")}
+        return values | {name: open_again[name] for name in decided}
+
+
+def gpu_memory() -> int | None:
+    """Bytes of this machine's first GPU, None without one."""
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_length: int) -> StepSettings:
+    """One step's settings; what is open of the batch counts as 1 block, in more than one micro-batch."""
+    return StepSettings(
+        micro_batch=arguments.per_device_train_batch_size or 1,
+        sequence_length=sequence_length,
+        accumulation=arguments.gradient_accumulation_steps or 2,
+        # bfloat16 is what nearly all hardware of today is faster with
+        mixed_precision="bf16" if arguments.mixed_precision == "auto" else arguments.mixed_precision,
+        activation_checkpointing=arguments.activation_checkpointing or launcher.activation_checkpointing,
+        num_processes=launcher.num_processes,
+        sharded=launcher.sharded,
+    )
+
+
+def optimizer_builder(arguments: PretrainArguments, mixed_precision: str) -> OptimizerBuilder:
+    """What makes the run's optimizer; an open learning rate counts as 1e-3, its memory is the same."""
+    learning_rate = arguments.learning_rate or 1e-3
+    betas = (arguments.adam_beta1, arguments.adam_beta2)
+    return lambda model: build_optimizer(
+        model, arguments.optim, learning_rate, arguments.weight_decay, betas, mixed_precision
+    )
+
+
+def complete(
+    arguments: PretrainArguments,
+    config: PreTrainedConfig,
+    launcher: Launcher,
+    sequence_length: int,
+    available_tokens: int | None,
+    device_memory: float | None,
+) -> tuple[Scale, list[str]]:
+    """The scale of the run, and lines that say where the new values are from: see `apply_scaling_rules`.
+
+    Args:
+        device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
+    """
+    settings = step_settings(arguments, launcher, sequence_length)
+
+    def fits(micro_batch: int) -> bool:
+        if device_memory is None:
+            return micro_batch * sequence_length <= CPU_MICRO_BATCH_TOKENS
+        trial = dataclasses.replace(settings, micro_batch=micro_batch)
+        optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
+        needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
+        return sum(needed.values()) <= USABLE_SHARE * device_memory
+
+    return apply_scaling_rules(
+        arguments,
+        count_parameters(config),
+        sequence_length=sequence_length,
+        available_tokens=available_tokens,
+        num_processes=launcher.num_processes,
+        fits=fits,
+    )
+
+
+def resolve(
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, blocks: PackedBlocks, num_processes: int
+) -> PretrainPlan:
+    """Decide all that `arguments` leave open; all processes call it and get the same plan.
+
+    Args:
+        blocks: of the training split.
+
+    Raises:
+        UserError: a model that cannot be, or does not fit; a checkpoint or folder that cannot be used; a run of other
+            settings or shards; a step of more blocks than there are.
+    """
+    checkpoint = resolve_checkpoint(
+        Path(arguments.output_dir), arguments.resume_from_checkpoint, MANIFEST_FILE
+    )
+    progress = read_progress(checkpoint) if checkpoint else None
+    sequence_length = blocks.manifest["sequence_length"]
+    config = build_config(arguments.objective, arguments.model_config, tokenizer, sequence_length)
+    restored = restore_settings(arguments, progress["settings"]) if progress else arguments
+    tokens = len(blocks) * sequence_length
+    launcher = launcher_of_environment(num_processes)
+    scale, rules = complete(restored, config, launcher, sequence_length, tokens, gpu_memory())
+    hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
+    values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
+    decided = {**dataclasses.asdict(scale), **dataclasses.asdict(hardware)}
+    plan = PretrainPlan(
+        **(values | decided),
+        num_processes=num_processes,
+        sequence_length=sequence_length,
+        config=config,
+        checkpoint=checkpoint,
+        origins=origins_of(arguments, restored),
+        rules=rules,
+    )
+    if plan.blocks_per_step > len(blocks):
+        message = (
+            f"one step takes {plan.blocks_per_step} blocks and the shards hold {len(blocks)}: lower "
+            "per_device_train_batch_size or gradient_accumulation_steps, or write more text"
+        )
+        raise UserError("step_too_large", message, blocks=plan.blocks_per_step)
+    if checkpoint and progress:
+        if progress["content_hash"] != blocks.manifest["content_hash"]:
+            message = f"{checkpoint} was trained on other shards than {plan.shards}: name a new output_dir"
+            raise UserError("trained_on_other_shards", message, folder=checkpoint)
+        check_settings(progress, plan.settings(), checkpoint, plan.allow_changed_settings)
+    return plan
+
+
+def origins_of(arguments: PretrainArguments, restored: PretrainArguments) -> dict[str, Origin]:
+    """Where the value of each setting is from.
+
+    Args:
+        arguments: as given.
+        restored: the same with the values of the run that is resumed.
+    """
+    origins: dict[str, Origin] = {}
+    for entry in dataclasses.fields(PretrainArguments):
+        default = entry.default_factory() if callable(entry.default_factory) else entry.default
+        changed = getattr(arguments, entry.name) != default
+        origins[entry.name] = arguments.given.get(entry.name) or ("user" if changed else "default")
+    budget = next(
+        (name for name in ("tokens", "num_train_epochs") if getattr(arguments, name) is not None), None
+    )
+    for name, origin in OPEN.items():
+        if getattr(arguments, name) not in (None, -1, "auto"):
+            continue
+        origins[name] = origins[budget] if name == "max_steps" and budget else origin
+        if getattr(restored, name) != getattr(arguments, name):
+            origins[name] = "checkpoint"
+    return origins
+
+
+def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
+    """Tell what will be trained, which values were decided here, and by what.
+
+    Args:
+        tokens: of text in the shards.
+    """
+    for line in plan.rules:
+        console.print(f"by rule: {line}", markup=False, highlight=False)
+    decided = ", ".join(f"{name} {getattr(plan, name)} ({plan.origins[name]})" for name in OPEN)
+    console.print(f"settings: {decided}", soft_wrap=True)
+    if plan.warmup_steps > plan.max_steps:
+        console.print(
+            f"warning: warmup_steps {plan.warmup_steps} are more than the run's {plan.max_steps} steps: the learning "
+            "rate does not reach its peak",
+            soft_wrap=True,
+        )
+    console.print(
+        f"{num_parameters:,} parameters, {plan.max_steps} steps, {tokens:,} tokens in the shards; "
+        f"{plan.mixed_precision} precision, {plan.num_threads} threads, {plan.num_processes} process(es)"
+        + (f"; going on after step {checkpoint_step(plan.checkpoint)}" if plan.checkpoint else "")
+    )
