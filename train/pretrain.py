@@ -25,11 +25,11 @@ from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, check_trackers, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.settings.processes import check_launch
 from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.planning.plan import PretrainPlan, announce, resolve
 from scratch_gpt.training.planning.resume import is_finished
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.distribution import check_launch
 from scratch_gpt.training.pretrain.evaluator import Evaluator
 from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES

@@ -10,11 +10,11 @@ import torch
 from rich.progress import Progress
 
 from scratch_gpt.runs.checkpoints import (
-    disk_errors,
     save_checkpoint,
     save_model_folder,
     write_progress,
     writing_checkpoint,
+    writing_model,
 )
 from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.training.pretrain.evaluator import Evaluator, write_samples
@@ -130,7 +130,7 @@ class Recorder:
         weights, progress = self.accelerator.get_state_dict(run.model), self.progress()
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(run.model)
-            with disk_errors(output_dir):
+            with writing_model(output_dir):
                 save_model_folder(model, run.objective.tokenizer, output_dir, weights)
                 write_progress(progress, output_dir)
                 self.describe(output_dir)
