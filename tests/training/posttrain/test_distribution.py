@@ -100,12 +100,13 @@ def launch(base_folder: Path, chat_folder: Path, tmp_path: Path):
         numbers = range(41)
         if stage == "sft":
             rows = [
-                {"question": f"What is {n}?", "answer": f"It is {n}." + " Yes." * (n % 5)} for n in numbers
+                {"question": f"What is {n} plus one?", "answer": f"It is {n}." + " Yes." * (n % 5)}
+                for n in numbers
             ]
         else:
             rows = [
                 {
-                    "prompt": f"What is {n}?",
+                    "prompt": f"What is {n} plus one?",
                     "chosen": f"It is {n}." + " Yes." * (n % 5),
                     "rejected": "Go!" * (1 + n % 3),
                 }
