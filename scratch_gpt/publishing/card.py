@@ -204,7 +204,7 @@ def make_card(
             }
             for sample in read_samples(folder)
         ],
-        failures=known_failures(compared, folder.name, previous and previous.name, differences),
+        failures=known_failures(compared, folder.name, previous.name if previous else None, differences),
         tested=len(differences),
         provenance=_provenance(folder, license_name or license, records, own) | origin_facts(origin),
     )

@@ -329,7 +329,7 @@ def known_failures(
         if usual and own["ci95"][0] <= score.chance:
             found.append(f"{score.metric}: {interval(own)}, no better than guessing ({number(score.chance)})")
         difference = (differences or {}).get((score.benchmark, score.metric))
-        if difference and previous in score.values and score.is_worse(difference):
+        if difference and previous and previous in score.values and score.is_worse(difference):
             found.append(
                 f"{score.metric}: {interval(own)}, worse than `{previous}` with {interval(score.values[previous])} "
                 f"(difference {number(difference.value)}, p = {difference.p_value:.3f}, paired bootstrap on the same items)"

@@ -82,7 +82,7 @@ def hub_datasets(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def base_model_fields(
     metadata: Metadata, origin: Mapping[str, Any] | None, records: Sequence[Any]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """`base_model` and `base_model_relation`, as far as known: a folder's own name is no name on the Hub.
 
     Raises:

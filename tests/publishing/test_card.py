@@ -161,8 +161,8 @@ def test_example_in_the_card_runs(chat: Path) -> None:
     code = text.split("```python\n")[1].split("```")[0]
     compile(code, "README.md", "exec")
     assert "pip install scratch-gpt" not in text
-    (chat / "run.yaml").write_text("sample_prompts: ['Wer \"ist\" das?']\n")
-    assert r'"content": "Wer \"ist\" das?"' in publishing.write_card(chat).read_text()
+    (chat / "run.yaml").write_text("sample_prompts: ['Who \"is\" that?']\n")
+    assert r'"content": "Who \"is\" that?"' in publishing.write_card(chat).read_text()
     assert chat.as_posix() in code
 
 
