@@ -224,7 +224,7 @@ def write_card(
     """
     path = Path(folder) / "README.md"
     text = str(make_card(folder, license, repository, license_name, metadata))
+    write_eval_results(path.parent, read_results(path.parent))
     with atomic_write(path) as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
-    write_eval_results(path.parent, read_results(path.parent))
     return path

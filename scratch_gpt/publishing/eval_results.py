@@ -24,7 +24,7 @@ def entries(results: Mapping[str, Mapping[str, Any]]) -> list[EvalResultEntry]:
     """One entry for each benchmark of `read_results` that was read from the Hub; copies in files are no such benchmark."""
     found = []
     for result in results.values():
-        for name, noted in result["settings"].get("benchmarks", {}).items():
+        for name, noted in result.get("settings", {}).get("benchmarks", {}).items():
             measure = next((each for each in MEASURES if f"{name}/{each}" in result["metrics"]), None)
             if noted.get("revision") is None or measure is None:
                 continue
