@@ -235,7 +235,7 @@ def _values(
         if name in row:
             raise BadRow(f"a row with {name!r}: {stage} {columns}")
     wanted = " or ".join(dict.fromkeys("+".join(filter(None, layout.values())) for layout in layouts))
-    example = ", ".join(f"{role}: NAME" for role in max(layouts[:2], key=len))
+    example = ", ".join(f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0]))
     raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}")
 
 
@@ -246,7 +246,7 @@ def _inner_values(row: dict[str, Any], source: Source) -> dict[str, Any]:
         value: Any = row
         for key in name.split(".") if name not in row else ():
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not row:
+        if value is not row and value is not None:
             found[name] = value
     return found
 
