@@ -83,7 +83,9 @@ def _check_roles(found: list[Any], column: str, roles: Mapping[str, str]) -> Non
     for number, written in enumerate(found):
         name, role = _role(written, roles) if isinstance(written, dict) else (None, "")
         if isinstance(name, str) and role is None:
-            opened = sum(isinstance(each, dict) and _role(each, roles)[1] == "system" for each in found[:number])
+            opened = sum(
+                isinstance(each, dict) and _role(each, roles)[1] == "system" for each in found[:number]
+            )
             unknown.setdefault(name, ("user", "assistant")[(number - opened) % 2])
     if unknown:
         cure = ", ".join(f"{name}: {role}" for name, role in unknown.items())
@@ -130,7 +132,9 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
 
 
 def _are_parts(value: Any) -> bool:
-    return all(isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in _listed(value))
+    return all(
+        isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in _listed(value)
+    )
 
 
 def _is_thought(part: Any) -> bool:

@@ -235,7 +235,9 @@ def _values(
         if name in row:
             raise BadRow(f"a row with {name!r}: {stage} {columns}")
     wanted = " or ".join(dict.fromkeys("+".join(filter(None, layout.values())) for layout in layouts))
-    example = ", ".join(f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0]))
+    example = ", ".join(
+        f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0])
+    )
     raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}")
 
 

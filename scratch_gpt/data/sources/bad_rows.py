@@ -70,7 +70,9 @@ class FileCount:
         if self.bad == self.rows or (self.bad > 1 and self.bad > self.limit * self.rows):
             line, reason = self.first
             enough = math.ceil(100 * self.bad / self.rows) / 100
-            cure = "" if self.bad == self.rows else f": max_bad_rows: {enough:g} in the source leaves these out"
+            cure = (
+                "" if self.bad == self.rows else f": max_bad_rows: {enough:g} in the source leaves these out"
+            )
             message = (
                 f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; max_bad_rows allows a share of "
                 f"{self.limit:g}{cure})"

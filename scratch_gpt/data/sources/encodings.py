@@ -60,7 +60,18 @@ GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
 # The common ones, the likelier ones first: many more would be guessed for a few odd letters.
 GUESSED_ENCODINGS = (
     *("cp1252", "cp1251", "cp1250", "iso8859_2", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp874"),
-    *("gb18030", "shift_jis", "euc_jp", "euc_kr", "big5", "mac_roman", "cp866", "iso8859_5", "iso8859_6", "cp437"),
+    *(
+        "gb18030",
+        "shift_jis",
+        "euc_jp",
+        "euc_kr",
+        "big5",
+        "mac_roman",
+        "cp866",
+        "iso8859_5",
+        "iso8859_6",
+        "cp437",
+    ),
 )
 # A second guess is named too if its text looks as much like a language, up to this.
 NEARLY = 0.1

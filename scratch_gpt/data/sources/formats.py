@@ -20,7 +20,13 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from scratch_gpt.data.sources.bad_rows import BadRow
-from scratch_gpt.data.sources.documents import DOCUMENTS, find_marker, inline_marker, repeated_rule, split_documents
+from scratch_gpt.data.sources.documents import (
+    DOCUMENTS,
+    find_marker,
+    inline_marker,
+    repeated_rule,
+    split_documents,
+)
 from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, is_text_encoding, unpacked
 from scratch_gpt.errors import UserError, wrong_value
 

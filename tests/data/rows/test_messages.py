@@ -16,7 +16,22 @@ def chat(*roles):
 
 @pytest.mark.parametrize(
     "answering",
-    ["gpt-4o", "gpt-3.5-turbo", "Claude-3-Opus", "gemini", "gpt", "chatgpt", "bing", "bard", "model", "assistant", "Assistant", "GPT", "bot", "AI"],
+    [
+        "gpt-4o",
+        "gpt-3.5-turbo",
+        "Claude-3-Opus",
+        "gemini",
+        "gpt",
+        "chatgpt",
+        "bing",
+        "bard",
+        "model",
+        "assistant",
+        "Assistant",
+        "GPT",
+        "bot",
+        "AI",
+    ],
 )
 @pytest.mark.parametrize("asking", ["human", "user", "User", "Human"])
 def test_names_of_roles(asking, answering):
@@ -34,8 +49,14 @@ def test_names_of_tools(name):
 
 def test_results_may_be_objects():
     """They are JSON, as OpenAI asks for them, never the text of a Python object."""
-    for result, text in (({"use": True}, '{"use": true}'), ([{"a": 1}, {"a": 2}], '[{"a": 1}, {"a": 2}]'), (5, "5")):
-        assert read_messages([{"role": "tool", "content": result}], "m") == [{"role": "tool", "content": text}]
+    for result, text in (
+        ({"use": True}, '{"use": true}'),
+        ([{"a": 1}, {"a": 2}], '[{"a": 1}, {"a": 2}]'),
+        (5, "5"),
+    ):
+        assert read_messages([{"role": "tool", "content": result}], "m") == [
+            {"role": "tool", "content": text}
+        ]
     parts = [{"type": "text", "text": "R"}]
     assert read_messages([{"role": "tool", "content": parts}], "m")[0]["content"] == "R"
 

@@ -124,5 +124,7 @@ def test_lines_of_signs_are_reported(tmp_path, rule):
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     assert f'separator: "\\n{rule}\\n"' in Reader().notes(tmp_path / "a.txt")[0]
     separated = Reader("separator", f"\n{rule}\n")
-    assert [row for _, row in separated.rows(tmp_path / "a.txt")] == [f"text {number}" for number in range(30)]
+    assert [row for _, row in separated.rows(tmp_path / "a.txt")] == [
+        f"text {number}" for number in range(30)
+    ]
     assert not separated.notes(tmp_path / "a.txt")
