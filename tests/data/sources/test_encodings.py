@@ -15,7 +15,6 @@ SAMPLES = {
     "cp1250": "Wczoraj wieczorem poszliśmy nad rzekę i zobaczyliśmy kota, który siedział na dachu.",
     "cp1253": "Η γάτα κοιμάται στον ήλιο και κοιτάζει το ποτάμι.",
     "iso8859_2": "Dnes ráno v městě hustě pršelo, lidé zůstali doma. Příliš žluťoučký kůň úpěl.",
-    "cp1254": "Dün sabah şehirde şiddetli yağmur yağdı ve insanlar evde kaldı. Iğdır, çöğür, şüphe.",
     "cp1255": "הבוקר ירד גשם חזק בעיר ואנשים נשארו בבית. בערב צפוי שלג.",
     "iso8859_6": "هطلت أمطار غزيرة في المدينة هذا الصباح وبقي الناس في منازلهم.",
     "cp866": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",
