@@ -281,15 +281,24 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         UserError: the folder holds no tokenizer, or one that lacks our special tokens.
     """
-    if not (Path(path) / "tokenizer.json").is_file():
-        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
-        raise UserError("no_tokenizer", message, folder=path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = load_any_tokenizer(path)
     missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     if missing:
         message = f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage"
         raise UserError("token_missing", message, token=missing[0])
-    return protect_control_tokens(tokenizer)
+    return tokenizer
+
+
+def load_any_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer in a folder, of this project or another; its control tokens are protected.
+
+    Raises:
+        UserError: the folder holds no tokenizer.
+    """
+    if not (Path(path) / "tokenizer.json").is_file():
+        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
+        raise UserError("no_tokenizer", message, folder=path)
+    return protect_control_tokens(AutoTokenizer.from_pretrained(path))
 
 
 def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -342,15 +351,19 @@ def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[l
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for special tokens.
+    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for added tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
+    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.
     """
+    is_byte_level = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     lengths = np.zeros(len(tokenizer), dtype=np.int64)
     special = set(tokenizer.added_tokens_decoder)
     for token, index in tokenizer.get_vocab().items():
         if index not in special:
-            lengths[index] = len(token)
+            is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
+            text = token.replace("\u2581", " ").encode()
+            lengths[index] = len(token) if is_byte_level else 1 if is_byte else len(text)
     return lengths
 
 

@@ -21,6 +21,7 @@ from scratch_gpt.publishing.facts import (
     known_failures,
     lineage,
     number,
+    origin_facts,
     read_samples,
     score_rows,
     stage_facts,
@@ -29,7 +30,7 @@ from scratch_gpt.publishing.facts import (
 )
 from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
-from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.runs.provenance import read_origin, read_provenance
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
 from scratch_gpt.tokenization import IM_END
@@ -141,6 +142,8 @@ def make_card(
         stage_facts(path) for path in [*folders[:-1], *([reward_model] if reward_model else []), folder]
     ]
     road = [record["folder"] for record in records] or [path.name for path in folders]
+    origin = read_origin(folder)
+    begin = f"tuned from {origin['name']}" if origin else "trained from nothing"
     sources, text_size = training_text(folders[0], records)
     costs, energy_assumption = cost_table(records)
     data = ModelCardData(
@@ -148,6 +151,7 @@ def make_card(
         license=license,
         license_name=license_name,
         pipeline_tag=task,
+        base_model=origin["name"] if origin else None,
         tags=["scratch-gpt", *["conversational"] * is_chat, *["reward-model"] * (kind == "reward model")],
         model_name=name,
         eval_results=_eval_results(own) or None,
@@ -157,8 +161,8 @@ def make_card(
         data,
         template_path=str(scripts_folder() / "model_card.md"),
         name=name,
-        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, trained from "
-        f"nothing with scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
+        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, {begin} with "
+        f"scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
         repository=repository or written.as_posix(),
@@ -172,6 +176,7 @@ def make_card(
         costs=costs,
         energy_assumption=energy_assumption,
         models=list(results),
+        origin=origin,
         scores=score_rows(compared, results),
         alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
         samples=[
@@ -182,7 +187,7 @@ def make_card(
             for sample in read_samples(folder)
         ],
         failures=known_failures(compared, folder.name, folders[-2].name if len(folders) > 1 else None),
-        provenance=_provenance(folder, license_name or license, records, own),
+        provenance=_provenance(folder, license_name or license, records, own) | origin_facts(origin),
     )
 
 

@@ -187,6 +187,16 @@ def tuning_data(records: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def origin_facts(origin: dict[str, Any] | None) -> dict[str, str]:
+    """What is known of the published model that this one began from."""
+    if origin is None:
+        return {}
+    return {
+        "origin": f"{origin['name']}, revision {origin['revision'] or UNKNOWN}, SHA-256 of its weights "
+        f"`{origin['weights_sha256']}`"
+    }
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as a person reads them."""
     if seconds is None:
