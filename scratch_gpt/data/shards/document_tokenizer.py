@@ -27,7 +27,7 @@ def load_document_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         message = (
             f"tokenizer {path} has no eos_token: set the one that ends a document in tokenizer_config.json"
         )
-        raise UserError("token_missing", message, token="eos_token")  # noqa: S106  # no password
+        raise UserError("token_missing", message, token="eos_token")
     if PAD in vocabulary:
         tokenizer.pad_token = PAD
     elif tokenizer.pad_token is None:

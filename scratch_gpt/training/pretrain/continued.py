@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, RopeParameters
 
 from scratch_gpt.data.collators.packed import PackedCollator, needs_lengths
 from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
@@ -116,7 +117,9 @@ def base_config(
     if config.vocab_size < len(tokenizer):
         message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}"
         raise UserError("vocab_size_too_small", message, vocab_size=config.vocab_size, needed=len(tokenizer))
-    if getattr(config, "max_position_embeddings", sequence_length) < sequence_length:
+    if getattr(config, "max_position_embeddings", None) is None:
+        config.max_position_embeddings = sequence_length  # a class without a limit
+    if config.max_position_embeddings < sequence_length:
         message = (
             f"{folder} has max_position_embeddings {config.max_position_embeddings}, shorter than the shards' "
             f"sequence_length {sequence_length}: write shorter blocks, or extend rotary positions by "
@@ -134,7 +137,16 @@ def _with_context(config: PreTrainedConfig, changes: dict[str, Any]) -> PreTrain
         message = f"model_config: {key} cannot change in a model with a table of learned positions ({config.model_type})"
         raise UserError("settings_conflict", message, setting=key, other="model_name_or_path")
     asked = dict(changes.get("rope_parameters") or {})
+    if asked.get("rope_type", "default") not in (
+        kinds := ("default", *ROPE_INIT_FUNCTIONS)
+    ):  # only warned of
+        message = f"model_config: rope_type must be one of {', '.join(kinds)}, got {asked['rope_type']!r}"
+        raise UserError("invalid_model_config", message)
     if "rope_theta" in rotary:  # elsewhere each kind of layer has its own
+        if unknown := sorted(asked.keys() - RopeParameters.__annotations__.keys()):  # only warned of
+            raise UserError(
+                "unknown_key", f"model_config: rope_parameters has no {', '.join(unknown)}", key=unknown[0]
+            )
         if asked.get("rope_type", "default") != "default" and rotary.get("rope_type") == "default":
             asked.setdefault("original_max_position_embeddings", config.max_position_embeddings)
         asked = {**rotary, **asked}
