@@ -207,7 +207,7 @@ class SpanObjective(Objective):
     ) -> torch.Tensor:
         """Nats and target tokens."""
         batch = to_device(self.held_out(blocks, numbers), device)
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = model(**batch, use_cache=False).logits
         nats = torch.nn.functional.cross_entropy(
             logits.float().transpose(1, 2), batch["labels"], ignore_index=IGNORED, reduction="none"

@@ -35,6 +35,8 @@ from scratch_gpt.training.pretrain.loss import use_chunked_loss
 from wording import shows, user_error
 
 
+STAGE = Path(__file__).parents[3] / "train" / "pretrain.py"
+FSDP2 = Path(__file__).parents[1] / "fsdp2_on_cpu.py"
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 SHAPE |= {"num_key_value_heads": 2, "max_position_embeddings": 64}
 STOCK = {
@@ -346,3 +348,30 @@ def test_shards_and_a_run_with_the_tokenizer_of_a_published_model(
     settings = {**BASE, "model_name_or_path": str(tmp_path / "llama"), "shards": str(tmp_path / "shards")}
     stage.main(arguments_for(tmp_path / "out", **settings, max_steps=2))
     assert len(evaluations(tmp_path / "out")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [STAGE, FSDP2], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("name", ["qwen3", "gpt2"])
+def test_two_processes_train_a_stock_class_as_one(start, stock_folder, tmp_path, script, name) -> None:
+    """Losses, norms and evaluations within float error; with sharded weights, the loss in chunks too."""
+    folder = tmp_path / "model"
+    model = STOCK[name][0].from_pretrained(stock_folder(name))
+    for dropout in ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"):
+        if hasattr(model.config, dropout):
+            setattr(model.config, dropout, 0.0)
+    model.save_pretrained(folder)
+    load_document_tokenizer(stock_folder(name)).save_pretrained(folder)
+    settings = {**BASE, "model_name_or_path": str(folder), "max_steps": 4}
+    for run, processes, file in (("one", 1, STAGE), ("two", 2, script)):
+        batch = {"per_device_train_batch_size": 8 // processes}
+        process = start(tmp_path / run, processes, file, **settings, **batch)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    for one, two in zip(*(training(tmp_path / run) for run in ("one", "two")), strict=True):
+        assert one["token_hash"] == two["token_hash"]
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+    for one, two in zip(*(evaluations(tmp_path / run) for run in ("one", "two")), strict=True):
+        assert two["eval_bits_per_byte"] == pytest.approx(one["eval_bits_per_byte"], rel=1e-5)
+    assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "two")) is STOCK[name][0]
