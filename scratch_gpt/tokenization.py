@@ -335,19 +335,23 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text.
+    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text."""
+    return encode_escaped(tokenizer, escape_all(tokenizer, texts))
 
-    A tokenizer that cannot mend escaped text learns it, see `protect_control_tokens`.
-    """
+
+def escape_all(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[str]:
+    """Each text escaped for this tokenizer, which learns to mend it if it cannot yet."""
     spellings = _mend_escapes(tokenizer)
+    return [escape(text, spellings) for text in texts]
+
+
+def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text in which control tokens stand as such, and all else is escaped, such as a template's."""
     backend = tokenizer.backend_tokenizer
     # a padded or truncated call of somebody else's would still be in force
     backend.no_padding()
     backend.no_truncation()
-    encodings = backend.encode_batch_fast(
-        [escape(text, spellings) for text in texts], add_special_tokens=False
-    )
-    return [encoding.ids for encoding in encodings]
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:

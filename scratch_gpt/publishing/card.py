@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import GenerationConfig
 
 from scratch_gpt.configuration_scratch_gpt import REQUIRED
 from scratch_gpt.evaluation.compare import BENCHMARKS, compare
-from scratch_gpt.inference.loading import check_folder
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside
+from scratch_gpt.inference.turns import is_chat, prepare_turns
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
     alignment_table,
@@ -33,7 +35,6 @@ from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
 from scratch_gpt.runs.provenance import read_origin, read_provenance
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
-from scratch_gpt.tokenization import IM_END
 
 
 # How the name of the model's class ends -> task of the Hub, what such a model is called.
@@ -70,8 +71,12 @@ def _eval_results(results: dict[str, dict[str, Any]]) -> list[EvalResult]:
 
 def _ends_turns(folder: Path) -> bool:
     """Whether the model's answers end with the end of a turn: from instruction tuning on."""
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and read_json(path).get("eos_token") == IM_END
+    tokenizer = load_tokenizer_beside(folder)
+    if tokenizer is None:
+        return False
+    settings = folder / "generation_config.json"
+    prepare_turns(tokenizer, GenerationConfig.from_pretrained(folder) if settings.is_file() else None)
+    return is_chat(tokenizer)
 
 
 def _plain(text: str) -> str:
@@ -125,7 +130,7 @@ def make_card(
     written, folder = Path(folder), Path(folder).absolute()  # "." has no name
     check_folder(folder)
     config = read_json(folder / "config.json")
-    architecture = config["architectures"][0]
+    architecture = config["architectures"][0].replace("LMHeadModel", "ForCausalLM")  # GPT-2's older name
     head = next(name for name in HEADS if architecture.endswith(name))
     task, kind = HEADS[head]
     auto_map = config.get("auto_map", {})

@@ -37,6 +37,13 @@ CONSUMED = ("weight_asked", "weight_consumed", "documents", "tokens", "epochs", 
 # A kind of question is a known failure below this share of the maximum; the card names so many, the worst ones.
 WEAK, WEAKEST = 0.5, 8
 
+GPT2_NAMES = {
+    "n_layer": "num_hidden_layers",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+}
+
 # The key of run.yaml that names the stage's first input model.
 PREVIOUS_MODEL = "model_name_or_path"
 
@@ -96,6 +103,7 @@ def interval(metric: Mapping[str, Any]) -> str:
 
 def architecture_facts(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     """The rows of the table of the model's shape."""
+    config = {GPT2_NAMES.get(name, name): value for name, value in config.items()}
     return {
         "parameters": number(count_parameters(folder)),
         "layers": number(config.get("num_hidden_layers")),
