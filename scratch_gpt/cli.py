@@ -21,7 +21,7 @@ from scratch_gpt.launching import launch
 STAGES = {
     "tokenizer": ("train/tokenizer.py", "Train a byte-level BPE tokenizer on the sources."),
     "shards": ("train/shards.py", "Tokenize the sources once, into packed blocks."),
-    "pretrain": ("train/pretrain.py", "Train a base model from nothing on the blocks."),
+    "pretrain": ("train/pretrain.py", "Train a fresh model on the blocks, or a trained one further."),
     "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
     "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),

@@ -26,7 +26,7 @@ HARMLESS = frozenset(
     {
         *("output_dir", "resume_from_checkpoint", "allow_changed_settings"),
         *("logging_steps", "eval_steps", "save_steps", "save_total_limit"),
-        *("max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
+        *("validation_shards", "max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
         *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
         *("shards", "tokenizer"),  # folders may move: their content is compared by its hash
     }
