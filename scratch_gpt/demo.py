@@ -198,7 +198,6 @@ def sample_answers(run_dir: Path) -> list[Sample]:
     """
     from transformers.utils import logging
 
-    import scratch_gpt.registration  # noqa: F401  # the command itself loads no model until here
     from scratch_gpt import primer
     from scratch_gpt.inference.generation import generate_answers
     from scratch_gpt.inference.loading import load_model

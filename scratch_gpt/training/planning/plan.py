@@ -122,7 +122,7 @@ def optimizer_builder(arguments: PretrainArguments, mixed_precision: str) -> Opt
     )
 
 
-def complete(
+def resolve_scale(
     arguments: PretrainArguments,
     config: PreTrainedConfig,
     launcher: Launcher,
@@ -182,7 +182,7 @@ def resolve(
         config = build_config(*model)
     restored = restore_settings(arguments, progress["settings"]) if progress else arguments
     launcher = launcher_of_environment(num_processes)
-    scale, rules = complete(restored, config, launcher, sequence_length, blocks.manifest, gpu_memory())
+    scale, rules = resolve_scale(restored, config, launcher, sequence_length, blocks.manifest, gpu_memory())
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     decided = {**dataclasses.asdict(scale), **dataclasses.asdict(hardware)}
