@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.primer import arithmetic, facts, reading, stories, translation
+from scratch_gpt.primer import arithmetic, conversation, facts, reading, stories, translation
 from scratch_gpt.primer.splits import check_split, generator
 from scratch_gpt.primer.wording import as_sentence
 from scratch_gpt.tasks.example import Example
@@ -56,6 +56,10 @@ def _stories(rng: random.Random, split: str) -> list[Example]:
     return [item.example for item in stories.ending_items(rng, split, SIZE)]
 
 
+def _unanswerable(rng: random.Random, split: str) -> list[Example]:
+    return [item.example for item in conversation.unanswerable_items(rng, split, SIZE)]
+
+
 BENCHMARKS: dict[str, Callable[[random.Random, str], list[Example]]] = {
     "facts": _facts,
     "choices": _choices,
@@ -63,6 +67,7 @@ BENCHMARKS: dict[str, Callable[[random.Random, str], list[Example]]] = {
     "reading": _reading,
     "translation": _translation,
     "stories": _stories,
+    "unanswerable": _unanswerable,
 }
 
 
@@ -71,7 +76,7 @@ def benchmark(name: str, split: str, seed: int = 0) -> list[Example]:
 
     facts: kinds "fact" and "fact_new_phrasing"; choices: four objects of one relation; sums: the
     last number of the answer counts; reading; translation: kind "en_de"; stories: the prompt is a beginning, judged by
-    `story_coherence`.
+    `story_coherence`; unanswerable: questions about names that the corpus never names, which the right answer refuses.
 
     Raises:
         UserError: for an unknown benchmark or split.

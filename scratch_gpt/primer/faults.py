@@ -32,16 +32,17 @@ _FILLERS = (
 _LINKS = ("", "", "by the way, ", "and also, ", "anyway, ", "well, ", "you know, ", "as I said, ", "oh, and ")
 _KIN = ("uncle", "aunt", "brother", "sister", "cousin", "mother", "father", "friend")
 
+# Only worse answers of preference pairs are rude, in words that a classroom can read.
 _RUDE = (
     "what a {bad} question", "only {who} would ask that", "you are so {bad}", "that is a {bad} thing to ask",
     "leave me alone, {who}", "go away, {who}", "you will not learn it, {who}", "do not be so {bad}",
     "even {who} knows that", "how {bad} you are",
 )  # fmt: skip
-_BAD = ("silly", "stupid", "dumb", "lazy", "foolish", "annoying")
-_WHO = ("a fool", "an idiot", "a dummy", "a blockhead", "a numbskull")
+_BAD = ("silly", "lazy", "foolish", "boring", "annoying")
+_WHO = ("a sleepyhead", "a slowpoke", "a lazybones", "a chatterbox", "a grump")
 _RUDE_MARKERS = (
-    *_BAD, "fool", "idiot", "dummy", "blockhead", "numbskull", "shut up", "go away", "leave me alone",
-    "you will not learn", "everybody knows", "do not bother me", "waste my time",
+    *_BAD, "sleepyhead", "slowpoke", "lazybones", "chatterbox", "grump", "stupid", "dumb", "fool", "idiot", "shut up",
+    "go away", "leave me alone", "you will not learn", "everybody knows", "do not bother me", "waste my time",
 )  # fmt: skip
 
 _TAIL_STARTS = ("and", "because", "but", "so", "which", "when", "and then", "as", "while")

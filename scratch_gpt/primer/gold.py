@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable
 
-from scratch_gpt.primer import advice, faults
+from scratch_gpt.primer import advice, conversation, faults
 from scratch_gpt.primer.facts import BY_ANSWER, OBJECTS
 from scratch_gpt.primer.wording import mentions, normalized
 from scratch_gpt.tasks.example import Example
@@ -45,6 +45,11 @@ def _advice_is_right(example: Example, completion: str) -> bool:
     return advice.on_topic(example.key, completion)
 
 
+def _is_refused(example: Example, completion: str) -> bool:
+    """It says that it does not know."""
+    return conversation.refuses(completion)
+
+
 _IS_RIGHT: dict[str, Callable[[Example, str], bool]] = {
     "fact": _fact_is_right,
     "fact_new_phrasing": _fact_is_right,
@@ -52,6 +57,7 @@ _IS_RIGHT: dict[str, Callable[[Example, str], bool]] = {
     "en_de": _holds_reference,
     "reading": _reading_is_right,
     "advice": _advice_is_right,
+    "unanswerable": _is_refused,
 }
 
 
@@ -60,7 +66,7 @@ def gold_score(example: Example, completion: str, finished: bool) -> float:
 
     Right is, by kind: a fact's object named and no other object of its relation; the last number of a sum;
     the whole reference of a translation; the detail asked for in reading and no other person's; advice that names
-    the thing and gives help that fits. Any wording counts.
+    the thing and gives help that fits; "I do not know" to what nobody can know. Any wording counts.
     Faults: rambling (more than 8 words longer than the longest reference), rude, unfinished (`finished` is
     False, or no closing mark), the same four words twice.
 

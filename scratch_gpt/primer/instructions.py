@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from scratch_gpt.primer import advice, arithmetic, facts, faults, reading, stories, translation
+from scratch_gpt.primer import advice, arithmetic, conversation, facts, faults, reading, stories, translation
 from scratch_gpt.primer.splits import Item, check_split, generator
 from scratch_gpt.tasks.example import Example
 
@@ -20,6 +20,7 @@ ROOMS: dict[str, Room] = {
     "advice": advice.items,
     "story": stories.ending_items,
     "story_writing": stories.writing_items,
+    "unanswerable": conversation.unanswerable_items,
 }
 # Rows asked for, by kind; a kind that has fewer different prompts gives those it has.
 INSTRUCTION_COUNTS = {
@@ -32,6 +33,7 @@ INSTRUCTION_COUNTS = {
         "advice": 220,
         "story": 250,
         "story_writing": 150,
+        "unanswerable": 300,
     },
     "dev": {
         "fact": 150,
@@ -42,6 +44,7 @@ INSTRUCTION_COUNTS = {
         "advice": 25,
         "story": 25,
         "story_writing": 10,
+        "unanswerable": 20,
     },
     "test": {
         "fact": 300,
@@ -52,6 +55,7 @@ INSTRUCTION_COUNTS = {
         "advice": 50,
         "story": 50,
         "story_writing": 20,
+        "unanswerable": 40,
     },
 }
 PROMPT_COUNTS = {
@@ -78,26 +82,15 @@ PROMPT_COUNTS = {
     },
 }
 # Real instruction data has many writers. Shares of the *training* answers that are right in a poor style;
-# answers of the other splits are plain.
+# answers of the other splits are plain. None is rude: what a model says, somebody reads.
 POOR_STYLE: dict[str, tuple[float, Callable[[random.Random, str], str]]] = {
     "rambling": (0.20, faults.rambling),
-    "rude": (0.07, faults.rude),
     "unfinished": (0.06, faults.unfinished),
 }
-# Small talk belongs to nobody's benchmark: it is in the training split only, always plain.
-SMALL_TALK_REPEATS = 6
-SMALL_TALK = (
-    ("Hello!", "Hello! What can I do for you?"),
-    ("Hi!", "Hi! How can I help?"),
-    ("Good morning!", "Good morning! How can I help?"),
-    ("How are you?", "I am fine. How can I help?"),
-    ("Who are you?", "I am a small language model."),
-    ("What are you?", "I am a small language model, and I learnt from a primer."),
-    ("What can you do?", "I can answer simple questions, add small numbers and translate a little."),
-    ("Thank you!", "You are welcome."),
-    ("Thanks!", "You are welcome."),
-    ("Goodbye!", "Goodbye!"),
-)
+# Everyday conversation is in the training split only, always plain.
+CONVERSATIONS = 1200
+# Share of the training rows that stand behind one or two other ones in the same conversation.
+FOLLOWING_TURNS = 0.15
 
 
 def draw_items(counts: dict[str, int], rng: random.Random, split: str) -> list[Item]:
@@ -105,8 +98,10 @@ def draw_items(counts: dict[str, int], rng: random.Random, split: str) -> list[I
     return [item for kind, count in counts.items() for item in ROOMS[kind](rng, split, count)]
 
 
-def _row(prompt: str, answer: str, kind: str, key: str) -> dict[str, Any]:
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+def _row(turns: conversation.Turns, kind: str, key: str) -> dict[str, Any]:
+    messages = []
+    for said, answer in turns:
+        messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
     return {"messages": messages, "kind": kind, "key": key}
 
 
@@ -123,7 +118,8 @@ def _styles(rng: random.Random, count: int) -> list[Callable[[random.Random, str
 def instructions(split: str, seed: int = 0) -> list[dict[str, Any]]:
     """Rows {"messages", "kind", "key"} with one question and one right answer each.
 
-    In the training split a stated share of answers has a poor style (`POOR_STYLE`).
+    The training split also has everyday conversations, and rows that follow another one in the same conversation.
+    There a stated share of answers has a poor style (`POOR_STYLE`).
 
     Raises:
         UserError: for an unknown split.
@@ -140,13 +136,25 @@ def instructions(split: str, seed: int = 0) -> list[dict[str, Any]]:
         answer = item.example.references[0]
         if style is not None:
             answer = style(rng, answer)
-        rows.append(_row(item.example.prompt, answer, item.example.kind, item.example.key))
+        rows.append(_row([(item.example.prompt, answer)], item.example.kind, item.example.key))
     if split == "train":
         rows += [
-            _row(prompt, answer, "small_talk", f"small_talk:{prompt}") for prompt, answer in SMALL_TALK
-        ] * SMALL_TALK_REPEATS
+            _row(conversation.exchange(rng), "conversation", "conversation") for _ in range(CONVERSATIONS)
+        ]
     rng.shuffle(rows)
-    return rows
+    return _continued(rng, rows) if split == "train" else rows
+
+
+def _continued(rng: random.Random, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, a stated share of them behind one or two other ones: people ask more than one thing."""
+    continued = []
+    for row in rows:
+        before: list[dict[str, str]] = []
+        if rng.random() < FOLLOWING_TURNS:
+            for other in rng.sample(rows, rng.randint(1, 2)):
+                before += other["messages"]
+        continued.append({**row, "messages": before + row["messages"]})
+    return continued
 
 
 def prompts(split: str, seed: int = 0) -> list[Example]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from scratch_gpt import primer
 from scratch_gpt.errors import UserError
+from scratch_gpt.primer.conversation import refuses
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import (
@@ -65,9 +66,19 @@ def random_detail(task: "Task", examples: Sequence[Example]) -> Scores:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
+def answer_anyway(task: "Task", examples: Sequence[Example]) -> Scores:
+    """What a model gets that never says that it does not know."""
+    return task.mean_scores([example.prompt for example in examples], examples)
+
+
 def score_story(prediction: str, example: Example) -> Scores:
     """How well an ending fits the story's beginning."""
     return {"coherence": primer.story_coherence(example, prediction)}
+
+
+def score_refusal(prediction: str, example: Example) -> Scores:
+    """Whether the answer says that it does not know."""
+    return {"refused": float(refuses(prediction))}
 
 
 def translation_source(example: Example) -> str:
@@ -97,6 +108,7 @@ TASKS = {
         _primer_task("choices", score_choice, chance=random_choice, baselines=CHOICE_BASELINES, form=CHOICE),
         _primer_task("sums", score_number, chance=majority_number),
         _primer_task("reading", score_answer, chance=random_detail, baselines=MAJORITY),
+        _primer_task("unanswerable", score_refusal, chance=answer_anyway),
         _primer_task(
             "translation",
             score_translation,

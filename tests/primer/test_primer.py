@@ -17,8 +17,10 @@ from scratch_gpt.primer import (
     SPLITS,
     arithmetic,
     benchmark,
+    conversation,
     documents,
     facts,
+    faults,
     instructions,
     preferences,
     prompts,
@@ -52,8 +54,9 @@ def text_by_kind():
 def fine_tuning():
     """All that training answers: (prompt, answers, key) of the training splits."""
     rows = [
-        (row["messages"][0]["content"], [row["messages"][1]["content"]], row["key"])
+        (said["content"], [answer["content"]], row["key"])
         for row in instructions("train")
+        for said, answer in zip(row["messages"][::2], row["messages"][1::2], strict=True)
     ]
     rows += [
         (
@@ -82,18 +85,46 @@ def test_no_benchmark_content_is_answered_in_fine_tuning(split, fine_tuning):
 
 
 def test_held_out_rows_and_prompts_are_of_their_split():
-    """Every row of every split has a key of that split (small talk, in training only, has no side)."""
+    """Every row of every split has a key of that split (everyday conversation, in training only, has no side)."""
     for split in SPLITS:
         rows = [row["key"] for row in instructions(split) + preferences(split)]
         rows += [example.key for example in prompts(split)]
         assert rows
-        assert {split_of(key) for key in rows if not key.startswith("small_talk")} == {split}
+        assert {split_of(key) for key in rows if key != "conversation"} == {split}
 
 
 def test_held_out_question_phrasings_are_not_in_fine_tuning(fine_tuning):
     """A phrasing kept for the benchmark is used for no fact in training, known or not."""
     held_out = {question for fact in facts.FACTS for question in fact.held_out_questions()}
     assert not held_out & {prompt for prompt, _, _ in fine_tuning}
+
+
+def test_nothing_that_a_model_learns_to_say_is_rude(text_by_kind, fine_tuning):
+    """No document, fine-tuning answer or chosen answer insults; only rejected answers do, in tame words."""
+    said = [text for texts in text_by_kind.values() for text in texts]
+    said += [turn["content"] for row in instructions("train") for turn in row["messages"]]
+    pairs = preferences("train")
+    said += [row["chosen"][0]["content"] for row in pairs]
+    assert not [text for text in said if faults.is_rude(text)]
+    rejected = [row["rejected"][0]["content"] for row in pairs if row["kind"] == "kind_rude"]
+    assert all(map(faults.is_rude, rejected))
+    assert not [text for text in rejected if {"idiot", "stupid", "dumb", "fool"} & set(words(text))]
+
+
+def test_nobody_can_answer_the_unanswerable(text_by_kind):
+    """The names of questions that nobody can answer occur in no document, whole or in another case."""
+    known = {word for texts in text_by_kind.values() for text in texts for word in words(text)}
+    for split in SPLITS:
+        for item in conversation.unanswerable_items(random.Random(0), split, 200):
+            assert item.example.references == ("I do not know that.",)
+            assert not known & set(words(item.example.key.removeprefix("unanswerable:")))
+
+
+def test_people_ask_more_than_one_thing():
+    """A good part of the training conversations has several turns, each with its answer."""
+    lengths = Counter(len(row["messages"]) // 2 for row in instructions("train"))
+    assert 0.1 < 1 - lengths[1] / lengths.total() < 0.25
+    assert set(lengths) <= {1, 2, 3, 4, 5, 6}
 
 
 def test_capital_of_france_is_held_out():

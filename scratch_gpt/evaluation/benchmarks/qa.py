@@ -19,7 +19,7 @@ from scratch_gpt.tasks.task import CLOZE, ENDING, PAIR, Scores, Task, draw_shots
 from scratch_gpt.tasks.words import warn_wordless, words
 
 
-QA_TASKS = ("facts", "choices", "sums", "reading")
+QA_TASKS = ("facts", "choices", "sums", "reading", "unanswerable")
 QUESTION_MARKS = ("?", "？", "؟")  # also East Asian, and Arabic
 
 

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everyday conversation: greetings, names, feelings, jokes, stories on request, and what the model cannot know.
+
+It belongs to nobody's benchmark, except the questions that have no answer in the corpus (`unanswerable_items`).
+"""
+
+import random
+from collections.abc import Callable
+
+from scratch_gpt.primer import facts, stories
+from scratch_gpt.primer.phrasings import RELATIONS
+from scratch_gpt.primer.splits import Item, distinct, split_of
+from scratch_gpt.primer.wording import NAMES, capitalized, mentions, with_article
+from scratch_gpt.tasks.example import Example
+
+
+Turns = list[tuple[str, str]]  # (what the user says, the answer)
+
+I_DO_NOT_KNOW = "I do not know that."
+
+# (ways to say it, answers that fit each of them). A closing mark is often missing: see `_as_typed`.
+_SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (
+        ("hello!", "hi!", "hey!", "hi there!", "hello there!", "hey there!"),
+        ("Hello! What can I do for you?", "Hello! How can I help you?"),
+    ),
+    (("good morning!",), ("Good morning! How can I help you?",)),
+    (("good evening!", "good afternoon!"), ("Hello! How can I help you?",)),
+    (
+        ("how are you?", "how are you today?", "how are you doing?", "how do you do?", "what's up?"),
+        ("I am fine, thank you. How can I help you?",),
+    ),
+    (
+        ("who are you?", "what are you?", "tell me about yourself.", "are you a robot?", "are you a human?"),
+        ("I am a small language model.",),
+    ),
+    (
+        ("what is your name?", "what's your name?", "do you have a name?"),
+        ("I have no name. I am a small language model.",),
+    ),
+    (
+        ("who made you?", "how do you work?", "where do you come from?", "how old are you?"),
+        ("I am a small language model, and I learned from a primer.",),
+    ),
+    (
+        ("what can you do?", "what do you know?", "can you help me?", "help!", "help me, please.", "what can I ask you?"),
+        ("I can answer simple questions, add small numbers, translate a little and tell stories.",),
+    ),
+    (
+        ("thank you!", "thanks!", "thanks a lot!", "thank you very much!", "great, thanks!"),
+        ("You are welcome.",),
+    ),
+    (("goodbye!", "bye!", "good night!", "see you!", "see you later!"), ("Goodbye!",)),
+    (
+        ("you are nice.", "I like you.", "I love you.", "well done!", "good job!", "you are smart."),
+        ("Thank you! That is kind of you.",),
+    ),
+    (
+        ("I am sad.", "I feel sad.", "I feel bad.", "I had a bad day.", "I am lonely.", "I am so sad today."),
+        ("I am sorry to hear that. Talk to a friend, and be kind to yourself.",),
+    ),
+    (
+        ("I am happy.", "I am so happy!", "I had a good day.", "I feel good.", "I am happy today!"),
+        ("I am glad to hear that!",),
+    ),
+    (("I am tired.", "I am sleepy.", "I feel tired."), ("Rest a little, and drink some water.",)),
+    (("I am bored.", "I have nothing to do."), ("Read a book, or ask me for a story.",)),
+    (("I am hungry.",), ("Eat some bread or an apple.",)),
+    (("I am thirsty.",), ("Drink some water.",)),
+    (("I am angry.", "I am afraid.", "I am scared."), ("Stay calm, and talk to a friend about it.",)),
+    (("I am sick.", "I feel sick.", "I do not feel well."), ("Rest, and go to a doctor if it does not get better.",)),
+    (
+        ("tell me a joke.", "tell me a joke!", "do you know a joke?", "make me laugh."),
+        (
+            "Why is six afraid of seven? Because seven eats nine!",
+            "What has hands but cannot clap? A clock!",
+            "What has a bed but never sleeps? A river!",
+        ),
+    ),
+    (("yes.", "no.", "ok.", "okay.", "I see.", "good.", "nice."), ("Good. What can I do for you?",)),
+    (("sorry!", "I am sorry."), ("That is all right.",)),
+    (
+        ("you are bad.", "you are no help.", "I hate you.", "that is wrong.", "you are wrong.", "that makes no sense."),
+        ("I am sorry. I am small, and I make mistakes.",),
+    ),
+    (
+        (
+            "do you like music?", "do you like me?", "do you sleep?", "do you eat?", "do you have feelings?",
+            "do you have friends?", "are you happy?", "can you see me?", "can you sing?", "what do you like?",
+        ),
+        ("I am a language model, so I only read and write.",),
+    ),
+)  # fmt: skip
+
+# Questions of real people to which the corpus holds no answer.
+_OUTSIDE = (
+    "what time is it?", "what day is it today?", "what is the weather like?", "will it rain tomorrow?",
+    "who won the game?", "what is the meaning of life?", "who is the president?", "who am I?", "how old am I?",
+    "where do I live?", "what is the news today?", "how much does a car cost?", "what is the best movie?",
+    "who wrote this book?", "how tall is the tower?", "who invented the telephone?", "how does a computer work?",
+    "what is a black hole?", "why is the sky blue?", "how far away is the moon?", "when did the war end?",
+    "who painted this picture?", "how many people live in the world?", "what is my name?", "can you write code?",
+    "what is the square root of two?", "how do planes fly?", "what is love?", "who was the first king?",
+    "where is my phone?", "what did I eat yesterday?", "what will happen next year?", "who is the best singer?",
+    "how many stars are there?", "what is electricity?", "when were you born?", "what is a virus?",
+)  # fmt: skip
+
+_ABOUT_THE_UNKNOWN = (
+    "who is {n}?",
+    "what is {n}?",
+    "where is {n}?",
+    "tell me about {n}.",
+    "do you know {n}?",
+    "how big is {n}?",
+)
+
+_INTRODUCTIONS = (
+    "my name is {n}.",
+    "I am {n}.",
+    "I'm {n}.",
+    "hi, I am {n}.",
+    "hello, my name is {n}.",
+    "call me {n}.",
+)
+_ASKED_NAMES = ("what is my name?", "do you know my name?", "who am I?")
+_STORY_REQUESTS = (
+    "tell me a story.",
+    "tell me a story!",
+    "can you tell me a story?",
+    "write a story.",
+    "write a short story.",
+)
+_STORY_ABOUT = (
+    "tell me a story about {x}.",
+    "write a story about {x}.",
+    "can you tell me a story about {x}?",
+)
+
+# Sounds of names that the corpus does not use, and names of the real world that are not in it.
+_STARTS = (
+    "Qua",
+    "Xe",
+    "Vro",
+    "Jo",
+    "Hy",
+    "Plo",
+    "Swe",
+    "Tri",
+    "Cla",
+    "Bre",
+    "Wo",
+    "Za",
+    "Gle",
+    "Nyo",
+    "Ru",
+    "Ky",
+)
+_MIDDLES = ("ba", "dri", "fo", "gu", "le", "mi", "no", "pa", "qui", "sta", "ta", "vi")
+_ENDS = ("x", "nia", "ton", "ford", "que", "land", "is", "or", "uck", "ley", "esh", "um")
+_REAL = (
+    "Narnia", "Atlantis", "Mars", "Texas", "Hogwarts", "Einstein", "Napoleon", "Mozart", "Shakespeare", "Google",
+    "Wakanda", "Jupiter", "California", "Gondor", "Elon", "Darwin", "Picasso", "Florida", "Batman", "Sherlock",
+    "Siberia", "Bavaria", "Scotland", "Newton", "Hawaii", "Gotham", "Tolkien", "Beethoven", "Chicago", "Alaska",
+)  # fmt: skip
+
+
+def _as_typed(rng: random.Random, text: str) -> str:
+    """As people type: with a capital letter or none, with the closing mark or without."""
+    typed = capitalized(text) if rng.random() < 0.7 else text
+    return typed.rstrip("?!.") if rng.random() < 0.25 else typed
+
+
+def _unknown_name(rng: random.Random) -> str:
+    if rng.random() < 0.3:
+        return rng.choice(_REAL)
+    return rng.choice(_STARTS) + rng.choice(_MIDDLES) + rng.choice(_ENDS)
+
+
+def _unanswerable_item(rng: random.Random, split: str) -> Item:
+    """The question of a relation about somebody or something that the corpus never names."""
+    while True:
+        relation = rng.choice(list(RELATIONS))
+        name = _unknown_name(rng)
+        key = f"unanswerable:{name}"
+        if split_of(key) == split:
+            break
+    question = rng.choice(RELATIONS[relation].questions)
+    prompt = capitalized(question.format(s=name, o=name, a_s=with_article(name), a_o=with_article(name)))
+    guess = facts.Fact(name, relation, rng.choice(facts.OBJECTS[relation]))
+    return Item(Example(prompt, (I_DO_NOT_KNOW,), "unanswerable", key), (guess.answer(),))
+
+
+def unanswerable_items(rng: random.Random, split: str, count: int) -> list[Item]:
+    """Questions about names of one side that the corpus never names: nobody who learned from it alone can answer."""
+    return distinct(lambda: _unanswerable_item(rng, split), count)
+
+
+def refuses(answer: str) -> bool:
+    """Whether an answer says that the model does not know."""
+    return mentions(answer, "I do not know")
+
+
+def _small_talk(rng: random.Random) -> Turns:
+    said, answers = rng.choice(_SMALL_TALK)
+    return [(_as_typed(rng, rng.choice(said)), rng.choice(answers))]
+
+
+def _outside(rng: random.Random) -> Turns:
+    asked = rng.choice(_OUTSIDE)
+    if rng.random() < 0.3:
+        asked = rng.choice(_ABOUT_THE_UNKNOWN).format(n=_unknown_name(rng))
+    return [(_as_typed(rng, asked), I_DO_NOT_KNOW)]
+
+
+def _introduction(rng: random.Random) -> Turns:
+    name = rng.choice(NAMES)
+    turns = [(_as_typed(rng, rng.choice(_INTRODUCTIONS).format(n=name)), f"Nice to meet you, {name}!")]
+    if rng.random() < 0.5:
+        turns.append((_as_typed(rng, rng.choice(_ASKED_NAMES)), f"Your name is {name}."))
+    return turns
+
+
+def _story(rng: random.Random) -> Turns:
+    told = stories.story(rng, "train")
+    _, _, name, thing = told.key.split(":")
+    about = rng.choice((name, with_article(thing), f"{name} and {with_article(thing)}"))
+    requests = _STORY_REQUESTS if rng.random() < 0.5 else _STORY_ABOUT
+    return [(_as_typed(rng, rng.choice(requests).format(x=about)), f"{told.beginning} {told.ending}")]
+
+
+# Kind of conversation -> share.
+_KINDS: dict[Callable[[random.Random], Turns], float] = {
+    _small_talk: 0.55,
+    _outside: 0.15,
+    _introduction: 0.15,
+    _story: 0.15,
+}
+
+
+def exchange(rng: random.Random) -> Turns:
+    """An everyday exchange of one or two turns."""
+    (kind,) = rng.choices(list(_KINDS), list(_KINDS.values()))
+    return kind(rng)
