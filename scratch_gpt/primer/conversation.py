@@ -21,8 +21,9 @@ I_DO_NOT_KNOW = "I do not know that."
 # (ways to say it, answers that fit each of them). A closing mark is often missing: see `_as_typed`.
 _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
-        ("hello!", "hi!", "hey!", "hi there!", "hello there!", "hey there!"),
-        ("Hello! What can I do for you?", "Hello! How can I help you?"),
+        # What nearly everybody types first has to be right.
+        (*("hello!", "hi!") * 4, "hey!", "hi there!", "hello there!", "hey there!"),
+        ("Hello! How can I help you?",),
     ),
     (("good morning!",), ("Good morning! How can I help you?",)),
     (("good evening!", "good afternoon!"), ("Hello! How can I help you?",)),
@@ -70,14 +71,14 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("I am angry.", "I am afraid.", "I am scared."), ("Stay calm, and talk to a friend about it.",)),
     (("I am sick.", "I feel sick.", "I do not feel well."), ("Rest, and go to a doctor if it does not get better.",)),
     (
-        ("tell me a joke.", "tell me a joke!", "do you know a joke?", "make me laugh."),
+        ("tell me a joke.", "tell me a joke!", "tell me another joke.", "do you know a joke?", "make me laugh."),
         (
             "Why is six afraid of seven? Because seven eats nine!",
             "What has hands but cannot clap? A clock!",
             "What has a bed but never sleeps? A river!",
         ),
     ),
-    (("yes.", "no.", "ok.", "okay.", "I see.", "good.", "nice."), ("Good. What can I do for you?",)),
+    (("yes.", "no.", "ok.", "okay.", "I see.", "good.", "nice."), ("All right. What can I do for you?",)),
     (("sorry!", "I am sorry."), ("That is all right.",)),
     (
         ("you are bad.", "you are no help.", "I hate you.", "that is wrong.", "you are wrong.", "that makes no sense."),
@@ -91,6 +92,8 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ("I am a language model, so I only read and write.",),
     ),
 )  # fmt: skip
+
+_SAID = [(said, answers) for ways, answers in _SMALL_TALK for said in ways]
 
 # Questions of real people to which the corpus holds no answer.
 _OUTSIDE = (
@@ -201,8 +204,8 @@ def refuses(answer: str) -> bool:
 
 
 def _small_talk(rng: random.Random) -> Turns:
-    said, answers = rng.choice(_SMALL_TALK)
-    return [(_as_typed(rng, rng.choice(said)), rng.choice(answers))]
+    said, answers = rng.choice(_SAID)
+    return [(_as_typed(rng, said), rng.choice(answers))]
 
 
 def _outside(rng: random.Random) -> Turns:
