@@ -22,7 +22,7 @@ I_DO_NOT_KNOW = "I do not know that."
 _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         # What nearly everybody types first has to be right.
-        (*("hello!", "hi!") * 4, "hey!", "hi there!", "hello there!", "hey there!"),
+        (*("hello!", "hi!") * 10, "hey!", "hi there!", "hello there!", "hey there!"),
         ("Hello! How can I help you?",),
     ),
     (("good morning!",), ("Good morning! How can I help you?",)),
