@@ -199,6 +199,28 @@ def test_evaluations_and_samples_compile_nothing(stage, arguments_for, tmp_path,
     assert often == once
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_mixture_of_experts_balances_its_load_whatever_the_micro_batches(
+    stage, arguments_for, tmp_path, weight
+) -> None:
+    """The balance counts once a step: one micro-batch or four, and of a large weight the loss shows it."""
+    model_config = {
+        **{"model_type": "qwen3_moe", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"num_key_value_heads": 1, "num_experts": 4, "num_experts_per_tok": 1},
+        **{"moe_intermediate_size": 16, "output_router_logits": True, "router_aux_loss_coef": weight},
+    }
+    losses = []
+    for size in (8, 2):
+        batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
+        settings = {"model_config": model_config, "max_steps": 1, "max_eval_blocks": 1, **batch}
+        stage.main(arguments_for(tmp_path / f"{size}", **settings))
+        losses.append(rows(tmp_path / f"{size}")[0]["loss"])
+    # the mean of four parts' balances is not quite the balance of the whole
+    assert losses[0] == pytest.approx(losses[1], abs=0.02 if weight else 1e-5)
+    # experts chosen alike by all tokens give a balance of 4, by chance one of 1
+    assert math.log(512) + weight - 0.3 < losses[0] < math.log(512) + weight + 0.3 + weight
+
+
 def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) -> None:
     """Every weight moves, the loss falls well below a uniform guess, and the contract's files and keys are there."""
     stage.main(arguments_for(tmp_path / "base", max_steps=40, save_steps=30, learning_rate=1e-2))
