@@ -61,11 +61,15 @@ class PackedCollator:
 
 def needs_lengths(attn_implementation: str) -> bool:
     """Whether this attention function keeps packed documents apart by their lengths, not by a mask."""
-    return attn_implementation.startswith("flash_attention")
+    return attn_implementation == "varlen" or attn_implementation.startswith("flash_attention")
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device."""
+    """The batch with its tensors on the device, a GPU gets them from pinned memory: only then nothing waits for it."""
+    pinned = device.type == "cuda"
     return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+        name: (value.pin_memory() if pinned else value).to(device, non_blocking=pinned)
+        if isinstance(value, torch.Tensor)
+        else value
+        for name, value in batch.items()
     }

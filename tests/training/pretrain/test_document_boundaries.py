@@ -8,6 +8,7 @@ mask dense, take the places of their kernels. All of transformers' code before t
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import varlen
 from torch.nn.attention.flex_attention import create_block_mask, create_mask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import masking_utils
@@ -22,7 +23,7 @@ from scratch_gpt.training.pretrain.setup import build_config
 from wording import user_error
 
 
-ATTENTIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2")
+ATTENTIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "varlen")
 FIRST = 9  # tokens of the first document, its end included
 MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
 
@@ -55,6 +56,17 @@ def varlen_stand_in(
     return torch.cat([flash_stand_in(*part, causal, softmax_scale) for part in parts], dim=1)[0]
 
 
+def torch_varlen_stand_in(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa
+):
+    """The same by torch's signature: causal is a window that looks at nothing behind."""
+    assert enable_gqa
+    assert window_size[0] == -1
+    return varlen_stand_in(
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, causal=window_size[1] == 0, softmax_scale=scale
+    )
+
+
 def flex_stand_in(query, key, value, training=False, block_mask=None, scale=None, enable_gqa=False, **kwargs):
     """(B, H, T, E), the mask's rule applied to every pair of places."""
     shape = (query.shape[0], 1, query.shape[2], key.shape[2])
@@ -68,6 +80,7 @@ def stand_ins(monkeypatch) -> None:
     process = flash._lazy_define_process_function(varlen_stand_in)
     functions = (flash_stand_in, varlen_stand_in, None, flash._pad_input, flash._unpad_input)
     monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda *_: (functions, (process, process)))
+    monkeypatch.setattr(varlen, "varlen_attn", torch_varlen_stand_in)
     # transformers would compile it, and torch warns of how
     monkeypatch.setattr(
         masking_utils,
