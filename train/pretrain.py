@@ -43,7 +43,7 @@ def main(arguments: PretrainArguments) -> None:
     """Open the data, resolve the settings, build, (resume,) loop, save."""
     check_launch()
     check_trackers(arguments.report_to)
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.accelerator.is_available())
     console.quiet = not state.is_main_process
     tokenizer = load_tokenizer(arguments.tokenizer)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
@@ -113,7 +113,7 @@ def build(
     torch.set_num_threads(plan.num_threads)
     accelerator = Accelerator(
         mixed_precision=plan.mixed_precision,
-        cpu=not torch.cuda.is_available(),
+        cpu=not torch.accelerator.is_available(),
         log_with=plan.report_to or None,
         project_dir=plan.output_dir,
     )

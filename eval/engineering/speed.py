@@ -40,7 +40,7 @@ from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.checking import Count, check_values
-from scratch_gpt.settings.hardware import best_precision, choose_threads
+from scratch_gpt.settings.hardware import best_precision, choose_threads, gpu_name
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.pretrain.optimization import build_optimizer
@@ -70,8 +70,8 @@ SHAPE = (
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def interleaved_seconds(
@@ -102,15 +102,15 @@ def matmul_step(dtype: torch.dtype, device: torch.device, size: int) -> Step:
 def peak_memory(step: Step, device: torch.device) -> int:
     """Bytes of tensors that `step` holds at its peak, those not counted that were there before.
 
-    From the allocator's own record: torch.cuda's on a GPU; on the CPU the profiler's, which sees each allocation
+    From the allocator's own record on a GPU; on the CPU the profiler's, which sees each allocation
     inside kernels too.
     """
     gc.collect()  # an earlier model in a reference cycle, freed during the step, would count as negative
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
+        torch.accelerator.reset_peak_memory_stats(device)
+        before = torch.accelerator.memory_allocated(device)
         step()
-        return int(torch.cuda.max_memory_allocated(device) - before)
+        return int(torch.accelerator.max_memory_allocated(device) - before)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -363,7 +363,7 @@ def main(arguments: SpeedArguments) -> None:
                 attn_implementation=arguments.attn_implementation,
                 compiled=arguments.torch_compile,
                 repeats=arguments.repeats,
-                matmul_size=8192 if device.type == "cuda" else 2048,
+                matmul_size=2048 if device.type == "cpu" else 8192,
                 micro_batches=arguments.gradient_accumulation_steps,
             )
             metrics |= {f"{batch_size}x{length}/{name}": metric for name, metric in figures.items()}
@@ -371,14 +371,14 @@ def main(arguments: SpeedArguments) -> None:
         metrics |= compare_decoding(
             config,
             stock=arguments.stock,
-            dtype=HALF.get(precision, torch.float32) if device.type == "cuda" else torch.float32,
+            dtype=torch.float32 if device.type == "cpu" else HALF.get(precision, torch.float32),
             device=device,
             batch_size=arguments.batch_sizes[0],
             new_tokens=arguments.new_tokens,
             repeats=arguments.repeats,
         )
     settings = dataclasses.asdict(arguments) | {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": gpu_name() or "cpu",
         "num_threads": torch.get_num_threads(),
         "precision": precision,
     }

@@ -129,11 +129,12 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
 
     memory = arguments.device_memory * GIB if arguments.device_memory else None
     available = manifest["blocks"] * sequence_length if manifest else None
-    scale, rules = complete(arguments, config, launcher, sequence_length, available, memory)
+    scale, checkpointing, rules = complete(arguments, config, launcher, sequence_length, available, memory)
     settings = dataclasses.replace(
         step_settings(arguments, launcher, sequence_length),
         micro_batch=scale.per_device_train_batch_size,
         accumulation=scale.gradient_accumulation_steps,
+        activation_checkpointing=checkpointing or launcher.activation_checkpointing,
     )
     optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
     tokens_per_step = settings.micro_batch * settings.accumulation * settings.num_processes * sequence_length

@@ -16,7 +16,10 @@ from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 # A setting that is younger than a run had no other value in it.
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
-BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+BY_RULE = (
+    *("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps"),
+    *("torch_compile", "activation_checkpointing"),
+)
 # Names of version 0.2.0, which checkpoints still hold.
 RENAMED = {"gradient_checkpointing": "activation_checkpointing"}
 # With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
@@ -41,9 +44,11 @@ def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, A
 
 def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
     """What `arguments` leave open takes its value from the `settings` of the run that is gone on with."""
+    settings = {RENAMED.get(name, name): value for name, value in settings.items()}
     names = [name for name in BY_RULE if getattr(arguments, name) is None]
-    if arguments.mixed_precision == "auto":
-        names.append("mixed_precision")
+    names += [
+        name for name in ("mixed_precision", "attn_implementation") if getattr(arguments, name) == "auto"
+    ]
     same_budget = all(
         getattr(arguments, name) == settings.get(name) for name in ("tokens", "num_train_epochs")
     )
@@ -95,7 +100,7 @@ def check_settings(
     """
     changed = _changed(progress["settings"], settings)
     before, now = progress["settings"]["num_threads"], settings["num_threads"]
-    if before != now and not torch.cuda.is_available():
+    if before != now and not torch.accelerator.is_available():
         console.print(
             f"num_threads was {before}, is {now}: sums in another order, so not bit for bit the run of before; for that "
             f"add --num_threads {before}",
