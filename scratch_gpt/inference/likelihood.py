@@ -80,7 +80,9 @@ def loglikelihoods(
         )
         for own, index in zip(logits, batch, strict=True):
             targets = torch.tensor(ends[index], device=own.device)
-            nats = torch.nn.functional.cross_entropy(own, targets, reduction="none").cpu().double().sum().item()
+            nats = (
+                torch.nn.functional.cross_entropy(own, targets, reduction="none").cpu().double().sum().item()
+            )
             if not math.isfinite(nats):
                 raise UserError(
                     "model_not_finite",

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from scratch_gpt.settings import hardware
-from scratch_gpt.settings import hardware
 from scratch_gpt.settings.hardware import available_cpus, best_precision, choose_threads, gpu_precision
 
 

@@ -11,8 +11,9 @@ from transformers import PreTrainedConfig
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.varlen import VARLEN, lacks_varlen
-from scratch_gpt.runs.cost import training_flops_per_token
-from scratch_gpt.settings.hardware import accelerator
+from scratch_gpt.runs.cost import known_gpu, training_flops_per_token
+from scratch_gpt.runs.log import console
+from scratch_gpt.settings.hardware import accelerator, gpu_name
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
@@ -88,3 +89,20 @@ def choose_checkpointing(
         return False
     blocks = max(1, GPU_MICRO_BATCH_TOKENS // sequence_length)
     return not fits(arguments.per_device_train_batch_size or blocks)
+
+
+def peak_speed(config: PreTrainedConfig, sequence_length: int, num_processes: int) -> float | None:
+    """Tokens a second that all GPUs together would train on at their peak; None on a CPU or where it is not known.
+
+    Model FLOPs utilization (PaLM, hf.co/papers/2204.02311, appendix B) is a run's speed divided by it. The operations
+    are those of `scratch-gpt plan`, the peak is that of 16-bit products whatever the run's precision.
+    """
+    name = gpu_name()
+    if name is None:
+        return None
+    gpu = known_gpu(name)
+    if gpu is None or config.model_type != ScratchGPTConfig.model_type:
+        unknown = f"the peak of {name}" if gpu is None else f"operations of a {config.model_type} model"
+        console.print(f"mfu is not logged: unknown: {unknown}", markup=False, soft_wrap=True)
+        return None
+    return num_processes * gpu.flops / sum(training_flops_per_token(config, sequence_length).values())

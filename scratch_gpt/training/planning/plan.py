@@ -43,8 +43,11 @@ OPEN: dict[str, Origin] = {
 }
 # What the machine decided, as `run.yaml` leaves it open.
 LEFT_TO_THE_MACHINE = {
-    **{"mixed_precision": "auto", "num_threads": None, "attn_implementation": "auto"},
-    **{"torch_compile": None, "activation_checkpointing": None},
+    "mixed_precision": "auto",
+    "num_threads": None,
+    "attn_implementation": "auto",
+    "torch_compile": None,
+    "activation_checkpointing": None,
 }
 
 
@@ -106,7 +109,8 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
         accumulation=arguments.gradient_accumulation_steps or 2,
         # bfloat16 is what nearly all hardware of today is faster with
         mixed_precision="bf16" if arguments.mixed_precision == "auto" else arguments.mixed_precision,
-        activation_checkpointing=bool(arguments.activation_checkpointing) or launcher.activation_checkpointing,
+        activation_checkpointing=bool(arguments.activation_checkpointing)
+        or launcher.activation_checkpointing,
         num_processes=launcher.num_processes,
         sharded=launcher.sharded,
     )
@@ -182,9 +186,7 @@ def resolve(
     restored = restore_settings(arguments, progress["settings"]) if progress else arguments
     tokens = len(blocks) * sequence_length
     launcher = launcher_of_environment(num_processes)
-    scale, checkpointing, rules = complete(
-        restored, config, launcher, sequence_length, tokens, gpu_memory()
-    )
+    scale, checkpointing, rules = complete(restored, config, launcher, sequence_length, tokens, gpu_memory())
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     own_blocks = scale.max_steps * scale.per_device_train_batch_size * scale.gradient_accumulation_steps

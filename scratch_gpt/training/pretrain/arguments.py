@@ -34,13 +34,13 @@ class PretrainArguments:
     whole_words: bool = field(
         default=False, metadata={"help": "Objective masked: hide all tokens of a word or none."}
     )
-    attn_implementation: Literal[
-        "auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "varlen"
-    ] = field(
-        default="auto",
-        metadata={
-            "help": "auto: varlen on a GPU that has it, else sdpa; eager is faster on a CPU with short blocks."
-        },
+    attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "varlen"] = (
+        field(
+            default="auto",
+            metadata={
+                "help": "auto: varlen on a GPU that has it, else sdpa; eager is faster on a CPU with short blocks."
+            },
+        )
     )
     max_steps: Annotated[int, Range("at least 1, or -1", lambda n: n >= 1 or n == -1)] = field(
         default=-1, metadata={"help": "Optimizer steps; -1: as many as `tokens` take."}

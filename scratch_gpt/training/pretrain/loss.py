@@ -15,9 +15,10 @@ from scratch_gpt.data.collators.packed import IGNORED
 
 # Float32 logits of one micro-batch up to this size are made at once: chunks would be no faster.
 PLAIN_LOGITS_BYTES = 32 << 20
-# What the logits of one chunk take above it, on a GPU, which wants large matrices; on a CPU they should stay in its
-# caches (1.08 times the speed of a 10-million-parameter step with all logits at once).
+# What the logits of one chunk take above it, on a GPU of at least so many tokens, which wants large matrices; on a CPU
+# they should stay in its caches (1.08 times the speed of a 10-million-parameter step with all logits at once).
 CHUNK_LOGITS_BYTES = 64 << 20
+GPU_CHUNK_TOKENS = 2048
 CPU_CHUNK_TOKENS = 512
 
 
@@ -81,7 +82,7 @@ def chunk_tokens_for(num_tokens: int, vocab_size: int, on_cpu: bool) -> int | No
     if num_tokens * vocab_size * 4 <= PLAIN_LOGITS_BYTES:
         return None
     chunk_tokens = max(1, CHUNK_LOGITS_BYTES // (vocab_size * 4))
-    return min(chunk_tokens, CPU_CHUNK_TOKENS) if on_cpu else chunk_tokens
+    return min(chunk_tokens, CPU_CHUNK_TOKENS) if on_cpu else max(chunk_tokens, GPU_CHUNK_TOKENS)
 
 
 def use_chunked_loss(model: PreTrainedModel, chunk_tokens: int) -> None:

@@ -74,7 +74,9 @@ def build_model(
         UserError: the model type has no class for the objective.
     """
     model = model_of(config, objective, attn_implementation)
-    chunk_tokens = chunk_tokens_for(batch_tokens, config.vocab_size, on_cpu=not torch.accelerator.is_available())
+    chunk_tokens = chunk_tokens_for(
+        batch_tokens, config.vocab_size, on_cpu=not torch.accelerator.is_available()
+    )
     # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
     if chunk_tokens is not None and config.model_type == CausalObjective.model_type:
         use_chunked_loss(model, chunk_tokens)

@@ -13,7 +13,7 @@ from scratch_gpt.training.planning.execution import (
     choose_compilation,
 )
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from wording import user_error
+from wording import shows, user_error
 
 
 OURS = {"vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -117,3 +117,18 @@ def test_activations_are_computed_again_where_they_do_not_fit(asked, micro_batch
     given = arguments(activation_checkpointing=asked, per_device_train_batch_size=micro_batch)
     assert choose_checkpointing(given, 64, lambda blocks: blocks <= largest) is chosen
     assert choose_checkpointing(given, 64, None) is bool(asked)
+
+
+def test_the_peak_speed_is_known_for_our_models_on_known_gpus(monkeypatch, capsys) -> None:
+    """All GPUs together; what is unknown is printed; nothing on a CPU."""
+    config = ScratchGPTConfig(**OURS)
+    per_token = sum(execution.training_flops_per_token(config, 64).values())
+    assert execution.peak_speed(config, 64, 2) is None
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(execution, "gpu_name", lambda: "NVIDIA A100-SXM4-80GB")
+    assert execution.peak_speed(config, 64, 2) == pytest.approx(2 * 312e12 / per_token)
+    assert execution.peak_speed(LlamaConfig(**OURS), 64, 2) is None
+    assert shows(capsys.readouterr().out, "mfu is not logged", "llama")
+    monkeypatch.setattr(execution, "gpu_name", lambda: "NVIDIA L40")
+    assert execution.peak_speed(config, 64, 2) is None
+    assert shows(capsys.readouterr().out, "mfu is not logged", "NVIDIA L40")

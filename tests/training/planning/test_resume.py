@@ -86,7 +86,7 @@ def test_another_number_of_threads_is_reported_and_no_reason_to_stop(capsys, mon
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
     assert "--num_threads 2" in " ".join(capsys.readouterr().out.split())
     check_settings({"settings": now}, now, Path("c"), allow_changed_settings=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
     assert capsys.readouterr().out == ""
 

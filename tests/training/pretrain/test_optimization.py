@@ -3,7 +3,6 @@
 
 import pytest
 import torch
-
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import signal
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors import SafetensorError
 from torch._dynamo.utils import counters
+from torch.nn.attention import varlen
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
@@ -25,7 +28,9 @@ from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
+from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.training.planning import execution
 from scratch_gpt.training.pretrain import pretraining, recorder
 from wording import shows, user_error
 
@@ -199,15 +204,103 @@ def test_evaluations_and_samples_compile_nothing(stage, arguments_for, tmp_path,
     assert often == once
 
 
+class Waits(TorchDispatchMode):
+    """Counts what would wait for an accelerator: a value that Python reads, a shape that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.watching = 0, True
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waits = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        self.count += self.watching and func in waits
+        return func(*args, **(kwargs or {}))
+
+
+def varlen_stand_in(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """torch's kernel as a mask, which asks no value."""
+    place = torch.arange(len(query))
+    document = torch.bucketize(place, cu_seq_q, right=True)
+    mask = (document[:, None] == document) & (place[:, None] >= place)
+    heads = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
+    output = torch.nn.functional.scaled_dot_product_attention(
+        *heads, mask, scale=scale, enable_gqa=enable_gqa
+    )
+    return output[0].transpose(0, 1)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_waits_for_the_device_once(stage, arguments_for, tmp_path, monkeypatch, compiled) -> None:
+    """With varlen: one list of loss, norm and interruption; the losses are those of sdpa, compiled or not.
+
+    Compiled, the documents' number changes from step to step and nothing is compiled again after the second.
+    """
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_stand_in)
+    monkeypatch.setattr(execution, "lacks_varlen", lambda *_: None)
+    waits, lists, a_step, graphs = Waits(), [], [], []
+    read_step, train_step, tolist = (
+        *(pretraining.Pretraining.read_step, pretraining.Pretraining.train_step),
+        torch.Tensor.tolist,
+    )
+
+    def read(self):
+        waits.watching = False
+        batches = read_step(self)
+        waits.watching = True
+        return batches
+
+    def step(self, interrupted):
+        before = len(lists)
+        with nullcontext() if compiled else waits:  # dynamo compiles nothing under such a mode
+            outcome = train_step(self, interrupted)
+        a_step.append(len(lists) - before)
+        graphs.append(counters["stats"]["unique_graphs"])
+        return outcome
+
+    settings = {"model_config": NO_DROPOUT, "gradient_accumulation_steps": 2, "max_eval_blocks": 1}
+    stage.main(arguments_for(tmp_path / "sdpa", **settings))
+    monkeypatch.setattr(pretraining.Pretraining, "read_step", read)
+    monkeypatch.setattr(pretraining.Pretraining, "train_step", step)
+    started = counters["stats"]["unique_graphs"]
+    if not compiled:  # dynamo itself calls it
+        monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (lists.append(self), tolist(self))[1])
+    stage.main(arguments_for(tmp_path / "varlen", torch_compile=compiled, **settings))
+    assert (graphs[0] > started) == compiled
+    assert graphs[1:] == graphs[1:2] * 5
+    assert (waits.count, a_step) == (0, [0 if compiled else 1] * 6)
+    losses = [[row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("sdpa", "varlen")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_log_and_the_line_have_the_utilization(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """On a GPU: speed times the operations of a token, by the table's peak; said once where there is no peak."""
+    settings = {"max_steps": 2, "max_eval_blocks": 1}
+    monkeypatch.setattr(execution, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
+    stage.main(arguments_for(tmp_path / "known", **settings))
+    row = RunLog(tmp_path / "known" / "log.jsonl").rows()[0]
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "known").config
+    flops = sum(training_flops_per_token(config, 64).values())
+    assert row["mfu"] == pytest.approx(row["tokens_per_second"] * flops / 989e12, rel=1e-6)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_a_mixture_of_experts_balances_its_load_whatever_the_micro_batches(
     stage, arguments_for, tmp_path, weight
 ) -> None:
     """The balance counts once a step: one micro-batch or four, and of a large weight the loss shows it."""
     model_config = {
-        **{"model_type": "qwen3_moe", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-        **{"num_key_value_heads": 1, "num_experts": 4, "num_experts_per_tok": 1},
-        **{"moe_intermediate_size": 16, "output_router_logits": True, "router_aux_loss_coef": weight},
+        "model_type": "qwen3_moe",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "num_experts": 4,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 16,
+        "output_router_logits": True,
+        "router_aux_loss_coef": weight,
     }
     losses = []
     for size in (8, 2):
