@@ -26,7 +26,8 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is not None:
         outside.add(id(head.weight))
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         *modules, kind = name.split(".")
         dimensions = 3 if EXPERTS in modules and parameter.ndim == 3 else 2
