@@ -26,6 +26,7 @@ STAGES = {
     "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
     "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
+    "kto": ("train/kto.py", "Align the chat model on single answers, each liked or not."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
 }
 BENCHMARKS = {

@@ -326,31 +326,39 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text.
+    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text."""
+    return encode_escaped(tokenizer, escape_all(tokenizer, texts))
 
-    A tokenizer that cannot mend escaped text learns it, see `protect_control_tokens`.
-    """
+
+def escape_all(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[str]:
+    """Each text escaped for this tokenizer, which learns to mend it if it cannot yet."""
     spellings = _mend_escapes(tokenizer)
+    return [escape(text, spellings) for text in texts]
+
+
+def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text in which control tokens stand as such, and all else is escaped, such as a template's."""
     backend = tokenizer.backend_tokenizer
     # a padded or truncated call of somebody else's would still be in force
     backend.no_padding()
     backend.no_truncation()
-    encodings = backend.encode_batch_fast(
-        [escape(text, spellings) for text in texts], add_special_tokens=False
-    )
-    return [encoding.ids for encoding in encodings]
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for special tokens.
+    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for added tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
+    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.
     """
+    is_byte_level = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     lengths = np.zeros(len(tokenizer), dtype=np.int64)
     special = set(tokenizer.added_tokens_decoder)
     for token, index in tokenizer.get_vocab().items():
         if index not in special:
-            lengths[index] = len(token)
+            is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
+            text = token.replace("\u2581", " ").encode()
+            lengths[index] = len(token) if is_byte_level else 1 if is_byte else len(text)
     return lengths
 
 

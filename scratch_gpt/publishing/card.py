@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import GenerationConfig
 
 from scratch_gpt.configuration_scratch_gpt import REQUIRED
 from scratch_gpt.evaluation.compare import BENCHMARKS, compare
-from scratch_gpt.inference.loading import check_folder
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside
+from scratch_gpt.inference.turns import is_chat, prepare_turns
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
     alignment_table,
@@ -21,6 +23,7 @@ from scratch_gpt.publishing.facts import (
     known_failures,
     lineage,
     number,
+    origin_facts,
     read_samples,
     score_rows,
     stage_facts,
@@ -29,10 +32,9 @@ from scratch_gpt.publishing.facts import (
 )
 from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
-from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.runs.provenance import read_origin, read_provenance
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
-from scratch_gpt.tokenization import IM_END
 
 
 # How the name of the model's class ends -> task of the Hub, what such a model is called.
@@ -69,8 +71,12 @@ def _eval_results(results: dict[str, dict[str, Any]]) -> list[EvalResult]:
 
 def _ends_turns(folder: Path) -> bool:
     """Whether the model's answers end with the end of a turn: from instruction tuning on."""
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and read_json(path).get("eos_token") == IM_END
+    tokenizer = load_tokenizer_beside(folder)
+    if tokenizer is None:
+        return False
+    settings = folder / "generation_config.json"
+    prepare_turns(tokenizer, GenerationConfig.from_pretrained(folder) if settings.is_file() else None)
+    return is_chat(tokenizer)
 
 
 def _plain(text: str) -> str:
@@ -124,7 +130,7 @@ def make_card(
     written, folder = Path(folder), Path(folder).absolute()  # "." has no name
     check_folder(folder)
     config = read_json(folder / "config.json")
-    architecture = config["architectures"][0]
+    architecture = config["architectures"][0].replace("LMHeadModel", "ForCausalLM")  # GPT-2's older name
     head = next(name for name in HEADS if architecture.endswith(name))
     task, kind = HEADS[head]
     auto_map = config.get("auto_map", {})
@@ -141,6 +147,8 @@ def make_card(
         stage_facts(path) for path in [*folders[:-1], *([reward_model] if reward_model else []), folder]
     ]
     road = [record["folder"] for record in records] or [path.name for path in folders]
+    origin = read_origin(folder)
+    begin = f"tuned from {origin['name']}" if origin else "trained from nothing"
     sources, text_size = training_text(folders[0], records)
     costs, energy_assumption = cost_table(records)
     data = ModelCardData(
@@ -148,6 +156,7 @@ def make_card(
         license=license,
         license_name=license_name,
         pipeline_tag=task,
+        base_model=origin["name"] if origin else None,
         tags=["scratch-gpt", *["conversational"] * is_chat, *["reward-model"] * (kind == "reward model")],
         model_name=name,
         eval_results=_eval_results(own) or None,
@@ -157,8 +166,8 @@ def make_card(
         data,
         template_path=str(scripts_folder() / "model_card.md"),
         name=name,
-        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, trained from "
-        f"nothing with scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
+        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, {begin} with "
+        f"scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
         repository=repository or written.as_posix(),
@@ -172,6 +181,7 @@ def make_card(
         costs=costs,
         energy_assumption=energy_assumption,
         models=list(results),
+        origin=origin,
         scores=score_rows(compared, results),
         alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
         samples=[
@@ -182,7 +192,7 @@ def make_card(
             for sample in read_samples(folder)
         ],
         failures=known_failures(compared, folder.name, folders[-2].name if len(folders) > 1 else None),
-        provenance=_provenance(folder, license_name or license, records, own),
+        provenance=_provenance(folder, license_name or license, records, own) | origin_facts(origin),
     )
 
 

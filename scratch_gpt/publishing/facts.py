@@ -37,6 +37,13 @@ CONSUMED = ("weight_asked", "weight_consumed", "documents", "tokens", "epochs", 
 # A kind of question is a known failure below this share of the maximum; the card names so many, the worst ones.
 WEAK, WEAKEST = 0.5, 8
 
+GPT2_NAMES = {
+    "n_layer": "num_hidden_layers",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+}
+
 # The key of run.yaml that names the stage's first input model.
 PREVIOUS_MODEL = "model_name_or_path"
 
@@ -96,6 +103,7 @@ def interval(metric: Mapping[str, Any]) -> str:
 
 def architecture_facts(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     """The rows of the table of the model's shape."""
+    config = {GPT2_NAMES.get(name, name): value for name, value in config.items()}
     return {
         "parameters": number(count_parameters(folder)),
         "layers": number(config.get("num_hidden_layers")),
@@ -185,6 +193,16 @@ def tuning_data(records: list[dict[str, Any]]) -> list[dict[str, str]]:
         if "content_hash" not in record["data"]
         for source in record["data"]["sources"]
     ]
+
+
+def origin_facts(origin: dict[str, Any] | None) -> dict[str, str]:
+    """What is known of the published model that this one began from."""
+    if origin is None:
+        return {}
+    return {
+        "origin": f"{origin['name']}, revision {origin['revision'] or UNKNOWN}, SHA-256 of its weights "
+        f"`{origin['weights_sha256']}`"
+    }
 
 
 def duration(seconds: float | None) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sft, reward, dpo and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
+"""sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
 import json
 import logging
@@ -120,6 +120,19 @@ def dpo(
 
 
 @pytest.fixture
+def kto(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "sources": preference_source,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+    }
+    return lambda **more: run("kto", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
 def rlhf(run: Callable[..., None], chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
     settings = {
         "model_name_or_path": str(chat_folder),
@@ -229,6 +242,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
         ("reward", {}),
         ("dpo", {}),
+        pytest.param("kto", {}, marks=pytest.mark.slow),
         ("rlhf", {"eval_steps": 4}),
         ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
     ],
@@ -353,7 +367,38 @@ def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path
     assert {"rewards/accuracies", *ROW_KEYS} <= set(training[0])
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_kto_writes_an_aligned_model(kto: Callable[..., None], chat_folder: Path, tmp_path: Path) -> None:
+    """kto leaves a chat model in which liked answers have gained on the others, from answers that were judged alone."""
+    judged = [
+        {"prompt": f"What is {n} plus one?", "completion": answer, "label": liked}
+        for n in range(40)
+        for answer, liked in ((f"It is {n + 1}.", True), ("Go away.", False))
+        if n % 4 or liked  # no pairs: more thumbs up than down
+    ]
+    output = tmp_path / "out"
+    kto(
+        output_dir=str(output),
+        max_steps=4,
+        learning_rate=3e-3,
+        sources=write_rows(tmp_path / "judged.jsonl", judged),
+    )
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {
+        "generation_config.json",
+        "samples.jsonl",
+        "results",
+        "checkpoint-4",
+    }
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(chat_folder), model)
+    assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
+    metrics = json.loads((output / "results" / "kto.json").read_text())["metrics"]
+    assert metrics["liked_log_ratio"]["value"] > 1 > 0 > metrics["disliked_log_ratio"]["value"]
+    training = rows_with(output, "loss")
+    assert training[0]["loss"] == pytest.approx(0.5, abs=1e-3)  # policy and reference are one
+    assert set(ROW_KEYS) <= set(training[0])
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_lora_ends_in_an_ordinary_model(
     stage: str, request: pytest.FixtureRequest, chat_folder: Path, tmp_path: Path
 ) -> None:
@@ -555,12 +600,17 @@ def test_rewards_that_are_no_numbers_end_the_run(
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_a_broken_gradient_leaves_the_last_checkpoint(
     stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
-    trainer = {"sft": trl.SFTTrainer, "reward": trl.RewardTrainer, "dpo": trl.DPOTrainer}[stage]
+    trainer = {
+        "sft": trl.SFTTrainer,
+        "reward": trl.RewardTrainer,
+        "dpo": trl.DPOTrainer,
+        "kto": trl.KTOTrainer,
+    }[stage]
     compute = trainer.compute_loss
 
     def broken(self: Any, *args: Any, **more: Any) -> Any:

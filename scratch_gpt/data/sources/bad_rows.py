@@ -115,15 +115,20 @@ class BadRows:
         """Number of rows of this source that were left out."""
         return sum(file.bad for file in self._files.values() if file.source == source)
 
-    def report(self) -> list[str]:
-        """Lines for the terminal: of each file its bad rows and its unused ones, of each source what was noted."""
+    def report(self, source: str | None = None) -> list[str]:
+        """Lines for the terminal: of each file its bad rows and its unused ones, of each source what was noted.
+
+        Args:
+            source: only of the files of this one.
+        """
+        files = [file for file in self._files.values() if source in (None, file.source)]
         lines = [
             f"{file.name}: left out {count} of {file.rows} rows, the first at line {first[0]}: {first[1]}"
-            for file in self._files.values()
+            for file in files
             for count, first in ((file.bad, file.first), (file.unused, file.first_unused))
             if first
         ]
-        return lines + list(_added_up(self._files.values()))
+        return lines + list(_added_up(files))
 
 
 def _added_up(files: Iterable[FileCount]) -> Iterable[str]:

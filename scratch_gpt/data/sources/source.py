@@ -36,7 +36,9 @@ from scratch_gpt.settings.sources import PRIMER, license_of
 
 
 # Settings that a stage which reads documents, or one which reads rows, would pass over -> the cure.
-ROW_SETTINGS = dict.fromkeys(("columns", "template", "system"), "text_column names the column of a document")
+ROW_SETTINGS = dict.fromkeys(
+    ("columns", "template", "system", "roles"), "text_column names the column of a document"
+)
 CORPUS_SETTINGS = {
     "held_out": "rows are held out by held_out_fraction, and a benchmark asks all of them",
     "filters": "leave out such rows beforehand",
@@ -71,6 +73,7 @@ class Source:
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
         system: a system message that opens the conversations of such rows.
+        roles: how conversations call a speaker -> system, user, assistant or tool, beside the names that are known.
         documents: a text file holds one document per blank-line `block`, per `line`, between two `separator`, or is one
             document as a `file`.
         separator: the text between two documents of a text file; given alone it means `documents: separator`.
@@ -95,6 +98,7 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     template: str | None = None
     system: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
     documents: str = "block"
     separator: str | None = None
     encoding: str | None = None
@@ -208,6 +212,9 @@ def _check(source: Source) -> None:
         raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
+    speakers = ("system", "user", "assistant", "tool")
+    if not isinstance(source.roles, dict) or not set(source.roles.values()) <= set(speakers):
+        raise wrong_value("roles", source.roles, f"a mapping to {', '.join(speakers)}", where=f"{name}: ")
     if source.path != PRIMER and not source.on_hub:
         _check_files(source, name)
     source.reader.check(name, source.files)

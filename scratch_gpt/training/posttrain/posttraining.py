@@ -14,15 +14,16 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import (
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
 )
 
+from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.sampling import CHAT_LIMIT
+from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import list_checkpoints, resolve_checkpoint, rollback, save_model_folder
 from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
@@ -30,7 +31,7 @@ from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_threads
-from scratch_gpt.tokenization import END_OF_TEXT, IM_END
+from scratch_gpt.tokenization import PAD
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.callbacks import (
     FiniteGradients,
@@ -62,22 +63,77 @@ def begin(arguments: PosttrainingArguments) -> None:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
-def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let answers end with the end of a turn, in the tokenizer and in what `generate` does by itself."""
-    document_end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    tokenizer.eos_token = IM_END
-    model.config.eos_token_id = tokenizer.eos_token_id
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(
-        eos_token_id=[tokenizer.eos_token_id, document_end],
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        **{CHAT_LIMIT: 128},
-        # The tail of a small model's distribution is noise: sampling stays near the top.
-        do_sample=True,
-        temperature=0.3,
-        top_p=0.9,
-    )
+# How a model answers by itself whose generation config does not say it. The tail of a small model's distribution is
+# noise: sampling stays near the top.
+ANSWERING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9}
+
+
+def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Let answers end with the end of a turn, in the tokenizer and in what `generate` does by itself.
+
+    A base model without a chat template gets this project's. What the model's generation config says is kept.
+
+    Returns:
+        The tokens that the template needs and the model has never seen.
+    """
+    new: list[str] = []
+    if not tokenizer.chat_template:
+        new = add_chat_template(tokenizer)
+        added = f", with {' and '.join(new)} as new tokens" if new else ""
+        console.print(
+            f"{tokenizer.name_or_path} has no chat template: it gets this project's, ChatML{added}",
+            markup=False,
+            soft_wrap=True,
+        )
+    known, config = stop_ids(tokenizer, model.generation_config), model.generation_config
+    end = end_of_turn(tokenizer)
+    if end is None:  # `check_chat_format` says so
+        return []
+    if tokenizer.pad_token_id == end:  # as DialoGPT's, whose vocabulary has no other special token
+        tokenizer.add_special_tokens({"pad_token": PAD})
+        console.print(
+            f"{tokenizer.name_or_path} has no token for padding: it gets {PAD}", markup=False, soft_wrap=True
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    if end not in known and not config.to_diff_dict().keys() & {"do_sample", "temperature", "top_p", "top_k"}:
+        config.update(**ANSWERING)
+        setattr(config, CHAT_LIMIT, 128)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    config.eos_token_id = [end, *sorted(known - {end})] if known - {end} else end
+    for settings in (model.config, config):
+        settings.pad_token_id = tokenizer.pad_token_id
+    config.bos_token_id = tokenizer.bos_token_id
+    model.config.eos_token_id = end
+    return tokenizer.convert_tokens_to_ids(new)
+
+
+@torch.inference_mode()
+def check_packing(model: PreTrainedModel) -> None:
+    """Try on eight tokens whether packed rows stay apart, as restarting positions ask for.
+
+    Flash attention is told where each row begins, and is not tried.
+
+    Raises:
+        UserError: the second row's logits depend on the first.
+    """
+    if needs_lengths(model.config._attn_implementation):
+        return
+    ids = torch.arange(8, device=model.device)[None] % model.config.vocab_size
+    alone = model(input_ids=ids[:, 4:], use_cache=False).logits
+    try:
+        packed = model(
+            input_ids=ids, position_ids=torch.arange(8, device=model.device)[None] % 4, use_cache=False
+        )
+        apart = (packed.logits[:, 4:] - alone).abs().max() <= 1e-3 * alone.abs().max()
+    except TypeError:  # it takes no positions
+        apart = False
+    if not apart:
+        message = (
+            f"packing: the attention of {type(model).__name__} lets packed rows see each other: leave packing out, or give "
+            "train_sampling_strategy: batch_rebalance against padding"
+        )
+        raise UserError("packed_rows_mix", message, model=type(model).__name__)
 
 
 def is_finished(arguments: PosttrainingArguments) -> bool:
