@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Byte-level BPE: training, special tokens that no text can spell, and the chat template.
+"""Text to token ids by byte-level BPE: training, loading, special tokens that no text can spell, the chat template.
 
 The result is a stock `PreTrainedTokenizerFast`: its folder loads with `AutoTokenizer` and needs no code of ours.
 
@@ -281,15 +281,24 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         UserError: the folder holds no tokenizer, or one that lacks our special tokens.
     """
-    if not (Path(path) / "tokenizer.json").is_file():
-        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
-        raise UserError("no_tokenizer", message, folder=path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = load_any_tokenizer(path)
     missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     if missing:
         message = f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage"
         raise UserError("token_missing", message, token=missing[0])
-    return protect_control_tokens(tokenizer)
+    return tokenizer
+
+
+def load_any_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer in a folder, of this project or another; its control tokens are protected.
+
+    Raises:
+        UserError: the folder holds no tokenizer.
+    """
+    if not (Path(path) / "tokenizer.json").is_file():
+        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
+        raise UserError("no_tokenizer", message, folder=path)
+    return protect_control_tokens(AutoTokenizer.from_pretrained(path))
 
 
 def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:

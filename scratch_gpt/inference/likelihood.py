@@ -181,7 +181,8 @@ def _logits(
     ]
 
 
-@torch.inference_mode()
+# not inference_mode: FSDP2 keeps buffers of its first forward pass, which training then cannot write
+@torch.no_grad()
 def packed_nll(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torch.Tensor) -> torch.Tensor:
     """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3), on the CPU.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
+import errno
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import trl
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
@@ -19,6 +21,7 @@ from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.publishing.facts import stage_facts
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.training.posttrain import posttraining
 from scratch_gpt.training.rl import reward_functions
 from wording import shows, user_error
 
@@ -291,6 +294,35 @@ def test_a_run_stopped_behind_its_last_step_takes_no_other(
     call(**settings, resume_from_checkpoint="latest")
     assert (output / "log.jsonl").read_text() == log
     assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    sft: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a checkpoint is written, the one before it is kept; while the finished model is, the last one."""
+    output, settings = tmp_path / "out", {"max_steps": 2, "save_steps": 1, "eval_strategy": "no"}
+    save_state = trl.SFTTrainer._save_rng_state
+
+    def fail(trainer: trl.SFTTrainer, folder: str) -> None:
+        save_state(trainer, folder)
+        if folder.endswith("checkpoint-2"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail_at_the_end(model: Any, tokenizer: Any, folder: Path) -> None:
+        model.config.save_pretrained(folder)
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trl.SFTTrainer, "_save_rng_state", fail)
+        with user_error("cannot_write", "No space left", path=output / "checkpoint-2"):
+            sft(output_dir=str(output), **settings)
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(posttraining, "save_model_folder", fail_at_the_end)
+        with user_error("cannot_write", "No space left", path=output):
+            sft(output_dir=str(output), resume_from_checkpoint="latest", **settings)
+    assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
+    assert not {"config.json", "model.safetensors", "run.yaml"} & {path.name for path in output.iterdir()}
 
 
 def test_no_start_overwrites_a_run(

@@ -5,6 +5,7 @@ Texts stay as they are: what an answer begins with may be the indentation of its
 """
 
 import hashlib
+import json
 from typing import Any
 
 from scratch_gpt import primer
@@ -87,14 +88,27 @@ def _instruction(values: Values) -> list[Row]:
 
 def _question(values: Values) -> Example:
     prompt = values["filled"] if "filled" in values else values.with_context("question", before=True)
-    answers, column = values["answers"], values.name("answers")
-    if isinstance(answers, dict):
-        if "text" not in answers:
-            raise BadRow(f"column {column!r} holds no text (keys: {', '.join(answers)})")
-        answers = answers["text"]
-    listed = answers if isinstance(answers, list) else [answers]
+    column = values.name("answers")
+    listed = _answers(values["answers"], column)
     references = dict.fromkeys(answer_text(answer, column) for answer in listed if not _is_blank(answer))
     return Example(prompt, tuple(references) or NO_ANSWER, kind=str(values["kind"]), key=prompt)
+
+
+def _answers(value: Any, column: str) -> list[Any]:
+    """The acceptable answers in a value: one, a list, JSON of a list, an object of SQuAD, TriviaQA or DROP."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return [value]  # a text that begins so
+    if isinstance(value, list):
+        return [answer for each in value for answer in _answers(each, column)]
+    if not isinstance(value, dict):
+        return [value]
+    keys = [key for key in ("text", "value", "aliases", "spans", "number") if key in value]
+    if not keys:
+        raise BadRow(f"column {column!r} holds no text (keys: {', '.join(value)})")
+    return [answer for key in keys for answer in _answers(value[key], column)]
 
 
 def _is_blank(answer: Any) -> bool:
@@ -110,6 +124,7 @@ def _translation(values: Values) -> Example:
 QUESTION_LAYOUTS = (
     {"question": "question", "context": "context", "answers": "answers"},
     {"question": "question", "context": "context", "answers": "answer"},
+    {"question": "question", "context": "passage", "answers": "answers_spans"},  # DROP
 )
 TRANSLATION_LAYOUTS = ({"source": "source", "target": "target"},)
 
@@ -124,6 +139,9 @@ INSTRUCTIONS = Schema(
         {"prompt": "instruction", "context": "input", "response": "output"},
         {"prompt": "instruction", "context": "context", "response": "response"},
         {"messages": "conversations"},
+        {"messages": "conversation"},
+        {"prompt": "query", "response": "response"},
+        {"prompt": "input", "response": "output"},
         *QUESTION_LAYOUTS,
         *TRANSLATION_LAYOUTS,
     ),

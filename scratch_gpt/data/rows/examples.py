@@ -24,11 +24,13 @@ LAYOUTS = (
     {"question": "question", "choices": "choices", "label": "answerKey"},  # ARC, CommonsenseQA
     {"question": "question_stem", "choices": "choices", "label": "answerKey"},  # OpenBookQA
     {"question": "question", "choices": "choices", "label": "answer"},  # MMLU
+    {"question": "question", "context": "article", "choices": "options", "label": "answer"},  # RACE
     {"question": "goal", "first": "sol1", "second": "sol2", "label": "label"},  # PIQA
     {"good": "sentence_good", "bad": "sentence_bad", "kind": "UID"},  # BLiMP
     {"document": "document", "summary": "summary"},  # XSum
     {"document": "article", "summary": "highlights"},  # CNN/DailyMail
     {"document": "dialogue", "summary": "summary"},  # SAMSum
+    {"document": "text", "summary": "summary"},
     *QUESTIONS.layouts,  # SQuAD
     {"text": "text"},  # LAMBADA
 )
@@ -86,11 +88,17 @@ def wikihow(text: str) -> str:
 def _choice(values: Values) -> Example:
     choices: Any = values["choices"] if "choices" in values else [values["first"], values["second"]]
     labels = None
-    if isinstance(choices, dict):
-        choices, labels = choices.get("text"), choices.get("label")
+    if isinstance(choices, dict) and "text" in choices:
+        choices, labels = choices["text"], choices.get("label")
+    elif isinstance(choices, dict):  # {"A": text}
+        choices, labels = list(choices.values()), list(choices)
+    elif isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):
+        choices, labels = ([choice.get(key) for choice in choices] for key in ("text", "label"))
     texts, label = _texts(choices, values.name("choices")), values["label"]
-    index = labels.index(label) if labels and label in labels else answer_index(label, len(texts))
-    return _choice_example(values.text("question"), texts, index, values)
+    # by its mark, its text, its place
+    named = next((names for names in (labels or [], texts) if label in names), None)
+    index = named.index(label) if named else answer_index(label, len(texts))
+    return _choice_example(values.with_context("question", before=True), texts, index, values)
 
 
 def _texts(values: Any, column: str) -> list[str]:
@@ -105,7 +113,7 @@ def answer_index(label: Any, count: int) -> int:
     Raises:
         BadRow: there is no candidate at that place.
     """
-    text = str(label).strip()
+    text = str(int(label) if isinstance(label, bool) else label).strip()
     index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
     if not 0 <= index < count:
         raise BadRow(f"no right answer: the label is {label!r}, of {count} candidates")

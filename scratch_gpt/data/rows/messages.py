@@ -19,8 +19,9 @@ Message = dict[str, Any]
 # How data sets call the roles, in lower case; a source's `roles` adds its own.
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human", "prompter", "usr"), "user"),
+    **dict.fromkeys(("user", "human", "prompter", "usr", "question", "instruction", "customer"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "gpt4", "gpt-4", "bing", "bard", "claude"), "assistant"),
+    **dict.fromkeys(("gemini", "llama", "qwen", "mistral", "deepseek", "answer", "response"), "assistant"),
     **dict.fromkeys(("model", "bot", "ai", "chatbot", "llm", "function_call", "tool_call"), "assistant"),
     **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response"), "tool"),
 }
@@ -57,28 +58,63 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         value = _from_json(value, column)
     found = [value] if isinstance(value, dict) else value
+    if isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ROLE_KEYS):
+        # `datasets` makes a list of objects whose features are a Sequence an object of lists
+        found = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
     if not isinstance(found, list) or not found:
         raise BadRow(f"column {column!r} holds no list of messages")
+    _check_roles(found, column, roles or {})
     messages = (_message(each, number, column, roles or {}) for number, each in enumerate(found, start=1))
     return [message for message in messages if message]
+
+
+def _role(written: Any, roles: Mapping[str, str]) -> tuple[Any, str | None]:
+    """What a message calls its speaker, and the role that this is, if it is known: "gpt-4o" is a "gpt"."""
+    name = next((written[key] for key in ROLE_KEYS if written.get(key) is not None), None)
+    if not isinstance(name, str):
+        return name, None
+    known = name.strip().lower()
+    return name, roles.get(name) or ROLES.get(known) or ROLES.get(re.split(r"[-_ ]?\d|-", known)[0])
+
+
+def _check_roles(found: list[Any], column: str, roles: Mapping[str, str]) -> None:
+    """Refuse unknown speakers, all in one line; the likeliest is that they take turns and the user begins."""
+    unknown: dict[str, str] = {}
+    for number, written in enumerate(found):
+        name, role = _role(written, roles) if isinstance(written, dict) else (None, "")
+        if isinstance(name, str) and role is None:
+            opened = sum(
+                isinstance(each, dict) and _role(each, roles)[1] == "system" for each in found[:number]
+            )
+            unknown.setdefault(name, ("user", "assistant")[(number - opened) % 2])
+    if unknown:
+        cure = ", ".join(f"{name}: {role}" for name, role in unknown.items())
+        raise BadRow(
+            f"column {column!r}: a message of the unknown role {next(iter(unknown))!r:.60}: say which it is in the source's "
+            f"roles, such as roles: {{{cure}}}"
+        )
 
 
 def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -> Message | None:
     if not isinstance(written, dict):
         raise BadRow(f"column {column!r}: a message is no mapping of role and content: {written!r:.60}")
-    name = next((written[key] for key in ROLE_KEYS if written.get(key) is not None), None)
-    role = roles.get(name) or ROLES.get(name.strip().lower()) if isinstance(name, str) else None
-    if not isinstance(name, str):
-        raise BadRow(f"column {column!r}: a message without a role: {written!r:.60}")
+    name, role = _role(written, roles)
     if role is None:
-        cure = f"say which it is in the source's roles, such as roles: {{{name}: user}}"
-        raise BadRow(f"column {column!r}: a message of the unknown role {name!r:.60}: {cure}")
+        form = '{"role": "user", "content": "..."} or {"from": "human", "value": "..."}'
+        raise BadRow(f"column {column!r}: a message without a role, {written!r:.60}, needs the form {form}")
     key = next((key for key in CONTENT_KEYS if written.get(key) is not None), None)
     value = written[key] if key else ""
-    if role == "tool" and isinstance(value, dict):
+    if role == "tool" and not isinstance(value, str) and not _are_parts(value):
         value = json.dumps(value, ensure_ascii=False)
+    thinking = next((written[key] for key in THINKING_KEYS if written.get(key)), None)
+    if isinstance(value, list):
+        # Anthropic's parts of this type
+        thinking = next((part["thinking"] for part in value if _is_thought(part)), thinking)
+        value = [part for part in value if not _is_thought(part)]
     text = _content(value, f"{column}.{key}")
     calls = written.get("tool_calls") or written.get("function_call")
+    if isinstance(calls, str):
+        calls = _from_json(calls, f"{column}.tool_calls")
     if name.strip().lower() in CALLING_ROLES:
         calls, text = _from_json(text, f"{column}.{key}"), ""
     if calls and role != "assistant":
@@ -88,7 +124,6 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
             return None
         raise UnusedRow(f"column {column!r}: message {number} ({name}) is empty")
     message = make_message(role, text, f"{column}.{key}")
-    thinking = next((written[key] for key in THINKING_KEYS if written.get(key)), None)
     if thinking and role == "assistant":
         message["reasoning_content"] = checked_text(thinking, f"{column}.reasoning_content")
     if calls:
@@ -96,15 +131,25 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
     return message
 
 
+def _are_parts(value: Any) -> bool:
+    return all(
+        isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in _listed(value)
+    )
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "thinking" and "thinking" in part
+
+
 def _content(value: Any, column: str) -> str:
-    """A text, or the texts of a list of parts; it may be empty."""
+    """A text, a part, or the texts of a list of parts; it may be empty."""
     texts = []
-    for part in value if isinstance(value, list) else [value]:
+    for part in _listed(value):
         text = part
-        if isinstance(part, dict) and isinstance(value, list):
+        if isinstance(part, dict) and (part is not value or "type" in part):
             kind = part.get("type")
             if kind not in TEXT_PARTS:
-                cure = "only text is read: leave out such rows beforehand"
+                cure = "only text is read; max_bad_rows: 1 leaves out all such rows"
                 raise BadRow(f"column {column!r}: a part of the type {kind!r:.40}: {cure}")
             text = part.get("text")
         is_blank = isinstance(text, str) and not text.strip()

@@ -21,6 +21,8 @@ WINNERS = {
 # What a `label` column says of one answer, as text in lower case.
 LABELS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "up", "thumbs_up", "good", "desirable"), True),
+    **dict.fromkeys(("thumbs up", "👍", "like", "liked", "positive", "chosen", "accepted"), True),
+    **dict.fromkeys(("thumbs down", "👎", "dislike", "disliked", "negative", "rejected"), False),
     **dict.fromkeys(
         ("false", "0", "-1", "0.0", "-1.0", "no", "down", "thumbs_down", "bad", "undesirable"), False
     ),
@@ -157,9 +159,11 @@ def _winner(values: Values) -> str | None:
         return won[0] if len(won) == 1 else None
     # SHP's number is 1 where the first is better, PKU's is the place of the better one
     role, first = ("first_better", 1) if "first_better" in values else ("better_place", 0)
-    if values[role] not in (0, 1):
+    said = str(values[role]).strip().lower()
+    place = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(said)
+    if place is None:
         raise BadRow(f"column {values.name(role)!r} must be 0 or 1, got {values[role]!r:.40}")
-    return "first" if values[role] == first else "second"
+    return "first" if place == first else "second"
 
 
 def _best_and_worst(values: Values) -> tuple[str, str]:
@@ -178,7 +182,7 @@ def _best_and_worst(values: Values) -> tuple[str, str]:
     for completion in completions:
         if not isinstance(completion, dict):
             raise BadRow(f"column {column!r}: a completion is no mapping: {completion!r:.60}")
-        score = completion.get("overall_score", completion.get("score"))
+        score = completion.get("overall_score", completion.get("score", completion.get("fine-grained_score")))
         text = checked_text(completion.get("response"), f"{column}.response")
         scored.append((_number(score, f"{column}.overall_score or score"), text))
     best, worst = max(scored, key=lambda pair: pair[0]), min(scored, key=lambda pair: pair[0])
@@ -188,9 +192,14 @@ def _best_and_worst(values: Values) -> tuple[str, str]:
 
 
 def _number(value: Any, column: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRow(f"column {column!r} holds no finite number but {value!r}")
-    return float(value)
+    """A number, also as text: a .csv file has nothing else."""
+    try:
+        number = math.nan if isinstance(value, bool | None) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadRow(f"column {column!r} holds no finite number but {value!r:.40}")
+    return number
 
 
 def _feedback(values: Values) -> list[Row]:
@@ -201,7 +210,8 @@ def _feedback(values: Values) -> list[Row]:
     label = LABELS.get(str(values["label"]).strip().lower())
     if label is None:
         raise BadRow(
-            f"column {values.name('label')!r} says neither true nor false but {values['label']!r:.40}"
+            f"column {values.name('label')!r} says neither true nor false but {values['label']!r:.40}; known: "
+            f"{', '.join(LABELS)}"
         )
     if "messages" in values:
         values.refuse_template()
@@ -225,6 +235,8 @@ PAIR_LAYOUTS = (
     {"prompt": "instruction", "completions": "completions"},  # UltraFeedback
     {"prompt": "prompt", "completions": "completions", "scores": "scores"},
     {"prompt": "prompt", "completions": "responses", "scores": "scores"},
+    {"prompt": "prompt", "completions": "generations", "scores": "ratings"},
+    {"prompt": "instruction", "completions": "generations", "scores": "ratings"},
     {"prompt": "prompt", "completions": "completions"},
     {  # SHP, whose history is the prompt, and no list of earlier turns
         "prompt": "history",
@@ -257,6 +269,7 @@ LABEL_LAYOUTS = tuple(
         {"prompt": "prompt", "completion": "completion"},
         {"prompt": "prompt", "completion": "response"},
         {"prompt": "instruction", "context": "input", "completion": "output"},
+        {"prompt": "question", "context": "context", "completion": "answer"},
         {"messages": "messages"},
         {"messages": "conversations"},
     )

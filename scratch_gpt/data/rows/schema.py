@@ -107,6 +107,13 @@ class Values(dict[str, Any]):
 
 # Of any row, whatever its layout.
 OPTIONAL = {"context": "", "kind": "", "system": "system", "tools": "tools", "history": "history"}
+# What data sets also call these columns: without them the row would be read, and be another one.
+OTHER_NAMES = {
+    "tools": ("functions",),
+    "context": ("passage", "article", "paragraph"),
+    "score_chosen": ("chosen_score", "chosen_rating", "chosen-rating", "rating_chosen"),
+    "score_rejected": ("rejected_score", "rejected_rating", "rejected-rating", "rating_rejected"),
+}
 
 
 @dataclass(frozen=True)
@@ -204,9 +211,10 @@ def _values(
 ) -> Values:
     """Role -> value by the first layout whose columns the row has; `columns` of the source come before the layout's."""
     with_null: Values | None = None
+    row = row | _inner_values(row, source)
     for layout in layouts:
         every = {**schema.optional, **layout, **source.columns}
-        names = {role: name for role, name in every.items() if name}
+        names = {role: _found(role, name, row, source) for role, name in every.items() if name}
         required = [role for role in names if role not in schema.optional or role in source.columns]
         values = {role: row[name] for role, name in names.items() if row.get(name) is not None}
         null = [role for role in required if role not in values]
@@ -227,7 +235,31 @@ def _values(
         if name in row:
             raise BadRow(f"a row with {name!r}: {stage} {columns}")
     wanted = " or ".join(dict.fromkeys("+".join(filter(None, layout.values())) for layout in layouts))
-    raise BadRow(f"no columns {wanted} {columns}; name them in `columns`")
+    example = ", ".join(
+        f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0])
+    )
+    raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}")
+
+
+def _inner_values(row: dict[str, Any], source: Source) -> dict[str, Any]:
+    """The columns that the source names by a path: "translation.en" is `en` in the object `translation`."""
+    found = {}
+    for name in source.columns.values():
+        value: Any = row
+        for key in name.split(".") if name not in row else ():
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not row and value is not None:
+            found[name] = value
+    return found
+
+
+def _found(role: str, name: str, row: dict[str, Any], source: Source) -> str:
+    """How a row calls a column: by the name itself, in other letters, between blanks, or by another name of the role."""
+    if name in row or role in source.columns:
+        return name
+    written = {str(column).strip().lower(): column for column in row}
+    others = (other for other in (name.lower(), *OTHER_NAMES.get(role, ())) if other in written)
+    return next((written[other] for other in others), name)
 
 
 def _filled(template: str, values: Values) -> str:

@@ -40,7 +40,7 @@ class PackedBlocks:
         if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
             message = (
                 f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
-                "again with that one"
+                f"again with that one (scratch-gpt shards --tokenizer {tokenizer.name_or_path})"
             )
             raise UserError("another_tokenizer", message, folder=folder)
         dtype = np.dtype(self.manifest["dtype"])

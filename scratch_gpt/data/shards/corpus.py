@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training text: documents of all sources, filtered, without duplicates, mixed, and again from any point on."""
+"""The stream of training documents: of all sources, filtered, deduplicated, mixed and tokenized; it restarts at any point."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ from scratch_gpt.data.sources.formats import TEXT_SUFFIXES, Part
 from scratch_gpt.data.sources.source import Source, iter_documents, parts_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
-from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
+from scratch_gpt.tokenization import encode_plain
 
 
 # Text that is tokenized at once: it bounds the memory.
@@ -43,7 +43,7 @@ class Document:
         size: bytes in UTF-8.
         hash: of its text.
         text: the text; empty where `ids` are there.
-        ids: its tokens and END_OF_TEXT, shape (tokens,), of the type of the shards.
+        ids: its tokens and the one that ends it, shape (tokens,), of the type of the shards.
         first_pass: whether the source is read for the first time.
     """
 
@@ -296,8 +296,8 @@ def token_dtype(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> None:
-    """Put the token ids, and END_OF_TEXT, in place of the text of the documents that have one."""
-    end, dtype = tokenizer.convert_tokens_to_ids(END_OF_TEXT), token_dtype(tokenizer)
+    """Put the token ids, and the end of a document, in place of the text of the documents that have one."""
+    end, dtype = tokenizer.eos_token_id, token_dtype(tokenizer)
     texts = [document for document in documents if document.ids is None]
     for document, ids in zip(texts, encode_plain(tokenizer, [each.text for each in texts]), strict=True):
         ids.append(end)

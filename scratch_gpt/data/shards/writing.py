@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shards: documents as packed blocks of tokens on disk, written once, memory-mapped by the training loop.
 
-A document is its plain tokens and then END_OF_TEXT; see `packing` for how documents share a block. Within a block a new
-document begins at column 0 and after each END_OF_TEXT.
+A document is its plain tokens and then the one that ends it; see `packing` for how documents share a block. Within a block a new
+document begins at column 0 and after each end.
 
 Memory does not grow with the text, but for 9 to 14 bytes a document that the hashes of seen texts take. The bytes
 written depend on the arguments and the text alone: not on the number of cores, nor on interruptions, nor on slices.
@@ -38,6 +38,7 @@ from scratch_gpt.data.shards.corpus import (
     tokenize,
     work_ahead,
 )
+from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, join
 from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources.bad_rows import BadRows
@@ -53,7 +54,7 @@ from scratch_gpt.runs.folders import (
     write_run_yaml,
 )
 from scratch_gpt.settings.sources import PRIMER
-from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
+from scratch_gpt.tokenization import tokenizer_hash
 
 
 # Batches between two records of progress.
@@ -86,7 +87,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
             an empty side, a disk that is full or not writable.
     """
     sources = _check(arguments)
-    tokenizer = load_tokenizer(str(arguments.tokenizer))
+    tokenizer = load_document_tokenizer(str(arguments.tokenizer))
     bad_rows = BadRows(arguments.on_bad_row)
     settings: dict[str, Any] = {
         "tokenizer_hash": tokenizer_hash(tokenizer),
@@ -171,7 +172,7 @@ class _Run:
                 file=file,
                 sequence_length=arguments.sequence_length,
                 dtype=token_dtype(tokenizer),
-                pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+                pad_token_id=tokenizer.pad_token_id,
                 random=np.random.default_rng(arguments.seed),
                 counts={name: SourceCounts() for name in sources},
             )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows that cannot be used, and what else a reader has to report: counted per file, too many bad rows refused."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,9 +69,13 @@ class FileCount:
             return
         if self.bad == self.rows or (self.bad > 1 and self.bad > self.limit * self.rows):
             line, reason = self.first
+            enough = math.ceil(100 * self.bad / self.rows) / 100
+            cure = (
+                "" if self.bad == self.rows else f": max_bad_rows: {enough:g} in the source leaves these out"
+            )
             message = (
                 f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; max_bad_rows allows a share of "
-                f"{self.limit:g})"
+                f"{self.limit:g}{cure})"
             )
             raise UserError("too_many_bad_rows", message, place=f"{self.name}:{line}")
 

@@ -22,8 +22,15 @@ from scratch_gpt.training.planning.execution import choose_attention, choose_che
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
 from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of
-from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, apply_scaling_rules
+from scratch_gpt.training.planning.scaling import (
+    CPU_MICRO_BATCH_TOKENS,
+    GOOD_PASSES,
+    Scale,
+    apply_scaling_rules,
+    good_passes,
+)
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.continued import base_config, read_base_run
 from scratch_gpt.training.pretrain.optimization import build_optimizer
 from scratch_gpt.training.pretrain.setup import build_config, select_precision_and_threads
 
@@ -130,7 +137,7 @@ def complete(
     config: PreTrainedConfig,
     launcher: Launcher,
     sequence_length: int,
-    available_tokens: int | None,
+    manifest: Mapping[str, Any] | None,
     device_memory: float | None,
 ) -> tuple[Scale, bool, list[str]]:
     """The scale of the run, checkpointed activations, and lines that say where the new values are from.
@@ -138,6 +145,7 @@ def complete(
     See `apply_scaling_rules` and `choose_checkpointing`.
 
     Args:
+        manifest: of the training shards; None where there are none yet.
         device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
     """
     settings = step_settings(arguments, launcher, sequence_length)
@@ -158,7 +166,9 @@ def complete(
         arguments,
         count_parameters(config),
         sequence_length=sequence_length,
-        available_tokens=available_tokens,
+        available_tokens=manifest["blocks"] * sequence_length if manifest else None,
+        passes=good_passes(manifest) if manifest else GOOD_PASSES,
+        base_run=read_base_run(arguments.model_name_or_path) if arguments.model_name_or_path else None,
         num_processes=launcher.num_processes,
         fits=fits,
     )
@@ -182,11 +192,16 @@ def resolve(
     )
     progress = read_progress(checkpoint) if checkpoint else None
     sequence_length = blocks.manifest["sequence_length"]
-    config = build_config(arguments.objective, arguments.model_config, tokenizer, sequence_length)
+    model = (arguments.objective, arguments.model_config, tokenizer, sequence_length)
+    if arguments.model_name_or_path:
+        config = base_config(arguments.model_name_or_path, *model)
+    else:
+        config = build_config(*model)
     restored = restore_settings(arguments, progress["settings"]) if progress else arguments
-    tokens = len(blocks) * sequence_length
     launcher = launcher_of_environment(num_processes)
-    scale, checkpointing, rules = complete(restored, config, launcher, sequence_length, tokens, gpu_memory())
+    scale, checkpointing, rules = complete(
+        restored, config, launcher, sequence_length, blocks.manifest, gpu_memory()
+    )
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     own_blocks = scale.max_steps * scale.per_device_train_batch_size * scale.gradient_accumulation_steps
@@ -253,6 +268,8 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
     Args:
         tokens: of text in the shards.
     """
+    if plan.model_name_or_path and not plan.checkpoint:
+        console.print(f"begins with the weights of {plan.model_name_or_path}: {plan.config.architectures[0]}")
     for line in plan.rules:
         console.print(f"by rule: {line}", markup=False, highlight=False)
     decided = ", ".join(f"{name} {getattr(plan, name)} ({plan.origins[name]})" for name in OPEN)

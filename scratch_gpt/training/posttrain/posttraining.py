@@ -4,6 +4,7 @@
 TRL's trainers do the learning.
 """
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,20 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
 from scratch_gpt.publishing import push_to_hub
-from scratch_gpt.runs.checkpoints import list_checkpoints, resolve_checkpoint, rollback, save_model_folder
+from scratch_gpt.runs.checkpoints import (
+    disk_errors,
+    list_checkpoints,
+    resolve_checkpoint,
+    rollback,
+    save_model_folder,
+    writing_model,
+)
 from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_threads
+from scratch_gpt.settings.processes import check_launch
 from scratch_gpt.tokenization import PAD
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.callbacks import (
@@ -40,6 +49,7 @@ from scratch_gpt.training.posttrain.callbacks import (
     StageLog,
     TokenizerOfCheckpoint,
 )
+from scratch_gpt.training.posttrain.distribution import end, share_batches
 
 
 # What Trainer writes last into a checkpoint.
@@ -55,8 +65,12 @@ HARMLESS = frozenset(
 
 def begin(arguments: PosttrainingArguments) -> None:
     """Seed every random choice, and leave the terminal to our own lines, told by the main process alone."""
+    check_launch()
     set_seed(arguments.seed)
-    console.quiet = not PartialState().is_main_process
+    if not PartialState().is_main_process:
+        console.quiet = True
+        transformers.utils.logging.set_verbosity_error()
+        logging.getLogger("scratch_gpt").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 asks transformers 5.23 by the old name.
@@ -196,7 +210,16 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         if trainer.state.global_step < trainer.state.max_steps:
             run_epoch(*args, **kwargs)
 
-    trainer._run_epoch = run_what_is_left
+    save_checkpoint = trainer._save_checkpoint
+
+    def save_whole_checkpoint(*args: Any, **kwargs: Any) -> None:
+        """A full disk is one line, and leaves nothing half-written."""
+        folder = output_dir / f"checkpoint-{trainer.state.global_step}"
+        with disk_errors(folder, folder):
+            save_checkpoint(*args, **kwargs)
+
+    trainer._run_epoch, trainer._save_checkpoint = run_what_is_left, save_whole_checkpoint
+    share_batches(trainer)
     with progress_bar(trainer.is_world_process_zero()) as bar:
         log = RunLog(output_dir / "log.jsonl")
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
@@ -243,15 +266,20 @@ def write_stage_result(
 def save_stage(
     trainer: Trainer, tokenizer: PreTrainedTokenizerFast, arguments: PosttrainingArguments
 ) -> None:
-    """Write the finished folder, `run.yaml` last, and upload it where asked."""
+    """Write the finished folder, `run.yaml` last, and upload it where asked; nothing is done with the trainer after it.
+
+    Raises:
+        UserError: no room, no permission; the upload fails.
+    """
     if trainer.is_world_process_zero():
         output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
-        save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
-        log = RunLog(output_dir / "log.jsonl")
-        write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
-        write_run_yaml(arguments, output_dir)
+        with writing_model(output_dir):
+            save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
+            log = RunLog(output_dir / "log.jsonl")
+            write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
+            write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
             private = bool(arguments.hub_private_repo)  # type: ignore[attr-defined]  # of TRL's configuration
             push_to_hub(str(output_dir), str(arguments.hub_model_id), private)
-    trainer.end()
+    end(trainer)

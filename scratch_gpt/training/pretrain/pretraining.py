@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretraining step by step: packed blocks in, weights that serve the objective out. `train/pretrain.py` has the loop."""
+"""The state of a pretraining run: one training step, and resuming from a checkpoint. The loop is in `train/pretrain.py`."""
 
 import gc
 import math

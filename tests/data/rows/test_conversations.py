@@ -139,7 +139,11 @@ BAD_ROWS = {
     },
     ("'tools'", "5"): {"messages": CHAT, "tools": [5]},
     ("'history'", "question, answer"): {"instruction": "Q", "input": "", "output": "A", "history": [["Q"]]},
-    ("'answer'", "value, aliases"): {"question": "Q", "answer": {"value": "A", "aliases": []}},
+    ("'answer'", "right, wrong"): {"question": "Q", "answer": {"right": "A", "wrong": []}},
+    ("'conversations'", "roles: {Ann: user, Bo: assistant}"): {
+        "conversations": [{"from": name, "value": name} for name in ("system", "Ann", "Bo", "Ann")]
+    },
+    ("'conversations'", '"from": "human"'): {"conversations": [{"human": "Q", "gpt": "A"}]},
     ("CONTINUE_FINAL_MESSAGE_TAG",): {"prompt": "Q", "completion": "<|im_end|> CONTINUE_FINAL_MESSAGE_TAG "},
 }
 
@@ -281,3 +285,16 @@ def test_split_keeps_instructions_and_preferences_apart_alike():
         conversation = {"messages": [{"role": "system", "content": "Be kind."}, question, assistant("A")]}
         pair = {"prompt": [question], "chosen": [assistant("A")], "rejected": [assistant("B")]}
         assert len(split_rows([conversation], 0.5, 0)[1]) == len(split_rows([pair], 0.5, 0)[1])
+
+
+def test_columns_by_other_names(read):
+    """In other letters, between blanks, inside an object, and those without which a row would be another one."""
+    rows = [{"Prompt": "Q", " completion": "A"}]
+    assert [m["content"] for m in read(instruction_rows, rows)[0]["messages"]] == ["Q", "A"]
+    rows = [{"translation": {"en": "Q", "de": "A"}}]
+    columns = {"source": "translation.en", "target": "translation.de"}
+    assert [m["content"] for m in read(instruction_rows, rows, columns=columns)[0]["messages"]] == ["Q", "A"]
+    rows = [{"question": "Q", "passage": "P", "answer": "A"}]
+    assert read(instruction_rows, rows)[0]["messages"][0]["content"] == "P\n\nQ"
+    rows = [{"messages": CHAT, "functions": [{"name": "look"}]}]
+    assert "look" in read(instruction_rows, rows)[0]["tools"]

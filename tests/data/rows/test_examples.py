@@ -28,6 +28,16 @@ def read(tmp_path):
 QUESTIONS = [
     ({"question": "Who?", "answers": ["Ann", "Ann B.", "Ann"]}, "Who?", ("Ann", "Ann B.")),
     ({"question": "Who?", "answer": "Ann"}, "Who?", ("Ann",)),
+    ({"question": "Who?", "answers": '["Ann", "A."]'}, "Who?", ("Ann", "A.")),
+    ({"question": "Who?", "answer": "[Ann] came"}, "Who?", ("[Ann] came",)),
+    ({"question": "Who?", "answers": [{"text": "Ann", "answer_start": 0}]}, "Who?", ("Ann",)),
+    ({"question": "Who?", "answer": {"value": "Ann", "aliases": ["Ann", "A."]}}, "Who?", ("Ann", "A.")),
+    ({"question": "Who?", "answer": {"number": "", "spans": ["Ann"]}}, "Who?", ("Ann",)),
+    (
+        {"question": "Who?", "passage": "Ann came.", "answers_spans": {"spans": ["Ann"], "types": ["span"]}},
+        "Ann came.\n\nWho?",
+        ("Ann",),
+    ),
     (
         {"question": "Who?", "context": "Ann came.", "answers": {"text": ["Ann"]}},
         "Ann came.\n\nWho?",
@@ -91,6 +101,20 @@ CHOICES = [
     (
         {"goal": "To open a jar,", "sol1": "turn the lid.", "sol2": "lick the lid.", "label": 0},
         ("choice", "To open a jar,", ("turn the lid.", "lick the lid."), 0),
+    ),
+    # by text, by a truth value, candidates with their marks
+    *(
+        ({"question": "Q", "choices": choices, "answer": answer}, ("choice", "Q", ("x", "y"), 1))
+        for choices, answer in (
+            (["x", "y"], "y"),
+            (["x", "y"], True),
+            ({"A": "x", "B": "y"}, "B"),
+            ([{"label": "A", "text": "x"}, {"label": "B", "text": "y"}], "B"),
+        )
+    ),
+    (
+        {"article": "P", "question": "Q", "options": ["x", "y"], "answer": "B"},
+        ("choice", "P\n\nQ", ("x", "y"), 1),
     ),
     # HellaSwag, with the marks of its WikiHow part
     (

@@ -16,7 +16,22 @@ def chat(*roles):
 
 @pytest.mark.parametrize(
     "answering",
-    ["gpt", "chatgpt", "bing", "bard", "model", "assistant", "Assistant", "GPT", "bot", "AI"],
+    [
+        "gpt-4o",
+        "gpt-3.5-turbo",
+        "Claude-3-Opus",
+        "gemini",
+        "gpt",
+        "chatgpt",
+        "bing",
+        "bard",
+        "model",
+        "assistant",
+        "Assistant",
+        "GPT",
+        "bot",
+        "AI",
+    ],
 )
 @pytest.mark.parametrize("asking", ["human", "user", "User", "Human"])
 def test_names_of_roles(asking, answering):
@@ -34,8 +49,16 @@ def test_names_of_tools(name):
 
 def test_results_may_be_objects():
     """They are JSON, as OpenAI asks for them, never the text of a Python object."""
-    result = {"role": "tool", "content": {"use": True}}
-    assert read_messages([result], "m") == [{"role": "tool", "content": '{"use": true}'}]
+    for result, text in (
+        ({"use": True}, '{"use": true}'),
+        ([{"a": 1}, {"a": 2}], '[{"a": 1}, {"a": 2}]'),
+        (5, "5"),
+    ):
+        assert read_messages([{"role": "tool", "content": result}], "m") == [
+            {"role": "tool", "content": text}
+        ]
+    parts = [{"type": "text", "text": "R"}]
+    assert read_messages([{"role": "tool", "content": parts}], "m")[0]["content"] == "R"
 
 
 def test_a_source_names_its_own_roles(read):
@@ -50,6 +73,10 @@ def test_parts_of_text_are_joined():
     """Of the chat and the responses interface, and what Arrow fills in beside them."""
     parts = [{"type": "text", "text": "a\n", "image": None}, {"type": "input_text", "text": " b"}, "c"]
     assert read_messages([{"role": "user", "content": parts}], "m")[0]["content"] == "a\n bc"
+    assert read_messages([{"role": "user", "content": parts[0]}], "m")[0]["content"] == "a\n"
+    parts = [{"type": "thinking", "thinking": "so"}, {"type": "text", "text": "A"}]
+    (message,) = read_messages([{"role": "assistant", "content": parts}], "m")
+    assert (message["content"], message["reasoning_content"]) == ("A", "so")
 
 
 CALL = {"type": "function", "function": {"name": "look", "arguments": '{"what": "é", "n": 2}'}}
@@ -64,6 +91,7 @@ CALL = {"type": "function", "function": {"name": "look", "arguments": '{"what": 
             "tool_calls": [{"name": "look", "arguments": {"what": "é", "n": 2, "else": None}}],
         },
         {"role": "assistant", "content": "", "function_call": {**CALL["function"], "id": None}},
+        {"role": "assistant", "tool_calls": json.dumps([CALL])},
         {"from": "function_call", "value": '{"name": "look", "arguments": {"what": "é", "n": 2}}'},
     ],
 )
@@ -100,6 +128,12 @@ def test_conversations_may_be_json():
     messages = [{"role": "user", "content": "[1]"}]
     assert read_messages(json.dumps(messages), "m") == messages
     assert read_messages(messages[0], "m") == messages
+
+
+def test_conversations_may_be_an_object_of_lists():
+    """What `datasets` makes of a Sequence of objects."""
+    read = read_messages({"role": ["user", "assistant"], "content": ["Q", "A"]}, "m")
+    assert read == [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 
 
 def test_a_row_with_tools_keeps_them(read):
