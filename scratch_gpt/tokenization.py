@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
+# What ends a document: here and in GPT-2, Qwen and SmolLM2; in Llama 3; in Gemma; in Llama 2 and Mistral.
+DOCUMENT_ENDS = (END_OF_TEXT, "<|end_of_text|>", "<eos>", "</s>")
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, IM_START, IM_END)
@@ -332,6 +334,21 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
         )
         raise UserError("token_missing", message, token=SENTINEL.format(0))
     return found
+
+
+def document_end(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The token that ends a document: not a chat model's own end of sequence, which ends a turn.
+
+    Raises:
+        UserError: the tokenizer has none, nor an end of sequence.
+    """
+    vocabulary = tokenizer.get_vocab()
+    known = (vocabulary[token] for token in DOCUMENT_ENDS if token in vocabulary)
+    end: int | None = next(known, tokenizer.eos_token_id)
+    if end is None:
+        message = f"tokenizer {tokenizer.name_or_path} has no eos_token: set the one that ends a document in tokenizer_config.json"
+        raise UserError("token_missing", message, token="eos_token")
+    return end
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:

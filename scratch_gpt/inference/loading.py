@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import scratch_gpt.registration  # noqa: F401  # whoever loads a model has its classes, also in a command
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.chat_format import LONGEST, check_chat_format
 from scratch_gpt.inference.turns import is_chat, prepare_turns, training_tokenizer

@@ -17,7 +17,6 @@ import scratch_gpt
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.tokenization import (
     BREAK,
-    END_OF_TEXT,
     IM_END,
     IM_START,
     protect_control_tokens,
@@ -31,9 +30,6 @@ logger = logging.getLogger(__name__)
 Tools = list[dict[str, Any]] | None
 
 TEMPLATES = Path(str(scratch_gpt.__file__)).parent
-# What ends a document: here and in GPT-2, Qwen and SmolLM2; in Llama 3; in Gemma; in Llama 2 and Mistral.
-DOCUMENT_ENDS = (END_OF_TEXT, "<|end_of_text|>", "<eos>", "</s>")
-
 # Two turns: the end of the first is what some templates give to the message that follows.
 PROBE = [
     {"role": "user", "content": "Who is it?"},
@@ -43,13 +39,6 @@ PROBE = [
 ]
 # {% generation %}, by which transformers finds the assistant's tokens; published templates rarely have it.
 MARK = re.compile(r"\{%[-+]?\s*generation\b")
-
-
-def document_end(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The token that ends a document: not a chat model's own end of sequence, which ends a turn."""
-    vocabulary = tokenizer.get_vocab()
-    known = (vocabulary[token] for token in DOCUMENT_ENDS if token in vocabulary)
-    return int(next(known, tokenizer.eos_token_id))
 
 
 def add_chat_template(tokenizer: PreTrainedTokenizerFast) -> list[str]:

@@ -16,8 +16,8 @@ from scratch_gpt.runs.folders import atomic_write
 
 FILE = Path(".eval_results") / "scratch-gpt.yaml"
 
-# The measure that a layout is known by: of a choice, else of a written answer.
-MEASURES = ("accuracy", "exact_match")
+# The measure that a layout is known by: of a choice or a last word, else of a written answer.
+MEASURES = ("acc", "strict_match")
 
 
 def entries(results: Mapping[str, Mapping[str, Any]]) -> list[EvalResultEntry]:

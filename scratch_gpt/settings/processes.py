@@ -29,7 +29,7 @@ def check_launch() -> None:
         raise UserError(
             "processes_lost",
             "accelerate launch was asked for several processes and started one, as it does on a CPU and on one GPU: "
-            "on a CPU use torchrun --nproc_per_node N train/STAGE.py ..., on one GPU num_processes 1",
+            f"on a CPU use torchrun --nproc_per_node N {sys.argv[0]} ..., on one GPU num_processes 1",
         )
     for kind in ("tp", "cp", "sp"):
         size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")

@@ -11,7 +11,6 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from scratch_gpt.inference.chat_format import check_chat_format, measure_answers
 from scratch_gpt.inference.turns import (
     add_chat_template,
-    document_end,
     encode_turns,
     end_of_turn,
     is_chat,
@@ -19,7 +18,7 @@ from scratch_gpt.inference.turns import (
     prepare_turns,
     training_tokenizer,
 )
-from scratch_gpt.tokenization import encode_plain, protect_control_tokens, token_byte_lengths
+from scratch_gpt.tokenization import document_end, encode_plain, protect_control_tokens, token_byte_lengths
 from stock_folders import LAYOUTS, stock_tokenizer
 from wording import user_error
 

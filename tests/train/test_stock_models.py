@@ -108,7 +108,12 @@ def test_sft_takes_the_folder(
     origin = read_origin(chat)
     assert origin == read_origin(stock) and origin["name"] == "stock"
     card = str(make_card(chat))
-    assert "base_model: stock" in card and origin["weights_sha256"] in card and "from nothing" not in card
+    assert "base_model:" not in card  # a folder's own name is none of the Hub's
+    assert (
+        "stock, revision not known" in card
+        and origin["weights_sha256"] in card
+        and "from nothing" not in card
+    )
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from scratch_gpt.tokenization import encode_plain
 
 # Text that is tokenized at once: it bounds the memory.
 BATCH_BYTES = 1 << 20
-# So many files that are not read are named.
+# Files that are not read: the most that are named.
 SHOWN_FILES = 5
 BAD_ROW, DUPLICATE = "bad_row", "duplicate"
 

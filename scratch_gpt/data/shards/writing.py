@@ -129,7 +129,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         pin_commits(sources, progress[0]["commits"] if progress else {})
         corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
         run = _Run(folder, corpus, tokenizer, arguments)
-        lines = run.go_on()
+        lines = run.resume()
         run.fill()
         bad_rows.check()
         described = run.finish()
@@ -195,7 +195,7 @@ class _Run:
         """Whether the training side has all the tokens that were asked for."""
         return self.arguments.max_tokens is not None and self.train.tokens >= self.arguments.max_tokens
 
-    def go_on(self) -> list[str]:
+    def resume(self) -> list[str]:
         """Return to where an interrupted run was recorded last; a line for the terminal if there was one."""
         progress = load_progress(self.folder)
         if progress is None:

@@ -22,14 +22,14 @@ from scratch_gpt.evaluation.metrics.baselines import gzip_bits_per_byte
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import packed_nll
-from scratch_gpt.inference.turns import document_end, end_of_turn, is_chat
+from scratch_gpt.inference.turns import end_of_turn, is_chat
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.checking import Count
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task
 from scratch_gpt.tasks.words import first_units, units
-from scratch_gpt.tokenization import encode_plain, token_byte_lengths
+from scratch_gpt.tokenization import document_end, encode_plain, token_byte_lengths
 
 
 logger = logging.getLogger(__name__)

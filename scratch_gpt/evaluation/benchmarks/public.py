@@ -134,7 +134,7 @@ def _task(
         "fewshot_path": shots.path if count and shots else None,
         "fewshot_split": shots.split if count and shots and _has_splits(shots) else None,
     }
-    task = Task(name, lambda split: rows, num_fewshot=count, shots=lambda: shown, **_settings(layout))
+    task = Task(name, lambda split: rows, num_fewshot=count, shots=lambda: shown, **task_settings(layout))
     return task, settings
 
 
@@ -192,9 +192,9 @@ def _parser(layout: Layout, name: str) -> Callable[[dict[str, Any]], Example]:
         try:
             found = {key: expression(**values) for key, expression in expressions.items()}
             return _example(layout, name, prompt.render(**values), found, row)
+        except BadRow:
+            raise
         except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
-            if isinstance(error, BadRow):
-                raise
             raise BadRow(f"not of this layout ({error})") from None
 
     return parse
@@ -226,7 +226,7 @@ def _unpacked(value: Any) -> Any:
         raise BadRow(f"no list, as JSON writes one, but {value!r:.60}") from None
 
 
-def _settings(layout: Layout) -> dict[str, Any]:
+def task_settings(layout: Layout) -> dict[str, Any]:
     """The settings of a task of this layout."""
 
     def ask(example: Example) -> str:

@@ -137,7 +137,8 @@ def bleu_tokenizers(
     """
     if asked is not None:
         return dict.fromkeys(examples, asked)
-    columns = {source.name: source.columns.get("target", "target") for source in parse_sources(declared)}
+    sources = parse_sources(declared) if declared else []
+    columns = {source.name: source.columns.get("target", "target") for source in sources}
     chosen = {}
     for task, rows in examples.items():
         references = (reference for row in rows for reference in row.references)

@@ -22,7 +22,7 @@ from scratch_gpt.runs.log import console
 from scratch_gpt.settings.checking import Count, Positive
 from scratch_gpt.training.planning.launcher import read_launcher
 from scratch_gpt.training.planning.memory import StepSettings, largest_micro_batch, memory_of_a_step
-from scratch_gpt.training.planning.plan import USABLE_SHARE, complete, optimizer_builder, step_settings
+from scratch_gpt.training.planning.plan import USABLE_SHARE, optimizer_builder, resolve_scale, step_settings
 from scratch_gpt.training.planning.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, Scale
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.continued import base_config, load_run_tokenizer
@@ -111,7 +111,9 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     manifest = PackedBlocks(shards).manifest if (shards / "manifest.json").is_file() else None
     config, sequence_length = _model(arguments, manifest)
     memory = arguments.device_memory * GIB if arguments.device_memory else None
-    scale, checkpointing, rules = complete(arguments, config, launcher, sequence_length, manifest, memory)
+    scale, checkpointing, rules = resolve_scale(
+        arguments, config, launcher, sequence_length, manifest, memory
+    )
     settings = dataclasses.replace(
         step_settings(arguments, launcher, sequence_length),
         micro_batch=scale.per_device_train_batch_size,

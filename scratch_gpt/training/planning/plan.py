@@ -132,7 +132,7 @@ def optimizer_builder(arguments: PretrainArguments, mixed_precision: str) -> Opt
     )
 
 
-def complete(
+def resolve_scale(
     arguments: PretrainArguments,
     config: PreTrainedConfig,
     launcher: Launcher,
@@ -199,7 +199,7 @@ def resolve(
         config = build_config(*model)
     restored = restore_settings(arguments, progress["settings"]) if progress else arguments
     launcher = launcher_of_environment(num_processes)
-    scale, checkpointing, rules = complete(
+    scale, checkpointing, rules = resolve_scale(
         restored, config, launcher, sequence_length, blocks.manifest, gpu_memory()
     )
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)

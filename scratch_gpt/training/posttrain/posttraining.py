@@ -21,8 +21,8 @@ from transformers import (
     Trainer,
 )
 
-from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.documents import documents_stay_apart
 from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
 from scratch_gpt.publishing import push_to_hub
@@ -122,27 +122,9 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
     return tokenizer.convert_tokens_to_ids(new)
 
 
-@torch.inference_mode()
 def check_packing(model: PreTrainedModel) -> None:
-    """Try on eight tokens whether packed rows stay apart, as restarting positions ask for.
-
-    Flash attention is told where each row begins, and is not tried.
-
-    Raises:
-        UserError: the second row's logits depend on the first.
-    """
-    if needs_lengths(model.config._attn_implementation):
-        return
-    ids = torch.arange(8, device=model.device)[None] % model.config.vocab_size
-    alone = model(input_ids=ids[:, 4:], use_cache=False).logits
-    try:
-        packed = model(
-            input_ids=ids, position_ids=torch.arange(8, device=model.device)[None] % 4, use_cache=False
-        )
-        apart = (packed.logits[:, 4:] - alone).abs().max() <= 1e-3 * alone.abs().max()
-    except TypeError:  # it takes no positions
-        apart = False
-    if not apart:
+    """Raise UserError if packed rows would see each other."""
+    if not documents_stay_apart(model):
         message = (
             f"packing: the attention of {type(model).__name__} lets packed rows see each other: leave packing out, or give "
             "train_sampling_strategy: batch_rebalance against padding"

@@ -14,7 +14,7 @@ from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.turns import document_end
+from scratch_gpt.tokenization import document_end
 
 
 def replay_rows(

@@ -343,7 +343,7 @@ def test_the_guide_lists_all_layouts() -> None:
         assert dataset == (f"`{layout.path}`" if layout.path else "your file")
         assert split == (layout.split if layout.path else "")
         example = Example("Q", ("a",), "k", "k", ("a", "b"), 0)
-        task = Task("t", lambda split: [], **public._settings(layout))
+        task = Task("t", lambda split: [], **public.task_settings(layout))
         found = task.rate([-1.0, -2.0], example) if task.rate else task.score("", example)
         assert scores == ", ".join([*found, *(["perplexity"] if layout.form == "cloze" else [])])
         takes = layout.shots_split or ("name one" if layout.path else "own rows")
