@@ -85,9 +85,8 @@ def loglikelihoods(
         )
         for own, index in zip(logits, batch, strict=True):
             targets = torch.tensor(ends[index], device=own.device)
-            nats = (
-                torch.nn.functional.cross_entropy(own, targets, reduction="none").cpu().double().sum().item()
-            )
+            costs = torch.nn.functional.cross_entropy(own, targets, reduction="none")
+            nats = costs.cpu().double().sum().item()
             if not math.isfinite(nats):
                 raise UserError(
                     "model_not_finite",

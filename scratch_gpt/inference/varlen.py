@@ -74,7 +74,8 @@ AttentionInterface.register(VARLEN, varlen_attention_forward)
 
 def lacks_varlen(config: PreTrainedConfig, mixed_precision: str) -> str | None:
     """What keeps a model on this machine from using this attention, None if nothing does."""
-    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < AMPERE:
+    nvidia = torch.cuda.is_available() and torch.version.hip is None
+    if not nvidia or torch.cuda.get_device_capability() < AMPERE:
         return "it needs an NVIDIA GPU from Ampere on"
     if mixed_precision == "no":
         return "it needs mixed_precision bf16 or fp16"

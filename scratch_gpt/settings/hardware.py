@@ -31,15 +31,15 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def accelerator() -> str:
-    """The kind of accelerator that torch has here ("cuda" for NVIDIA and AMD, "mps", "xpu"), "cpu" without one."""
+def device_type() -> str:
+    """torch's name for this machine's accelerator ("cuda" for NVIDIA and AMD, "mps", "xpu"), "cpu" without one."""
     device = torch.accelerator.current_accelerator(check_available=True)
     return device.type if device else "cpu"
 
 
 def gpu_name() -> str | None:
     """The accelerator's name, None without one."""
-    kind = accelerator()
+    kind = device_type()
     if kind == "cpu":
         return None
     module = torch.get_device_module(kind)
@@ -48,7 +48,7 @@ def gpu_name() -> str | None:
 
 def gpu_memory() -> int | None:
     """Bytes of the first accelerator, None without one; on an Apple GPU what Metal recommends to take at most."""
-    kind = accelerator()
+    kind = device_type()
     if kind == "cpu":
         return None
     if kind == "mps":
@@ -63,7 +63,7 @@ def gpu_precision() -> str:
     is supported. Others float32: on an Apple GPU, bfloat16 autocast depends on the chip and on macOS. Only float16 needs
     its gradients scaled, which Accelerate does.
     """
-    kind = accelerator()
+    kind = device_type()
     if kind == "xpu":
         return "bf16" if torch.xpu.is_bf16_supported(including_emulation=False) else "no"
     if kind != "cuda":
@@ -85,7 +85,7 @@ def cpu_precision() -> str:
 
 def best_precision() -> str:
     """The precision that this machine's GPU, or else its CPU, is made for."""
-    return cpu_precision() if accelerator() == "cpu" else gpu_precision()
+    return cpu_precision() if device_type() == "cpu" else gpu_precision()
 
 
 def choose_threads(num_threads: int | None) -> int:
@@ -96,7 +96,7 @@ def choose_threads(num_threads: int | None) -> int:
     """
     if asked := num_threads or _environment_threads():
         return asked
-    if accelerator() != "cpu":
+    if device_type() != "cpu":
         return int(torch.get_num_threads())
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of one launch on this machine, set by torchrun
     return max(1, available_cpus() // processes)

@@ -67,7 +67,8 @@ def needs_lengths(attn_implementation: str) -> bool:
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device, a GPU gets them from pinned memory: only then nothing waits for it."""
+    """Move the batch's tensors to the device."""
+    # A copy to a GPU returns at once only from pinned memory.
     pinned = device.type == "cuda"
     return {
         name: (value.pin_memory() if pinned else value).to(device, non_blocking=pinned)

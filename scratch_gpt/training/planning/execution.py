@@ -13,7 +13,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.inference.varlen import VARLEN, lacks_varlen
 from scratch_gpt.runs.cost import known_gpu, training_flops_per_token
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import accelerator, gpu_name
+from scratch_gpt.settings.hardware import device_type, gpu_name
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
@@ -60,7 +60,7 @@ def choose_compilation(
     """
     if arguments.torch_compile is not None:
         return arguments.torch_compile, None
-    kind = accelerator()
+    kind = device_type()
     if config.model_type != ScratchGPTConfig.model_type or kind not in ("cpu", "cuda"):
         return False, None
     if kind == "cuda":

@@ -21,7 +21,13 @@ from scratch_gpt.settings.hardware import gpu_memory
 from scratch_gpt.training.planning.execution import choose_attention, choose_checkpointing, choose_compilation
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
-from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of
+from scratch_gpt.training.planning.resume import (
+    BY_DEVICE,
+    check_settings,
+    portable_settings,
+    restore_settings,
+    settings_of,
+)
 from scratch_gpt.training.planning.scaling import (
     CPU_MICRO_BATCH_TOKENS,
     GOOD_PASSES,
@@ -45,16 +51,8 @@ OPEN: dict[str, Origin] = {
     "mixed_precision": "hardware",
     "num_threads": "hardware",
     "attn_implementation": "hardware",
-    "torch_compile": "hardware",
-    "activation_checkpointing": "hardware",
-}
-# What the machine decided, as `run.yaml` leaves it open.
-LEFT_TO_THE_MACHINE = {
-    "mixed_precision": "auto",
-    "num_threads": None,
-    "attn_implementation": "auto",
-    "torch_compile": None,
-    "activation_checkpointing": None,
+    "torch_compile": "rule",
+    "activation_checkpointing": "rule",
 }
 
 
@@ -104,8 +102,9 @@ class PretrainPlan(PretrainArguments):
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them; what the machine decided is open, as that file may serve on another one."""
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(PretrainArguments)}
-        decided = {name for name in LEFT_TO_THE_MACHINE if self.origins[name] in ("hardware", "checkpoint")}
-        return values | {name: LEFT_TO_THE_MACHINE[name] for name in decided}
+        left_open = {**BY_DEVICE, "num_threads": None}
+        decided = {name for name in left_open if self.origins[name] in ("hardware", "rule", "checkpoint")}
+        return values | {name: left_open[name] for name in decided}
 
 
 def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_length: int) -> StepSettings:
@@ -197,7 +196,9 @@ def resolve(
         config = base_config(arguments.model_name_or_path, *model)
     else:
         config = build_config(*model)
-    restored = restore_settings(arguments, progress["settings"]) if progress else arguments
+    restored = arguments
+    if progress:
+        restored = restore_settings(arguments, portable_settings(progress["settings"]))
     launcher = launcher_of_environment(num_processes)
     scale, checkpointing, rules = resolve_scale(
         restored, config, launcher, sequence_length, blocks.manifest, gpu_memory()

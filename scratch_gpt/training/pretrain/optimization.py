@@ -30,9 +30,14 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         *modules, kind = name.split(".")
-        dimensions = 3 if EXPERTS in modules and parameter.ndim == 3 else 2
-        is_matrix = parameter.ndim == dimensions and "bias" not in kind and not ROUTERS & set(modules)
-        (matrices if is_matrix and id(parameter) not in outside else others).append(parameter)
+        stacked = parameter.ndim == 3 and EXPERTS in modules
+        is_matrix = (
+            (parameter.ndim == 2 or stacked)
+            and "bias" not in kind  # of experts it has a row each
+            and not ROUTERS.intersection(modules)
+            and id(parameter) not in outside
+        )
+        (matrices if is_matrix else others).append(parameter)
     return matrices, others
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import SCALER_NAME
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -95,7 +96,11 @@ class Pretraining:
 
     def resume(self, checkpoint: Path) -> None:
         """Put weights, optimizer, random states and counters back as they were after the checkpoint's step."""
-        self.accelerator.load_state(str(checkpoint / STATE_FOLDER))
+        state, scaler = checkpoint / STATE_FOLDER, self.accelerator.scaler
+        if not (state / SCALER_NAME).is_file():  # a run that was not in float16 until now
+            self.accelerator.scaler = None
+        self.accelerator.load_state(str(state))
+        self.accelerator.scaler = scaler
         progress = read_progress(checkpoint)
         self.step, self.position = progress["step"], progress["position"]
         self.elapsed_seconds = progress["elapsed_seconds"]

@@ -28,7 +28,7 @@ def machine(monkeypatch):
     """`machine(kind, capability)`."""
 
     def pretend(kind: str, capability: tuple[int, int] = (0, 0)) -> None:
-        monkeypatch.setattr(execution, "accelerator", lambda: kind)
+        monkeypatch.setattr(execution, "device_type", lambda: kind)
         monkeypatch.setattr("torch.cuda.is_available", lambda: kind == "cuda")
         monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
 
