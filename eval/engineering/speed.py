@@ -102,8 +102,7 @@ def matmul_step(dtype: torch.dtype, device: torch.device, size: int) -> Step:
 def peak_memory(step: Step, device: torch.device) -> int:
     """Bytes of tensors that `step` holds at its peak, those not counted that were there before.
 
-    From the allocator's own record on a GPU; on the CPU the profiler's, which sees each allocation
-    inside kernels too.
+    From the allocator's own record on a GPU; on the CPU the profiler's, which sees each allocation inside kernels too.
     """
     gc.collect()  # an earlier model in a reference cycle, freed during the step, would count as negative
     if device.type != "cpu":
@@ -251,17 +250,17 @@ def compare_training(
 
     metrics = {}
     for name, build in builders.items():
-        metrics[f"{name}/tokens_per_second"] = _median([tokens / value for value in seconds[name]])
-        metrics[f"{name}/peak_memory_mib"] = _median([peak_memory(_two_steps(build), device) / 2**20])
+        metrics[f"{name}/tokens_per_second"] = median_of([tokens / value for value in seconds[name]])
+        metrics[f"{name}/peak_memory_mib"] = median_of([peak_memory(_two_steps(build), device) / 2**20])
         if name != "ours":
-            metrics[f"ours_over_{name}"] = _median(_ratios(seconds[name], seconds["ours"]))
+            metrics[f"ours_over_{name}"] = median_of(ratios_of(seconds[name], seconds["ours"]))
     for name in matmuls:
-        metrics[f"{name}_gflops"] = _median([2e-9 * matmul_size**3 / value for value in seconds[name]])
+        metrics[f"{name}_gflops"] = median_of([2e-9 * matmul_size**3 / value for value in seconds[name]])
     flops = tokens * sum(training_flops_per_token(config, batch["input_ids"].shape[1]).values())
     fastest = map(min, *(seconds[name] for name in matmuls))
     peaks = [2 * matmul_size**3 / value for value in fastest]
     shares = [flops / value / peak for value, peak in zip(seconds["ours"], peaks, strict=True)]
-    return metrics | {"ours/share_of_matmul_peak": _median(shares)}
+    return metrics | {"ours/share_of_matmul_peak": median_of(shares)}
 
 
 def compare_decoding(
@@ -280,11 +279,11 @@ def compare_decoding(
     steps = {name: decode_step(model.to(dtype), prompt, new_tokens) for name, model in models.items()}
     seconds = interleaved_seconds(steps, repeats, device, warm_up=1)
     metrics = {
-        f"{name}/decoded_tokens_per_second": _median([batch_size * new_tokens / value for value in values])
+        f"{name}/decoded_tokens_per_second": median_of([batch_size * new_tokens / value for value in values])
         for name, values in seconds.items()
     }
     for name in stock:
-        metrics[f"decoding_ours_over_{name}"] = _median(_ratios(seconds[name], seconds["ours"]))
+        metrics[f"decoding_ours_over_{name}"] = median_of(ratios_of(seconds[name], seconds["ours"]))
     return metrics
 
 
@@ -299,11 +298,13 @@ def _two_steps(build: Callable[[], Step]) -> Step:
     return run
 
 
-def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+def ratios_of(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """The ratio of each turn."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
-def _median(values: Sequence[float]) -> Metric:
+def median_of(values: Sequence[float]) -> Metric:
+    """The median, with the smallest and largest value as its interval."""
     return Metric(median(values), (min(values), max(values)))
 
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import psutil
-import torch
 from transformers import PreTrainedModel
 from trl import DPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 
