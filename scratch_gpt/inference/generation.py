@@ -211,6 +211,6 @@ def padded(rows: list[list[int]], pad: int, side: str, device: torch.device) -> 
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """A random state of its own."""
     own = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices=own, device_type=device.type if own else "cuda"):
+    with torch.random.fork_rng(devices=own, device_type=device.type):
         torch.manual_seed(seed)
         yield

@@ -8,7 +8,6 @@ mask dense, take the places of their kernels. All of transformers' code before t
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention import varlen
 from torch.nn.attention.flex_attention import create_block_mask, create_mask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import masking_utils
@@ -56,17 +55,6 @@ def varlen_stand_in(
     return torch.cat([flash_stand_in(*part, causal, softmax_scale) for part in parts], dim=1)[0]
 
 
-def torch_varlen_stand_in(
-    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa
-):
-    """The same by torch's signature: causal is a window that looks at nothing behind."""
-    assert enable_gqa
-    assert window_size[0] == -1
-    return varlen_stand_in(
-        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, causal=window_size[1] == 0, softmax_scale=scale
-    )
-
-
 def flex_stand_in(query, key, value, training=False, block_mask=None, scale=None, enable_gqa=False, **kwargs):
     """(B, H, T, E), the mask's rule applied to every pair of places."""
     shape = (query.shape[0], 1, query.shape[2], key.shape[2])
@@ -75,12 +63,11 @@ def flex_stand_in(query, key, value, training=False, block_mask=None, scale=None
 
 
 @pytest.fixture(autouse=True)
-def stand_ins(monkeypatch) -> None:
+def stand_ins(monkeypatch, varlen_kernel) -> None:
     """In the places of the kernels."""
     process = flash._lazy_define_process_function(varlen_stand_in)
     functions = (flash_stand_in, varlen_stand_in, None, flash._pad_input, flash._unpad_input)
     monkeypatch.setattr(flash, "lazy_import_flash_attention", lambda *_: (functions, (process, process)))
-    monkeypatch.setattr(varlen, "varlen_attn", torch_varlen_stand_in)
     # transformers would compile it, and torch warns of how
     monkeypatch.setattr(
         masking_utils,

@@ -7,7 +7,6 @@ import json
 import math
 import shutil
 import signal
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors import SafetensorError
 from torch._dynamo.utils import counters
-from torch.nn.attention import varlen
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
@@ -217,33 +215,31 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def varlen_stand_in(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
-    """torch's kernel as a mask, which asks no value."""
-    place = torch.arange(len(query))
-    document = torch.bucketize(place, cu_seq_q, right=True)
-    mask = (document[:, None] == document) & (place[:, None] >= place)
-    heads = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
-    output = torch.nn.functional.scaled_dot_product_attention(
-        *heads, mask, scale=scale, enable_gqa=enable_gqa
-    )
-    return output[0].transpose(0, 1)
-
-
-@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_step_waits_for_the_device_once(stage, arguments_for, tmp_path, monkeypatch, compiled) -> None:
-    """With varlen: one list of loss, norm and interruption; the losses are those of sdpa, compiled or not.
-
-    Compiled, the documents' number changes from step to step and nothing is compiled again after the second.
-    """
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    monkeypatch.setattr(varlen, "varlen_attn", varlen_stand_in)
+@pytest.fixture
+def losses_of(stage, arguments_for, tmp_path, monkeypatch, varlen_kernel):
+    """`losses_of(name, **changes)`: of the four steps of a run, as if varlen ran here."""
     monkeypatch.setattr(execution, "lacks_varlen", lambda *_: None)
-    waits, lists, a_step, graphs = Waits(), [], [], []
-    read_step, train_step, tolist = (
-        *(pretraining.Pretraining.read_step, pretraining.Pretraining.train_step),
-        torch.Tensor.tolist,
-    )
+    settings = {
+        "model_config": NO_DROPOUT,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 4,
+        **dict.fromkeys(("eval_steps", "save_steps"), 9),
+        "max_eval_blocks": 1,
+    }
+
+    def train(name: str, **changes) -> list[float]:
+        stage.main(arguments_for(tmp_path / name, **settings, **changes))
+        return [row["loss"] for row in rows(tmp_path / name) if "loss" in row]
+
+    return train
+
+
+def test_a_step_waits_for_the_device_once(losses_of, monkeypatch) -> None:
+    """With varlen: for the one list of loss, norm and interruption; the losses are those of sdpa."""
+    expected = losses_of("sdpa", attn_implementation="sdpa")
+    waits, lists, lists_of_steps = Waits(), [], []
+    read_step, train_step = pretraining.Pretraining.read_step, pretraining.Pretraining.train_step
+    tolist = torch.Tensor.tolist
 
     def read(self):
         waits.watching = False
@@ -253,29 +249,40 @@ def test_a_step_waits_for_the_device_once(stage, arguments_for, tmp_path, monkey
 
     def step(self, interrupted):
         before = len(lists)
-        with nullcontext() if compiled else waits:  # dynamo compiles nothing under such a mode
+        with waits:
             outcome = train_step(self, interrupted)
-        a_step.append(len(lists) - before)
-        graphs.append(counters["stats"]["unique_graphs"])
+        lists_of_steps.append(len(lists) - before)
         return outcome
 
-    settings = {"model_config": NO_DROPOUT, "gradient_accumulation_steps": 2, "max_eval_blocks": 1}
-    stage.main(arguments_for(tmp_path / "sdpa", **settings))
     monkeypatch.setattr(pretraining.Pretraining, "read_step", read)
     monkeypatch.setattr(pretraining.Pretraining, "train_step", step)
-    started = counters["stats"]["unique_graphs"]
-    if not compiled:  # dynamo itself calls it
-        monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (lists.append(self), tolist(self))[1])
-    stage.main(arguments_for(tmp_path / "varlen", torch_compile=compiled, **settings))
-    assert (graphs[0] > started) == compiled
-    assert graphs[1:] == graphs[1:2] * 5
-    assert (waits.count, a_step) == (0, [0 if compiled else 1] * 6)
-    losses = [[row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("sdpa", "varlen")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (lists.append(self), tolist(self))[1])
+    assert losses_of("varlen") == pytest.approx(expected, rel=1e-5)
+    assert (waits.count, lists_of_steps) == (0, [1] * 4)
 
 
-def test_the_log_and_the_line_have_the_utilization(stage, arguments_for, tmp_path, monkeypatch) -> None:
-    """On a GPU: speed times the operations of a token, by the table's peak; said once where there is no peak."""
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_nothing_is_compiled_after_the_second_step(losses_of, monkeypatch) -> None:
+    """With varlen, where the number of documents changes from step to step; the losses are those without compiling."""
+    expected = losses_of("plain")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled = [counters["stats"]["unique_graphs"]]
+    train_step = pretraining.Pretraining.train_step
+
+    def step(self, interrupted):
+        outcome = train_step(self, interrupted)
+        compiled.append(counters["stats"]["unique_graphs"])
+        return outcome
+
+    monkeypatch.setattr(pretraining.Pretraining, "train_step", step)
+    assert losses_of("compiled", torch_compile=True) == pytest.approx(expected, rel=1e-5)
+    started, first, second, *others = compiled
+    assert started < first
+    assert others == [second] * 2
+
+
+def test_the_log_has_the_utilization(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """On a GPU: speed times the operations of a token, by the table's peak."""
     settings = {"max_steps": 2, "max_eval_blocks": 1}
     monkeypatch.setattr(execution, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
     stage.main(arguments_for(tmp_path / "known", **settings))
