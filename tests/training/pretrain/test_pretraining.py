@@ -95,7 +95,7 @@ def test_what_is_open_is_resolved_once(stage, arguments_for, tmp_path, monkeypat
     names = ["per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps"]
     settings = {**dict.fromkeys(names), "max_steps": -1, "tokens": 2000, "resume_from_checkpoint": "latest"}
     stage.main(arguments_for(tmp_path / "straight", **settings))
-    assert capsys.readouterr().out.count("by rule: ") == 3
+    assert capsys.readouterr().out.count("by rule: ") == 4
     resolved = yaml.safe_load((tmp_path / "straight" / "run.yaml").read_text())
     assert [resolved[name] for name in [*names, "max_steps"]] == [1, 1, 0.01, 2, 31]  # 44 tokens: 1 block
     interrupt_at(monkeypatch, 20, kill)
@@ -225,6 +225,7 @@ def losses_of(stage, arguments_for, tmp_path, monkeypatch, varlen_kernel):
         "max_steps": 4,
         **dict.fromkeys(("eval_steps", "save_steps"), 9),
         "max_eval_blocks": 1,
+        "sample_prompts": [],
     }
 
     def train(name: str, **changes) -> list[float]:
@@ -283,7 +284,7 @@ def test_nothing_is_compiled_after_the_second_step(losses_of, monkeypatch) -> No
 
 def test_the_log_has_the_utilization(stage, arguments_for, tmp_path, monkeypatch) -> None:
     """On a GPU: speed times the operations of a token, by the table's peak."""
-    settings = {"max_steps": 2, "max_eval_blocks": 1}
+    settings = {"max_steps": 2, "max_eval_blocks": 1, "sample_prompts": []}
     monkeypatch.setattr(execution, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
     stage.main(arguments_for(tmp_path / "known", **settings))
     row = RunLog(tmp_path / "known" / "log.jsonl").rows()[0]
@@ -312,8 +313,8 @@ def test_a_mixture_of_experts_balances_its_load_whatever_the_micro_batches(
     losses = []
     for size in (8, 2):
         batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
-        settings = {"model_config": model_config, "max_steps": 1, "max_eval_blocks": 1, **batch}
-        stage.main(arguments_for(tmp_path / f"{size}", **settings))
+        settings = {"model_config": model_config, "max_steps": 1, "max_eval_blocks": 1, "sample_prompts": []}
+        stage.main(arguments_for(tmp_path / f"{size}", **settings, **batch))
         losses.append(rows(tmp_path / f"{size}")[0]["loss"])
     # the mean of four parts' balances is not quite the balance of the whole
     assert losses[0] == pytest.approx(losses[1], abs=0.02 if weight else 1e-5)
