@@ -169,8 +169,8 @@ class Reader:
         if suffix in TABLE_SUFFIXES:
             return notes
         file = TextFile(path, self.encoding)
-        if file.unmarked:
-            notes.append(f"files without a byte order mark that are read as {file.unmarked}")
+        if file.recognized:
+            notes.append(f"files read as {file.recognized}, by their bytes: set encoding if the text is wrong")
         if suffix in ROW_SUFFIXES or self.separator:
             return notes
         _, marker = self._boundaries(file.head)
