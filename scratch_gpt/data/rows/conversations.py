@@ -64,11 +64,12 @@ def _instruction(values: Values) -> list[Row]:
     if "messages" in values:
         values.refuse_template()
         messages = values.messages("messages")
+        answers = [message for message in messages if message["role"] == "assistant"]
         # in ShareGPT many end with a question that nobody answered: nothing is learned from it, nor from a weight of 0
         while messages and (messages[-1]["role"] in ("user", "tool") or "weight" in messages[-1]):
             messages.pop()
-        if not messages:
-            raise UnusedRow(f"column {values.name('messages')!r}: there is no answer to learn")
+        if answers and all("weight" in message for message in answers):
+            raise UnusedRow(f"column {values.name('messages')!r}: all answers have a weight of 0")
     elif "response" in values:
         messages = values.prompt() + values.answer("response")
     elif "calls" in values:

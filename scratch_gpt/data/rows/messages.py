@@ -13,7 +13,7 @@ from typing import Any
 
 from scratch_gpt.data.rows.transcripts import read_function_call, read_transcript
 from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
-from scratch_gpt.data.sources.source import checked_text
+from scratch_gpt.data.sources.columns import checked_text
 
 
 Message = dict[str, Any]
@@ -69,7 +69,7 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
         checked_text(value, column)
         value = read_transcript(value, preamble=True)
         if value is None:
-            raise BadRow(f"column {column!r} holds plain text, no turns: such text is for the shards stage")
+            raise BadRow(f"column {column!r} holds no list of messages but plain text, which the shards stage reads")
     found = _turns(value)
     if not found:
         raise BadRow(f"column {column!r} holds no list of messages")
@@ -188,7 +188,9 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
     if calls:
         message["tool_calls"] = [_call(call, column) for call in _listed(calls)]
     if written.get("weight") not in (None, 0, 1):
-        raise BadRow(f"column {column!r}: a weight of {written['weight']!r:.40}: an answer is learned (1) or not (0)")
+        raise BadRow(
+            f"column {column!r}: a weight of {written['weight']!r:.40}: an answer is learned (1) or not (0)"
+        )
     if role == "assistant" and any(written.get(each) in (0,) for each in WEIGHT_KEYS):
         message["weight"] = 0
     return message

@@ -10,7 +10,8 @@ from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
 from scratch_gpt.data.rows.transcripts import read_transcript
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
-from scratch_gpt.data.sources.source import Source, checked_text
+from scratch_gpt.data.sources.columns import checked_text
+from scratch_gpt.data.sources.source import Source
 
 
 # What a `winner` column says, in lower case -> the role of the better side; of a tie there is none.
@@ -293,7 +294,11 @@ PAIR_LAYOUTS = (
     },  # OpenAI's fine-tuning
     {"prompt": "prompt", "completions": "answers"},  # Nectar
     {"prompt": "question", "completions": "answers"},  # StackExchange
-    {"prompt": "prompt.text", "completions": "prompt.replies", "tree": "message_tree_id"},  # OpenAssistant's trees
+    {
+        "prompt": "prompt.text",
+        "completions": "prompt.replies",
+        "tree": "message_tree_id",
+    },  # OpenAssistant's trees
     {"prompt": "question", "chosen": "response_j", "rejected": "response_k"},  # StackExchange in pairs
     {
         "prompt": "context",

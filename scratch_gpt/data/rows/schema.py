@@ -7,7 +7,7 @@ Which column is what is found out row by row, unless the source says it in `colu
 
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -23,7 +23,8 @@ from scratch_gpt.data.rows.messages import (
 from scratch_gpt.data.rows.passages import read_passages
 from scratch_gpt.data.rows.transcripts import read_transcript
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
-from scratch_gpt.data.sources.source import Source, checked_text, read_rows
+from scratch_gpt.data.sources.columns import checked_text, with_inner_values
+from scratch_gpt.data.sources.source import Source, read_rows
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
 
@@ -239,7 +240,7 @@ def _values(
     """Role -> value by the first layout whose columns the row has; `columns` of the source come before the layout's."""
     with_null: Values | None = None
     columns = f"(columns: {', '.join(map(str, row))})"
-    row = _with_inner_values(row, [*source.columns.values(), *schema.paths])
+    row = with_inner_values(row, [*source.columns.values(), *schema.paths])
     written = {str(column).strip().lower(): column for column in row}
     for layout in layouts:
         every = {**schema.optional, **layout, **source.columns}
@@ -269,24 +270,6 @@ def _values(
         f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0])
     )
     raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}")
-
-
-def _with_inner_values(row: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
-    """The row with columns of paths: "translation.en" is `en` in the object `translation`, "sides.0" the first of a list."""
-    found = {}
-    for path in paths:
-        first, *keys = path.split(".")
-        if not keys or path in row or row.get(first) is None:
-            continue
-        value: Any = row[first]
-        for key in keys:
-            if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-                value = value[int(key)]
-            else:
-                value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            found[path] = value
-    return row | found if found else row
 
 
 def _found(role: str, name: str, row: dict[str, Any], written: dict[str, str], source: Source) -> str:

@@ -34,7 +34,8 @@ STYLES = (
 NAMES = {
     **dict.fromkeys(("human", "instruction", "input", "question", "inst", "/sys"), "user"),
     **dict.fromkeys(("response", "output", "answer", "model", "ai", "/inst"), "assistant"),
-    **{"sys": "system", "function response": "tool"},
+    "sys": "system",
+    "function response": "tool",
 }
 # These go on with what the user said before: Alpaca's input, and what Llama 2 has behind its system message.
 CONTINUING = ("input", "/sys")

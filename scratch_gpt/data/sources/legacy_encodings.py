@@ -22,7 +22,16 @@ class Language(NamedTuple):
 
 # Languages with Latin letters that are written in cp1252, each by its letters: a text with others is not in it.
 WESTERN = (
-    *("àâæçèéêëîïôœùûüÿ", "äöüß", "áéíóúüñªº", "àáâãçéêíóôõúü", "àèéìíîòóùú", "åäöéü", "æøåéòô", "áàéèëêïíóöüú"),
+    *(
+        "àâæçèéêëîïôœùûüÿ",
+        "äöüß",
+        "áéíóúüñªº",
+        "àáâãçéêíóôõúü",
+        "àèéìíîòóùú",
+        "åäöéü",
+        "æøåéòô",
+        "áàéèëêïíóöüú",
+    ),
     *("áéíóúýþæðö", "àçèéíïòóúü"),
 )
 # What texts in several of these languages have, or an English one with foreign words.
@@ -40,7 +49,9 @@ BALTIC = (
     Language("āčēģīķļņšūž", "āīē", 0.3),
     Language("äõöüšž", "äõü", 0.3),
 )
-VIETNAMESE = Language("àáâãèéêìíòóôõùúýăđĩũơư\u0300\u0301\u0303\u0309\u0323", "\u0300\u0301\u0323\u0309đư", 0.3)
+VIETNAMESE = Language(
+    "àáâãèéêìíòóôõùúýăđĩũơư\u0300\u0301\u0303\u0309\u0323", "\u0300\u0301\u0323\u0309đư", 0.3
+)
 RUSSIAN = Language("а-яё", "оеаинтсрвл", 0.45)
 CYRILLIC = (
     RUSSIAN,
@@ -113,11 +124,10 @@ UNCLEAR: dict[tuple[str, ...], tuple[Language, ...]] = {
 }
 # Encodings of 7 bits, with what announces them.
 ESCAPED = {
-    b"\x1b$B": ("iso2022_jp", "iso2022_jp_2", "iso2022_jp_3", "iso2022_jp_2004"),
-    b"\x1b$@": ("iso2022_jp", "iso2022_jp_2"),
-    b"\x1b$)C": ("iso2022_kr",),
-    b"\x1b(I": ("iso2022_jp_3", "iso2022_jp_ext"),
-    b"~{": ("hz",),
+    b"\x1b$B": (("iso2022_jp", "iso2022_jp_2", "iso2022_jp_3", "iso2022_jp_2004"), JAPANESE),
+    b"\x1b$@": (("iso2022_jp", "iso2022_jp_2"), JAPANESE),
+    b"\x1b$)C": (("iso2022_kr",), KOREAN),
+    b"~{": (("hz",), CHINESE),
 }
 # With fewer bytes beyond ASCII a rare encoding is as likely as a common one that fits as well.
 FEW = 20
@@ -152,12 +162,16 @@ def find_encodings(data: bytes) -> dict[str, str]:
 
     Those that give the same text are one: the likeliest.
     """
-    found: dict[str, tuple[str, tuple[int, int], float]] = {}  # text -> encoding, rank, how common its letters are
+    found: dict[
+        str, tuple[str, tuple[int, int], float]
+    ] = {}  # text -> encoding, rank, how common its letters are
     few = len(data) - len(data.translate(None, ABOVE_ASCII)) < FEW
     for tier, candidates in enumerate((LIKELY, RARE, UNCLEAR)):
         for names, languages in candidates.items():
             name, text = _decoded(data, names)
-            wrong, common = min((_judged(text, language) for language in languages), key=lambda found: found[0])
+            wrong, common = min(
+                (_judged(text, language) for language in languages), key=lambda found: found[0]
+            )
             odd = sum(not character.isascii() for character in text)
             if wrong <= WRONG_SHARE * odd and text not in found:
                 found[text] = (name, (wrong, 0 if few and tier < 2 else tier), common)
@@ -169,10 +183,11 @@ def find_encodings(data: bytes) -> dict[str, str]:
 
 def find_escaped(data: bytes) -> str | None:
     """The encoding of 7 bits that switches between character sets by escape sequences, if a text has one."""
-    for announced, names in ESCAPED.items():
+    for announced, (names, language) in ESCAPED.items():
         if announced in data:
             name, text = _decoded(data, names)
-            if not text.isascii() and not _controls(text):
+            odd = sum(not character.isascii() for character in text)
+            if odd and _judged(text, language)[0] <= WRONG_SHARE * odd:
                 return name
     return None
 
@@ -182,7 +197,9 @@ def differing(texts: list[str]) -> list[str]:
     lines = [text.splitlines() for text in texts]
     for versions in zip(*lines, strict=False):
         if len(set(versions)) == len(texts):
-            place = next(index for index, each in enumerate(zip(*versions, strict=False)) if len(set(each)) > 1)
+            place = next(
+                index for index, each in enumerate(zip(*versions, strict=False)) if len(set(each)) > 1
+            )
             first = max(0, place - SHOWN)
             return [version[first : place + SHOWN].strip() for version in versions]
     return [text[: 2 * SHOWN] for text in texts]
