@@ -69,7 +69,9 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
         checked_text(value, column)
         value = read_transcript(value, preamble=True)
         if value is None:
-            raise BadRow(f"column {column!r} holds no list of messages but plain text, which the shards stage reads")
+            raise BadRow(
+                f"column {column!r} holds no list of messages but plain text, which the shards stage reads"
+            )
     found = _turns(value)
     if not found:
         raise BadRow(f"column {column!r} holds no list of messages")

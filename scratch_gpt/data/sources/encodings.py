@@ -187,7 +187,8 @@ def _wide_encoding(head: bytes) -> str | None:
 def _legacy_encoding(path: Path, head: bytes) -> str | None:
     """The encoding of a file that is not UTF-8, where there is no doubt."""
     try:
-        codecs.getincrementaldecoder(UTF_8)().decode(head)  # half a character may stand at the end
+        # half a character may stand at the end of what was read
+        codecs.getincrementaldecoder(UTF_8)().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
         likely = likely_encodings(path)
         return next(iter(likely)) if len(likely) == 1 else None

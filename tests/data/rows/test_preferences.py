@@ -43,7 +43,11 @@ PREFERENCES = [
     {"prompt": "Q", "generations": ["no", "yes"], "ratings": ["1", "2"]},
     {"prompt": "Q", "preferred": "yes", "dispreferred": "no"},
     {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "yes", "rejected": "no"},
-    {"input": {"messages": [user("Q")]}, "preferred_output": [assistant("yes")], "non_preferred_output": NO[1:]},
+    {
+        "input": {"messages": [user("Q")]},
+        "preferred_output": [assistant("yes")],
+        "non_preferred_output": NO[1:],
+    },
     {
         "prompt": "Q",
         "answers": [
@@ -201,8 +205,16 @@ def test_conversations_that_part_early_share_the_turns_before(read):
     """The prompt is what both have before the first answer that differs, or after which the user goes on otherwise."""
     system, first = {"role": "system", "content": "S"}, [user("Q"), assistant("A")]
     for shared, chosen, rejected in (
-        ([user("Q")], [assistant("a"), user("R"), assistant("c")], [assistant("b"), user("T"), assistant("d")]),
-        ([system, user("Q")], [*first[1:], user("R"), assistant("c")], [*first[1:], user("T"), assistant("d")]),
+        (
+            [user("Q")],
+            [assistant("a"), user("R"), assistant("c")],
+            [assistant("b"), user("T"), assistant("d")],
+        ),
+        (
+            [system, user("Q")],
+            [*first[1:], user("R"), assistant("c")],
+            [*first[1:], user("T"), assistant("d")],
+        ),
         ([*first, user("R")], [assistant("c")], [assistant("d"), user("T"), assistant("e")]),
     ):
         (row,) = read(preference_rows, [{"chosen": shared + chosen, "rejected": shared + rejected}])

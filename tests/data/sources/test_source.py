@@ -454,7 +454,9 @@ def test_what_is_not_as_declared_is_reported(tmp_path):
 
 def test_bad_bytes_cost_their_document_alone(tmp_path):
     """A byte that is no UTF-8, or a zero byte, leaves out one block; `fail` stops there, and all of them may be allowed."""
-    (tmp_path / "a.txt").write_bytes(b"good\n\nfi\nne\n\n\xc3\xb6\xc3\x9f caf\xe9\n\nze\x00ro\n\n" + b"x\n\n" * 100)
+    (tmp_path / "a.txt").write_bytes(
+        b"good\n\nfi\nne\n\n\xc3\xb6\xc3\x9f caf\xe9\n\nze\x00ro\n\n" + b"x\n\n" * 100
+    )
     with user_error("bad_row", "line 6", "0xe9", place=f"{tmp_path}/a.txt:3"):
         documents(tmp_path / "a.txt", BadRows("fail"))
     with user_error("too_many_bad_rows", "2 of 104"):
