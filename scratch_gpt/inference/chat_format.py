@@ -6,7 +6,9 @@ nothing. So it is looked for before the first step, and the row is named.
 """
 
 import json
+import logging
 import re
+from functools import cache
 from typing import Any
 
 from jinja2 import TemplateError
@@ -18,6 +20,8 @@ from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.turns import PROBE, continues, encode_turns, end_of_turn
 
+
+logger = logging.getLogger(__name__)
 
 # Tokens of the longest row, where nothing else is asked for: contexts of published models are longer than most memories.
 LONGEST = 2048
@@ -152,6 +156,9 @@ def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Ro
     except TemplateError as error:
         message = f"{row['place']}: the chat template refuses this conversation: {error}"
         raise UserError("row_refused", message, place=row["place"]) from None
+    thinking = messages[-1].get("reasoning_content")
+    if thinking and _letters(thinking) not in _letters(tokenizer.decode(encoded["input_ids"])):
+        _warn_of_lost_thinking(tokenizer.name_or_path)
     names = {function["name"] for function in [*calls, *(tool["function"] for tool in tools or [])]}
     if names:
         text = tokenizer.decode(encoded["input_ids"])
@@ -162,6 +169,17 @@ def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Ro
             )
             raise UserError("row_refused", message, place=row["place"])
     return encoded
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())
+
+
+@cache
+def _warn_of_lost_thinking(folder: str) -> None:
+    logger.warning(
+        "the chat template in %s does not write what was thought before an answer: it is not learned", folder
+    )
 
 
 def _with_objects(message: Message) -> Message:

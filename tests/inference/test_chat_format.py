@@ -137,6 +137,22 @@ def test_calls_and_thinking_are_learned_and_tools_are_not(tiny_tokenizer: Any) -
     assert '{"name": "look", "description": "<|im_end|>"}' in tiny_tokenizer.decode(row["input_ids"])
 
 
+def test_templates_that_lose_thinking_are_reported(
+    tiny_tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer is learned without it, and one line says so."""
+    answer = {"role": "assistant", "content": "Me.", "reasoning_content": "Who am I?"}
+    row = {"messages": [TURNS[1], answer], "place": "f:1"}
+    encode_conversation(tiny_tokenizer, row)
+    assert not caplog.records
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("{%- if thinking %}", "{%- if false %}")
+    tiny_tokenizer.name_or_path = "a folder"
+    for _ in range(2):
+        encode_conversation(tiny_tokenizer, row)
+    (record,) = caplog.records
+    assert "a folder" in record.getMessage()
+
+
 def test_templates_that_lose_tools_are_refused(tiny_tokenizer: Any) -> None:
     """Calls that a template passes over would teach empty answers: the row is named."""
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("message['tool_calls'] or []", "[]")
