@@ -145,7 +145,9 @@ def test_templates_that_lose_thinking_are_reported(
     row = {"messages": [TURNS[1], answer], "place": "f:1"}
     encode_conversation(tiny_tokenizer, row)
     assert not caplog.records
-    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("{%- if thinking %}", "{%- if false %}")
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
+        "{%- if thinking %}", "{%- if false %}"
+    )
     tiny_tokenizer.name_or_path = "a folder"
     for _ in range(2):
         encode_conversation(tiny_tokenizer, row)

@@ -47,6 +47,7 @@ FIRST_BYTES = {
     b"PAR1": "a .parquet file",
     b"ARROW1": "an .arrow file",
     b"%PDF": "a .pdf file",
+    b"{\\rtf": "an .rtf file",
     b"PK\x03\x04": "a .zip file, or one of an office program",
     b"version https://git-lfs": "a pointer to a file, which `git lfs pull` fetches",
 }

@@ -56,6 +56,8 @@ ONE_DOCUMENT = (
 NOT_NFC = (
     "documents that are not in Unicode's NFC, such as letters with their accents apart; they stay as they are"
 )
+ENCODED_TWICE = "documents with letters that were encoded twice, such as Ã© for é; they stay as they are"
+TWICE = re.compile("[ÂÃÐÑ][\u0080-\u00bf]|â€[\u0080-\u00bf\u2018-\u201d\u2020-\u2022™œž]")
 
 Parsed = TypeVar("Parsed")
 
@@ -349,8 +351,11 @@ def iter_documents(
         file = _opened(source, part, bad_rows)
         lines, is_csv = 0, data_suffix(Path(part.name)) in CSV_SUFFIXES
         for row, text in _parsed(file, rows, text_of):
-            if text and not text.isascii() and not unicodedata.is_normalized("NFC", text):
-                file.note(NOT_NFC, f"{part.name}:{row}")
+            if text and not text.isascii():
+                if not unicodedata.is_normalized("NFC", text):
+                    file.note(NOT_NFC, f"{part.name}:{row}")
+                if TWICE.search(text):
+                    file.note(ENCODED_TWICE, f"{part.name}:{row}")
             if text and file.rows == 1:
                 lines = text.count("\n") + 1
             yield LocatedText(index, row, text)

@@ -450,6 +450,10 @@ def test_what_is_not_as_declared_is_reported(tmp_path):
     (tmp_path / "d.txt").write_text("cafe\u0301\n\ncaf\u00e9\n\nnai\u0308ve", encoding="utf-8")
     assert documents(tmp_path / "d.txt") == ["cafe\u0301", "caf\u00e9", "nai\u0308ve"]
     assert shows(*report(tmp_path / "d.txt"), "NFC", "2, the first in", "d.txt:1")
+    twice = "caf\u00e9, \u201cna\u00efve\u201d".encode().decode("cp1252", "ignore")
+    (tmp_path / "e.txt").write_text(f"caf\u00e9\n\n{twice}", encoding="utf-8")
+    assert documents(tmp_path / "e.txt") == ["caf\u00e9", twice]
+    assert shows(*report(tmp_path / "e.txt"), "twice", "1, the first in", "e.txt:2")
 
 
 def test_bad_bytes_cost_their_document_alone(tmp_path):
