@@ -174,6 +174,5 @@ INSTRUCTIONS = Schema(
     elsewhere={
         "chosen": "pairs are for the reward, dpo and kto stages; columns: {messages: chosen} learns the better "
         "conversations, columns: {response: chosen} the better answers",
-        "parent_id": "messages of trees, one a row: name a file of the trees themselves, or one of conversations",
     },
 )

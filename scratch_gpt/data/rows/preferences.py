@@ -115,7 +115,7 @@ def _shared_turns(chosen: list[Message], rejected: list[Message]) -> int:
 def _side(values: Values, side: str) -> list[Message]:
     """An answer, or the conversation that ends with it."""
     value = values[side]
-    if isinstance(value, str):
+    if isinstance(value, str) and ("prompt" not in values or value.lstrip().startswith("Human:")):
         values[side] = read_transcript(checked_text(value, values.name(side))) or value
     elif isinstance(value, int | float):
         raise BadRow(f"column {values.name(side)!r} holds no text but {type(value).__name__}")
@@ -192,6 +192,10 @@ def _winner(values: Values) -> str | None:
 def _best_and_worst(values: Values) -> tuple[str, str]:
     """Of scored completions, texts or objects of a text and a score or rank, the best and the worst."""
     column, completions = values.name("completions"), values["completions"]
+    if "tree" in values and isinstance(completions, list):
+        completions = [reply for reply in completions if reply.get("rank") is not None]
+        if len(completions) < 2:
+            raise UnusedRow(f"column {column!r} holds fewer than two ranked replies")
     if not isinstance(completions, list) or len(completions) < 2:
         raise BadRow(f"column {column!r} holds no list of two completions or more")
     if "scores" in values:

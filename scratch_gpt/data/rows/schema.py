@@ -22,9 +22,10 @@ from scratch_gpt.data.rows.messages import (
 )
 from scratch_gpt.data.rows.passages import read_passages
 from scratch_gpt.data.rows.transcripts import read_transcript
+from scratch_gpt.data.rows.trees import COLUMNS, grow_trees
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
 from scratch_gpt.data.sources.columns import checked_text, with_inner_values
-from scratch_gpt.data.sources.source import Source, read_rows
+from scratch_gpt.data.sources.source import Source, parse_counted, read_rows
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
 
@@ -226,7 +227,19 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
             values["filled"] = checked_text(_filled(source.template, values), "template")
         return schema.parse(values)
 
-    rows = list(read_rows(source, bad_rows, by_role))
+    def by_role_or_tree(row: dict[str, Any]) -> Parsed | dict[str, Any]:
+        return row if "tree" in schema.roles and row.keys() >= COLUMNS else by_role(row)
+
+    found = list(read_rows(source, bad_rows, by_role_or_tree))
+    messages = [(place, row) for place, row in found if isinstance(row, dict)]
+    rows: list[tuple[str, Any]] = [(place, row) for place, row in found if not isinstance(row, dict)]
+    if messages:
+        trees, orphans = grow_trees(messages)
+        counted = bad_rows.open(source.name, f"{source.path} as trees", source.max_bad_rows)
+        for place in orphans:
+            counted.note("messages whose parents are not among the rows: left out with their replies", place)
+        parsed = parse_counted(counted, enumerate((tree for _, tree in trees), start=1), by_role)
+        rows += [(trees[number - 1][0], row) for number, row in parsed if row is not None]
     if not rows:
         reasons = "".join(f"; {line}" for line in bad_rows.report(source.name))
         message = f"source {source.name!r}: no rows to use in {source.path}{reasons}"

@@ -277,7 +277,7 @@ def read_rows(
             raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
         file = _opened(source, part, bad_rows)
-        for number, parsed in _parsed(file, part.rows(0), lambda row: parse(_columns(row))):
+        for number, parsed in parse_counted(file, part.rows(0), lambda row: parse(_columns(row))):
             if parsed is not None:
                 yield f"{part.name}:{number}", parsed
 
@@ -290,7 +290,7 @@ def _opened(source: Source, part: Part, bad_rows: BadRows) -> FileCount:
     return file
 
 
-def _parsed(
+def parse_counted(
     file: FileCount,
     rows: Iterator[tuple[int, Record]],
     parse: Callable[[Any], Parsed],
@@ -350,7 +350,7 @@ def iter_documents(
             rows = ((row, value) for row, value in rows if mine(row))
         file = _opened(source, part, bad_rows)
         lines, is_csv = 0, data_suffix(Path(part.name)) in CSV_SUFFIXES
-        for row, text in _parsed(file, rows, text_of):
+        for row, text in parse_counted(file, rows, text_of):
             if text and not text.isascii():
                 if not unicodedata.is_normalized("NFC", text):
                     file.note(NOT_NFC, f"{part.name}:{row}")
