@@ -290,7 +290,6 @@ PAIR_LAYOUTS = (
         "first_won": "winner_model_a",
         "second_won": "winner_model_b",
     },
-    {"chosen": "chosen", "rejected": "rejected"},
     {
         "prompt": "input.messages",
         "chosen": "preferred_output",
@@ -326,6 +325,7 @@ PAIR_LAYOUTS = (
         "better_place": "choice",
     },  # OpenAI's summaries
     {"prompt": "input", "completions": "generations", "scores": "rating"},  # distilabel
+    {"chosen": "chosen", "rejected": "rejected"},
 )
 LABEL_LAYOUTS = tuple(
     {**answer, "label": label}

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import pyarrow
 
-from scratch_gpt.data.sources.legacy_encodings import differing, find_encodings, find_escaped
+from scratch_gpt.data.sources.legacy_encodings import LOOKED_AT, differing, find_encodings, find_escaped
 from scratch_gpt.errors import UserError
 
 
@@ -206,7 +206,7 @@ def likely_encodings(path: Path) -> dict[str, str]:
 def _likely_encodings(path: Path, size: int, changed: int) -> dict[str, str]:
     with unpacked(path) as file:
         odd = (line for line in islice(file, GUESSED_LINES) if not line.isascii())
-        data = b"".join(islice(odd, GUESSED_ODD_LINES))
+        data = b"".join(islice(odd, GUESSED_ODD_LINES))[:LOOKED_AT]
     text = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
     bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)
     return {} if 2 * bad < len(text) else find_encodings(data)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which encoding a text that is not UTF-8 has: the one in which its letters are those of a language that it is made for."""
 
+import codecs
 import re
 import unicodedata
+from collections import Counter
 from typing import NamedTuple
 
 
@@ -135,6 +137,8 @@ ABOVE_ASCII = bytes(range(0x80, 0x100))
 FIRST_OF_OTHER_SCRIPTS = "\u0370"
 # By how much the share of common letters must be larger than that of another reading.
 NEARLY = 0.1
+# Bytes of a text that are looked at.
+LOOKED_AT = 1 << 14
 # The part of a text's characters that may be wrong: foreign names, damage.
 WRONG_SHARE = 0.03
 # Of two readings of a text, what is shown of each: characters on either side of the first difference.
@@ -156,6 +160,9 @@ _MISPLACED = re.compile(
     )
 )
 
+# Controls, halves of surrogate pairs, marks of bad bytes.
+_CONTROLS = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
+
 
 def find_encodings(data: bytes) -> dict[str, str]:
     """The encodings in which some lines are text, each with the text: several only where they are equally likely.
@@ -163,17 +170,14 @@ def find_encodings(data: bytes) -> dict[str, str]:
     Those that give the same text are one: the likeliest.
     """
     found: dict[
-        str, tuple[str, tuple[int, int], float]
-    ] = {}  # text -> encoding, rank, how common its letters are
+        str, tuple[str, tuple[float, int], float]
+    ] = {}  # text -> encoding, rank, share of common letters
     few = len(data) - len(data.translate(None, ABOVE_ASCII)) < FEW
     for tier, candidates in enumerate((LIKELY, RARE, UNCLEAR)):
         for names, languages in candidates.items():
             name, text = _decoded(data, names)
-            wrong, common = min(
-                (_judged(text, language) for language in languages), key=lambda found: found[0]
-            )
-            odd = sum(not character.isascii() for character in text)
-            if wrong <= WRONG_SHARE * odd and text not in found:
+            wrong, common = _judged(text, languages)
+            if wrong <= WRONG_SHARE and text not in found:
                 found[text] = (name, (wrong, 0 if few and tier < 2 else tier), common)
     best = min((rank for _, rank, _ in found.values()), default=None)
     likely = [(name, text, common) for text, (name, rank, common) in found.items() if rank == best]
@@ -185,9 +189,8 @@ def find_escaped(data: bytes) -> str | None:
     """The encoding of 7 bits that switches between character sets by escape sequences, if a text has one."""
     for announced, (names, language) in ESCAPED.items():
         if announced in data:
-            name, text = _decoded(data, names)
-            odd = sum(not character.isascii() for character in text)
-            if odd and _judged(text, language)[0] <= WRONG_SHARE * odd:
+            name, text = _decoded(data[data.index(announced) :][:LOOKED_AT], names)
+            if not text.isascii() and _judged(text, (language,))[0] <= WRONG_SHARE:
                 return name
     return None
 
@@ -209,37 +212,45 @@ def _decoded(data: bytes, names: tuple[str, ...]) -> tuple[str, str]:
     """The first of some encodings that has all bytes, and the text; else the first of all, with marks for the others."""
     for name in names:
         try:
-            return name, data.decode(name)
+            # half a character may stand at the end
+            return name, codecs.getincrementaldecoder(name)().decode(data)
         except UnicodeDecodeError:
             continue
     return names[0], data.decode(names[0], "replace")
 
 
-def _judged(text: str, language: Language) -> tuple[int, float]:
-    """How many characters of a text cannot be right in a language, and the share of its common letters.
+def _judged(text: str, languages: tuple[Language, ...]) -> tuple[float, float]:
+    """The share of the characters beyond ASCII that cannot be right in any of some languages, and that of common letters.
 
     All are wrong where the common letters are not common, or where there are more signs than letters. Latin text has most
     of its letters from ASCII.
     """
-    odd = [character for character in text if not character.isascii()]
-    letters = "".join(
-        character for character in odd if character.isalpha() or unicodedata.category(character)[0] == "M"
-    ).lower()
-    common = sum(letter in language.common for letter in letters) / max(len(letters), 1)
-    ascii_letters = sum(map(str.isalpha, text)) - len(letters)
-    in_latin = language.letters < FIRST_OF_OTHER_SCRIPTS
-    if common < language.share or len(odd) > ascii_letters + (0 if in_latin else 2 * len(letters)):
-        return len(odd), 0.0
-    known = len(re.findall(f"[{language.letters}]", letters))
-    misplaced = len(_MISPLACED.findall(text))
-    # of Latin letters only those beside ASCII are counted, of which none is common in all texts
-    return len(letters) - known + misplaced + _controls(text), 1.0 if in_latin else common
-
-
-def _controls(text: str) -> int:
-    """The characters that no text has: controls, places of Unicode that are empty or private, marks of bad bytes."""
-    return sum(
-        character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs")
-        for character in text
-        if character not in "\t\n\r\f\v"
+    odd = Counter(re.sub("[\0-\x7f]+", "", text))
+    letters = Counter(
+        {each: count for each, count in odd.items() if each.isalpha() or unicodedata.category(each)[0] == "M"}
     )
+    of_ascii = len(re.findall("[A-Za-z]", text))
+    found = [(1.0, 0.0)]
+    misplaced: int | None = None
+    for language in languages:
+        in_latin = language.letters < FIRST_OF_OTHER_SCRIPTS
+        common = (
+            _count(letters, re.escape(language.common)) / max(letters.total(), 1) if language.common else 1.0
+        )
+        if common < language.share or odd.total() > of_ascii + (0 if in_latin else 2 * letters.total()):
+            continue
+        if misplaced is None:
+            misplaced = len(_MISPLACED.findall(text)) + len(_CONTROLS.findall(text))
+            misplaced += sum(
+                count for each, count in odd.items() if unicodedata.category(each) in ("Cn", "Co")
+            )
+        foreign = letters.total() - _count(letters, language.letters)
+        # of Latin letters only those beyond ASCII are counted, of which none is common in all texts
+        found.append(((foreign + misplaced) / max(odd.total(), 1), 1.0 if in_latin else common))
+    return min(found, key=lambda each: each[0])
+
+
+def _count(letters: Counter[str], wanted: str) -> int:
+    """How many letters are of a class of `re`, in capitals or not."""
+    pattern = re.compile(f"[{wanted}]")
+    return sum(count for letter, count in letters.items() if pattern.match(letter.lower()))
