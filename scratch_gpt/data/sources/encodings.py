@@ -192,12 +192,12 @@ def _legacy_encoding(path: Path, head: bytes) -> str | None:
         codecs.getincrementaldecoder(UTF_8)().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
         likely = likely_encodings(path)
-        return next(iter(likely)) if len(likely) == 1 else None
+        return next(iter(likely)) if len(likely) == 1 and UTF_8 not in likely else None
     return None
 
 
 def likely_encodings(path: Path) -> dict[str, str]:
-    """The encodings that a file which is not UTF-8 may have, each with its text; none for UTF-8 with some bad bytes."""
+    """The encodings that a file may have, each with its text; UTF-8 alone for UTF-8 with some bad bytes."""
     status = path.stat()
     return _likely_encodings(path, status.st_size, status.st_mtime_ns)
 
@@ -209,13 +209,17 @@ def _likely_encodings(path: Path, size: int, changed: int) -> dict[str, str]:
         data = b"".join(islice(odd, GUESSED_ODD_LINES))[:LOOKED_AT]
     text = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
     bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)
-    return {} if 2 * bad < len(text) else find_encodings(data)
+    return {UTF_8: ""} if 2 * bad < len(text) else find_encodings(data)
 
 
 def encoding_hint(path: Path) -> str:
-    """What a file that is not UTF-8 seems to be, with the key that reads it; empty where nothing is known."""
+    """What a file that is not UTF-8 seems to be, with the key that reads it; empty for UTF-8 with some bad bytes."""
     likely = likely_encodings(path)
-    if len(likely) < 2:
+    if UTF_8 in likely:
+        return ""
+    if not likely:
+        return "nor any encoding that is recognized: set encoding to the file's own"
+    if len(likely) == 1:
         return "".join(f"looks like {name}: set encoding: {name}" for name in likely)
     shown = zip(likely, differing(list(likely.values())), strict=True)
     choices = " or ".join(f"{name} ({text!r})" for name, text in shown)

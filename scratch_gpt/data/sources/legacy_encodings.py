@@ -34,12 +34,12 @@ WESTERN = (
         "æøåéòô",
         "áàéèëêïíóöüú",
     ),
-    *("áéíóúýþæðö", "àçèéíïòóúü"),
+    *("áéíóúýþæðö", "àçèéíïòóúü", "äõöüšž"),
 )
 # What texts in several of these languages have, or an English one with foreign words.
 MIXED = Language("àáâãäåæçèéêëìíîïñòóôõöøœùúûüßÿªº")
 CZECH = Language("áčďéěíňóřšťúůýž", "áíéě", 0.3)
-SLOVAK = Language("áäčďéíľňóôšťúýž", "áíč", 0.3)
+SLOVAK = Language("áäčďéíľňóôŕšťúýž", "áíčý", 0.3)
 POLISH = Language("ąćęłńóśźż", "ąęłó", 0.3)
 HUNGARIAN = Language("áéíóöőúüű", "áéö", 0.3)
 ROMANIAN = Language("ăâîşţșț", "ăîâ", 0.3)
@@ -50,9 +50,6 @@ BALTIC = (
     Language("ąčęėįšųūž", "ėąšį", 0.3),
     Language("āčēģīķļņšūž", "āīē", 0.3),
     Language("äõöüšž", "äõü", 0.3),
-)
-VIETNAMESE = Language(
-    "àáâãèéêìíòóôõùúýăđĩũơư\u0300\u0301\u0303\u0309\u0323", "\u0300\u0301\u0323\u0309đư", 0.3
 )
 RUSSIAN = Language("а-яё", "оеаинтсрвл", 0.45)
 CYRILLIC = (
@@ -120,10 +117,7 @@ RARE: dict[tuple[str, ...], tuple[Language, ...]] = {
     ("johab",): (KOREAN,),
 }
 # What is left where none of those fits.
-UNCLEAR: dict[tuple[str, ...], tuple[Language, ...]] = {
-    **dict.fromkeys((("cp1252",), ("mac_roman",), ("cp850",)), (MIXED,)),
-    ("cp1258",): (VIETNAMESE,),
-}
+UNCLEAR = dict.fromkeys((("cp1252",), ("mac_roman",), ("cp850",)), (MIXED,))
 # Encodings of 7 bits, with what announces them.
 ESCAPED = {
     b"\x1b$B": (("iso2022_jp", "iso2022_jp_2", "iso2022_jp_3", "iso2022_jp_2004"), JAPANESE),

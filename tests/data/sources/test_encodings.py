@@ -103,7 +103,9 @@ def test_damaged_utf_8_is_not_taken_for_something_else(tmp_path):
     data = "größer\n".encode() * 9 + b"caf\xe9\n"
     file = file_of(tmp_path / "a", data)
     assert file.fault("".join(file.lines())) == (9, "byte 0xe9 is not UTF-8")
-    assert not likely_encodings(tmp_path / "a")
+    assert list(likely_encodings(tmp_path / "a")) == ["utf-8"]
+    hopeless = file_of(tmp_path / "b", bytes(range(0x80, 0x100)) * 9)
+    assert shows(hopeless.fault("".join(hopeless.lines()))[1], "0x80", "set encoding")
 
 
 def test_faults_in_other_encodings(tmp_path):
