@@ -117,7 +117,9 @@ RARE: dict[tuple[str, ...], tuple[Language, ...]] = {
     ("johab",): (KOREAN,),
 }
 # What is left where none of those fits.
-UNCLEAR = dict.fromkeys((("cp1252",), ("mac_roman",), ("cp850",)), (MIXED,))
+UNCLEAR: dict[tuple[str, ...], tuple[Language, ...]] = {
+    (name,): (MIXED,) for name in ("cp1252", "mac_roman", "cp850")
+}
 # Encodings of 7 bits, with what announces them.
 ESCAPED = {
     b"\x1b$B": (("iso2022_jp", "iso2022_jp_2", "iso2022_jp_3", "iso2022_jp_2004"), JAPANESE),
