@@ -282,7 +282,8 @@ def _values(
     example = ", ".join(
         f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0])
     )
-    raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}")
+    whole = ", or {messages: NAME} for one with whole conversations" * ("messages" in schema.roles)
+    raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}{whole}")
 
 
 def _found(role: str, name: str, row: dict[str, Any], written: dict[str, str], source: Source) -> str:

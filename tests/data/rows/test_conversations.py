@@ -46,6 +46,8 @@ INSTRUCTIONS = [
     ({"contents": [{"role": r, "parts": [{"text": t}]} for r, t in (("user", "Q"), ("model", "A"))]}, {}),
     ({"text": "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"}, {}),
     ({"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "x"}, {"messages": "chosen"}),
+    ({"items": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {"messages": "items"}),
+    ({"input": "[|Human|] Q\n[|AI|] A\n[|Human|] "}, {"messages": "input"}),
     ({"prompt": "Q", "chosen": "A", "rejected": "x"}, {"response": "chosen"}),
     (
         {
@@ -148,7 +150,7 @@ def test_templates_that_would_do_nothing_are_refused(read):
 
 
 BAD_ROWS = {
-    ("prompt+completion", "(columns: body)"): {"body": "x"},
+    ("prompt+completion", "(columns: body)", "messages: NAME"): {"body": "x"},
     ("'text'", "plain text", "shards"): {"text": "A cat sat."},
     ("'completion'", "empty"): {"prompt": "Q", "completion": " "},
     ("'completion'", "null"): {"prompt": "Q", "completion": None},
