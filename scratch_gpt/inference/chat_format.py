@@ -6,7 +6,9 @@ nothing. So it is looked for before the first step, and the row is named.
 """
 
 import json
+import logging
 import re
+from functools import cache
 from typing import Any
 
 from jinja2 import TemplateError
@@ -18,6 +20,8 @@ from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.turns import PROBE, continues, encode_turns, end_of_turn
 
+
+logger = logging.getLogger(__name__)
 
 # Tokens of the longest row, where nothing else is asked for: contexts of published models are longer than most memories.
 LONGEST = 2048
@@ -85,20 +89,39 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
 
 
 def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_only: bool = True) -> Row:
-    """The row with `input_ids`, `labels` (IGNORED where nothing is learned) and `length`, its tokens.
+    """The row with `input_ids`, `labels` (IGNORED where nothing is learned, as of answers of weight 0) and `length`, its tokens.
 
     Raises:
-        UserError: the chat template refuses the row, or no token of it is learned; the row's place is named.
+        UserError: the chat template refuses the row, does not mark the answers of weight 0, or no token of the row is learned; the
+            row's place is named.
     """
     encoded = _encode(tokenizer, row["messages"], row)
     input_ids = encoded["input_ids"]
     learned = encoded["assistant_masks"] if assistant_only else [1] * len(input_ids)
+    if any("weight" in message for message in row["messages"]):
+        learned = _without_unweighted(learned, encoded["assistant_masks"], row)
     labels = [token if mask else IGNORED for token, mask in zip(input_ids, learned, strict=True)]
     # the first token is predicted from nothing
     if all(label == IGNORED for label in labels[1:]):
         message = f"{row['place']}: no token of this row is learned: the chat template marks nothing of it as the assistant's"
         raise UserError("nothing_learned", message, place=row["place"])
     return {**row, "input_ids": input_ids, "labels": labels, "length": len(input_ids)}
+
+
+def _without_unweighted(learned: list[int], answers: list[int], row: Row) -> list[int]:
+    """`learned` without the answers of weight 0: the runs of ones in `answers` are the assistant's messages, in order."""
+    places = [place for place, mask in enumerate(answers) if mask]
+    runs = [place - number for number, place in enumerate(places)]  # the same for all places of a run
+    weights = [message.get("weight", 1) for message in row["messages"] if message["role"] == "assistant"]
+    if len(set(runs)) != len(weights):
+        message = (
+            f"{row['place']}: an answer has weight 0, and the chat template does not mark each answer apart: leave out such "
+            "rows, or use the template of the tokenizer stage"
+        )
+        raise UserError("row_refused", message, place=row["place"])
+    weight_of = dict(zip(dict.fromkeys(runs), weights, strict=True))
+    unlearned = {place for place, run in zip(places, runs, strict=True) if not weight_of[run]}
+    return [0 if place in unlearned else mask for place, mask in enumerate(learned)]
 
 
 def measure_answers(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
@@ -110,7 +133,7 @@ def measure_answers(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
     """
     answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row]
     sides = [_encode(tokenizer, row["prompt"] + answer, row) for answer in answers]
-    if not continues(tokenizer, row["prompt"], answers[0], tools_of(row)):
+    if not all(continues(tokenizer, row["prompt"], answer, tools_of(row)) for answer in answers):
         message = (
             f"{row['place']}: the chat template writes this prompt otherwise where an answer follows, as Mistral's does with "
             "a system message: leave that out"
@@ -133,6 +156,9 @@ def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Ro
     except TemplateError as error:
         message = f"{row['place']}: the chat template refuses this conversation: {error}"
         raise UserError("row_refused", message, place=row["place"]) from None
+    thinking = messages[-1].get("reasoning_content")
+    if thinking and _letters(thinking) not in _letters(tokenizer.decode(encoded["input_ids"])):
+        _warn_of_lost_thinking(tokenizer.name_or_path)
     names = {function["name"] for function in [*calls, *(tool["function"] for tool in tools or [])]}
     if names:
         text = tokenizer.decode(encoded["input_ids"])
@@ -143,6 +169,17 @@ def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Ro
             )
             raise UserError("row_refused", message, place=row["place"])
     return encoded
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())
+
+
+@cache
+def _warn_of_lost_thinking(folder: str) -> None:
+    logger.warning(
+        "the chat template in %s does not write what was thought before an answer: it is not learned", folder
+    )
 
 
 def _with_objects(message: Message) -> Message:

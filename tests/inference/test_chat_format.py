@@ -89,6 +89,22 @@ def test_labels_are_the_assistant_s_tokens(tiny_tokenizer: Any) -> None:
     assert whole["labels"] == whole["input_ids"] == row["input_ids"]
 
 
+def test_answers_of_weight_0_are_read_and_not_learned(tiny_tokenizer: Any) -> None:
+    """The conversation is the same; of the answer no token is a label, also where all others are."""
+    messages = [{**message, "weight": 0} if message["content"] == "Me." else message for message in TURNS]
+    for assistant_only in (True, False):
+        plain = encode_conversation(tiny_tokenizer, {"messages": TURNS, "place": "f:1"}, assistant_only)
+        row = encode_conversation(tiny_tokenizer, {"messages": messages, "place": "f:1"}, assistant_only)
+        assert row["input_ids"] == plain["input_ids"]
+        lost = [old for old, new in zip(plain["labels"], row["labels"], strict=True) if new != old]
+        assert tiny_tokenizer.decode(lost) == "Me.<|im_end|>"
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
+        "if role == 'assistant' %}", "if role == 'assistant' and 'so' in content %}"
+    )
+    with user_error("row_refused", "weight", place="f:1"):
+        encode_conversation(tiny_tokenizer, {"messages": messages, "place": "f:1"})
+
+
 @pytest.mark.parametrize("read", [read_messages, read_answer])
 def test_no_row_continues_a_message(read: Any) -> None:
     """The mark by which transformers continues a final message makes the template write it raw: such rows are refused."""
@@ -119,6 +135,24 @@ def test_calls_and_thinking_are_learned_and_tools_are_not(tiny_tokenizer: Any) -
     # system with the tools, user, assistant, tool, assistant
     assert row["input_ids"].count(tiny_tokenizer.convert_tokens_to_ids(IM_END)) == 5
     assert '{"name": "look", "description": "<|im_end|>"}' in tiny_tokenizer.decode(row["input_ids"])
+
+
+def test_templates_that_lose_thinking_are_reported(
+    tiny_tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer is learned without it, and one line says so."""
+    answer = {"role": "assistant", "content": "Me.", "reasoning_content": "Who am I?"}
+    row = {"messages": [TURNS[1], answer], "place": "f:1"}
+    encode_conversation(tiny_tokenizer, row)
+    assert not caplog.records
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
+        "{%- if thinking %}", "{%- if false %}"
+    )
+    tiny_tokenizer.name_or_path = "a folder"
+    for _ in range(2):
+        encode_conversation(tiny_tokenizer, row)
+    (record,) = caplog.records
+    assert "a folder" in record.getMessage()
 
 
 def test_templates_that_lose_tools_are_refused(tiny_tokenizer: Any) -> None:

@@ -2,6 +2,7 @@
 """sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
 import errno
+import itertools
 import json
 import logging
 import math
@@ -397,6 +398,32 @@ def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path
     training = rows_with(output, "loss")
     assert training[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)  # policy and reference are one
     assert {"rewards/accuracies", *ROW_KEYS} <= set(training[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["reward", "dpo", "kto"])
+def test_pairs_that_part_early_are_learned(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """TRL takes completions of several turns: all that follows the shared question is compared."""
+    turns = [
+        {side: chat(f"What is {n}?", answer, "And then?", answer) for side, answer in sides}
+        for n in range(24)
+        for sides in [(("chosen", f"It is {n}."), ("rejected", "Go away."))]
+    ]
+    output, sources = tmp_path / "out", write_rows(tmp_path / "pairs.jsonl", turns)
+    request.getfixturevalue(stage)(output_dir=str(output), max_steps=6, learning_rate=3e-3, sources=sources)
+    metrics = json.loads((output / "results" / f"{stage}.json").read_text())["metrics"]
+    if stage == "kto":
+        assert metrics["liked_log_ratio"]["value"] > metrics["disliked_log_ratio"]["value"]
+    else:
+        assert metrics["accuracy"]["value"] == 1.0
+
+
+def chat(*texts: str) -> list[dict[str, str]]:
+    """A conversation in which user and assistant take turns."""
+    roles = itertools.cycle(("user", "assistant"))
+    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
 
 
 def test_kto_writes_an_aligned_model(kto: Callable[..., None], chat_folder: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 from scratch_gpt import primer
-from scratch_gpt.data.rows.messages import answer_text, make_message
-from scratch_gpt.data.rows.schema import Row, Schema, Values, all_rows
+from scratch_gpt.data.rows.messages import answer_text, make_message, read_messages
+from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.tasks.example import Example
@@ -64,11 +64,17 @@ def _instruction(values: Values) -> list[Row]:
     if "messages" in values:
         values.refuse_template()
         messages = values.messages("messages")
-        # in ShareGPT many end with a question that nobody answered: nothing is learned from it
-        while messages and messages[-1]["role"] in ("user", "tool"):
+        answers = [message for message in messages if message["role"] == "assistant"]
+        # in ShareGPT many end with a question that nobody answered: nothing is learned from it, nor from a weight of 0
+        while messages and (messages[-1]["role"] in ("user", "tool") or "weight" in messages[-1]):
             messages.pop()
+        if answers and all("weight" in message for message in answers):
+            raise UnusedRow(f"column {values.name('messages')!r}: all answers have a weight of 0")
     elif "response" in values:
         messages = values.prompt() + values.answer("response")
+    elif "calls" in values:
+        called = {"role": "assistant", "tool_calls": values["calls"]}
+        messages = values.prompt() + read_messages([called], values.name("calls"))
     else:
         example = _question(values) if "question" in values else _translation(values)
         if example.references == NO_ANSWER:
@@ -83,6 +89,9 @@ def _instruction(values: Values) -> list[Row]:
         or not any(message["role"] == "user" for message in messages)
     ):
         raise BadRow("a conversation needs a message of the user and must end with one of the assistant")
+    thinking = values.get("thinking")
+    if isinstance(thinking, str) and thinking.strip() and "reasoning_content" not in messages[-1]:
+        messages[-1]["reasoning_content"] = values.text("thinking")
     return [{"messages": values.system(messages) + messages, **values.common()}]
 
 
@@ -130,7 +139,6 @@ TRANSLATION_LAYOUTS = ({"source": "source", "target": "target"},)
 
 QUESTIONS = Schema(QUESTION_LAYOUTS, _question, nullable=("answers",))
 TRANSLATIONS = Schema(TRANSLATION_LAYOUTS, _translation)
-# TRL, Alpaca and Dolly, ShareGPT, question and translation sets.
 INSTRUCTIONS = Schema(
     (
         {"messages": "messages"},
@@ -142,9 +150,29 @@ INSTRUCTIONS = Schema(
         {"messages": "conversation"},
         {"prompt": "query", "response": "response"},
         {"prompt": "input", "response": "output"},
+        {"prompt": "question", "context": "context", "response": "response"},  # OpenOrca
+        {"prompt": "problem", "response": "solution"},  # NuminaMath
+        {"prompt": "problem", "response": "generated_solution"},  # OpenMathInstruct
+        {"prompt": "inputs", "response": "targets"},  # FLAN, Aya
+        {"prompt": "user", "response": "assistant"},
+        {"prompt": "prompt", "response": "output"},
+        {"prompt": "prompt", "response": "answer"},
+        {"prompt": "query", "calls": "answers"},  # xLAM
         *QUESTION_LAYOUTS,
         *TRANSLATION_LAYOUTS,
+        {"messages": "data"},  # UltraChat
+        {"messages": "contents"},  # Gemini
+        {"messages": "dialog"},
+        {"messages": "chat"},  # Glaive
+        {"messages": "sample"},
+        {"messages": "prompt", "tree": "message_tree_id"},  # OpenAssistant's trees
+        {"messages": "text"},  # a transcript
     ),
     _instruction,
+    OPTIONAL | {"thinking": "thinking"},
     nullable=("answers",),
+    elsewhere={
+        "chosen": "pairs are for the reward, dpo and kto stages; columns: {messages: chosen} learns the better "
+        "conversations, columns: {response: chosen} the better answers",
+    },
 )

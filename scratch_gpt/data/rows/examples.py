@@ -12,7 +12,8 @@ from typing import Any
 from scratch_gpt.data.rows.conversations import NO_ANSWER, QUESTIONS, TRANSLATIONS
 from scratch_gpt.data.rows.schema import Schema, Values, file_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
-from scratch_gpt.data.sources.source import Source, checked_text
+from scratch_gpt.data.sources.columns import checked_text
+from scratch_gpt.data.sources.source import Source
 from scratch_gpt.errors import UserError
 from scratch_gpt.tasks.example import Example
 

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversations as public data sets write them, made into one form: a list of messages as OpenAI and transformers have them.
 
-A message is {"role", "content"}; the assistant's may have `reasoning_content` and `tool_calls` besides. What differs from
-row to row is kept as JSON in a string (a call's `arguments`, a row's `tools`): Arrow would give each row the keys of all.
+A message is {"role", "content"}; the assistant's may have `reasoning_content`, `tool_calls` and a `weight` of 0 besides:
+it is read and not learned. What differs from row to row is kept as JSON in a string (a call's `arguments`, a row's `tools`): Arrow would give each row the keys of all.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from scratch_gpt.data.rows.transcripts import read_function_call, read_transcript
 from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
-from scratch_gpt.data.sources.source import checked_text
+from scratch_gpt.data.sources.columns import checked_text
 
 
 Message = dict[str, Any]
@@ -28,10 +30,16 @@ ROLES = {
 # Of LLaMA-Factory's: the text is a call, not an answer.
 CALLING_ROLES = ("function_call", "tool_call")
 ROLE_KEYS = ("role", "from")
-CONTENT_KEYS = ("content", "value", "text")
+CONTENT_KEYS = ("content", "value", "text", "parts")
 THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
+# 0 or false: the answer is read and not learned. OpenAI's and ShareGPT's, axolotl's, ms-swift's.
+WEIGHT_KEYS = ("weight", "train", "loss")
 # Parts of a content that are text, in the chat and in the responses interface of OpenAI.
 TEXT_PARTS = (None, "text", "input_text", "output_text")
+# Texts that begin like JSON and are transcripts.
+MARK = re.compile(r"\s*\[(?:INST\]|\|)")
+# The keys of Capybara's turns.
+PAIR_OF_TURNS = (("user", "input"), ("assistant", "output"))
 # transformers marks the message that it continues with this end, and the chat templates then write the message raw.
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 
@@ -44,9 +52,9 @@ def make_message(role: str, text: str, column: str) -> Message:
 
 
 def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = None) -> list[Message]:
-    """A list of {"role", "content"} or of ShareGPT's {"from", "value"}, or one of them, or JSON of that.
+    """A list of {"role", "content"} or of ShareGPT's {"from", "value"}, or one of them, or JSON of that; see `_turns` too.
 
-    An empty system message is left out.
+    Also a text that marks its turns, see `transcripts`. An empty system message is left out.
 
     Args:
         roles: more names of roles -> system, user, assistant or tool.
@@ -55,17 +63,68 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
         BadRow: anything else, an unknown role, a part that is no text, a call that cannot be read.
         UnusedRow: a turn is empty.
     """
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not MARK.match(value):
         value = _from_json(value, column)
-    found = [value] if isinstance(value, dict) else value
-    if isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ROLE_KEYS):
-        # `datasets` makes a list of objects whose features are a Sequence an object of lists
-        found = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
-    if not isinstance(found, list) or not found:
+    if isinstance(value, str):
+        checked_text(value, column)
+        value = read_transcript(value, preamble=True)
+        if value is None:
+            raise BadRow(
+                f"column {column!r} holds no list of messages but plain text, which the shards stage reads"
+            )
+    found = _turns(value)
+    if not found:
         raise BadRow(f"column {column!r} holds no list of messages")
     _check_roles(found, column, roles or {})
     messages = (_message(each, number, column, roles or {}) for number, each in enumerate(found, start=1))
     return [message for message in messages if message]
+
+
+def _turns(value: Any) -> list[Any]:
+    """The messages of a value, as they are written.
+
+    Also of texts in turn (UltraChat, LIMA), of {"input", "output"} (Capybara), of a tree whose best replies are followed
+    (OpenAssistant), and of Anthropic's parts that are calls of tools and their results.
+    """
+    found = [value] if isinstance(value, dict) else value
+    if not isinstance(found, list):
+        return []
+    if isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ROLE_KEYS):
+        # `datasets` makes a list of objects whose features are a Sequence an object of lists
+        found = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
+    while found and isinstance(found[-1], dict) and found[-1].get("replies"):
+        found = [*found, min(found[-1]["replies"], key=_rank)]
+    turns: list[Any] = []
+    for number, written in enumerate(found):
+        if isinstance(written, str) and len(found) > 1:
+            turns.append({"role": ("user", "assistant")[number % 2], "content": written})
+        elif isinstance(written, dict) and {"input", "output"} <= written.keys():
+            turns += [{"role": role, "content": written[key]} for role, key in PAIR_OF_TURNS]
+        else:
+            turns += _without_tool_parts(written)
+    return turns
+
+
+def _rank(reply: dict[str, Any]) -> float:
+    """The place of a reply among others, from 0; one that nobody ranked comes last."""
+    rank = reply.get("rank")
+    return math.inf if rank is None else rank
+
+
+def _without_tool_parts(written: Any) -> list[Any]:
+    """A message with Anthropic's parts of calls and results in OpenAI's form: results are messages before it."""
+    parts = written.get("content") if isinstance(written, dict) else None
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in _listed(parts)]
+    if not {"tool_use", "tool_result"} & set(kinds):
+        return [written]
+    by_kind: dict[str, list[Any]] = {"tool_use": [], "tool_result": [], "": []}
+    for kind, part in zip(kinds, _listed(parts), strict=True):
+        by_kind[kind if kind in by_kind else ""].append(part)
+    turns = [{"role": "tool", "content": part.get("content") or ""} for part in by_kind["tool_result"]]
+    calls = [{"name": part.get("name"), "arguments": part.get("input")} for part in by_kind["tool_use"]]
+    if calls or by_kind[""]:
+        turns.append({**written, "content": by_kind[""], "tool_calls": calls})
+    return turns
 
 
 def _role(written: Any, roles: Mapping[str, str]) -> tuple[Any, str | None]:
@@ -111,12 +170,14 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
         # Anthropic's parts of this type
         thinking = next((part["thinking"] for part in value if _is_thought(part)), thinking)
         value = [part for part in value if not _is_thought(part)]
-    text = _content(value, f"{column}.{key}")
+    text = read_content(value, f"{column}.{key}")
     calls = written.get("tool_calls") or written.get("function_call")
     if isinstance(calls, str):
         calls = _from_json(calls, f"{column}.tool_calls")
     if name.strip().lower() in CALLING_ROLES:
         calls, text = _from_json(text, f"{column}.{key}"), ""
+    elif role == "assistant" and not calls:
+        text, calls = _marked_call(text, f"{column}.{key}")
     if calls and role != "assistant":
         raise BadRow(f"column {column!r}: only the assistant calls tools, got calls of the role {name!r}")
     if not text.strip() and not calls and role != "tool":
@@ -128,7 +189,21 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
         message["reasoning_content"] = checked_text(thinking, f"{column}.reasoning_content")
     if calls:
         message["tool_calls"] = [_call(call, column) for call in _listed(calls)]
+    if written.get("weight") not in (None, 0, 1):
+        raise BadRow(
+            f"column {column!r}: a weight of {written['weight']!r:.40}: an answer is learned (1) or not (0)"
+        )
+    if role == "assistant" and any(written.get(each) in (0,) for each in WEIGHT_KEYS):
+        message["weight"] = 0
     return message
+
+
+def _marked_call(text: str, column: str) -> tuple[str, Any]:
+    """An answer without Glaive's function call, and the call, if it has one."""
+    try:
+        return read_function_call(text) or (text, None)
+    except (ValueError, RecursionError) as error:
+        raise BadRow(f"column {column!r} holds a broken <functioncall>: {error}") from None
 
 
 def _are_parts(value: Any) -> bool:
@@ -141,8 +216,10 @@ def _is_thought(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "thinking" and "thinking" in part
 
 
-def _content(value: Any, column: str) -> str:
-    """A text, a part, or the texts of a list of parts; it may be empty."""
+def read_content(value: Any, column: str) -> str:
+    """A text, a part, or the texts of a list of parts, also as Gemini's {"parts": [...]}; it may be empty."""
+    if isinstance(value, dict) and isinstance(value.get("parts"), list):
+        value = value["parts"]
     texts = []
     for part in _listed(value):
         text = part
@@ -186,6 +263,8 @@ def read_tools(value: Any, column: str) -> str | None:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             form = '{"type": "function", "function": {"name": "..."}}'
             raise BadRow(f"column {column!r}: a tool needs the form {form}, got {tool!r:.60}")
+        if "input_schema" in function:  # Anthropic's
+            function["parameters"] = function.pop("input_schema")
         definitions.append(tool if function is not tool else {"type": "function", "function": tool})
     return checked_text(json.dumps(definitions, ensure_ascii=False), column) if definitions else None
 
@@ -206,15 +285,6 @@ def _from_json(text: str, column: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRow(f"column {column!r} holds broken JSON: {error}") from None
-
-
-def read_transcript(text: str) -> list[Message]:
-    """Turns of an Anthropic HH transcript: each begins with "\\n\\nHuman: " or "\\n\\nAssistant: "."""
-    parts = re.split(r"(?:^|\n\n)(Human|Assistant): ?", text.lstrip())
-    return [
-        {"role": "user" if speaker == "Human" else "assistant", "content": said}
-        for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
 
 
 def read_answer(value: Any, column: str, roles: Mapping[str, str] | None = None) -> list[Message]:

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 from scratch_gpt import primer
-from scratch_gpt.data.rows.messages import Message, read_transcript
+from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
+from scratch_gpt.data.rows.transcripts import read_transcript
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
-from scratch_gpt.data.sources.source import Source, checked_text
+from scratch_gpt.data.sources.columns import checked_text
+from scratch_gpt.data.sources.source import Source
 
 
 # What a `winner` column says, in lower case -> the role of the better side; of a tie there is none.
@@ -18,6 +20,9 @@ WINNERS = {
     **dict.fromkeys(("model_b", "b", "response_b", "assistant_b"), "second"),
     **dict.fromkeys(("tie", "tie (bothbad)", "bothbad", "both_bad", "both_good", "both"), None),
 }
+# The keys of completions that are objects: of UltraFeedback, Nectar, StackExchange, OpenAssistant.
+SCORES = ("overall_score", "score", "fine-grained_score", "pm_score")
+COMPLETIONS = ("response", "answer", "text")
 # What a `label` column says of one answer, as text in lower case.
 LABELS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "up", "thumbs_up", "good", "desirable"), True),
@@ -77,31 +82,41 @@ def _preference(values: Values) -> list[Row]:
         values.refuse_template()
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
         raise BadRow("chosen and rejected must end with a message of the assistant")
-    if chosen[:-1] != rejected[:-1]:
-        raise UnusedRow(
-            "the two conversations differ before their last answers: which answer is better is not known; cut both after "
-            "the first answers that differ"
-        )
-    if not any(message["role"] == "user" for message in chosen[:-1]):
+    shared = _shared_turns(chosen, rejected)
+    asked = [any(message["role"] == "user" for message in turns) for turns in (chosen, chosen[:shared])]
+    if not asked[0]:
         raise BadRow("chosen and rejected do not answer a message of the user")
-    if chosen[-1] == rejected[-1]:
+    if not asked[1]:
+        raise UnusedRow("chosen and rejected do not answer the same message of the user")
+    if chosen == rejected:
         raise UnusedRow("chosen and rejected are equal")
     return [
         {
-            "prompt": values.system(chosen) + chosen[:-1],
-            "chosen": chosen[-1:],
-            "rejected": rejected[-1:],
+            "prompt": values.system(chosen) + chosen[:shared],
+            "chosen": chosen[shared:],
+            "rejected": rejected[shared:],
             "margin": _number(values.get("margin", 0.0), values.name("margin")),
             **values.common(),
         }
     ]
 
 
+def _shared_turns(chosen: list[Message], rejected: list[Message]) -> int:
+    """How many messages are the prompt of both: those before the first answer that differs, or after which they part."""
+    shared = 0
+    for number, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
+        if one["role"] == "assistant":
+            shared = number
+        if one != other:
+            break
+    return shared
+
+
 def _side(values: Values, side: str) -> list[Message]:
     """An answer, or the conversation that ends with it."""
     value = values[side]
-    if isinstance(value, str) and value.lstrip().startswith("Human:"):
-        values[side] = read_transcript(checked_text(value, values.name(side)))
+    if isinstance(value, str) and ("prompt" not in values or value.lstrip().startswith("Human:")):
+        values[side] = read_transcript(checked_text(value, values.name(side))) or value
     elif isinstance(value, int | float):
         raise BadRow(f"column {values.name(side)!r} holds no text but {type(value).__name__}")
     return values.answer(side)
@@ -157,6 +172,14 @@ def _winner(values: Values) -> str | None:
     if "first_won" in values:
         won = [side for side in ("first", "second") if values[f"{side}_won"]]
         return won[0] if len(won) == 1 else None
+    if "strength" in values:
+        # HelpSteer's goes from -3, the first is much better, to 3
+        strength = _number(values["strength"], values.name("strength"))
+        values.setdefault("margin", abs(strength))
+        return ("first" if strength < 0 else "second") if strength else None
+    if "score_first" in values:
+        scores = [_number(values[role], values.name(role)) for role in ("score_first", "score_second")]
+        return None if scores[0] == scores[1] else "first" if scores[0] > scores[1] else "second"
     # SHP's number is 1 where the first is better, PKU's is the place of the better one
     role, first = ("first_better", 1) if "first_better" in values else ("better_place", 0)
     said = str(values[role]).strip().lower()
@@ -167,8 +190,12 @@ def _winner(values: Values) -> str | None:
 
 
 def _best_and_worst(values: Values) -> tuple[str, str]:
-    """Of scored completions, texts or UltraFeedback's {"response", "overall_score" or "score"}, the best and the worst."""
+    """Of scored completions, texts or objects of a text and a score or rank, the best and the worst."""
     column, completions = values.name("completions"), values["completions"]
+    if "tree" in values and isinstance(completions, list):
+        completions = [reply for reply in completions if reply.get("rank") is not None]
+        if len(completions) < 2:
+            raise UnusedRow(f"column {column!r} holds fewer than two ranked replies")
     if not isinstance(completions, list) or len(completions) < 2:
         raise BadRow(f"column {column!r} holds no list of two completions or more")
     if "scores" in values:
@@ -182,9 +209,12 @@ def _best_and_worst(values: Values) -> tuple[str, str]:
     for completion in completions:
         if not isinstance(completion, dict):
             raise BadRow(f"column {column!r}: a completion is no mapping: {completion!r:.60}")
-        score = completion.get("overall_score", completion.get("score", completion.get("fine-grained_score")))
-        text = checked_text(completion.get("response"), f"{column}.response")
-        scored.append((_number(score, f"{column}.overall_score or score"), text))
+        score = next((completion[key] for key in SCORES if completion.get(key) is not None), None)
+        text = next((completion[key] for key in COMPLETIONS if completion.get(key) is not None), None)
+        if score is None and completion.get("rank") is not None:
+            score = -_number(completion["rank"], f"{column}.rank")  # the first is the best
+        text = checked_text(text, f"{column}.{' or '.join(COMPLETIONS)}")
+        scored.append((_number(score, f"{column}.{' or '.join(SCORES)} or rank"), text))
     best, worst = max(scored, key=lambda pair: pair[0]), min(scored, key=lambda pair: pair[0])
     if best[0] == worst[0]:
         raise UnusedRow("the best and the worst completion have the same score")
@@ -260,6 +290,41 @@ PAIR_LAYOUTS = (
         "first_won": "winner_model_a",
         "second_won": "winner_model_b",
     },
+    {
+        "prompt": "input.messages",
+        "chosen": "preferred_output",
+        "rejected": "non_preferred_output",
+    },  # OpenAI's fine-tuning
+    {"prompt": "prompt", "completions": "answers"},  # Nectar
+    {"prompt": "question", "completions": "answers"},  # StackExchange
+    {
+        "prompt": "prompt.text",
+        "completions": "prompt.replies",
+        "tree": "message_tree_id",
+    },  # OpenAssistant's trees
+    {"prompt": "question", "chosen": "response_j", "rejected": "response_k"},  # StackExchange in pairs
+    {
+        "prompt": "context",
+        "context": "",
+        "first": "response1",
+        "second": "response2",
+        "strength": "overall_preference",
+    },  # HelpSteer3
+    {"prompt": "prompt", "first": "response_1", "second": "response_2", "strength": "preference_strength"},
+    {
+        "prompt": "question.full_text",
+        "first": "answer_0",
+        "second": "answer_1",
+        "score_first": "score_0",
+        "score_second": "score_1",
+    },  # WebGPT
+    {
+        "prompt": "info.post",
+        "first": "summaries.0.text",
+        "second": "summaries.1.text",
+        "better_place": "choice",
+    },  # OpenAI's summaries
+    {"prompt": "input", "completions": "generations", "scores": "rating"},  # distilabel
     {"chosen": "chosen", "rejected": "rejected"},
 )
 LABEL_LAYOUTS = tuple(
@@ -280,6 +345,11 @@ PREFERENCES = Schema(
     PAIR_LAYOUTS,
     _preference,
     PAIR_OPTIONAL,
-    elsewhere=dict.fromkeys(("label", "kto_tag"), "answers that are judged one by one are for the kto stage"),
+    elsewhere={
+        **dict.fromkeys(("label", "kto_tag"), "answers that are judged one by one are for the kto stage"),
+        **dict.fromkeys(
+            ("completion", "messages", "conversations"), "one answer is no pair: the sft stage reads it"
+        ),
+    },
 )
 FEEDBACK = Schema((*LABEL_LAYOUTS, *PAIR_LAYOUTS), _feedback, PAIR_OPTIONAL, nullable=("label",))

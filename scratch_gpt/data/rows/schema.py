@@ -9,11 +9,23 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from scratch_gpt.data.rows.messages import Message, make_message, read_answer, read_messages, read_tools
+from scratch_gpt.data.rows.messages import (
+    Message,
+    make_message,
+    read_answer,
+    read_content,
+    read_messages,
+    read_tools,
+)
+from scratch_gpt.data.rows.passages import read_passages
+from scratch_gpt.data.rows.transcripts import read_transcript
+from scratch_gpt.data.rows.trees import COLUMNS, grow_trees
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
-from scratch_gpt.data.sources.source import Source, checked_text, read_rows
+from scratch_gpt.data.sources.columns import checked_text, with_inner_values
+from scratch_gpt.data.sources.source import Source, parse_counted, read_rows
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
 
@@ -58,7 +70,7 @@ class Values(dict[str, Any]):
         text = self.text(role)
         if not self.get("context"):
             return text
-        context = self.text("context")
+        context = checked_text(read_passages(self["context"], self.name("context")), self.name("context"))
         return f"{context}\n\n{text}" if before else f"{text}\n\n{context}"
 
     def prompt(self) -> list[Message]:
@@ -72,6 +84,10 @@ class Values(dict[str, Any]):
         if isinstance(self["prompt"], list | dict):
             return self.messages("prompt")
         text = self.with_context("prompt")
+        turns = read_transcript(text)
+        if turns and turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip():
+            # a transcript up to the answer, as in "\n\nHuman: Hi\n\nAssistant:"
+            return read_messages(turns[:-1], self.name("prompt"), self.roles)
         return [*self._history(), make_message("user", text, self.name("prompt"))]
 
     def _history(self) -> list[Message]:
@@ -92,7 +108,9 @@ class Values(dict[str, Any]):
         """The system message that the source or the row brings, unless the conversation has one."""
         if not self.get("system") or messages[0]["role"] == "system":
             return []
-        return [make_message("system", self.text("system"), self.name("system"))]
+        column = self.name("system")
+        text = checked_text(read_content(self["system"], column), column)
+        return [make_message("system", text.removeprefix("SYSTEM: "), column)]  # Glaive's begins so
 
     def common(self) -> Row:
         """What rows of all purposes have: the kind, and the definitions of tools where there are some."""
@@ -109,8 +127,12 @@ class Values(dict[str, Any]):
 OPTIONAL = {"context": "", "kind": "", "system": "system", "tools": "tools", "history": "history"}
 # What data sets also call these columns: without them the row would be read, and be another one.
 OTHER_NAMES = {
-    "tools": ("functions",),
-    "context": ("passage", "article", "paragraph"),
+    "tools": ("functions", "input.tools"),
+    "system": ("system_prompt", "system_message", "systeminstruction", "system_instruction"),
+    "thinking": ("reasoning", "reasoning_content"),
+    "context": ("passage", "article", "paragraph", "passages", "paragraphs", "contexts"),
+    "chosen": ("preferred", "accepted"),
+    "rejected": ("dispreferred", "non_preferred"),
     "score_chosen": ("chosen_score", "chosen_rating", "chosen-rating", "rating_chosen"),
     "score_rejected": ("rejected_score", "rejected_rating", "rejected-rating", "rating_rejected"),
 }
@@ -139,6 +161,13 @@ class Schema(Generic[Parsed]):
     def roles(self) -> list[str]:
         """All roles that a source may name in `columns`."""
         return sorted({*self.optional, *(role for layout in self.layouts for role in layout)})
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """All columns inside other ones."""
+        usual = {column for layout in self.layouts for column in layout.values()}
+        other = {column for columns in OTHER_NAMES.values() for column in columns}
+        return sorted(column for column in usual | other if "." in column)
 
 
 def all_rows(
@@ -198,7 +227,19 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
             values["filled"] = checked_text(_filled(source.template, values), "template")
         return schema.parse(values)
 
-    rows = list(read_rows(source, bad_rows, by_role))
+    def by_role_or_tree(row: dict[str, Any]) -> Parsed | dict[str, Any]:
+        return row if "tree" in schema.roles and row.keys() >= COLUMNS else by_role(row)
+
+    found = list(read_rows(source, bad_rows, by_role_or_tree))
+    messages = [(place, row) for place, row in found if isinstance(row, dict)]
+    rows: list[tuple[str, Any]] = [(place, row) for place, row in found if not isinstance(row, dict)]
+    if messages:
+        trees, orphans = grow_trees(messages)
+        counted = bad_rows.open(source.name, f"{source.path} as trees", source.max_bad_rows)
+        for place in orphans:
+            counted.note("messages whose parents are not among the rows: left out with their replies", place)
+        parsed = parse_counted(counted, enumerate((tree for _, tree in trees), start=1), by_role)
+        rows += [(trees[number - 1][0], row) for number, row in parsed if row is not None]
     if not rows:
         reasons = "".join(f"; {line}" for line in bad_rows.report(source.name))
         message = f"source {source.name!r}: no rows to use in {source.path}{reasons}"
@@ -211,10 +252,12 @@ def _values(
 ) -> Values:
     """Role -> value by the first layout whose columns the row has; `columns` of the source come before the layout's."""
     with_null: Values | None = None
-    row = row | _inner_values(row, source)
+    columns = f"(columns: {', '.join(map(str, row))})"
+    row = with_inner_values(row, [*source.columns.values(), *schema.paths])
+    written = {str(column).strip().lower(): column for column in row}
     for layout in layouts:
         every = {**schema.optional, **layout, **source.columns}
-        names = {role: _found(role, name, row, source) for role, name in every.items() if name}
+        names = {role: _found(role, name, row, written, source) for role, name in every.items() if name}
         required = [role for role in names if role not in schema.optional or role in source.columns]
         values = {role: row[name] for role, name in names.items() if row.get(name) is not None}
         null = [role for role in required if role not in values]
@@ -227,37 +270,26 @@ def _values(
             if value is None and role not in schema.nullable:
                 raise BadRow(f"column {with_null.name(role)!r} is null")
         return with_null
-    columns = f"(columns: {', '.join(map(str, row))})"
     for name in source.columns.values():
         if row.get(name) is None:
             raise BadRow(f"no column {name!r} {columns}")
     for name, stage in schema.elsewhere.items():
         if name in row:
             raise BadRow(f"a row with {name!r}: {stage} {columns}")
-    wanted = " or ".join(dict.fromkeys("+".join(filter(None, layout.values())) for layout in layouts))
+    # those that are nearest: there are too many for a line
+    nearest = sorted(layouts, key=lambda layout: -len(written.keys() & set(layout.values())))[:4]
+    wanted = " or ".join("+".join(filter(None, layout.values())) for layout in nearest)
     example = ", ".join(
         f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0])
     )
-    raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}")
+    whole = ", or {messages: NAME} for one with whole conversations" * ("messages" in schema.roles)
+    raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}{whole}")
 
 
-def _inner_values(row: dict[str, Any], source: Source) -> dict[str, Any]:
-    """The columns that the source names by a path: "translation.en" is `en` in the object `translation`."""
-    found = {}
-    for name in source.columns.values():
-        value: Any = row
-        for key in name.split(".") if name not in row else ():
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not row and value is not None:
-            found[name] = value
-    return found
-
-
-def _found(role: str, name: str, row: dict[str, Any], source: Source) -> str:
+def _found(role: str, name: str, row: dict[str, Any], written: dict[str, str], source: Source) -> str:
     """How a row calls a column: by the name itself, in other letters, between blanks, or by another name of the role."""
     if name in row or role in source.columns:
         return name
-    written = {str(column).strip().lower(): column for column in row}
     others = (other for other in (name.lower(), *OTHER_NAMES.get(role, ())) if other in written)
     return next((written[other] for other in others), name)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bytes of a file as lines of text: unpacked, and decoded as declared, as a byte order mark says, or as UTF-8."""
+"""The bytes of a file as lines of text: unpacked, and decoded as declared, by a byte order mark, as UTF-8, or as recognized."""
 
 import bz2
 import codecs
@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import charset_normalizer
 import pyarrow
 
+from scratch_gpt.data.sources.legacy_encodings import LOOKED_AT, differing, find_encodings, find_escaped
 from scratch_gpt.errors import UserError
 
 
@@ -47,6 +47,7 @@ FIRST_BYTES = {
     b"PAR1": "a .parquet file",
     b"ARROW1": "an .arrow file",
     b"%PDF": "a .pdf file",
+    b"{\\rtf": "an .rtf file",
     b"PK\x03\x04": "a .zip file, or one of an office program",
     b"version https://git-lfs": "a pointer to a file, which `git lfs pull` fetches",
 }
@@ -57,24 +58,6 @@ HEAD_BYTES = 1 << 20
 BINARY_SHARE = 0.01
 # What a file that is not UTF-8 may be is guessed by so many lines with other letters than ASCII's, among the first ones.
 GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
-# The common ones, the likelier ones first: many more would be guessed for a few odd letters.
-GUESSED_ENCODINGS = (
-    *("cp1252", "cp1251", "cp1250", "iso8859_2", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp874"),
-    *(
-        "gb18030",
-        "shift_jis",
-        "euc_jp",
-        "euc_kr",
-        "big5",
-        "mac_roman",
-        "cp866",
-        "iso8859_5",
-        "iso8859_6",
-        "cp437",
-    ),
-)
-# A second guess is named too if its text looks as much like a language, up to this.
-NEARLY = 0.1
 # A byte that is no text becomes half a surrogate pair, which no encoding can write: it is found by encoding the text.
 MARKED = "scratch_gpt.marked"
 BAD_BYTE = 0xDC00
@@ -124,12 +107,12 @@ class TextFile:
     """A file of text in one encoding.
 
     Args:
-        encoding: as declared; None: by the byte order mark, by the places of the zero bytes in UTF-16 and UTF-32, else
-            UTF-8.
+        encoding: as declared; None: by the byte order mark, by the places of the zero bytes in UTF-16 and UTF-32, by the
+            letters of a text that is not UTF-8 where they leave no doubt, else UTF-8.
 
     Attributes:
         head: the text of the first bytes.
-        unmarked: UTF-16 or UTF-32 that was recognized without a byte order mark.
+        recognized: the encoding, where neither a setting nor a byte order mark tells it and it is not UTF-8.
 
     Raises:
         UserError: the file cannot be read, is of another format, or holds many zero bytes, as binary files do.
@@ -145,12 +128,14 @@ class TextFile:
                 raise UserError("unsupported_format", message, file=path)
         by_mark = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), None)
         many_zeros = not (encoding or by_mark) and head.count(0) > BINARY_SHARE * len(head)
-        self.unmarked = _wide_encoding(head) if many_zeros else None
-        if many_zeros and not self.unmarked:
+        self.recognized = _wide_encoding(head) if many_zeros else None
+        if many_zeros and not self.recognized:
             line = head.count(b"\n", 0, head.index(0)) + 1
             message = f"{path}:{line}: a binary file: it holds zero bytes; name text files only"
             raise UserError("binary_file", message, place=f"{path}:{line}")
-        self.encoding = encoding or by_mark or self.unmarked or UTF_8
+        if not (encoding or by_mark or self.recognized):
+            self.recognized = find_escaped(head) if head.isascii() else _legacy_encoding(path, head)
+        self.encoding = encoding or by_mark or self.recognized or UTF_8
         self.head = head.decode(self.encoding, "ignore").removeprefix("\ufeff")
 
     def lines(self) -> Iterator[str]:
@@ -173,7 +158,7 @@ class TextFile:
             text.encode()
         except UnicodeEncodeError as error:
             byte = ord(text[error.start]) - BAD_BYTE
-            guess = guess_encoding(self.path) if self.encoding == UTF_8 else ""
+            guess = encoding_hint(self.path) if self.encoding == UTF_8 else ""
             reason = f"byte 0x{byte:02x} is not {self.encoding.upper()}{', ' * bool(guess)}{guess}"
             return text.count("\n", 0, error.start), reason
         return None
@@ -200,26 +185,42 @@ def _wide_encoding(head: bytes) -> str | None:
     return None
 
 
-@lru_cache(maxsize=16)
-def guess_encoding(path: Path) -> str:
-    """What a file that is not UTF-8 seems to be, with the key that reads it: "looks like cp1252: set encoding: cp1252".
+def _legacy_encoding(path: Path, head: bytes) -> str | None:
+    """The encoding of a file that is not UTF-8, where there is no doubt."""
+    try:
+        # half a character may stand at the end of what was read
+        codecs.getincrementaldecoder(UTF_8)().decode(head, final=len(head) < HEAD_BYTES)
+    except UnicodeDecodeError:
+        likely = likely_encodings(path)
+        return next(iter(likely)) if len(likely) == 1 and UTF_8 not in likely else None
+    return None
 
-    Empty for UTF-8 with some bad bytes.
-    """
+
+def likely_encodings(path: Path) -> dict[str, str]:
+    """The encodings that a file may have, each with its text; UTF-8 alone for UTF-8 with some bad bytes."""
+    status = path.stat()
+    return _likely_encodings(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _likely_encodings(path: Path, size: int, changed: int) -> dict[str, str]:
     with unpacked(path) as file:
         odd = (line for line in islice(file, GUESSED_LINES) if not line.isascii())
-        data = b"".join(islice(odd, GUESSED_ODD_LINES))
+        data = b"".join(islice(odd, GUESSED_ODD_LINES))[:LOOKED_AT]
     text = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
     bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)
-    if 2 * bad < len(text):
+    return {UTF_8: ""} if 2 * bad < len(text) else find_encodings(data)
+
+
+def encoding_hint(path: Path) -> str:
+    """What a file that is not UTF-8 seems to be, with the key that reads it; empty for UTF-8 with some bad bytes."""
+    likely = likely_encodings(path)
+    if UTF_8 in likely:
         return ""
-    # encodings of one match give the same text
-    ranked = sorted(
-        (round(match.chaos, 2), -round(match.coherence, 2), min(map(GUESSED_ENCODINGS.index, names)))
-        for match in charset_normalizer.from_bytes(data, cp_isolation=list(GUESSED_ENCODINGS))
-        if (names := [name for name in match.could_be_from_charset if name in GUESSED_ENCODINGS])
-    )
-    _, best, first = ranked[0] if ranked else (0.0, 0.0, 0)
-    near = [GUESSED_ENCODINGS[place] for _, coherence, place in ranked[1:] if coherence < best + NEARLY]
-    other = f" (or {near[0]}, if letters come out wrong)" if near else ""
-    return f"looks like {GUESSED_ENCODINGS[first]}: set encoding: {GUESSED_ENCODINGS[first]}{other}"
+    if not likely:
+        return "nor any encoding that is recognized: set encoding to the file's own"
+    if len(likely) == 1:
+        return "".join(f"looks like {name}: set encoding: {name}" for name in likely)
+    shown = zip(likely, differing(list(likely.values())), strict=True)
+    choices = " or ".join(f"{name} ({text!r})" for name, text in shown)
+    return f"could be {choices}: set encoding to the one whose letters are right"

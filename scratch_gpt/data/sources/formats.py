@@ -36,17 +36,21 @@ TEXT_SUFFIXES = (".txt", ".text", ".md", *MARKUP_SUFFIXES)
 JSON_SUFFIXES = (".jsonl", ".jsonlines", ".ndjson", ".json")
 CSV_SUFFIXES = (".csv", ".tsv")
 TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
-ROW_SUFFIXES = JSON_SUFFIXES + CSV_SUFFIXES + TABLE_SUFFIXES
+WRITTEN_SUFFIXES = JSON_SUFFIXES + CSV_SUFFIXES
+ROW_SUFFIXES = WRITTEN_SUFFIXES + TABLE_SUFFIXES
 # Formats that people try, and that would be read as gibberish if they counted as text -> the cure.
 FOREIGN_SUFFIXES = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4"), "unpack it"),
     **dict.fromkeys((".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"), "save it as .txt"),
+    **dict.fromkeys((".pptx", ".ppt", ".mobi", ".azw", ".azw3", ".djvu", ".ps", ".pages"), "save it as .txt"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
     **dict.fromkeys(
         (".pkl", ".pickle", ".npy", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"
     ),
 }
 DELIMITERS = ",;\t|"
+# Behind the lines of a .csv file: where it is in a field, a quote is open.
+END = "\x04"
 BATCH_ROWS = 1024
 # What is read at once of a JSON array.
 CHUNK_CHARACTERS = 1 << 16
@@ -165,14 +169,25 @@ class Reader:
         """What the user should know of how a file is read, for `FileCount.note`."""
         suffix, notes = data_suffix(path), []
         if suffix in MARKUP_SUFFIXES:
-            notes.append(f"{suffix} files are read as text, with their tags")
+            notes.append(f"{suffix} files are read as text, with their tags and entities")
         if suffix in TABLE_SUFFIXES:
             return notes
         file = TextFile(path, self.encoding)
-        if file.unmarked:
-            notes.append(f"files without a byte order mark that are read as {file.unmarked}")
+        if file.recognized:
+            notes.append(
+                f"files read as {file.recognized}, by their bytes: set encoding if the text is wrong"
+            )
+        if not file.head.strip():
+            notes.append("files that hold nothing")
         if suffix in ROW_SUFFIXES or self.separator:
             return notes
+        if first := next((line for line in file.head.splitlines() if line.strip()), ""):
+            if first.lstrip().startswith("{") and _is_json(first):
+                notes.append(
+                    "warning: files of JSON lines that are read as text: name them .jsonl to read rows"
+                )
+            elif suffix not in MARKUP_SUFFIXES and re.match(r"\s*<(!doctype html|html)\b", first, re.I):
+                notes.append("warning: files of HTML that are read as text, with their tags and entities")
         _, marker = self._boundaries(file.head)
         if marker:
             notes.append(f"files whose documents end at {marker}, which is no text")
@@ -186,8 +201,10 @@ class Reader:
 
 
 def data_suffix(path: Path) -> str:
-    """The suffix that tells the format: that before `.gz` or another compression, if there is one."""
-    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
+    """The suffix that tells the format: that before `.gz` or another compression, and `.jsonl` in "rows.jsonl.txt"."""
+    name = Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path
+    inner = Path(name.stem).suffix.lower()
+    return inner if name.suffix.lower() == ".txt" and inner in WRITTEN_SUFFIXES else name.suffix.lower()
 
 
 @contextmanager
@@ -234,22 +251,27 @@ def _batches(path: Path) -> Iterator[Any]:
 def _csv_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
     header, lines = file.head.partition("\n")[0].strip(), file.lines()
     delimiter = "\t" if data_suffix(file.path) == ".tsv" else max(DELIMITERS, key=header.count)
+    if delimiter not in header:
+        delimiter = "\x1f"  # one column: its commas part nothing
     csv.field_size_limit(1 << 30)
     if header == f"sep={delimiter}":  # a line for Excel, before the names of the columns
         next(lines)
-    reader = csv.DictReader(lines, delimiter=delimiter)
+    reader = csv.DictReader(itertools.chain(lines, [END]), delimiter=delimiter)
     while True:
+        before = max(reader.line_num, 1)
         try:
             row = next(reader, None)
         except csv.Error as error:
             message = f"{file.path}:{reader.line_num}: broken {data_suffix(file.path)[1:]} ({error})"
             raise UserError("unreadable_file", message, file=file.path) from None
-        if row is None:
+        if row is None or END in itertools.islice(row.values(), 1):
             return
         fault = file.fault("".join(value for value in row.values() if isinstance(value, str)))
         if None in row:
             expected = len(reader.fieldnames or ())
             fault = 0, f"more fields than the {expected} columns of the header: is a quote missing?"
+        elif any(isinstance(value, str) and value.endswith(END) for value in row.values()):
+            fault = 0, f"a quote that is never closed, behind line {before}: all that follows is one field"
         yield reader.line_num, BadRow(fault[1]) if fault else row
 
 
@@ -258,7 +280,8 @@ def _json_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
     many_lines = data_suffix(file.path) != ".json" or (rest.strip() and _is_json(first))
     # each line may be an array: a conversation
     array = first.startswith("[") and not (rest.lstrip().startswith("[") and _is_json(first))
-    if array or first.strip() == "{" or first.rstrip().endswith("},") or not many_lines:
+    over_lines = first.strip() == "{" or first.rstrip().endswith("},") or _is_glued(first)
+    if array or over_lines or not many_lines:
         yield from enumerate(_json_values(file), start=1)
         return
     for number, line in enumerate(file.lines(), start=1):
@@ -273,6 +296,15 @@ def _is_json(text: str) -> bool:
     except (json.JSONDecodeError, RecursionError):
         return False
     return True
+
+
+def _is_glued(text: str) -> bool:
+    """Whether a line is several objects without line ends between them."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return text[end:].lstrip().startswith("{")
 
 
 def _json_values(file: TextFile) -> Iterator[Record]:
@@ -304,8 +336,22 @@ def _json_values(file: TextFile) -> Iterator[Record]:
             yield BadRow(fault[1])
         elif len(inner) == 1 and isinstance(inner[0], list) and not in_array:
             yield from itertools.chain.from_iterable(map(_questions, inner[0]))
+        elif count == 1 and not in_array and (rows := _pandas_rows(value)):
+            yield from rows
         else:
             yield value
+
+
+def _pandas_rows(value: Any) -> list[dict[str, Any]] | None:
+    """The rows of a table as `DataFrame.to_json` writes it: {column: {"0": value}}, or {"0": row}; None of anything else."""
+    if not isinstance(value, dict) or not all(isinstance(inner, dict) and inner for inner in value.values()):
+        return None
+    if all(name.isdecimal() for name in value):
+        return list(value.values())
+    numbers = {tuple(inner) for inner in value.values()}
+    if len(numbers) != 1 or not all(number.isdecimal() for number in next(iter(numbers))):
+        return None
+    return [{name: inner[number] for name, inner in value.items()} for number in numbers.pop()]
 
 
 def _questions(value: Any) -> list[Any]:

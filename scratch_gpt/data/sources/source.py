@@ -18,10 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from scratch_gpt import primer
 from scratch_gpt.data.sources.bad_rows import BAD_ROW_LIMIT, BadRow, BadRows, FileCount, UnusedRow
+from scratch_gpt.data.sources.columns import checked_text, missing, pick_text, with_inner_values
 from scratch_gpt.data.sources.encodings import COMPRESSIONS
 from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.sources.formats import (
+    CSV_SUFFIXES,
     FOREIGN_SUFFIXES,
     ROW_SUFFIXES,
     JsonLine,
@@ -54,6 +56,8 @@ ONE_DOCUMENT = (
 NOT_NFC = (
     "documents that are not in Unicode's NFC, such as letters with their accents apart; they stay as they are"
 )
+ENCODED_TWICE = "documents with letters that were encoded twice, such as Ã© for é; they stay as they are"
+TWICE = re.compile("[ÂÃÐÑ][\u0080-\u00bf]|â€[\u0080-\u00bf\u2018-\u201d\u2020-\u2022™œž]")
 
 Parsed = TypeVar("Parsed")
 
@@ -69,7 +73,7 @@ class Source:
         subset: configuration name of a Hub dataset.
         split: split of a Hub dataset, or of a folder that holds one.
         revision: branch, tag or commit of a Hub dataset. Default: the newest commit.
-        text_column: column that holds the text of a document.
+        text_column: column that holds the text of a document; "meta.text" is `text` in the object `meta`.
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
         system: a system message that opens the conversations of such rows.
@@ -273,7 +277,7 @@ def read_rows(
             raise UserError("unsupported_format", message, file=path)
     for part in parts_of(source, seed=0):
         file = _opened(source, part, bad_rows)
-        for number, parsed in _parsed(file, part.rows(0), lambda row: parse(_columns(row))):
+        for number, parsed in parse_counted(file, part.rows(0), lambda row: parse(_columns(row))):
             if parsed is not None:
                 yield f"{part.name}:{number}", parsed
 
@@ -286,7 +290,7 @@ def _opened(source: Source, part: Part, bad_rows: BadRows) -> FileCount:
     return file
 
 
-def _parsed(
+def parse_counted(
     file: FileCount,
     rows: Iterator[tuple[int, Record]],
     parse: Callable[[Any], Parsed],
@@ -331,10 +335,12 @@ def iter_documents(
     def text_of(row: Any) -> str:
         if isinstance(row, str):
             return checked_text(row, source.text_column)
-        if source.text_column not in _columns(row):
+        row = with_inner_values(_columns(row), [source.text_column])
+        if source.text_column not in row:
             several = len(parts) > 1 and not source.on_hub
             cure = "set text_column" + ", or name the files to read by a glob" * several
-            raise BadRow(f"{_missing(row, source.text_column)}: {cure}")
+            cure += ", or give the file a first line with names" * is_csv
+            raise BadRow(f"{missing(row, source.text_column)}: {cure}")
         return pick_text(row, source.text_column)
 
     for index in range(start[0], len(parts)):
@@ -343,10 +349,13 @@ def iter_documents(
         if mine:
             rows = ((row, value) for row, value in rows if mine(row))
         file = _opened(source, part, bad_rows)
-        lines = 0
-        for row, text in _parsed(file, rows, text_of):
-            if text and not text.isascii() and not unicodedata.is_normalized("NFC", text):
-                file.note(NOT_NFC, f"{part.name}:{row}")
+        lines, is_csv = 0, data_suffix(Path(part.name)) in CSV_SUFFIXES
+        for row, text in parse_counted(file, rows, text_of):
+            if text and not text.isascii():
+                if not unicodedata.is_normalized("NFC", text):
+                    file.note(NOT_NFC, f"{part.name}:{row}")
+                if TWICE.search(text):
+                    file.note(ENCODED_TWICE, f"{part.name}:{row}")
             if text and file.rows == 1:
                 lines = text.count("\n") + 1
             yield LocatedText(index, row, text)
@@ -359,38 +368,6 @@ def _columns(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise BadRow(f"not a JSON object but {type(row).__name__}")
     return row
-
-
-def _missing(row: dict[str, Any], column: str) -> str:
-    return f"no column {column!r} (columns: {', '.join(map(str, row))})"
-
-
-def pick(row: dict[str, Any], column: str) -> Any:
-    """The value of a column; a BadRow that names the columns there are, where it is missing, or says that it is null."""
-    if column not in row:
-        raise BadRow(_missing(row, column))
-    if row[column] is None:
-        raise BadRow(f"column {column!r} is null")
-    return row[column]
-
-
-def pick_text(row: dict[str, Any], column: str) -> str:
-    """The value of a column that must be text; BadRow for anything else, and for text that is empty."""
-    return checked_text(pick(row, column), column)
-
-
-def checked_text(value: Any, column: str) -> str:
-    """`value` if it is usable text, else BadRow."""
-    if not isinstance(value, str):
-        raise BadRow(f"column {column!r} holds no text but {type(value).__name__}")
-    if not value.strip():
-        raise BadRow(f"column {column!r} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        # JSON can spell half of a surrogate pair ("\ud83d"), which no encoding can write.
-        raise BadRow(f"column {column!r} holds half a surrogate pair") from None
-    return value
 
 
 def _decoded(line: JsonLine) -> Any:

@@ -58,7 +58,7 @@ def encode_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
     Raises:
         UserError: a conversation with tools or thinking, which would be lost; its place is named.
     """
-    if row.get("tools") or any(message.keys() - {"role", "content"} for message in row["messages"]):
+    if row.get("tools") or any(message.keys() - {"role", "content", "weight"} for message in row["messages"]):
         message = f"{row['place']}: an encoder-decoder learns texts, and here are tools or thinking: use the sft stage"
         raise UserError("row_refused", message, place=row["place"])
     *said, answer = (message["content"] for message in row["messages"])

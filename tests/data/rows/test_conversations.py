@@ -34,6 +34,35 @@ INSTRUCTIONS = [
     ({"messages": [*CHAT, user("and nobody answered this")]}, {}),
     ({"question": "Q", "answers": {"text": ["A", "a"], "answer_start": [0, 9]}}, {}),
     ({"en": "Q", "de": "A", "prompt": "no", "completion": "no"}, {"source": "en", "target": "de"}),
+    ({"side": {"q": ["no", "Q"], "a": "A"}}, {"prompt": "side.q.1", "response": "side.a"}),
+    ({"question": "Q", "response": "A"}, {}),
+    ({"problem": "Q", "solution": "A"}, {}),
+    ({"problem": "Q", "generated_solution": "A", "expected_answer": "1"}, {}),
+    ({"inputs": "Q", "targets": "A"}, {}),
+    ({"prompt": "\n\nHuman: Q\n\nAssistant:", "completion": "A"}, {}),
+    ({"conversations": ["Q", "A"]}, {}),
+    ({"id": "0", "data": ["Q", "A"]}, {}),
+    ({"conversation": [{"input": "Q", "output": "A"}]}, {}),
+    ({"contents": [{"role": r, "parts": [{"text": t}]} for r, t in (("user", "Q"), ("model", "A"))]}, {}),
+    ({"text": "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"}, {}),
+    ({"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "x"}, {"messages": "chosen"}),
+    ({"items": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {"messages": "items"}),
+    ({"input": "[|Human|] Q\n[|AI|] A\n[|Human|] "}, {"messages": "input"}),
+    ({"prompt": "Q", "chosen": "A", "rejected": "x"}, {"response": "chosen"}),
+    (
+        {
+            "message_tree_id": "1",
+            "prompt": {
+                "text": "Q",
+                "role": "prompter",
+                "replies": [
+                    {"text": text, "role": "assistant", "rank": rank, "replies": []}
+                    for text, rank in (("no", 1), ("A", 0), ("nobody", None))
+                ],
+            },
+        },
+        {},
+    ),
 ]
 
 
@@ -121,7 +150,8 @@ def test_templates_that_would_do_nothing_are_refused(read):
 
 
 BAD_ROWS = {
-    ("prompt+completion", "(columns: text)"): {"text": "x"},
+    ("prompt+completion", "(columns: body)", "messages: NAME"): {"body": "x"},
+    ("'text'", "plain text", "shards"): {"text": "A cat sat."},
     ("'completion'", "empty"): {"prompt": "Q", "completion": " "},
     ("'completion'", "null"): {"prompt": "Q", "completion": None},
     ("'messages'", "'oracle'", "roles: {oracle: user}"): {"messages": [{"role": "oracle", "content": "x"}]},

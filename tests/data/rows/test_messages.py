@@ -100,6 +100,75 @@ def test_tool_calls_become_one(written):
     assert read_messages([written], "m") == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
 
 
+def test_parts_of_tools_become_messages():
+    """Anthropic's calls and results: a result is a message before what the user says beside it."""
+    used = {"type": "tool_use", "id": "t", "name": "look", "input": {"what": "é", "n": 2, "else": None}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "R"}]}
+    written = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": [{"type": "text", "text": "I look."}, used]},
+        {"role": "user", "content": [result, {"type": "text", "text": "and?"}]},
+    ]
+    assert read_messages(written, "m") == [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "I look.", "tool_calls": [CALL]},
+        {"role": "tool", "content": "R"},
+        {"role": "user", "content": "and?"},
+    ]
+
+
+@pytest.mark.parametrize("key", ["weight", "train", "loss"])
+def test_answers_that_are_not_learned(read, key):
+    """OpenAI's, axolotl's and ms-swift's; of a conversation without a learned answer nothing is used."""
+    wrong, right = ({"role": "assistant", "content": "A", key: value} for value in (0, 1))
+    question = {"role": "user", "content": "Q", key: 0}
+    plain = {"role": "assistant", "content": "A"}
+    (row,) = read(instruction_rows, [{"messages": [question, wrong, question, right]}])
+    assert row["messages"][1::2] == [{**plain, "weight": 0}, plain]
+    (row,) = read(instruction_rows, [{"messages": [question, right, question, wrong]}])
+    assert row["messages"][1:] == [plain]  # nothing follows that would need the last one
+    assert (
+        len(read(instruction_rows, [{"messages": [question, wrong]}, {"messages": [question, right]}])) == 1
+    )
+    assert key == "weight" or read.bad_rows.count("s") == 0
+    assert "weight" in read.bad_rows.report()[0]
+    with pytest.raises(BadRow, match=r"0\.5"):
+        read_messages([{**plain, "weight": 0.5}], "m")
+
+
+@pytest.mark.parametrize("column", ["thinking", "reasoning", "reasoning_content"])
+def test_thinking_may_be_a_column(read, column):
+    """It is what was thought before the answer, unless the message says that itself."""
+    rows = [
+        {"prompt": "Q", "completion": "A", column: "so"},
+        {
+            "messages": [
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": "A", "thinking": "so"},
+            ]
+        },
+        {"question": "Q", "answer": "A", column: "so"},
+    ]
+    rows[1][column] = "otherwise"
+    for row in read(instruction_rows, rows):
+        assert row["messages"][-1] == {"role": "assistant", "content": "A", "reasoning_content": "so"}
+    (row,) = read(instruction_rows, [{"prompt": "Q", "completion": "A", column: " "}])
+    assert row["messages"][-1] == {"role": "assistant", "content": "A"}
+
+
+def test_answers_that_are_calls(read):
+    """xLAM's rows: question, calls and definitions, the last two JSON in strings."""
+    function = {"name": "look", "parameters": {"what": {"type": "str"}}}
+    row = {
+        "query": "Q",
+        "answers": json.dumps([{"name": "look", "arguments": {"what": "é", "n": 2}}]),
+        "tools": json.dumps([function]),
+    }
+    (found,) = read(instruction_rows, [row])
+    assert found["messages"][-1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    assert json.loads(found["tools"])[0]["function"] == function
+
+
 def test_definitions_of_tools_become_one():
     """A list or JSON of one, with or without OpenAI's wrapping, without the nulls that Arrow fills in."""
     function = {"name": "look", "parameters": {"properties": {"what": {"type": "string"}}}}
@@ -107,6 +176,8 @@ def test_definitions_of_tools_become_one():
     filled = {"name": "look", "parameters": {"properties": {"what": {"type": "string"}, "other": None}}}
     for written in ([function], json.dumps([function]), [{"type": "function", "function": filled}], function):
         assert read_tools(written, "t") == expected
+    anthropic = {"name": "look", "input_schema": function["parameters"]}
+    assert json.loads(read_tools([anthropic], "t") or "")[0]["function"] == function
     assert [read_tools(written, "t") for written in (None, [], "", "[]")] == [None] * 4
     with pytest.raises(BadRow, match="'t'"):
         read_tools([{"description": "nameless"}], "t")

@@ -41,6 +41,28 @@ PREFERENCES = [
     {"prompt": "Q", "chosen": "yes", "rejected": "no", "chosen_score": "4", "rejected_score": "1.5"},
     {"prompt": "Q", "response_0": "no", "response_1": "yes", "better_response_id": "1"},
     {"prompt": "Q", "generations": ["no", "yes"], "ratings": ["1", "2"]},
+    {"prompt": "Q", "preferred": "yes", "dispreferred": "no"},
+    {"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "yes", "rejected": "no"},
+    {
+        "input": {"messages": [user("Q")]},
+        "preferred_output": [assistant("yes")],
+        "non_preferred_output": NO[1:],
+    },
+    {
+        "prompt": "Q",
+        "answers": [
+            {"answer": answer, "rank": rank} for answer, rank in (("so so", 2), ("yes", 1), ("no", 7))
+        ],
+    },
+    {"question": "Q", "answers": [{"text": "yes", "pm_score": 3}, {"text": "no", "pm_score": 0}]},
+    {
+        "message_tree_id": "1",
+        "prompt": {"text": "Q", "replies": [{"text": "no", "rank": 1}, {"text": "yes", "rank": 0}]},
+    },
+    {"question": "Q", "response_j": "yes", "response_k": "no"},
+    {"question": {"full_text": "Q"}, "answer_0": "no", "answer_1": "yes", "score_0": -0.5, "score_1": 0.5},
+    {"info": {"post": "Q"}, "summaries": [{"text": "no"}, {"text": "yes"}], "choice": 1},
+    {"input": "Q", "generations": ["yes", "no"], "rating": [9, 1]},
     {"history": "Q", "human_ref_A": "yes", "human_ref_B": "no", "labels": 1, "score_A": 9},
     {"history": "Q", "human_ref_A": "no", "human_ref_B": "yes", "labels": 0},
     {"prompt": "Q", "response_0": "no", "response_1": "yes", "better_response_id": 1, "safer_response_id": 0},
@@ -73,6 +95,23 @@ def test_preference_layouts_become_one(read, row):
     (found,) = read(preference_rows, [row])
     assert found.pop("place").endswith("rows.jsonl:1")
     assert found == POLITE
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"context": [user("Q")], "response1": "yes", "response2": "no", "overall_preference": -2},
+        {"context": [user("Q")], "response1": "no", "response2": "yes", "overall_preference": 2},
+        {"prompt": "Q", "response_1": "no", "response_2": "yes", "preference_strength": 2},
+    ],
+)
+def test_a_strength_of_preference_is_a_margin(read, row):
+    """HelpSteer's is negative where the first answer is better; 0 is a tie."""
+    (found,) = read(preference_rows, [row])
+    assert (found["chosen"], found["margin"]) == ([assistant("yes")], 2.0)
+    column = next(reversed(row))
+    assert len(read(preference_rows, [row, {**row, column: 0}])) == 1
+    assert "tie" in read.bad_rows.report()[0]
 
 
 def test_completions_of_equal_score_hold_no_pair(read):
@@ -146,10 +185,7 @@ TIES = {
     ("equal",): {"prompt": "Q", "chosen": "same", "rejected": "same"},
     ("tie",): {"winner": "tie (bothbad)", "conversation_a": NO, "conversation_b": NO},
     ("same score",): {**PREFERENCES[0], "score_chosen": 2, "score_rejected": 2.0},
-    ("cut both", "differ"): {
-        "chosen": [user("Q"), assistant("a"), user("R"), assistant("c")],
-        "rejected": [user("Q"), assistant("b"), user("R"), assistant("d")],
-    },
+    ("same message",): {"chosen": [user("Q"), assistant("a")], "rejected": [user("R"), assistant("a")]},
     ("'chosen'", "message 2 (assistant)"): {
         "chosen": "\n\nHuman: Q\n\nAssistant:",
         "rejected": "\n\nHuman: Q\n\nAssistant: b",
@@ -159,10 +195,30 @@ TIES = {
 
 @pytest.mark.parametrize(("shown", "row"), TIES.items())
 def test_rows_without_a_preference_are_counted_apart(read, shown, row):
-    """Ties, empty answers and conversations that part early are reported, however many they are."""
+    """Ties, empty answers and answers to different questions are reported, however many they are."""
     assert len(read(preference_rows, [row, PREFERENCES[0], row])) == 1
     assert read.bad_rows.count("s") == 0
     assert shows(read.bad_rows.report()[0], "2 of 3 rows", "line 1:", *shown)
+
+
+def test_conversations_that_part_early_share_the_turns_before(read):
+    """The prompt is what both have before the first answer that differs, or after which the user goes on otherwise."""
+    system, first = {"role": "system", "content": "S"}, [user("Q"), assistant("A")]
+    for shared, chosen, rejected in (
+        (
+            [user("Q")],
+            [assistant("a"), user("R"), assistant("c")],
+            [assistant("b"), user("T"), assistant("d")],
+        ),
+        (
+            [system, user("Q")],
+            [*first[1:], user("R"), assistant("c")],
+            [*first[1:], user("T"), assistant("d")],
+        ),
+        ([*first, user("R")], [assistant("c")], [assistant("d"), user("T"), assistant("e")]),
+    ):
+        (row,) = read(preference_rows, [{"chosen": shared + chosen, "rejected": shared + rejected}])
+        assert (row["prompt"], row["chosen"], row["rejected"]) == (shared, chosen, rejected)
 
 
 JUDGED = [

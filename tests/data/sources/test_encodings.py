@@ -3,7 +3,8 @@
 
 import pytest
 
-from scratch_gpt.data.sources.encodings import TextFile, guess_encoding, is_text_encoding
+from scratch_gpt.data.sources.encodings import TextFile, is_text_encoding, likely_encodings
+from wording import shows
 
 
 # Text in the script that an encoding is made for, long enough to be told apart.
@@ -49,18 +50,52 @@ def test_zero_bytes_tell_utf_16_and_32_without_a_mark(tmp_path, encoding):
     for text in ("Gr\u00fc\u00dfe\nvon mir\n", "猫 在\n阳光 下\n" * 9):
         file = file_of(tmp_path / "a", text.encode(encoding))
         assert "".join(file.lines()) == text
-        assert file.unmarked == encoding
+        assert file.recognized == encoding
 
 
 @pytest.mark.parametrize("encoding", SAMPLES)
-def test_declared_encodings_are_read_and_others_guessed(tmp_path, encoding):
-    """The error of a file that is not UTF-8 names the key that reads it."""
-    text = "".join(f"{number}. {SAMPLES[encoding]}\n" for number in range(20))
-    assert "".join(file_of(tmp_path / "a", text.encode(encoding), encoding).lines()) == text
-    file = file_of(tmp_path / "b", b"plain\n" + text.encode(encoding))
-    line, reason = file.fault("".join(file.lines()))
-    assert (line, reason.split()[0]) == (1, "byte")
-    assert f"set encoding: {encoding}" in reason
+def test_declared_encodings_are_read_and_others_recognized(tmp_path, encoding):
+    """What the letters leave no doubt of is read, and known to be no UTF-8; a declared encoding is always used."""
+    text = f"plain\n1. {SAMPLES[encoding]}\n"
+    declared = file_of(tmp_path / "a", text.encode(encoding), encoding)
+    assert ("".join(declared.lines()), declared.recognized) == (text, None)
+    file = file_of(tmp_path / "b", text.encode(encoding))
+    assert ("".join(file.lines()), file.recognized) == (text, encoding)
+    assert "".join(file_of(tmp_path / "c", text.encode(encoding), "latin-1").lines()) != text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "others"),
+    [
+        ("Dvo\u0159\u00e1k wrote it.", "cp1250", ["cp1257"]),
+        ("A na\u00efve idea.", "mac_roman", ["cp850"]),
+    ],
+)
+def test_a_doubtful_encoding_is_not_guessed(tmp_path, text, encoding, others):
+    """The error shows what the text would be in each: the reader sees which is right."""
+    file = file_of(tmp_path / "a", text.encode(encoding))
+    _, reason = file.fault("".join(file.lines()))
+    assert file.recognized is None
+    assert shows(reason, "set encoding", encoding, text.split()[0][:4], *others)
+
+
+def test_foreign_words_do_not_change_the_encoding(tmp_path):
+    """An English text with words of several languages; one with typographic quotes alone."""
+    for text in (
+        "El Ni\u00f1o, na\u00efve caf\u00e9, fa\u00e7ade, \u00fcber, f\u00eate",
+        "\u201cDon\u2019t\u201d \u2013 it\u2019s",
+    ):
+        assert file_of(tmp_path / "a", text.encode("cp1252")).recognized == "cp1252"
+    assert file_of(tmp_path / "b", "\u201cDon\u2019t\u201d".encode("mac_roman")).recognized == "mac_roman"
+
+
+def test_encodings_of_seven_bits(tmp_path):
+    """Escape sequences tell them; what only looks like them is ASCII."""
+    for encoding, sample in (("iso2022_jp", "shift_jis"), ("iso2022_kr", "euc_kr"), ("hz", "gb18030")):
+        file = file_of(tmp_path / encoding, f"plain\n{SAMPLES[sample]}\n".encode(encoding))
+        assert ("".join(file.lines()), file.recognized) == (f"plain\n{SAMPLES[sample]}\n", encoding)
+    for text in (b"x~{\\bf y} and ~{\\it z}~}\n", b"\x1b[31mred\x1b[0m \x1b$B\n"):
+        assert file_of(tmp_path / "a", text).recognized is None
 
 
 def test_damaged_utf_8_is_not_taken_for_something_else(tmp_path):
@@ -68,7 +103,9 @@ def test_damaged_utf_8_is_not_taken_for_something_else(tmp_path):
     data = "größer\n".encode() * 9 + b"caf\xe9\n"
     file = file_of(tmp_path / "a", data)
     assert file.fault("".join(file.lines())) == (9, "byte 0xe9 is not UTF-8")
-    assert guess_encoding(tmp_path / "a") == ""
+    assert list(likely_encodings(tmp_path / "a")) == ["utf-8"]
+    hopeless = file_of(tmp_path / "b", bytes(range(0x80, 0x100)) * 9)
+    assert shows(hopeless.fault("".join(hopeless.lines()))[1], "0x80", "set encoding")
 
 
 def test_faults_in_other_encodings(tmp_path):

@@ -60,6 +60,7 @@ def test_csv_fields_hold_delimiters_quotes_and_line_ends(tmp_path):
     assert "2 columns" in str(bad)
 
 
+ROW, OTHER = {"a": 1, "b": "x"}, {"a": 2, "b": "y"}
 ROWS = [{"a": "x" * 90_000}, {"a": "]"}, {"a": [{"b": 1}]}]
 
 
@@ -69,7 +70,13 @@ def test_json_values_of_any_shape(tmp_path, name, indent):
     """An array, or objects one after the other, on one line or many, whatever the file is called."""
     texts = [json.dumps(row, indent=indent) for row in ROWS]
     array = ",\n".join(texts)
-    for data in (json.dumps(ROWS, indent=indent), "\n".join(texts), array, f"[\n{array}\n]\n"):
+    for data in (
+        json.dumps(ROWS, indent=indent),
+        "\n".join(texts),
+        "".join(texts),
+        array,
+        f"[\n{array}\n]\n",
+    ):
         rows = read(tmp_path / name, data)
         assert [json.loads(row) if isinstance(row, str) else row for _, row in rows] == ROWS
     assert read(tmp_path / name, "[]") == []
@@ -115,6 +122,58 @@ def test_rows_as_programs_write_them(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
     rows = [row for _, row in Reader().rows(tmp_path / name)]
     assert [json.loads(row) if isinstance(row, str) else row for row in rows] == expected
+
+
+def test_a_quote_that_is_never_closed_is_a_bad_row(tmp_path):
+    """It would make the rest of the file one field, without a word."""
+    ((first, row), (last, bad)) = read(tmp_path / "a.csv", 'id,text\n1,a\n2,"b\n3,c\n')
+    assert (first, row, last) == (2, {"id": "1", "text": "a"}, 5)
+    assert isinstance(bad, BadRow)
+    assert "line 2" in str(bad)
+    assert read(tmp_path / "b.csv", 'id,text\n1,"a"') == [(2, {"id": "1", "text": "a"})]
+    assert read(tmp_path / "c.csv", "id,text\n") == read(tmp_path / "d.csv", "") == []
+
+
+def test_the_commas_of_one_column_part_nothing(tmp_path):
+    """The first line has none."""
+    assert read(tmp_path / "a.csv", 'text\na, b\n\n"c; d"\n') == [
+        (2, {"text": "a, b"}),
+        (4, {"text": "c; d"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "table", [{"a": {"0": 1, "1": 2}, "b": {"0": "x", "1": "y"}}, {"0": ROW, "1": OTHER}]
+)
+def test_tables_of_pandas_are_rows(tmp_path, table):
+    """By columns, as `to_json` writes by default, and by rows; objects of other keys are one row."""
+    assert [row for _, row in read(tmp_path / "a.json", json.dumps(table))] == [ROW, OTHER]
+    one = {"translation": {"de": "x"}, "meta": {"n": 1}}
+    assert [row for _, row in read(tmp_path / "b.json", json.dumps(one))] == [one]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("a.txt", '{"text": "a"}\n{"text": "b"}\n', ".jsonl"),
+        ("a.txt", "<!DOCTYPE html>\n<html></html>\n", "HTML"),
+        ("a.html", "<html></html>\n", "entities"),
+        ("a.jsonl", "", "nothing"),
+        ("a.txt", "caf\xe9", "cp1252"),
+    ],
+)
+def test_what_is_read_otherwise_than_meant_is_reported(tmp_path, name, text, shown):
+    """One line each, also of a file that was recognized."""
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    (note,) = Reader().notes(tmp_path / name)
+    assert shown in note
+
+
+def test_a_further_suffix_of_text_changes_nothing(tmp_path):
+    """Editors append it."""
+    rows = read(tmp_path / "a.jsonl.txt", '{"a": 1}\n')
+    assert [json.loads(row) for _, row in rows] == [{"a": 1}]
+    assert read(tmp_path / "b.txt", "a\n") == [(1, "a")]
 
 
 @pytest.mark.parametrize("rule", ["---", "* * *", "#####"])

@@ -17,6 +17,7 @@ import pytest
 
 from scratch_gpt import primer
 from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.columns import pick_text
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters
 from scratch_gpt.data.sources.source import (
     CORPUS_SETTINGS,
@@ -24,7 +25,6 @@ from scratch_gpt.data.sources.source import (
     iter_documents,
     parse_sources,
     parts_of,
-    pick_text,
     read_documents,
     read_rows,
 )
@@ -202,7 +202,7 @@ def test_unreachable_hub_dataset_is_one_clear_line(monkeypatch):
 
 BAD_LINES = {
     b'{"text": "cut': ["JSON"],
-    b'{"text": "caf\xe9"}': ["UTF-8"],
+    b'{"text": "gr\xc3\xb6\xc3\x9fer caf\xe9"}': ["UTF-8"],
     b'["text"]': ["JSON", "list"],
     b'{"id": 1, "body": "x"}': ["'text'", "(columns: id, body)"],
     b'{"text": null}': ["'text'", "null"],
@@ -277,8 +277,8 @@ def broken_gzip(path):
 
 UNREADABLE = {
     "latin.txt": (
-        lambda path: path.write_bytes(b"plain\n\ncaf\xe9\n\ncaf\xe9\n"),
-        user_error("too_many_bad_rows", "latin.txt:2", "line 3", "0xe9", "encoding: cp1252"),
+        lambda path: path.write_bytes(b"plain\n\nDvo\xf8\xe1k\n\nDvo\xf8\xe1k\n"),
+        user_error("too_many_bad_rows", "latin.txt:2", "line 3", "0xf8", "set encoding", "cp1250"),
     ),
     "cut.txt.gz": (broken_gzip, user_error("unreadable_file", "gz")),
     "no.jsonl.gz": (lambda path: path.write_bytes(b"{}"), user_error("unreadable_file", "gz")),
@@ -450,11 +450,17 @@ def test_what_is_not_as_declared_is_reported(tmp_path):
     (tmp_path / "d.txt").write_text("cafe\u0301\n\ncaf\u00e9\n\nnai\u0308ve", encoding="utf-8")
     assert documents(tmp_path / "d.txt") == ["cafe\u0301", "caf\u00e9", "nai\u0308ve"]
     assert shows(*report(tmp_path / "d.txt"), "NFC", "2, the first in", "d.txt:1")
+    twice = "caf\u00e9, \u201cna\u00efve\u201d".encode().decode("cp1252", "ignore")
+    (tmp_path / "e.txt").write_text(f"caf\u00e9\n\n{twice}", encoding="utf-8")
+    assert documents(tmp_path / "e.txt") == ["caf\u00e9", twice]
+    assert shows(*report(tmp_path / "e.txt"), "twice", "1, the first in", "e.txt:2")
 
 
 def test_bad_bytes_cost_their_document_alone(tmp_path):
     """A byte that is no UTF-8, or a zero byte, leaves out one block; `fail` stops there, and all of them may be allowed."""
-    (tmp_path / "a.txt").write_bytes(b"good\n\nfi\nne\n\ncaf\xe9\n\nze\x00ro\n\n" + b"x\n\n" * 100)
+    (tmp_path / "a.txt").write_bytes(
+        b"good\n\nfi\nne\n\n\xc3\xb6\xc3\x9f caf\xe9\n\nze\x00ro\n\n" + b"x\n\n" * 100
+    )
     with user_error("bad_row", "line 6", "0xe9", place=f"{tmp_path}/a.txt:3"):
         documents(tmp_path / "a.txt", BadRows("fail"))
     with user_error("too_many_bad_rows", "2 of 104"):

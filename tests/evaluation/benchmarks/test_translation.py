@@ -2,6 +2,7 @@
 """Translation scores against sacreBLEU's own functions."""
 
 import importlib.util
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -138,14 +139,36 @@ def test_the_embedded_pairs_need_no_sources() -> None:
     assert translation.bleu_tokenizers([], examples, None) == {"en-de": "13a"}
 
 
-def test_bleu_of_chinese_counts_characters() -> None:
-    """A translation with one wrong character of eight is near; by words between spaces it would share none."""
-    references, predictions = [("今天天气非常好啊",)], ["今天天气非常好吧"]
-    expected = sacrebleu.corpus_bleu(predictions, [["今天天气非常好啊"]], tokenize="zh").score
-    metric = translation.corpus_metrics("zh")["bleu"]
-    statistics = translation.sentence_statistics(metric, predictions, references)
+@pytest.mark.parametrize(
+    ("tokenizer", "package", "reference", "prediction", "shared", "length"),
+    [
+        ("zh", "sacrebleu", "今天天气非常好啊", "今天天气非常好吧", (7, 6, 5, 4), 8),
+        ("char", "sacrebleu", "วันนี้อากาศดีจัง", "วันนี้อากาศดีมาก", (13, 12, 11, 10), 16),
+        (
+            *(
+                "ja-mecab",
+                "MeCab",
+                "今日はとても良い天気ですね風が強いです",
+                "今日はとても良い天気ですが風が強いです",
+            ),
+            *((10, 8, 6, 4), 11),
+        ),
+        (
+            *("ko-mecab", "mecab_ko", "오늘은 날씨가 정말 좋아서 강에 갔습니다"),
+            *("오늘은 날씨가 정말 좋아서 공원에 갔습니다", (10, 8, 6, 4), 11),
+        ),
+    ],
+)
+def test_bleu_counts_what_a_language_writes_as_words(
+    tokenizer: str, package: str, reference: str, prediction: str, shared: tuple[int, ...], length: int
+) -> None:
+    """Of the n-grams of a translation so many are the reference's, counted by hand; by blanks it would share none."""
+    pytest.importorskip(package)
+    metric = translation.corpus_metrics(tokenizer)["bleu"]
+    statistics = translation.sentence_statistics(metric, [prediction], [(reference,)])
+    precisions = [count / (length - order) for order, count in enumerate(shared)]
+    expected = 100 * math.prod(precisions) ** 0.25
     assert translation.corpus_score(metric, statistics) == pytest.approx(expected)
-    assert expected > 50
 
 
 def test_unusable_tokenizers_are_refused(monkeypatch) -> None:

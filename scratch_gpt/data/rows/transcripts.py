@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations written as one text: turns behind the marks of chat templates, of Anthropic HH, Alpaca, Vicuna or Glaive."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+
+class Style(NamedTuple):
+    """How a text marks its turns.
+
+    Args:
+        mark: stands before a turn; its one group is the speaker.
+        end: stands behind a turn; what follows up to the next mark is no text.
+    """
+
+    mark: str
+    end: str
+
+
+_SPEAKERS = r"Human|User|Assistant|System|Instruction|Input|Response|Output|Question|Answer"
+STYLES = (
+    Style(r"<\|im_start\|>\s*(\w+)[ \t]*\n?", r"<\|im_end\|>"),  # ChatML
+    Style(r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>\s*", r"<\|eot_id\|>|<\|eom_id\|>"),  # Llama 3
+    Style(r"<start_of_turn>\s*(\w+)\n?", r"<end_of_turn>"),  # Gemma
+    Style(r"<\|(system|user|assistant)\|>\s*", r"\s*(?:</s>|<\|end\|>|<\|endoftext\|>|\Z)"),  # Zephyr, Phi
+    Style(r"(?:\s*(?:<s>\s*)?\[(?=/?INST\])|\s*<<(?=/?SYS>>))(/?INST|/?SYS)(?:\]|>>)\s*", r"\s*(?:</s>|\Z)"),
+    Style(r"\[\|(Human|AI)\|\] ?", r"\s*\Z"),  # Baize
+    Style(rf"#{{2,3}} ?({_SPEAKERS}): ?\n?", r"\s*(?:</s>|<\|endoftext\|>|\Z)"),  # Alpaca, Guanaco
+    Style(r"(?:^|\n\n)(Human|Assistant): ?", r"(?!)"),  # Anthropic HH, whose texts stay as they are
+    Style(r"(?:^|\s+|</s>)(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE): ?", r"\s*(?:</s>|<\|endoftext\|>|\Z)"),
+)
+# How these texts call the roles; other speakers keep their names.
+NAMES = {
+    **dict.fromkeys(("human", "instruction", "input", "question", "inst", "/sys"), "user"),
+    **dict.fromkeys(("response", "output", "answer", "model", "ai", "/inst"), "assistant"),
+    "sys": "system",
+    "function response": "tool",
+}
+# These go on with what the user said before: Alpaca's input, and what Llama 2 has behind its system message.
+CONTINUING = ("input", "/sys")
+_CALL = re.compile(r"<functioncall>\s*(\{.*\})", re.S)
+
+
+def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]] | None:
+    """The turns of a text as messages, the last of which may be an empty answer; None where it is no conversation.
+
+    Args:
+        preamble: text before the first turn is a system message; else the text must begin with a turn.
+    """
+    for mark, end in STYLES:
+        before, *parts = re.split(mark, text.removeprefix("<s>").removeprefix("<|begin_of_text|>"))
+        if before.strip() and not preamble:
+            continue
+        turns = [{"role": "system", "content": before.strip()}] if before.strip() else []
+        for speaker, said in zip(parts[::2], parts[1::2], strict=True):
+            role = NAMES.get(speaker.lower(), speaker.lower())
+            content = re.split(end, said, maxsplit=1)[0]
+            last = turns[-1] if turns else {"role": None, "content": ""}
+            if speaker.lower() in CONTINUING and last["role"] == "user":
+                content = f"{turns.pop()['content'].rstrip()}\n\n{content}"
+            elif role == "system" and turns and not last["content"]:
+                turns.pop()  # Llama 2 writes its system message into the question
+            turns.append({"role": role, "content": content})
+        if turns and turns[-1]["role"] == "user" and not turns[-1]["content"].strip():
+            turns.pop()
+        roles = {turn["role"] for turn in turns}
+        if "assistant" in roles and roles - {"assistant", "system"}:
+            return turns
+    return None
+
+
+def read_function_call(text: str) -> tuple[str, Any] | None:
+    """What an answer says before Glaive's `<functioncall> {"name": ..., "arguments": '{...}'}`, and the call as JSON.
+
+    Raises:
+        ValueError: what follows the mark is no JSON.
+    """
+    found = _CALL.search(text)
+    if not found:
+        return None
+    # the arguments are JSON between single quotes, which JSON does not know
+    written = re.sub(r"'(\{.*\})'", lambda match: match[1].replace("\\'", "'"), found[1], flags=re.S)
+    return text[: found.start()].strip(), json.loads(written)

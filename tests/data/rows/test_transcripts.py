@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations as one text: every style of marks gives the same turns; prose gives none."""
+
+import json
+
+import pytest
+
+from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.transcripts import read_function_call, read_transcript
+
+
+SYSTEM, QUESTION = {"role": "system", "content": "S"}, {"role": "user", "content": "Q\n\nmore"}
+ANSWER, AGAIN = {"role": "assistant", "content": "A: b\n  c"}, {"role": "user", "content": "R"}
+TURNS = [QUESTION, ANSWER, AGAIN, {"role": "assistant", "content": "B"}]
+STYLES = {
+    "chatml": (
+        "<|im_start|>{0}\n{1}<|im_end|>\n",
+        {"system": "system", "user": "user", "assistant": "assistant"},
+    ),
+    "llama3": (
+        "<|start_header_id|>{0}<|end_header_id|>\n\n{1}<|eot_id|>",
+        {"system": "system", "user": "user", "assistant": "assistant"},
+    ),
+    "gemma": ("<start_of_turn>{0}\n{1}<end_of_turn>\n", {"user": "user", "assistant": "model"}),
+    "zephyr": ("<|{0}|>\n{1}</s>\n", {"system": "system", "user": "user", "assistant": "assistant"}),
+    "baize": ("\n[|{0}|] {1}", {"user": "Human", "assistant": "AI"}),
+    "guanaco": ("### {0}: {1}", {"user": "Human", "assistant": "Assistant"}),
+    "alpaca": ("### {0}:\n{1}\n\n", {"user": "Instruction", "assistant": "Response"}),
+    "hh": ("\n\n{0}: {1}", {"user": "Human", "assistant": "Assistant"}),
+    "glaive": (
+        "{0}: {1} <|endoftext|>\n\n\n",
+        {"system": "SYSTEM", "user": "USER", "assistant": "ASSISTANT"},
+    ),
+    "vicuna": (" {0}: {1}", {"user": "USER", "assistant": "ASSISTANT"}),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_turns_of_every_style(style):
+    """The texts come back as they are, and so does a system message where the style has one."""
+    form, names = STYLES[style]
+    turns = [SYSTEM, *TURNS] if "system" in names else TURNS
+    text = "".join(form.format(names[turn["role"]], turn["content"]) for turn in turns)
+    assert read_transcript(text) == turns
+
+
+def test_llama_2_writes_the_system_message_into_the_question():
+    """What stands before the marks of it is empty."""
+    text = "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nQ\n\nmore [/INST] A: b\n  c </s><s>[INST] R [/INST] B </s>"
+    assert read_transcript(text) == [SYSTEM, *TURNS]
+
+
+def test_text_before_the_first_turn(read):
+    """It is a system message in a column of conversations; Alpaca's input belongs to its instruction."""
+    text = "Below is an instruction.\n\n### Instruction:\nQ\n\n### Input:\nmore\n\n### Response:\nA: b\n  c"
+    assert read_transcript(text) is None
+    expected = [{"role": "system", "content": "Below is an instruction."}, QUESTION, ANSWER]
+    assert read_transcript(text, preamble=True) == expected
+    assert read(instruction_rows, [{"text": text}])[0]["messages"] == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A story.",
+        "USER: only a question",
+        "Note: Human: is a word.",
+        "# Heading\n\n## Question: why?\n\nBecause.",
+        "ASSISTANT: nobody asked",
+    ],
+)
+def test_prose_is_no_conversation(text):
+    """There must be an answer and something that it answers."""
+    assert read_transcript(text, preamble=True) is None
+
+
+def test_calls_of_glaive(read):
+    """JSON with single quotes around the arguments; the function's response is a tool's result."""
+    call = """<functioncall> {"name": "look", "arguments": '{"what": "it\\'s"}'}"""
+    assert read_function_call(f"I look. {call}") == (
+        "I look.",
+        {"name": "look", "arguments": {"what": "it's"}},
+    )
+    assert read_function_call("plain") is None
+    chat = f"USER: Q\n\n\nASSISTANT: {call} <|endoftext|>\n\n\nFUNCTION RESPONSE: 5\n\n\nASSISTANT: Five. <|endoftext|>"
+    (row,) = read(instruction_rows, [{"system": "SYSTEM: S", "chat": chat}])
+    system, question, asked, result, answer = row["messages"]
+    assert (system, question["content"], result) == (SYSTEM, "Q", {"role": "tool", "content": "5"})
+    assert json.loads(asked["tool_calls"][0]["function"]["arguments"]) == {"what": "it's"}
+    assert answer == {"role": "assistant", "content": "Five."}

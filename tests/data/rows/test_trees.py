@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenAssistant's tables of messages give the rows of its files of trees."""
+
+from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.preferences import preference_rows
+from wording import shows
+
+
+def message(name, parent, role, text, rank=None):
+    ids = {"message_id": name, "parent_id": parent, "message_tree_id": "1"}
+    return {**ids, "role": role, "text": text, "rank": rank}
+
+
+TABLE = [
+    message("q", None, "prompter", "Q"),
+    message("worst", "q", "assistant", "no", 2),
+    message("best", "q", "assistant", "yes", 0),
+    message("other", "q", "assistant", "perhaps", 1),
+    message("more", "best", "prompter", "R"),
+    message("last", "more", "assistant", "B", 0),
+    {**message("alone", None, "prompter", "Nobody answered."), "message_tree_id": "2"},
+]
+
+
+def test_the_best_ranked_replies_are_a_conversation(read):
+    """Down to the last answer; a tree without an answer is reported, and so is a message without its parent."""
+    orphan = message("orphan", "gone", "assistant", "x", 0)
+    (row,) = read(instruction_rows, [*TABLE, orphan])
+    assert [each["content"] for each in row["messages"]] == ["Q", "yes", "R", "B"]
+    assert row["place"].endswith("rows.jsonl:1")
+    assert shows(" ".join(read.bad_rows.report()), "1 of 2 rows", "as trees", "parents", "rows.jsonl:8")
+
+
+def test_the_best_and_the_worst_reply_are_a_pair(read):
+    """Replies that nobody ranked are no pair, and unused."""
+    (row,) = read(preference_rows, TABLE)
+    texts = [row[key][0]["content"] for key in ("prompt", "chosen", "rejected")]
+    assert texts == ["Q", "yes", "no"]
+    assert shows(read.bad_rows.report()[0], "ranked")
+    assert read.bad_rows.count("s") == 0
