@@ -16,6 +16,10 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import atomic_write, read_json
 
 
+# Of fewer items, a number says little: its interval spans a third of the scale and more.
+FEW = 30
+
+
 class Items(NamedTuple):
     """What a number is computed from, item by item, so that two models can be compared on the same items.
 

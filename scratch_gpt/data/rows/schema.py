@@ -111,6 +111,7 @@ OPTIONAL = {"context": "", "kind": "", "system": "system", "tools": "tools", "hi
 OTHER_NAMES = {
     "tools": ("functions",),
     "context": ("passage", "article", "paragraph"),
+    "label": ("kto_tag",),
     "score_chosen": ("chosen_score", "chosen_rating", "chosen-rating", "rating_chosen"),
     "score_rejected": ("rejected_score", "rejected_rating", "rejected-rating", "rating_rejected"),
 }

@@ -6,7 +6,7 @@ smaller, and the recipes in `train/` say the rest.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,23 @@ from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 
 
 # Settings that follow from the others.
-DERIVED = ("include_num_input_tokens_seen", "generation_batch_size")
+DERIVED = ("include_num_input_tokens_seen", "generation_batch_size", "gradient_checkpointing")
+# Settings of TRL's that the stages have no use for -> what to do in their place.
+UNUSED = {
+    "chat_template_path": "conversations are written by the chat template of the model's folder: change chat_template.jinja there",
+    "eos_token": "an answer ends with the token that the chat template writes behind it: change chat_template.jinja in the model's folder",
+    "pad_token": "rows are padded with the token that the tokenizer names: change tokenizer_config.json in the model's folder",
+    "truncation_mode": "rows over max_length are left out, never cut: raise max_length",
+    "dataset_text_field": "name the columns in the source: columns: {prompt: NAME, response: NAME}",
+    "dataset_kwargs": "rows are tokenized by the stage itself: leave it out",
+    "max_tool_calling_iterations": "answers are written without tools: leave it out",
+}
+# Likewise of one stage.
+UNUSED_IN_SFT = {
+    "completion_only_loss": "assistant_only_loss says what is learned: true for the answers only, false for all of a row",
+    "model_init_kwargs": "the model is loaded as its folder says: bf16: true computes in bfloat16",
+}
+UNUSED_IN_DPO = {"padding_free": "TRL's DPO pads every batch: leave it out"}
 
 
 @dataclass
@@ -60,6 +76,9 @@ class PosttrainingArguments(SourcesArguments):
         default=False,
         metadata={"help": "Save memory by computing activations twice: needed by large models only."},
     )
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "The older name of activation_checkpointing."}
+    )
     bf16: bool | None = field(
         default=None, metadata={"help": "bfloat16 autocast. Default: on a GPU that has it; not on a CPU."}
     )
@@ -93,6 +112,8 @@ class PosttrainingArguments(SourcesArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_unused(self, UNUSED)
+        self.activation_checkpointing = self.activation_checkpointing or bool(self.gradient_checkpointing)
         if not self.model_name_or_path:
             message = (
                 "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
@@ -125,6 +146,22 @@ class PosttrainingArguments(SourcesArguments):
             for name, value in super().to_dict().items()  # type: ignore[misc]
             if name not in DERIVED and value != f"<{name.upper()}>"
         }
+
+
+def refuse_unused(arguments: Any, cures: Mapping[str, str]) -> None:
+    """Refuse settings of TRL's that a stage accepts and does not use.
+
+    Args:
+        cures: setting -> what to do in its place; settings that `arguments` do not have are passed over.
+
+    Raises:
+        UserError: one of them is not its default.
+    """
+    for entry in fields(arguments):
+        value = getattr(arguments, entry.name)
+        if entry.name in cures and value != entry.default:
+            message = f"{entry.name} {value} has no effect here: {cures[entry.name]}"
+            raise UserError("setting_without_effect", message, setting=entry.name)
 
 
 def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
@@ -233,6 +270,7 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
 
     def __post_init__(self) -> None:
         check_values(self)
+        refuse_unused(self, UNUSED_IN_SFT)
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 
@@ -284,6 +322,10 @@ class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
     )
+
+    def __post_init__(self) -> None:
+        refuse_unused(self, UNUSED_IN_DPO)
+        super().__post_init__()
 
 
 @dataclass
