@@ -48,9 +48,8 @@ def rendered(tokenizer: PreTrainedTokenizerFast, row: Row) -> Iterator[str]:
             title = side if side != "completion" else "liked" if row["label"] else "disliked"
             prompt = _text(tokenizer, row, row["prompt"], add_generation_prompt=True)
             whole = _text(tokenizer, row, row["prompt"] + row[side])
-            asked = commonprefix(
-                [prompt, whole]
-            )  # some prompts open a thought that an answer without one has not
+            # some prompts open a thought that an answer without one has not
+            asked = commonprefix([prompt, whole])  # noqa: RUF071  # of texts, as is meant here
             yield f"{row['place']} {title}: {_part(asked, False)}{_part(whole.removeprefix(asked), True)}"
 
 

@@ -47,7 +47,7 @@ GRPOFields.__module__ = GRPOConfig.__module__  # by which `own_settings` knows w
 
 
 @dataclass
-class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOFields, RLOOConfig):  # type: ignore[misc]
+class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOFields, RLOOConfig):
     """Settings of `train/rlhf.py`: those of TRL's `RLOOConfig` and `GRPOConfig`, models, data and measuring."""
 
     reward_model: str | None = field(

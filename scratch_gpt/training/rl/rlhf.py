@@ -67,6 +67,7 @@ class Measured(Trainer):
     limits: tuple[float | None, int | None] = (None, None)
     history: list[LogRow]
     best: LogRow
+    model: Any
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure, log, tell each kind of failure once, and stop where a limit is passed."""
