@@ -24,6 +24,8 @@ from scratch_gpt.tasks.scores import bits_per_byte, corpus_metrics, corpus_score
 
 # The benchmarks that models are compared by, in the order of the tables.
 BENCHMARKS = ("qa", "translation", "generation")
+# What the results of lm-eval's tasks begin with.
+LM_EVAL = "lm_eval_"
 
 # Measures that are not a share of something: they stay out of the bar chart.
 NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
@@ -46,6 +48,7 @@ BLEU, CHRF = corpus_metrics().values()
 STATISTICS: dict[str, Callable[[np.ndarray, float], float]] = {
     "mean": lambda sums, count: float(sums[0] / count),
     "perplexity": lambda sums, count: math.exp(sums[0] / count),
+    "weighted_perplexity": lambda sums, _: math.exp(sums[0] / sums[1]),
     "ratio": lambda sums, count: float(sums[0] / sums[1]),
     "bits_per_byte": lambda sums, count: bits_per_byte(*sums),
     "bleu": lambda sums, count: corpus_score(BLEU, sums),
@@ -121,11 +124,15 @@ class Comparison:
 
 
 def compare(
-    results: Mapping[str, Mapping[str, dict[str, Any]]], benchmarks: Sequence[str] = BENCHMARKS
+    results: Mapping[str, Mapping[str, dict[str, Any]]], benchmarks: Sequence[str] | None = None
 ) -> list[Comparison]:
-    """Line up the results of several models: model -> `read_results` of its folder; `benchmarks` alone, in that order."""
+    """Line up the results of several models: model -> `read_results` of its folder.
+
+    Args:
+        benchmarks: these alone, in that order; default: BENCHMARKS and the tasks of lm-eval.
+    """
     scores = []
-    for benchmark in benchmarks:
+    for benchmark in benchmarks or (*BENCHMARKS, *lm_eval_benchmarks(results)):
         metrics = {model: read[benchmark]["metrics"] for model, read in results.items() if benchmark in read}
         for metric in dict.fromkeys(name for of_model in metrics.values() for name in of_model):
             values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}
@@ -133,11 +140,16 @@ def compare(
     return scores
 
 
+def lm_eval_benchmarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The tasks of lm-eval that any of the models has results of."""
+    return sorted({name for found in results.values() for name in found if name.startswith(LM_EVAL)})
+
+
 def _elicited(
     metric: str, values: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """Which model already knows what it does not write, where another one writes it: tuning taught the form, no facts."""
-    ranks = ELICITED.get(metric)
+    ranks = ELICITED.get(metric, "")
     for model, value in values.items():
         known = metrics[model].get(ranks, {}).get("value", 0.0)
         gain = max(other["value"] for other in values.values()) - value["value"]

@@ -68,6 +68,19 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
         ({"lora_r": 4}, user_error("setting_without_effect", 4, "use_peft", setting="lora_r")),
         ({"output_dir": "./base"}, user_error("output_is_input", folder="./base")),
         ({"max_train_samples": 0}, user_error("wrong_value", setting="max_train_samples", value=0)),
+        *(
+            ({name: value}, user_error("setting_without_effect", value, setting=name))
+            for name, value in {
+                "chat_template_path": "other.jinja",
+                "eos_token": "</s>",
+                "pad_token": "</s>",
+                "truncation_mode": "keep_end",
+                "dataset_text_field": "body",
+                "dataset_kwargs": {"skip_prepare_dataset": True},
+                "completion_only_loss": True,
+                "model_init_kwargs": {"dtype": "bfloat16"},
+            }.items()
+        ),
     ],
 )
 def test_impossible_settings_are_named(
@@ -88,3 +101,34 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
     with user_error("missing_package", "pip install 'scratch-gpt[peft]'", package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (RewardArguments, {"chat_template_path": "other.jinja"}),
+        (RewardArguments, {"eos_token": "</s>"}),
+        (DPOArguments, {"truncation_mode": "keep_end"}),
+        (DPOArguments, {"padding_free": True}),
+    ],
+)
+def test_other_stages_refuse_what_has_no_effect(
+    stage: type, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Settings of TRL's that their trainers would take and the stage does not use."""
+    (name,) = settings
+    sources = [{"name": "primer", "path": "primer"}]
+    with user_error("setting_without_effect", setting=name):
+        stage(model_name_or_path="chat", sources=sources, output_dir=str(tmp_path), **settings)
+
+
+def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Path) -> None:
+    """gradient_checkpointing true switches it on; run.yaml has the one name, so that it can be switched off again."""
+    arguments = sft_arguments(tmp_path, gradient_checkpointing=True)
+    assert arguments.activation_checkpointing is True
+    assert not sft_arguments(tmp_path).activation_checkpointing
+    write_run_yaml(arguments, tmp_path)
+    again = parse(
+        SFTArguments, ["--config", str(tmp_path / "run.yaml"), "--activation_checkpointing", "false"]
+    )
+    assert again.activation_checkpointing is False
