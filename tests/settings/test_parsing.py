@@ -200,7 +200,7 @@ def test_what_a_library_refuses_is_one_line(monkeypatch, capsys) -> None:
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("error: Unrecognized model identifier: no_such")
     for fails in (lambda _: int("three"), lambda _: set_seed(-1)):  # numpy takes no such seed
-        with pytest.raises(ValueError, match="three|Seed"):
+        with pytest.raises(ValueError, match=r"three|Seed"):
             run_stage(fails, PretrainArguments)
 
 
