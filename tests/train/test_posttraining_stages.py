@@ -452,7 +452,8 @@ def test_lora_ends_in_an_ordinary_model(
         assert model.score.weight.abs().sum() > 0
 
 
-@pytest.mark.parametrize("algorithm", ["rloo", pytest.param("grpo", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_lora_in_rlhf_is_merged(
     rlhf: Callable[..., None],
     chat_folder: Path,
@@ -750,7 +751,7 @@ def test_stages_refuse_what_is_not_theirs(
 def test_answers_that_are_cut_off_are_refused(rlhf: Callable[..., None], tmp_path: Path) -> None:
     """Before the first step, where they would teach nothing; no model is written."""
     output = tmp_path / "out"
-    with user_error("answers_cut_off", length=6, suggested=None):
+    with user_error("answers_cut_off", "sft", length=6):
         rlhf(output_dir=str(output), max_steps=2, mask_truncated_completions="true")
     assert not (output / "model.safetensors").exists()
     assert rows_with(output, "loss") == []

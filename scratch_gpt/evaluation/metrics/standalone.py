@@ -50,7 +50,7 @@ def write_metric_module(folder: str | Path) -> Path:
         )
         raise UserError("wrong_value", message, setting="folder", value=folder.name)
     # `evaluate` 0.4.6 copies only the files that the main one imports itself, by lines of this form
-    copied = "".join(f"from .{name} import __name__ as _{name}  # noqa: F401\n" for name in PARTS.values())
+    copied = "".join(f"from .{name} import __name__ as _{name}\n" for name in PARTS.values())
     contents = (f"{folder.name}.py", *(f"{name}.py" for name in PARTS.values()), "requirements.txt")
     with atomic_directory(folder, contents) as temporary:
         (temporary / f"{folder.name}.py").write_text(

@@ -44,8 +44,8 @@ def suggest_length(
     return max(length + 1, sorted(len(ids) + 1 for ids in encode_plain(tokenizer, ended))[needed - 1])
 
 
-def cut_off_line(share: float, length: int, suggested: int | None, masked: bool) -> str | None:
-    """What to say of the share of answers that are cut off at `length`; None where it is no more than half.
+def cut_off_line(share: float, length: int, suggested: int | None, masked: bool) -> str:
+    """What to say of the share of answers that are cut off at `length`.
 
     Args:
         suggested: from `suggest_length`.
@@ -54,8 +54,6 @@ def cut_off_line(share: float, length: int, suggested: int | None, masked: bool)
     Raises:
         UserError: more than nine of ten are, and are left out.
     """
-    if share <= WARNED:
-        return None
     cure = (
         f"set max_completion_length to {suggested}, where nine of ten end"
         if suggested

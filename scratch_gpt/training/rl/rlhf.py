@@ -80,8 +80,8 @@ class Measured(Trainer):
                 f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate"
             )
             raise UserError("score_not_finite", message, value=row["eval_score"])
-        if step == 0:
-            self._check_length(1 - row["eval_finished"])
+        if step == 0 and (cut_off := 1 - row["eval_finished"]) > WARNED:
+            self._check_length(cut_off)
         history.append(row)
         told = {name for earlier in history for name in earlier if name.startswith(MONITOR)}
         for alert in check_run(history):
@@ -117,10 +117,9 @@ class Measured(Trainer):
 
     def _check_length(self, cut_off: float) -> None:
         """Say if many answers are cut off, and refuse if nearly all are: nothing would be learned."""
-        length = self.args.max_completion_length
-        suggested = self.suggest_length() if cut_off > WARNED else None
-        if line := cut_off_line(cut_off, length, suggested, self.args.mask_truncated_completions):
-            console.print(line, markup=False, soft_wrap=True)
+        masked = self.args.mask_truncated_completions
+        line = cut_off_line(cut_off, self.args.max_completion_length, self.suggest_length(), masked)
+        console.print(line, markup=False, soft_wrap=True)
 
     def _take_start(self) -> None:
         """Undo the training: nothing was better than the model before."""
