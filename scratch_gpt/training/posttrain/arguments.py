@@ -6,8 +6,8 @@ smaller, and the recipes in `train/` say the rest.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,26 +18,19 @@ from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Range, check_values
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
+from scratch_gpt.training.posttrain.checks import (
+    UNUSED,
+    UNUSED_IN_DPO,
+    UNUSED_IN_SFT,
+    check_ranges,
+    check_scheduler,
+    refuse_unused,
+    refuse_without,
+)
 
 
 # Settings that follow from the others.
 DERIVED = ("include_num_input_tokens_seen", "generation_batch_size", "gradient_checkpointing")
-# Settings of TRL's that the stages have no use for -> what to do in their place.
-UNUSED = {
-    "chat_template_path": "conversations are written by the chat template of the model's folder: change chat_template.jinja there",
-    "eos_token": "an answer ends with the token that the chat template writes behind it: change chat_template.jinja in the model's folder",
-    "pad_token": "rows are padded with the token that the tokenizer names: change tokenizer_config.json in the model's folder",
-    "truncation_mode": "rows over max_length are left out, never cut: raise max_length",
-    "dataset_text_field": "name the columns in the source: columns: {prompt: NAME, response: NAME}",
-    "dataset_kwargs": "rows are tokenized by the stage itself: leave it out",
-    "max_tool_calling_iterations": "answers are written without tools: leave it out",
-}
-# Likewise of one stage.
-UNUSED_IN_SFT = {
-    "completion_only_loss": "assistant_only_loss says what is learned: true for the answers only, false for all of a row",
-    "model_init_kwargs": "the model is loaded as its folder says: bf16: true computes in bfloat16",
-}
-UNUSED_IN_DPO = {"padding_free": "TRL's DPO pads every batch: leave it out"}
 
 
 @dataclass
@@ -113,6 +106,7 @@ class PosttrainingArguments(SourcesArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_unused(self, UNUSED)
+        check_ranges(self)
         self.activation_checkpointing = self.activation_checkpointing or bool(self.gradient_checkpointing)
         if not self.model_name_or_path:
             message = (
@@ -137,6 +131,7 @@ class PosttrainingArguments(SourcesArguments):
         self.include_num_input_tokens_seen = "non_padding"
         # SourcesArguments ends its chain; what follows it in the order of bases is the configuration of TRL's.
         super(SourcesArguments, self).__post_init__()  # type: ignore[misc]
+        check_scheduler(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them: another run may take that file as its --config."""
@@ -146,36 +141,6 @@ class PosttrainingArguments(SourcesArguments):
             for name, value in super().to_dict().items()  # type: ignore[misc]
             if name not in DERIVED and value != f"<{name.upper()}>"
         }
-
-
-def refuse_unused(arguments: Any, cures: Mapping[str, str]) -> None:
-    """Refuse settings of TRL's that a stage accepts and does not use.
-
-    Args:
-        cures: setting -> what to do in its place; settings that `arguments` do not have are passed over.
-
-    Raises:
-        UserError: one of them is not its default.
-    """
-    for entry in fields(arguments):
-        value = getattr(arguments, entry.name)
-        if entry.name in cures and value != entry.default:
-            message = f"{entry.name} {value} has no effect here: {cures[entry.name]}"
-            raise UserError("setting_without_effect", message, setting=entry.name)
-
-
-def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
-    """Refuse settings that only count where another one is given.
-
-    Raises:
-        UserError: one of `names` is not its default, and `switch` is empty.
-    """
-    defaults = {entry.name: entry.default for entry in fields(arguments)}
-    for name in names:
-        value = getattr(arguments, name)
-        if not getattr(arguments, switch) and value != defaults[name]:
-            message = f"{name} {value} has no effect without {switch}"
-            raise UserError("setting_without_effect", message, setting=name)
 
 
 @dataclass

@@ -10,12 +10,8 @@ from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Finite, check_values
-from scratch_gpt.training.posttrain.arguments import (
-    LoraArguments,
-    PosttrainingArguments,
-    SampleArguments,
-    refuse_without,
-)
+from scratch_gpt.training.posttrain.arguments import LoraArguments, PosttrainingArguments, SampleArguments
+from scratch_gpt.training.posttrain.checks import refuse_without
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 

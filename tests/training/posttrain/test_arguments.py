@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from scratch_gpt.runs.folders import write_run_yaml
@@ -120,6 +121,52 @@ def test_other_stages_refuse_what_has_no_effect(
     sources = [{"name": "primer", "path": "primer"}]
     with user_error("setting_without_effect", setting=name):
         stage(model_name_or_path="chat", sources=sources, output_dir=str(tmp_path), **settings)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (SFTArguments, {"per_device_train_batch_size": 0}),
+        (SFTArguments, {"gradient_accumulation_steps": 0}),
+        (SFTArguments, {"adam_beta1": 2.0}),
+        (SFTArguments, {"num_train_epochs": -1.0}),
+        (SFTArguments, {"max_length": -5}),
+        (DPOArguments, {"label_smoothing": 0.7}),
+        (DPOArguments, {"ld_alpha": 3.0}),
+        (RLHFArguments, {"top_p": 3.0}),
+        (RLHFArguments, {"temperature": -1.0}),
+        (RLHFArguments, {"max_completion_length": 0}),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    stage: type, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of TRL's and transformers' settings, which would end in torch or be used as they are."""
+    ((name, value),) = settings.items()
+    given = {
+        "model_name_or_path": "m",
+        "sources": [{"name": "p", "path": "primer"}],
+        "output_dir": str(tmp_path),
+    }
+    with user_error("wrong_value", setting=name, value=value):
+        stage(**given, **({"reward_model": "r"} if stage is RLHFArguments else {}), **settings)
+
+
+def test_options_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    """Of the learning rate's schedule, of `generate`; and what needs a GPU."""
+    assert sft_arguments(tmp_path, lr_scheduler_type="cosine", lr_scheduler_kwargs={"num_cycles": 1})
+    with user_error("unknown_key", "linear", key="num_cycles"):
+        sft_arguments(tmp_path, lr_scheduler_kwargs={"num_cycles": 1})
+    given = {
+        "model_name_or_path": "m",
+        "sources": [{"name": "p", "path": "primer"}],
+        "output_dir": str(tmp_path),
+    }
+    with user_error("unknown_key", "generation_kwargs", key="foo"):
+        RLHFArguments(**given, reward_model="r", generation_kwargs={"foo": 1})
+    if not torch.accelerator.is_available():
+        with user_error("setting_without_effect", "GPU", setting="activation_offloading"):
+            sft_arguments(tmp_path, activation_offloading=True)
 
 
 def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Path) -> None:
