@@ -5,9 +5,8 @@ Items that ask one content several ways are drawn together. Koehn 2004, "Statist
 and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing.
 """
 
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,8 @@ from rich.table import Table
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import RESAMPLES, bootstrap
+from scratch_gpt.evaluation.metrics.item_statistics import STATISTICS
 from scratch_gpt.runs.results import read_items, read_results
-from scratch_gpt.tasks.scores import bits_per_byte, corpus_metrics, corpus_score
 
 
 # The benchmarks that models are compared by, in the order of the tables.
@@ -42,18 +41,6 @@ ELICITED = {"facts/exact_match": "choices/accuracy", "facts/f1": "choices/accura
 KNOWN, GAIN = 0.9, 0.2
 
 ROUNDING = 1e-9
-BLEU, CHRF = corpus_metrics().values()
-
-# What a number is computed by, from the sum of its items' rows, shape (k,), and the number of items.
-STATISTICS: dict[str, Callable[[np.ndarray, float], float]] = {
-    "mean": lambda sums, count: float(sums[0] / count),
-    "perplexity": lambda sums, count: math.exp(sums[0] / count),
-    "weighted_perplexity": lambda sums, _: math.exp(sums[0] / sums[1]),
-    "ratio": lambda sums, count: float(sums[0] / sums[1]),
-    "bits_per_byte": lambda sums, count: bits_per_byte(*sums),
-    "bleu": lambda sums, count: corpus_score(BLEU, sums),
-    "chrf": lambda sums, count: corpus_score(CHRF, sums),
-}
 
 
 class Difference(NamedTuple):

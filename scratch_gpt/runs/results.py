@@ -24,7 +24,7 @@ class Items(NamedTuple):
     """What a number is computed from, item by item, so that two models can be compared on the same items.
 
     Args:
-        statistic: how the rows' sum becomes the number, a name in `compare.STATISTICS`.
+        statistic: how the rows' sum becomes the number, a name in `item_statistics.STATISTICS`.
         rows: additive statistics of each item, all of one length.
         clusters: of each item, the number of its cluster: items that ask one content; None: no two do.
     """

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import STATISTICS
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
+from scratch_gpt.evaluation.metrics.item_statistics import STATISTICS
 from scratch_gpt.inference.loading import check_folder
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Items, Metric

@@ -22,8 +22,8 @@ from scratch_gpt.training.posttrain.checks import (
     UNUSED,
     UNUSED_IN_DPO,
     UNUSED_IN_SFT,
+    check_options,
     check_ranges,
-    check_scheduler,
     refuse_unused,
     refuse_without,
 )
@@ -131,7 +131,7 @@ class PosttrainingArguments(SourcesArguments):
         self.include_num_input_tokens_seen = "non_padding"
         # SourcesArguments ends its chain; what follows it in the order of bases is the configuration of TRL's.
         super(SourcesArguments, self).__post_init__()  # type: ignore[misc]
-        check_scheduler(self)
+        check_options(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them: another run may take that file as its --config."""

@@ -84,7 +84,7 @@ def check_ranges(arguments: Any) -> None:
     """Refuse numbers that make no sense, and what needs a GPU where there is none.
 
     Raises:
-        UserError: such a setting; an option of `generate` that does not exist.
+        UserError: such a setting.
     """
     for name, limits in RANGES.items():
         value = getattr(arguments, name, None)
@@ -93,15 +93,12 @@ def check_ranges(arguments: Any) -> None:
     if getattr(arguments, "activation_offloading", False) and not torch.accelerator.is_available():
         message = "activation_offloading needs a GPU to take activations from: leave it out"
         raise UserError("setting_without_effect", message, setting="activation_offloading")
-    options = getattr(arguments, "generation_kwargs", None)
-    for name in options if isinstance(options, dict) else ():
-        if not hasattr(GenerationConfig(), name):
-            message = f"generation_kwargs: generate has no option {name}"
-            raise UserError("unknown_key", message, key=name)
 
 
-def check_scheduler(arguments: Any) -> None:
-    """Refuse options that the schedule of the learning rate does not have; behind transformers' own checks.
+def check_options(arguments: Any) -> None:
+    """Refuse options that the schedule of the learning rate or `generate` does not have.
+
+    Behind transformers' own checks, which make mappings of text.
 
     Raises:
         UserError: such an option.
@@ -112,4 +109,9 @@ def check_scheduler(arguments: Any) -> None:
             message = (
                 f"lr_scheduler_kwargs: the schedule {arguments.lr_scheduler_type.value} has no option {name}"
             )
+            raise UserError("unknown_key", message, key=name)
+    options = getattr(arguments, "generation_kwargs", None)
+    for name in options if isinstance(options, dict) else ():
+        if not hasattr(GenerationConfig(), name):
+            message = f"generation_kwargs: generate has no option {name}"
             raise UserError("unknown_key", message, key=name)
