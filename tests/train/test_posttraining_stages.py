@@ -783,3 +783,16 @@ def test_training_rows_are_shown_with_what_is_learned(
     dpo(output_dir=str(tmp_path / "dpo"), max_steps=1)
     out = capsys.readouterr().out
     assert out.count(" chosen: <|im_start|>user") == out.count("[[Go away.<|im_end|>") == 3
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", "rlhf"])
+def test_a_launch_that_lost_its_processes_is_refused(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in pretraining: accelerate was asked for two on a CPU and started one; nothing is written."""
+    call = request.getfixturevalue(stage)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with user_error("processes_lost", "torchrun --nproc_per_node"):
+        call(output_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -165,9 +165,7 @@ def drop_long_rows(
 def _lengths(lengths: Sequence[int], max_length: int) -> str:
     """The quantiles of sorted lengths, and which `max_length` would keep all."""
     median, most, nearly_all = (lengths[int(share * (len(lengths) - 1))] for share in (0.5, 0.9, 0.99))
-    line = (
-        f"train: tokens a row: median {median:,}, 90% {most:,}, 99% {nearly_all:,}, longest {lengths[-1]:,}"
-    )
+    line = f"tokens a row: median {median:,}, 90% {most:,}, 99% {nearly_all:,}, longest {lengths[-1]:,}"
     return line + (f"; max_length {lengths[-1]} would keep all" if lengths[-1] > max_length else "")
 
 
