@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
@@ -84,8 +85,9 @@ def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None
     if unknown := [name for name in arguments.tasks if not manager.match_tasks([name])]:
         message = f"lm-eval knows no task {unknown[0]!r}: `lm_eval ls tasks` lists them; files of your own need include_path"
         raise UserError("unknown_task", message, task=unknown[0])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     found: dict[str, Any] | None = simple_evaluate(
-        HFLM(folder, batch_size=arguments.batch_size),
+        HFLM(folder, batch_size=arguments.batch_size, device=device),
         tasks=arguments.tasks,
         num_fewshot=arguments.num_fewshot,
         limit=arguments.limit,
