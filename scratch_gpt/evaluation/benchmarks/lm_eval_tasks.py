@@ -64,9 +64,6 @@ class HarnessArguments:
                 raise UserError(
                     "setting_missing", f"{name} is missing: give --{name} {example}", setting=name
                 )
-        if find_spec("lm_eval") is None:
-            message = "eval/harness.py needs the package lm_eval: pip install 'scratch-gpt[harness]'"
-            raise UserError("missing_package", message, package="scratch-gpt[harness]")
         for folder in self.model:
             check_folder(folder)
 
@@ -75,8 +72,11 @@ def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None
     """Let lm-eval measure a model on the tasks; None in all processes but the first.
 
     Raises:
-        UserError: a task that lm-eval does not know.
+        UserError: lm-eval is not installed; a task that it does not know.
     """
+    if find_spec("lm_eval") is None:
+        message = "eval/harness.py needs the package lm_eval: pip install 'scratch-gpt[harness]'"
+        raise UserError("missing_package", message, package="scratch-gpt[harness]")
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager

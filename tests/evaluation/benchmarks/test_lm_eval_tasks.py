@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-from scratch_gpt.evaluation.benchmarks.lm_eval_tasks import HarnessArguments, items_digest, task_metrics
+from scratch_gpt.evaluation.benchmarks.lm_eval_tasks import (
+    HarnessArguments,
+    items_digest,
+    run_tasks,
+    task_metrics,
+)
 from scratch_gpt.evaluation.compare import compare, item_difference
 from scratch_gpt.evaluation.metrics.intervals import wilson_ci
 from scratch_gpt.runs.results import read_items, read_results
@@ -97,14 +102,14 @@ def test_other_questions_have_another_hash() -> None:
     assert items_digest(found(), "sums") == items_digest(changed, "sums")
 
 
-def test_without_lm_eval_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_lm_eval_the_cure_is_named(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And tasks are needed."""
     with user_error("setting_missing", setting="tasks"):
         HarnessArguments(model=["m"])
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("scratch_gpt.evaluation.benchmarks.lm_eval_tasks.find_spec", lambda name: None)
+    arguments = HarnessArguments(model=[str(base_folder)], tasks=["gsm8k"])
     with user_error("missing_package", "pip install", package="scratch-gpt[harness]"):
-        HarnessArguments(model=["m"], tasks=["gsm8k"])
+        run_tasks(str(base_folder), arguments)
 
 
 FRUIT = """
