@@ -21,12 +21,15 @@ from scratch_gpt.evaluation.benchmarks.lm_eval_tasks import (
 )
 from scratch_gpt.evaluation.compare import LM_EVAL
 from scratch_gpt.evaluation.metrics.intervals import print_table
+from scratch_gpt.inference.loading import check_folder
 from scratch_gpt.runs.results import Metric, write_items, write_result
 from scratch_gpt.settings.parsing import run_stage
 
 
 def main(arguments: HarnessArguments) -> None:
     """Measure each model, write a file for each task, print the table."""
+    for folder in arguments.model:
+        check_folder(folder)
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("model", "seed")}
     results: dict[str, dict[str, Metric]] = {}
     for folder in arguments.model:

@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
+import scratch_gpt.registration  # noqa: F401  # so that lm-eval can load models of ours
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.evaluation.metrics.item_statistics import STATISTICS
-from scratch_gpt.inference.loading import check_folder
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.checking import Count, Range, check_values
@@ -64,8 +64,6 @@ class HarnessArguments:
                 raise UserError(
                     "setting_missing", f"{name} is missing: give --{name} {example}", setting=name
                 )
-        for folder in self.model:
-            check_folder(folder)
 
 
 def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None:
