@@ -5,7 +5,6 @@ import errno
 import json
 import logging
 import math
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -757,6 +756,7 @@ def test_answers_that_are_cut_off_are_refused(rlhf: Callable[..., None], tmp_pat
     assert rows_with(output, "loss") == []
 
 
+@pytest.mark.slow
 def test_a_reward_of_the_users_own(rlhf: Callable[..., None], tmp_path: Path) -> None:
     """Its values are in the log under its own name."""
     file = tmp_path / "my_rewards.py"
@@ -766,23 +766,6 @@ def test_a_reward_of_the_users_own(rlhf: Callable[..., None], tmp_path: Path) ->
     output = tmp_path / "out"
     rlhf(output_dir=str(output), max_steps=1, rewards=[{"path": f"{file}:two"}, {"name": "finished"}])
     assert rows_with(output, "loss")[0]["rewards/two/mean"] == 2.0
-
-
-def test_training_rows_are_shown_with_what_is_learned(
-    sft: Callable[..., None], dpo: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Answers and the ends of turns are marked, questions are not; of a pair both sides."""
-    sft(output_dir=str(tmp_path / "sft"), max_steps=1)
-    shown = [line for line in capsys.readouterr().out.splitlines() if "[[" in line][1:]
-    assert len(shown) == 3
-    for line in shown:
-        number = int(re.search(r"What is (\d+) plus", line)[1])
-        assert line.endswith(
-            (f"[[It is {number + 1}.<|im_end|>\\n]]", f"[[It is {number + 1}.<|im_end|>]]\\n")
-        )
-    dpo(output_dir=str(tmp_path / "dpo"), max_steps=1)
-    out = capsys.readouterr().out
-    assert out.count(" chosen: <|im_start|>user") == out.count("[[Go away.<|im_end|>") == 3
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", "rlhf"])
