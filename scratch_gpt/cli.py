@@ -38,6 +38,7 @@ BENCHMARKS = {
     ),
     "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
     "contamination": ("eval/contamination.py", "How much of a benchmark the training text holds."),
+    "harness": ("eval/harness.py", "Tasks of lm-eval, such as mmlu and gsm8k."),
     "alignment": ("eval/alignment.py", "Aligned chat models and best-of-n beside the model they came from."),
 }
 

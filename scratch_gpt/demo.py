@@ -174,7 +174,7 @@ def scores_table(scores: Sequence[Comparison]) -> Table:
     for benchmark in BENCHMARKS:
         for score in (score for score in scores if score.benchmark == benchmark and score.is_headline):
             cells = [_cell(score, model) for model in MODELS]
-            table.add_row(score.metric, *cells, "-" if score.chance is None else _digits(score.chance))
+            table.add_row(score.title, *cells, "-" if score.chance is None else _digits(score.chance))
         table.add_section()
     return table
 

@@ -62,6 +62,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "instructions",
         "generation",
         "contamination",
+        "harness",
         "alignment",
         "compare",
     ]

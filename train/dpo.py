@@ -22,6 +22,7 @@ from scratch_gpt.evaluation.benchmarks.preferences import log_ratios, pair_accur
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
 from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
+from scratch_gpt.inference.preview import show_rows
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
@@ -49,6 +50,7 @@ def main(arguments: DPOArguments) -> None:
         arguments.max_length,
         arguments,
     )
+    show_rows(tokenizer, pairs["train"])
 
     trainer = DPOTrainer(
         model=arguments.model_name_or_path,  # given as a path: TRL loads the reference from the same

@@ -24,6 +24,7 @@ from scratch_gpt.evaluation.benchmarks.preferences import log_ratios
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
 from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
+from scratch_gpt.inference.preview import show_rows
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import KTOArguments
@@ -51,6 +52,7 @@ def main(arguments: KTOArguments) -> None:
         arguments.max_length,
         arguments,
     )
+    show_rows(tokenizer, answers["train"])
 
     # TRL reads the rows in this order, and estimates the KL divergence by the answers to a row's neighbors in a batch
     shuffled = {

@@ -29,6 +29,7 @@ from scratch_gpt.evaluation.benchmarks.preferences import (
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
+from scratch_gpt.inference.preview import show_rows
 from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
@@ -57,6 +58,7 @@ def main(arguments: RewardArguments) -> None:
         arguments.max_length,
         arguments,
     )
+    show_rows(tokenizer, pairs["train"])
 
     trainer = RewardTrainer(
         model=arguments.model_name_or_path,  # given as a path, TRL puts a head with one score on the decoder

@@ -35,7 +35,9 @@ from scratch_gpt.training.posttrain.posttraining import (
     train,
     write_stage_result,
 )
+from scratch_gpt.training.rl.answer_length import suggest_length
 from scratch_gpt.training.rl.arguments import RLHFArguments
+from scratch_gpt.training.rl.reward_files import refuse_code_of_model
 from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rl.rlhf import TRAINERS
 
@@ -48,6 +50,7 @@ def main(arguments: RLHFArguments) -> None:
     begin(arguments)
     if is_finished(arguments):
         return
+    refuse_code_of_model(arguments)
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     reward_model = load_reward_model(arguments.reward_model, tokenizer) if arguments.reward_model else None
     resolve_defaults(arguments, chat_model)
@@ -69,15 +72,20 @@ def main(arguments: RLHFArguments) -> None:
         train_dataset=datasets.Dataset.from_list(asked["train"]),
         eval_dataset=datasets.Dataset.from_list(asked["dev"]),
         processing_class=tokenizer,
+        peft_config=arguments.peft_config("CAUSAL_LM"),
     )
     aligned = trainer.accelerator.unwrap_model(trainer.model)
     answering |= {"reference": chat_model, "seed": arguments.seed}
     score = reward_judge(rewards, tokenizer)
+    trainer.suggest_length = partial(
+        suggest_length, aligned, tokenizer, prompts["dev"], arguments.max_completion_length, arguments.seed
+    )
     trainer.limits = (arguments.max_kl, arguments.patience)
     trainer.watch = partial(
         evaluate_policy, aligned, tokenizer, prompts["dev"], score, beta=arguments.beta, **answering
     )
     learned = train(trainer, arguments, "rlhf")
+    aligned = trainer.accelerator.unwrap_model(trainer.model)  # LoRA's part is merged by now
 
     judges = {"gold": gold_scores, "reward": model_judge(reward_model, tokenizer) if reward_model else score}
     answering |= {"shards": arguments.shards}

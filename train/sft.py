@@ -20,6 +20,7 @@ from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation
 from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.preview import show_rows
 from scratch_gpt.inference.turns import training_tokenizer
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
@@ -55,6 +56,7 @@ def main(arguments: SFTArguments) -> None:
         arguments.max_length,
         arguments,
     )
+    show_rows(taught, rows["train"])
     if arguments.replay_shards:
         documents = replay_rows(
             rows["train"],

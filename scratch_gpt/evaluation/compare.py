@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`scratch-gpt compare`: the results of several models side by side, each against the first by the paired bootstrap.
 
-Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; the p-value is the two-sided one of Efron
+Items that ask one content several ways are drawn together. Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; the p-value is the two-sided one of Efron
 and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing.
 """
 
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +17,14 @@ from rich.table import Table
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import RESAMPLES, bootstrap
+from scratch_gpt.evaluation.metrics.item_statistics import STATISTICS
 from scratch_gpt.runs.results import read_items, read_results
-from scratch_gpt.tasks.scores import bits_per_byte, corpus_metrics, corpus_score
 
 
 # The benchmarks that models are compared by, in the order of the tables.
 BENCHMARKS = ("qa", "translation", "generation")
+# What the results of lm-eval's tasks begin with.
+LM_EVAL = "lm_eval_"
 
 # Measures that are not a share of something: they stay out of the bar chart.
 NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
@@ -34,18 +35,12 @@ LOSSES = ("bits_per_byte", "perplexity")
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
-ROUNDING = 1e-9
-BLEU, CHRF = corpus_metrics().values()
+# A written score -> the same content as a choice. Who ranks so many choices right knows the content, and a gain in
+# writing of so much is the form's.
+ELICITED = {"facts/exact_match": "choices/accuracy", "facts/f1": "choices/accuracy"}
+KNOWN, GAIN = 0.9, 0.2
 
-# What a number is computed by, from the sum of its items' rows, shape (k,), and the number of items.
-STATISTICS: dict[str, Callable[[np.ndarray, int], float]] = {
-    "mean": lambda sums, count: float(sums[0] / count),
-    "perplexity": lambda sums, count: math.exp(sums[0] / count),
-    "ratio": lambda sums, count: float(sums[0] / sums[1]),
-    "bits_per_byte": lambda sums, count: bits_per_byte(*sums),
-    "bleu": lambda sums, count: corpus_score(BLEU, sums),
-    "chrf": lambda sums, count: corpus_score(CHRF, sums),
-}
+ROUNDING = 1e-9
 
 
 class Difference(NamedTuple):
@@ -69,11 +64,18 @@ class Comparison:
         benchmark: name of the result file.
         metric: name of the measure in it.
         values: model -> `{"value", "ci95", "chance"}`.
+        note: what else is known of the row.
     """
 
     benchmark: str
     metric: str
     values: Mapping[str, Mapping[str, Any]]
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """The measure as tables name it, with the note."""
+        return f"{self.metric} ({self.note})" if self.note else self.metric
 
     @property
     def chance(self) -> float | None:
@@ -109,30 +111,61 @@ class Comparison:
 
 
 def compare(
-    results: Mapping[str, Mapping[str, dict[str, Any]]], benchmarks: Sequence[str] = BENCHMARKS
+    results: Mapping[str, Mapping[str, dict[str, Any]]], benchmarks: Sequence[str] | None = None
 ) -> list[Comparison]:
-    """Line up the results of several models: model -> `read_results` of its folder; `benchmarks` alone, in that order."""
+    """Line up the results of several models: model -> `read_results` of its folder.
+
+    Args:
+        benchmarks: these alone, in that order; default: BENCHMARKS and the tasks of lm-eval.
+    """
     scores = []
-    for benchmark in benchmarks:
+    for benchmark in benchmarks or (*BENCHMARKS, *lm_eval_benchmarks(results)):
         metrics = {model: read[benchmark]["metrics"] for model, read in results.items() if benchmark in read}
         for metric in dict.fromkeys(name for of_model in metrics.values() for name in of_model):
             values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}
-            scores.append(Comparison(benchmark, metric, values))
+            scores.append(Comparison(benchmark, metric, values, _elicited(metric, values, metrics)))
     return scores
 
 
+def lm_eval_benchmarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The tasks of lm-eval that any of the models has results of."""
+    return sorted({name for found in results.values() for name in found if name.startswith(LM_EVAL)})
+
+
+def _elicited(
+    metric: str, values: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Which model already knows what it does not write, where another one writes it: tuning taught the form, no facts."""
+    ranks = ELICITED.get(metric, "")
+    for model, value in values.items():
+        known = metrics[model].get(ranks, {}).get("value", 0.0)
+        gain = max(other["value"] for other in values.values()) - value["value"]
+        if known >= KNOWN and gain >= GAIN:
+            return f"elicited, not learned: {model} ranks {known:.2f} of the choices right"
+    return ""
+
+
 def paired_difference(
-    rows: np.ndarray, others: np.ndarray, statistic: str, seed: int = 0, resamples: int = RESAMPLES
+    rows: np.ndarray,
+    others: np.ndarray,
+    statistic: str,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    clusters: Sequence[int] | None = None,
 ) -> Difference:
-    """Score of `rows` less that of `others`, both of shape (items, k), the same items in the same order."""
+    """Score of `rows` less that of `others`, both of shape (items, k), the same items in the same order.
+
+    Args:
+        clusters: of each item; clusters are drawn, see `bootstrap`.
+    """
     compute, (count, width) = STATISTICS[statistic], rows.shape
-    both = np.hstack([rows, others])
+    both = np.hstack([rows, others, np.ones((count, 1))])
 
     def difference(sums: np.ndarray) -> float:
-        return compute(sums[:width], count) - compute(sums[width:], count)
+        return compute(sums[:width], sums[-1]) - compute(sums[width:-1], sums[-1])
 
     value = difference(both.sum(axis=0))
-    drawn = bootstrap(both, seed, difference, resamples)
+    drawn = bootstrap(both, seed, difference, resamples, clusters)
     low, high = np.quantile(drawn, [0.025, 0.975])
     # at least as far from the difference as that is from nothing, but for rounding
     extreme = int((np.abs(drawn - value) >= abs(value) - ROUNDING).sum())
@@ -155,7 +188,9 @@ def item_difference(
         same = same and rows.shape[1] > 1 and np.array_equal(rows[:, 1:], others[:, 1:])
     if not same or entry["examples"] != other["examples"]:
         return None
-    return paired_difference(rows, others, entry["statistic"], seed)
+    # results from before there were clusters have none
+    clusters = entry.get("clusters") or other.get("clusters")
+    return paired_difference(rows, others, entry["statistic"], seed, clusters=clusters)
 
 
 def headline_differences(folder: str | Path, other: str | Path) -> dict[tuple[str, str], Difference]:
@@ -222,7 +257,7 @@ def print_comparison(scores: Sequence[Comparison], differences: Differences) -> 
             difference = differences.get((score.benchmark, score.metric, model))
             cells.append(_cell(score, model, difference))
         chance = "-" if score.chance is None else f"{score.chance:.3f}"
-        table.add_row(score.benchmark, score.metric, *cells, chance)
+        table.add_row(score.benchmark, score.title, *cells, chance)
     console = Console(
         width=None if sys.stdout.isatty() else 60 + 50 * len(models), highlight=False, markup=False
     )

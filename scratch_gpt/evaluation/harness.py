@@ -183,7 +183,7 @@ def mean_over_seeds(found: Mapping[int, Mapping[str, Metric]]) -> dict[str, Metr
         # blocks of text differ where models of different tokenizers have the seeds
         if stored and len({len(of_seed.rows) for of_seed in stored}) == 1:
             rows = np.mean([of_seed.rows for of_seed in stored], axis=0)
-            items = Items(stored[0].statistic, tuple(map(tuple, rows.tolist())))
+            items = Items(stored[0].statistic, tuple(map(tuple, rows.tolist())), stored[0].clusters)
         mean = float(np.mean(list(seeds.values())))
         metrics[name] = first._replace(value=mean, ci95=(low, high), seeds=seeds, items=items)
     return metrics

@@ -150,7 +150,7 @@ def tools_of(row: Row) -> list[dict[str, Any]] | None:
 def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Row) -> dict[str, list[int]]:
     tools = tools_of(row)
     calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
-    conversation = [_with_objects(message) for message in messages]
+    conversation = [with_objects(message) for message in messages]
     try:
         encoded = encode_turns(tokenizer, conversation, tools)
     except TemplateError as error:
@@ -182,7 +182,7 @@ def _warn_of_lost_thinking(folder: str) -> None:
     )
 
 
-def _with_objects(message: Message) -> Message:
+def with_objects(message: Message) -> Message:
     """A call's arguments as an object: templates other than Qwen's would write a string as a string of JSON."""
     if not message.get("tool_calls"):
         return message

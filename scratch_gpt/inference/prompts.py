@@ -10,7 +10,7 @@ from scratch_gpt import primer
 from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.schema import weighted_rows
-from scratch_gpt.data.rows.splits import Row, SplitArguments, read_splits, training_sample
+from scratch_gpt.data.rows.splits import Row, SplitArguments, read_splits, report_few, training_sample
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.errors import UserError
@@ -109,6 +109,7 @@ def read_prompts(
             f"{split}: {len(prompts[split]):,} prompts"
             + (f" ({dropped:,} that leave no room for an answer left out)" if dropped else "")
         )
+    report_few(len(prompts["test"]), "prompts")
     return prompts
 
 

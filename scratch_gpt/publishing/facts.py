@@ -296,7 +296,7 @@ def score_rows(scores: Sequence[Comparison], models: Iterable[str]) -> list[dict
     return [
         {
             "benchmark": score.benchmark,
-            "metric": score.metric,
+            "metric": score.title,
             "chance": "-" if score.chance is None else number(score.chance),
             "cells": {
                 model: interval(score.values[model]) if model in score.values else "-" for model in models

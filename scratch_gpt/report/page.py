@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
+from scratch_gpt.evaluation.compare import Comparison, compare
 from scratch_gpt.publishing.facts import (
     alignment_table,
     cost_table,
@@ -189,7 +189,7 @@ def _score_pictures(scores: Sequence[Comparison], models: Sequence[str]) -> list
             models,
             share=True,
         )
-        for benchmark in BENCHMARKS
+        for benchmark in dict.fromkeys(score.benchmark for score in scores)
     ]
     pictures.append(
         draw_scores(

@@ -16,16 +16,22 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import atomic_write, read_json
 
 
+# Of fewer items, a number says little: its interval spans a third of the scale and more.
+FEW = 30
+
+
 class Items(NamedTuple):
     """What a number is computed from, item by item, so that two models can be compared on the same items.
 
     Args:
-        statistic: how the rows' sum becomes the number, a name in `compare.STATISTICS`.
+        statistic: how the rows' sum becomes the number, a name in `item_statistics.STATISTICS`.
         rows: additive statistics of each item, all of one length.
+        clusters: of each item, the number of its cluster: items that ask one content; None: no two do.
     """
 
     statistic: str
     rows: tuple[tuple[float, ...], ...]
+    clusters: tuple[int, ...] | None = None
 
 
 class Metric(NamedTuple):
@@ -49,11 +55,18 @@ class Metric(NamedTuple):
     seeds: dict[str, float] | None = None
     items: Items | None = None
 
+    @property
+    def clusters(self) -> int | None:
+        """How many contents the items ask; None where each asks another one, or it is not known."""
+        return max(self.items.clusters) + 1 if self.items and self.items.clusters else None
+
     def as_json(self) -> dict[str, Any]:
         """The entry of a result file; what is optional stands in it only where it is known."""
         entry: dict[str, Any] = {"value": self.value, "ci95": self.ci95, "chance": self.chance}
         entry |= {
-            key: getattr(self, key) for key in ("n", "baselines", "seeds") if getattr(self, key) is not None
+            key: getattr(self, key)
+            for key in ("n", "clusters", "baselines", "seeds")
+            if getattr(self, key) is not None
         }
         if self.seeds is not None:
             entry["spread"] = float(np.std(list(self.seeds.values()), ddof=1))
@@ -94,7 +107,8 @@ def write_items(path: Path, metrics: Mapping[str, Metric], digests: Mapping[str,
         for name, metric in metrics.items():
             if metric.items is not None:
                 line = {"metric": name, "examples": digests.get(name.split("/")[0])}
-                file.write(json.dumps({**line, **metric.items._asdict()}) + "\n")
+                stored = {key: value for key, value in metric.items._asdict().items() if value is not None}
+                file.write(json.dumps({**line, **stored}) + "\n")
 
 
 def read_result(file: str | Path) -> dict[str, Any]:

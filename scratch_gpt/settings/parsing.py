@@ -4,6 +4,7 @@
 import argparse
 import dataclasses
 import errno
+import linecache
 import sys
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
@@ -21,6 +22,9 @@ from scratch_gpt.settings.processes import exit_with_error
 
 # What the user can cure: no room, no permission, a file where a folder should be.
 CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+# Whose refusals are a line like ours.
+LIBRARIES = ("transformers", "trl", "peft", "accelerate")
 
 
 class _OwnSettingsFirst(argparse.ArgumentDefaultsHelpFormatter):
@@ -100,14 +104,18 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
         raise UserError("invalid_yaml", message) from None
     except UserError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise UserError("invalid_arguments", " ".join(str(error).split())) from None
     if unknown:
         raise _unknown_setting(unknown[0], [field.name for field in dataclasses.fields(arguments_class)])
     given = {word.partition("=")[0] for word in words}
     by_user = {action.dest for action in parser._actions if given & {*action.option_strings}}
     origins = dict.fromkeys(parser.from_config, "config") | dict.fromkeys(by_user, "user")
-    object.__setattr__(arguments, "given", origins)  # may be frozen
+    # may be frozen
+    object.__setattr__(arguments, "given", origins)
+    object.__setattr__(
+        arguments, "config_file", words[words.index("--config") + 1] if parser.from_config else None
+    )
     return arguments
 
 
@@ -116,6 +124,21 @@ def _unknown_setting(word: str, names: list[str]) -> UserError:
     nearest = get_close_matches(key.lstrip("-").replace("-", "_"), names, n=1)
     hint = f": did you mean {nearest[0]}?" if nearest else "; --help lists them"
     return UserError("invalid_arguments", f"there is no setting {key}{hint}")
+
+
+def _refused_by_library(error: Exception) -> bool:
+    """Whether transformers, TRL, PEFT or accelerate raised it by a line of their own: mostly a setting that they refuse.
+
+    What fails below such a line, such as memory that runs out, is none of that and keeps its traceback.
+    """
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    package = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+    line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    return package in LIBRARIES and line.lstrip().startswith("raise")
 
 
 def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str] | None = None) -> None:
@@ -138,6 +161,10 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
         operation = next(iter(str(error).split("'")[1::2]), "an operation")
         cure = "set PYTORCH_ENABLE_MPS_FALLBACK=1 to compute it on the CPU"
         exit_with_error(f"error: Apple GPUs have no kernel for {operation}: {cure}", 2)
+    except (ValueError, ImportError, RuntimeError) as error:
+        if not _refused_by_library(error):
+            raise
+        exit_with_error(f"error: {' '.join(str(error).split())}", 2)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None

@@ -12,11 +12,11 @@ from sacrebleu.significance import PairedTest
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.evaluation.compare import compare_folders, item_difference, paired_difference
+from scratch_gpt.evaluation.compare import compare, compare_folders, item_difference, paired_difference
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.runs.results import Metric, read_items, write_items, write_result
 from scratch_gpt.tasks.scores import sentence_statistics
-from wording import user_error
+from wording import shows, user_error
 
 
 def column(values) -> np.ndarray:
@@ -42,6 +42,54 @@ def test_one_item_more_proves_nothing() -> None:
     found = paired_difference(column([1.0] + [0.0] * 99), column([0.0] * 100), "mean")
     assert found.p_value == pytest.approx(1 - math.exp(-1), abs=0.05)
     assert paired_difference(column([1.0, 0.0]), column([1.0, 0.0]), "mean").p_value == 1.0
+
+
+def test_items_of_one_content_are_drawn_together() -> None:
+    """Each content asked four times: the interval and the p-value are those of the contents, not of four times as many."""
+    random = np.random.default_rng(3)
+    contents, others = random.random(50) + 0.1, random.random(50)
+    clusters = np.repeat(np.arange(50), 4).tolist()
+    four, four_others = (column(np.repeat(values, 4)) for values in (contents, others))
+    once = paired_difference(column(contents), column(others), "mean")
+    found = paired_difference(four, four_others, "mean", clusters=clusters)
+    assert found.value == pytest.approx(once.value)
+    assert found.ci95 == pytest.approx(once.ci95, abs=1e-9)
+    assert found.p_value == once.p_value
+    alone = paired_difference(four, four_others, "mean")
+    assert found.ci95[1] - found.ci95[0] > 1.7 * (alone.ci95[1] - alone.ci95[0])
+
+
+def test_clusters_are_stored_and_read(tmp_path: Path) -> None:
+    """From the items' file; results from before there were clusters are compared item by item."""
+    values, clusters = [1.0, 1.0, 0.0, 1.0, 0.0, 0.0], (0, 0, 1, 0, 1, 1)
+    metrics = {"facts/f1": mean_metric(values, 0, clusters=clusters)}
+    write_items(tmp_path / "results" / "qa.items.jsonl", metrics, {"facts": "x"})
+    entry = read_items(tmp_path)["qa", "facts/f1"]
+    assert entry["clusters"] == [*clusters]
+    zero = {**entry, "rows": [[0.0]] * 6}
+    assert item_difference(entry, zero).ci95 == (0.0, 1.0)
+    old = [{key: value for key, value in each.items() if key != "clusters"} for each in (entry, zero)]
+    low, high = item_difference(*old).ci95
+    assert 0.0 < low < high < 1.0
+
+
+def test_elicitation_is_said_beside_the_row() -> None:
+    """Where the base model ranks the choices right, facts that the chat model writes were known; else nothing is said."""
+
+    def of(facts: float, choices: float) -> dict:
+        values = {"facts/exact_match": facts, "choices/accuracy": choices, "sums/last_number": facts}
+        metrics = {
+            name: {"value": value, "ci95": [value, value], "chance": None} for name, value in values.items()
+        }
+        return {"qa": {"metrics": metrics}}
+
+    def titles(base: dict) -> list[str]:
+        return [score.title for score in compare({"base": base, "chat": of(0.97, 0.99)})]
+
+    known = titles(of(0.0, 0.96))
+    assert shows(known[0], "facts/exact_match", "elicited", "base", 0.96)
+    assert known[1:] == ["choices/accuracy", "sums/last_number"]
+    assert titles(of(0.0, 0.4)) == titles(of(0.96, 0.96)) == ["facts/exact_match", *known[1:]]
 
 
 def test_no_difference_is_rarely_significant() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 
 import pytest
 import yaml
-from transformers import TrainingArguments
+from transformers import AutoConfig, TrainingArguments, set_seed
 
 from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.errors import UserError
@@ -190,6 +190,18 @@ def test_a_stage_turns_wording_into_one_line(monkeypatch, capsys) -> None:
         run_stage(main, PretrainArguments)
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: shards: no folder s; give another\n"
+
+
+def test_what_a_library_refuses_is_one_line(monkeypatch, capsys) -> None:
+    """transformers' own ValueError is a line; one of ours, or a fault below a line of theirs, keeps its traceback."""
+    monkeypatch.setattr("sys.argv", ["pretrain.py", *(f"--{key}={value}" for key, value in FOLDERS.items())])
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(lambda _: AutoConfig.for_model("no_such"), PretrainArguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: Unrecognized model identifier: no_such")
+    for fails in (lambda _: int("three"), lambda _: set_seed(-1)):  # numpy takes no such seed
+        with pytest.raises(ValueError, match=r"three|Seed"):
+            run_stage(fails, PretrainArguments)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys) -> None:

@@ -24,6 +24,7 @@ from scratch_gpt.publishing.facts import stage_facts
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.posttrain import posttraining
 from scratch_gpt.training.rl import reward_functions
+from scratch_gpt.training.rl import rlhf as rlhf_trainer
 from wording import shows, user_error
 
 
@@ -477,6 +478,27 @@ def test_lora_ends_in_an_ordinary_model(
         assert model.score.weight.abs().sum() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
+def test_lora_in_rlhf_is_merged(
+    rlhf: Callable[..., None],
+    chat_folder: Path,
+    tmp_path: Path,
+    algorithm: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a step was better, the layers' matrices are new ones; where none was, the model is the one before."""
+    settings = {"max_steps": 2, "algorithm": algorithm, "use_peft": "true", "learning_rate": 1e-2}
+    before = dict(AutoModelForCausalLM.from_pretrained(chat_folder).named_parameters())
+    for name, place in (("better", -1), ("start", 0)):
+        monkeypatch.setattr(rlhf_trainer, "best_row", lambda history, _, place=place: history[place])
+        rlhf(output_dir=str(tmp_path / name), **settings)
+        after = AutoModelForCausalLM.from_pretrained(tmp_path / name).named_parameters()
+        changed = {key for key, weight in after if not torch.equal(weight, before[key])}
+        assert bool(changed) == (name == "better") and all("_proj" in key for key in changed)
+        assert not any(file.name.startswith("adapter") for file in (tmp_path / name).iterdir())
+
+
 def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Path) -> None:
     """An interrupted run with adapters ends in the weights of a straight one."""
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
@@ -750,3 +772,37 @@ def test_stages_refuse_what_is_not_theirs(
         rlhf(output_dir=output, reward_model=str(chat_folder))
     with user_error("too_long", length=1000):
         sft(output_dir=output, max_length=1000)
+
+
+def test_answers_that_are_cut_off_are_refused(rlhf: Callable[..., None], tmp_path: Path) -> None:
+    """Before the first step, where they would teach nothing; no model is written."""
+    output = tmp_path / "out"
+    with user_error("answers_cut_off", "sft", length=6):
+        rlhf(output_dir=str(output), max_steps=2, mask_truncated_completions="true")
+    assert not (output / "model.safetensors").exists()
+    assert rows_with(output, "loss") == []
+
+
+@pytest.mark.slow
+def test_a_reward_of_the_users_own(rlhf: Callable[..., None], tmp_path: Path) -> None:
+    """Its values are in the log under its own name."""
+    file = tmp_path / "my_rewards.py"
+    file.write_text(
+        "def two(completions, **kwargs):\n    return [2.0] * len(completions)\n", encoding="utf-8"
+    )
+    output = tmp_path / "out"
+    rlhf(output_dir=str(output), max_steps=1, rewards=[{"path": f"{file}:two"}, {"name": "finished"}])
+    assert rows_with(output, "loss")[0]["rewards/two/mean"] == 2.0
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", "rlhf"])
+def test_a_launch_that_lost_its_processes_is_refused(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in pretraining: accelerate was asked for two on a CPU and started one; nothing is written."""
+    call = request.getfixturevalue(stage)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with user_error("processes_lost", "torchrun --nproc_per_node"):
+        call(output_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

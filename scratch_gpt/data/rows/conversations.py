@@ -10,6 +10,7 @@ from typing import Any
 
 from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import answer_text, make_message, read_messages
+from scratch_gpt.data.rows.preferences import LABELS
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.sources.source import Source
@@ -61,6 +62,9 @@ def split_rows(rows: list[Row], fraction: float, seed: int | str) -> tuple[list[
 
 
 def _instruction(values: Values) -> list[Row]:
+    if LABELS.get(str(values.get("label")).strip().lower()) is False:
+        column = values.name("label")
+        raise UnusedRow(f"column {column!r} says that the answer was disliked: the kto stage learns from it")
     if "messages" in values:
         values.refuse_template()
         messages = values.messages("messages")
@@ -169,7 +173,7 @@ INSTRUCTIONS = Schema(
         {"messages": "text"},  # a transcript
     ),
     _instruction,
-    OPTIONAL | {"thinking": "thinking"},
+    {**OPTIONAL, "thinking": "thinking", "label": "label"},
     nullable=("answers",),
     elsewhere={
         "chosen": "pairs are for the reward, dpo and kto stages; columns: {messages: chosen} learns the better "

@@ -133,6 +133,7 @@ OTHER_NAMES = {
     "context": ("passage", "article", "paragraph", "passages", "paragraphs", "contexts"),
     "chosen": ("preferred", "accepted"),
     "rejected": ("dispreferred", "non_preferred"),
+    "label": ("kto_tag",),
     "score_chosen": ("chosen_score", "chosen_rating", "chosen-rating", "rating_chosen"),
     "score_rejected": ("rejected_score", "rejected_rating", "rejected-rating", "rating_rejected"),
 }

@@ -13,6 +13,7 @@ from scratch_gpt.data.sources.source import CORPUS_SETTINGS, Source, parse_sourc
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import read_yaml
 from scratch_gpt.runs.log import console
+from scratch_gpt.runs.results import FEW
 from scratch_gpt.settings.sources import PRIMER
 
 
@@ -119,7 +120,7 @@ def training_sample(items: list[Item], arguments: SplitArguments) -> list[Item]:
 def drop_long_rows(
     splits: dict[str, list[Row]], measure: Callable[[Row], Row], max_length: int, arguments: SplitArguments
 ) -> dict[str, list[Row]]:
-    """Leave out the rows that have more than `max_length` tokens, and say how many, and which was the first.
+    """Leave out the rows that have more than `max_length` tokens; say how many, which was the first, how long rows are.
 
     Cut rows would teach answers without an end, and TRL drops over-long pairs without a word. Of the training rows that
     fit, `max_train_samples` stay.
@@ -148,13 +149,33 @@ def drop_long_rows(
         fitting = len(kept[split])
         if split == "train":
             kept[split] = training_sample(kept[split], arguments)
+        share = f"{len(long) / len(measured):.1%}" if long else ""
         console.print(
             f"{split}: {len(kept[split]):,}{f' of {fitting:,}' if len(kept[split]) < fitting else ''} rows"
-            + (f" ({len(long):,} over {max_length} tokens left out: {first})" if long else ""),
+            + (f" ({len(long):,} over {max_length} tokens left out, {share}: {first})" if long else ""),
             markup=False,
             soft_wrap=True,
         )
+        if split == "train":
+            console.print(_lengths(sorted(row["length"] for row in measured), max_length), soft_wrap=True)
+    report_few(len(kept.get("test", ())), "rows")
     return kept
+
+
+def _lengths(lengths: Sequence[int], max_length: int) -> str:
+    """The quantiles of sorted lengths, and which `max_length` would keep all."""
+    median, most, nearly_all = (lengths[int(share * (len(lengths) - 1))] for share in (0.5, 0.9, 0.99))
+    line = f"tokens a row: median {median:,}, 90% {most:,}, 99% {nearly_all:,}, longest {lengths[-1]:,}"
+    return line + (f"; max_length {lengths[-1]} would keep all" if lengths[-1] > max_length else "")
+
+
+def report_few(count: int, what: str) -> None:
+    """Say that figures on so few held-out rows or prompts mean little."""
+    if 0 < count < FEW:
+        console.print(
+            f"test: {count} {what} are too few to measure on (at least {FEW}): give more, or a larger held_out_fraction",
+            soft_wrap=True,
+        )
 
 
 def report_repeats(rows: Sequence[Row]) -> list[str]:

@@ -23,7 +23,7 @@ from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.generation import bits_per_byte, distinct_metric
 from scratch_gpt.evaluation.harness import SEED, AnsweringArguments
-from scratch_gpt.evaluation.metrics.intervals import mean_metric
+from scratch_gpt.evaluation.metrics.intervals import mean_metric, number_clusters
 from scratch_gpt.inference.generation import Answer, generate_answers, padded
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
@@ -109,6 +109,11 @@ class Measured(NamedTuple):
 
     metrics: dict[str, Metric]
     judged: dict[str, list[float]]
+
+
+def prompt_clusters(prompts: Sequence[Prompt]) -> tuple[int, ...] | None:
+    """Which prompts ask the same content: see `number_clusters`."""
+    return number_clusters(prompt.example.key if prompt.example else prompt.text for prompt in prompts)
 
 
 def conversation(prompt: Prompt, answer: str) -> list[Message]:
@@ -236,12 +241,13 @@ def measure_answers(
     """
     judged = {name: list(judge(prompts, answers)) for name, judge in judges.items()}
     judged = {f"{decoding}/{name}": values for name, values in judged.items() if values}
-    metrics = {}
+    metrics, clusters = {}, prompt_clusters(prompts)
     for name, values in judged.items():
         before = baseline.judged[name] if baseline else values
         wins = [(new > old) + 0.5 * (new == old) for new, old in zip(values, before, strict=True)]
-        metrics[name] = mean_metric(values, seed)
-        metrics[f"{name}_win_rate"] = mean_metric(wins, seed, chance=0.5)
+        same = clusters if len(values) == len(prompts) else None
+        metrics[name] = mean_metric(values, seed, clusters=same)
+        metrics[f"{name}_win_rate"] = mean_metric(wins, seed, chance=0.5, clusters=same)
     repeated = [repetition(answer.text) for answer in answers]
     measures: dict[str, Sequence[float]] = {
         "finished": [float(answer.finished) for answer in answers],
@@ -250,7 +256,7 @@ def measure_answers(
         "loops": [float(share > LOOP) for share in repeated],
     }
     for name, measured in measures.items():
-        metrics[f"{decoding}/{name}"] = mean_metric(measured, seed, share=name != "length")
+        metrics[f"{decoding}/{name}"] = mean_metric(measured, seed, share=name != "length", clusters=clusters)
     metrics[f"{decoding}/distinct_2"] = distinct_metric([answer.text for answer in answers], 2)
     return Measured(metrics, judged)
 
@@ -295,8 +301,9 @@ def measure_model(
         measured.judged.update(found.judged)
         if decoding == SAMPLED:
             divergences, entropies = token_statistics(model, reference, tokenizer, prompts, answers)
-            measured.metrics[f"{SAMPLED}/kl"] = mean_metric(divergences, seed, share=False)
-            measured.metrics[f"{SAMPLED}/entropy"] = mean_metric(entropies, seed)
+            for name, nats in (("kl", divergences), ("entropy", entropies)):
+                found_nats = mean_metric(nats, seed, share=False, clusters=prompt_clusters(prompts))
+                measured.metrics[f"{SAMPLED}/{name}"] = found_nats
     if shards is not None:
         blocks = PackedBlocks(shards, tokenizer)
         measured.metrics["bits_per_byte"] = bits_per_byte(model, tokenizer, blocks, seed)

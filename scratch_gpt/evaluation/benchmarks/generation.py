@@ -19,7 +19,7 @@ from scratch_gpt.data.sources.source import Source, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.baselines import gzip_bits_per_byte
-from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric, number_clusters
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import packed_nll
 from scratch_gpt.inference.turns import end_of_turn, is_chat
@@ -270,6 +270,7 @@ def evaluate_stories(
     """
     chat = is_chat(tokenizer)
     chance = task.chance(task, examples)
+    clusters = number_clusters(example.key for example in examples)
     metrics = {}
     for mode, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         settings = arguments.generation_settings(temperature)
@@ -278,8 +279,11 @@ def evaluate_stories(
         rows = [task.score(*pair) for pair in zip(endings, examples, strict=True)]
         prefix, seed = f"{task.name}/{mode}_", arguments.seed
         for name in rows[0]:
-            metrics[f"{prefix}{name}"] = mean_metric([row[name] for row in rows], seed, chance[name])
-        metrics[f"{prefix}finished"] = mean_metric([float(answer.finished) for answer in answers], seed)
+            metrics[f"{prefix}{name}"] = mean_metric(
+                [row[name] for row in rows], seed, chance[name], clusters=clusters
+            )
+        finished = [float(answer.finished) for answer in answers]
+        metrics[f"{prefix}finished"] = mean_metric(finished, seed, clusters=clusters)
         for name, metric in diversity_metrics(endings, seed).items():
             metrics[f"{prefix}{name}"] = metric
     return metrics

@@ -8,11 +8,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.harness import EvalArguments
-from scratch_gpt.evaluation.metrics.intervals import mean_metric
+from scratch_gpt.evaluation.metrics.intervals import mean_metric, number_clusters
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import loglikelihoods
 from scratch_gpt.inference.turns import is_chat
-from scratch_gpt.runs.results import Items, Metric
+from scratch_gpt.runs.results import Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.scores import best_choice
 from scratch_gpt.tasks.task import CLOZE, ENDING, PAIR, Scores, Task, draw_shots, first_line
@@ -147,7 +147,8 @@ def evaluate_questions(
         predictions = predict(model, tokenizer, task, examples, arguments, shots, chat)
         warn_wordless(f"answers to {task.name}", predictions)
         asks = [float(is_question(prediction)) for prediction in predictions]
-        metrics[f"{task.name}/continues_with_question"] = mean_metric(asks, arguments.seed)
+        clusters = number_clusters(example.key for example in examples)
+        metrics[f"{task.name}/continues_with_question"] = mean_metric(asks, arguments.seed, clusters=clusters)
     return score_metrics(task, predictions, examples, arguments.seed) | metrics
 
 
@@ -169,11 +170,13 @@ def rated_metrics(
     for kind in (None, *(kinds if len(kinds) > 1 else ())):
         chosen = [place for place, example in enumerate(examples) if kind in (None, example.kind)]
         members = [examples[place] for place in chosen]
+        clusters = number_clusters(member.key for member in members)
         chance = task.chance(task, members)
         baselines = {name: baseline(task, members) for name, baseline in task.baselines.items()}
         prefix = task.name if kind is None else f"{task.name}/{kind}"
         for name in rows[0] if kind is None else (main,):
-            metric = mean_metric([rows[place][name] for place in chosen], seed, chance[name])
+            scored = [rows[place][name] for place in chosen]
+            metric = mean_metric(scored, seed, chance[name], clusters=clusters)
             named = {label: of[name] for label, of in baselines.items()}
             metrics[f"{prefix}/{name}"] = metric._replace(baselines=named or None)
     return metrics
@@ -197,12 +200,15 @@ def evaluate_cloze(
         for found, example in zip(weighed, examples, strict=True)
     ]
     metrics = score_metrics(task, predictions, examples, arguments.seed)
-    nats = mean_metric([-found.log_likelihood for found in weighed], arguments.seed)
+    clusters = number_clusters(example.key for example in examples)
+    nats = mean_metric(
+        [-found.log_likelihood for found in weighed], arguments.seed, share=False, clusters=clusters
+    )
     metrics[f"{task.name}/perplexity"] = Metric(
         math.exp(nats.value),
         (math.exp(nats.ci95[0]), math.exp(nats.ci95[1])),
         n=nats.n,
-        items=Items("perplexity", nats.items.rows),  # type: ignore[union-attr]  # mean_metric has them
+        items=nats.items._replace(statistic="perplexity"),  # type: ignore[union-attr]  # mean_metric has them
     )
     return metrics
 

@@ -15,7 +15,7 @@ from scratch_gpt.evaluation.benchmarks.qa import asks_in_chat, predict
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.baselines import WordTranslation
 from scratch_gpt.evaluation.metrics.bleu_tokenizers import DEFAULT, choose_tokenizer
-from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
+from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric, number_clusters
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.scores import corpus_metrics, corpus_score, sentence_statistics
@@ -190,6 +190,7 @@ def evaluate_translation(
     trivial = {"copied_source": sources}
     if words is not None:
         trivial["word_by_word"] = [words.translate(source) for source in sources]
+    clusters = number_clusters(example.key for example in examples)
     metrics = {}
     for name, metric in corpus_metrics(tokenizer_of_bleu).items():
         statistics = sentence_statistics(metric, predictions, references)
@@ -199,16 +200,16 @@ def evaluate_translation(
         }
         metrics[f"{task.name}/{name}"] = Metric(
             corpus_score(metric, statistics),
-            bootstrap_ci(statistics, arguments.seed, partial(corpus_score, metric)),
+            bootstrap_ci(statistics, arguments.seed, partial(corpus_score, metric), clusters=clusters),
             baselines["copied_source"],
             len(examples),
             baselines,
-            items=Items(name, tuple(map(tuple, statistics.tolist()))),
+            items=Items(name, tuple(map(tuple, statistics.tolist())), clusters),
         )
     matches = [task.score(*pair)["exact_match"] for pair in zip(predictions, examples, strict=True)]
     baselines = {
         label: task.mean_scores(answers, examples)["exact_match"] for label, answers in trivial.items()
     }
-    exact = mean_metric(matches, arguments.seed, baselines["copied_source"])
+    exact = mean_metric(matches, arguments.seed, baselines["copied_source"], clusters=clusters)
     metrics[f"{task.name}/exact_match"] = exact._replace(baselines=baselines)
     return metrics

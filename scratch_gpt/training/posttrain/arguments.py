@@ -7,7 +7,7 @@ smaller, and the recipes in `train/` say the rest.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +19,19 @@ from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Range, check_values
 from scratch_gpt.settings.hardware import gpu_precision
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
+from scratch_gpt.training.posttrain.checks import (
+    UNUSED,
+    UNUSED_IN_DPO,
+    UNUSED_IN_SFT,
+    check_options,
+    check_ranges,
+    refuse_unused,
+    refuse_without,
+)
 
 
 # Settings that follow from the others.
-DERIVED = ("include_num_input_tokens_seen", "generation_batch_size")
+DERIVED = ("include_num_input_tokens_seen", "generation_batch_size", "gradient_checkpointing")
 
 
 @dataclass
@@ -61,6 +70,9 @@ class PosttrainingArguments(SourcesArguments):
         default=False,
         metadata={"help": "Save memory by computing activations twice: needed by large models only."},
     )
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "The older name of activation_checkpointing."}
+    )
     bf16: bool | None = field(
         default=None, metadata={"help": "bfloat16 autocast. Default: on a GPU that has it; not on a CPU."}
     )
@@ -94,6 +106,9 @@ class PosttrainingArguments(SourcesArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_unused(self, UNUSED)
+        check_ranges(self)
+        self.activation_checkpointing = self.activation_checkpointing or bool(self.gradient_checkpointing)
         if not self.model_name_or_path:
             message = (
                 "model_name_or_path is missing: give --model_name_or_path DIR, a folder of the stage before"
@@ -117,6 +132,7 @@ class PosttrainingArguments(SourcesArguments):
         self.include_num_input_tokens_seen = "non_padding"
         # SourcesArguments ends its chain; what follows it in the order of bases is the configuration of TRL's.
         super(SourcesArguments, self).__post_init__()  # type: ignore[misc]
+        check_options(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them: another run may take that file as its --config."""
@@ -126,20 +142,6 @@ class PosttrainingArguments(SourcesArguments):
             for name, value in super().to_dict().items()  # type: ignore[misc]
             if name not in DERIVED and value != f"<{name.upper()}>"
         }
-
-
-def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
-    """Refuse settings that only count where another one is given.
-
-    Raises:
-        UserError: one of `names` is not its default, and `switch` is empty.
-    """
-    defaults = {entry.name: entry.default for entry in fields(arguments)}
-    for name in names:
-        value = getattr(arguments, name)
-        if not getattr(arguments, switch) and value != defaults[name]:
-            message = f"{name} {value} has no effect without {switch}"
-            raise UserError("setting_without_effect", message, setting=name)
 
 
 @dataclass
@@ -234,6 +236,7 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
 
     def __post_init__(self) -> None:
         check_values(self)
+        refuse_unused(self, UNUSED_IN_SFT)
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 
@@ -285,6 +288,10 @@ class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
     )
+
+    def __post_init__(self) -> None:
+        refuse_unused(self, UNUSED_IN_DPO)
+        super().__post_init__()
 
 
 @dataclass

@@ -83,31 +83,29 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
     tell: list[str] = []
     if stage != "RLHF":
         _resolve_rows(arguments, model, memory, SIDES[stage], tell)
-        if arguments.use_peft is None:
-            needed = (TRAINED_BYTES + COPY_BYTES * COPIES[stage]) * parameters
-            fits = needed <= memory * MEMORY_SHARE
-            arguments.use_peft = not fits and find_spec("peft") is not None
-            if not fits:
-                cure = (
-                    ""
-                    if arguments.use_peft
-                    else ", but PEFT is not installed: pip install 'scratch-gpt[peft]'"
-                )
-                tell.append(
-                    f"use_peft {arguments.use_peft}: training all {size} takes {needed / 2**30:.1f} GiB, of "
-                    f"{memory / 2**30:.1f} GiB{cure}"
-                )
         if arguments.num_train_epochs is None:
             few, many, source = EPOCHS[stage]
             arguments.num_train_epochs = many if parameters > MANY else few
             if arguments.max_steps <= 0:
                 why = source if parameters > MANY else f"below {MANY / 1e6:.0f} million parameters"
                 tell.append(f"num_train_epochs {arguments.num_train_epochs}: {why}")
+    if arguments.use_peft is None:
+        needed = (TRAINED_BYTES + COPY_BYTES * COPIES[stage]) * parameters
+        fits = needed <= memory * MEMORY_SHARE
+        arguments.use_peft = not fits and find_spec("peft") is not None
+        if not fits:
+            cure = (
+                "" if arguments.use_peft else ", but PEFT is not installed: pip install 'scratch-gpt[peft]'"
+            )
+            tell.append(
+                f"use_peft {arguments.use_peft}: training all {size} takes {needed / 2**30:.1f} GiB, of "
+                f"{memory / 2**30:.1f} GiB{cure}"
+            )
     if arguments.learning_rate is None:
         small, large = RATES[stage]
         rate = rate_by_size(small, large, parameters)
         source = f"by {size}, from {small:g} up to {SMALL / 1e6:.0f} million to TRL's {large:g} from {LARGE / 1e6:.0f} million on"
-        if getattr(arguments, "use_peft", False):
+        if arguments.use_peft:
             rate = float(f"{min(LORA_FACTOR * rate, LORA_FACTOR_SMALL * small):.2g}")
             source += ", times ten for LoRA (Schulman et al. 2025)"
         arguments.learning_rate = rate

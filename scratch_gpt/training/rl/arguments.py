@@ -10,7 +10,8 @@ from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Finite, check_values
-from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
+from scratch_gpt.training.posttrain.arguments import LoraArguments, PosttrainingArguments, SampleArguments
+from scratch_gpt.training.posttrain.checks import refuse_without
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 
@@ -19,11 +20,31 @@ DERIVED = {
     *("eval_strategy", "save_strategy", "eval_on_start", "load_best_model_at_end", "greater_is_better"),
     *("metric_for_best_model", "num_generations_eval", "reward_weights"),
 }
+# Settings of one algorithm alone -> their defaults; `scale_rewards` is declared below.
+RLOO_ONLY = {"normalize_advantages": False, "reward_clip_range": None}
+_SHARED = {entry.name for entry in dataclasses.fields(RLOOConfig)}
+_GRPO_FIELDS = [entry for entry in dataclasses.fields(GRPOConfig) if entry.name not in _SHARED]
+GRPO_ONLY = {entry.name: entry.default for entry in _GRPO_FIELDS} | {"scale_rewards": None}
+INSTEAD = {
+    "scale_rewards": "use normalize_advantages or reward_clip_range",
+    "normalize_advantages": "use scale_rewards",
+    "reward_clip_range": "use scale_rewards",
+}
+
+# The two configurations of TRL's do not combine: each derives its batches in `__post_init__`, and refuses the other's.
+GRPOFields: Any = dataclasses.make_dataclass(
+    "GRPOFields",
+    [
+        (entry.name, entry.type, field(default=entry.default, metadata=entry.metadata))
+        for entry in _GRPO_FIELDS
+    ],
+)
+GRPOFields.__module__ = GRPOConfig.__module__  # by which `own_settings` knows whose they are
 
 
 @dataclass
-class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
-    """Settings of `train/rlhf.py`: those that TRL's `RLOOConfig` and `GRPOConfig` share, models, data and measuring."""
+class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOFields, RLOOConfig):
+    """Settings of `train/rlhf.py`: those of TRL's `RLOOConfig` and `GRPOConfig`, models, data and measuring."""
 
     reward_model: str | None = field(
         default=None, metadata={"help": "Folder of the reward stage, for the reward named model."}
@@ -96,7 +117,9 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
         if self.reward_weights is not None:
             message = "reward_weights: give each entry of rewards its own weight instead"
             raise UserError("setting_without_effect", message, setting="reward_weights")
-        self._check_scaling()
+        self._check_algorithm()
+        vllm = [entry.name for entry in dataclasses.fields(self) if entry.name.startswith("vllm_")]
+        refuse_without(self, "use_vllm", vllm)
         if self.save_steps not in (None, self.eval_steps):
             message = (
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "
@@ -112,12 +135,13 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
         super().__post_init__()
         self.include_num_input_tokens_seen = "no"  # TRL counts prompts and answers itself
 
-    def _check_scaling(self) -> None:
-        """Raise UserError for a way of scaling rewards that is not the algorithm's, or makes no sense."""
-        ways = {"rloo": ("normalize_advantages", "reward_clip_range"), "grpo": ("scale_rewards",)}
-        for name in {*ways["rloo"], *ways["grpo"]} - {*ways[self.algorithm]}:
-            if getattr(self, name):
-                message = f"{name} is not {self.algorithm}'s: use {' or '.join(ways[self.algorithm])}"
+    def _check_algorithm(self) -> None:
+        """Raise UserError for a setting that is the other algorithm's, or makes no sense."""
+        other, foreign = ("grpo", GRPO_ONLY) if self.algorithm == "rloo" else ("rloo", RLOO_ONLY)
+        for name, default in foreign.items():
+            if getattr(self, name) != default:
+                cure = INSTEAD.get(name, f"leave it out, or give algorithm: {other}")
+                message = f"{name} is not {self.algorithm}'s: {cure}"
                 raise UserError("settings_conflict", message, setting=name, other="algorithm")
         clip = self.reward_clip_range
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):

@@ -10,6 +10,7 @@ In YAML, each entry names a kind and says its settings; `weight` is 1 where noth
       - {name: length, max_tokens: 60, soft_tokens: 20}  # 0 up to 40 tokens, falling to -1 at 60
       - {name: language, script: latin}                  # share of the letters that belong to a script
       - {name: task, task: sums}                         # a benchmark's own score against the references
+      - {path: my_rewards.py:brevity}                    # a function of your own
 
 A reward of one kind alone is easily gamed: rules see form, a reward model sees what it was taught, references see one
 wording. Together they leave less room.
@@ -32,6 +33,7 @@ from scratch_gpt.inference.rewards import score_conversations
 from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tasks.task import Task
 from scratch_gpt.tokenization import encode_plain
+from scratch_gpt.training.rl.reward_files import check_reward_path, load_reward
 
 
 # What scores a batch: prompts and answers as conversations, and the answers' token ids, up to and with the stop token.
@@ -48,6 +50,7 @@ REWARD_SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "length": (("max_tokens",), ("soft_tokens",)),
     "language": (("script",), ()),
     "task": (("task",), ("source",)),
+    "python": (("path",), ()),
 }
 DEFAULT_REWARDS = ({"name": "model"}, {"name": "finished"})
 
@@ -98,7 +101,9 @@ def check_rewards(entries: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         message = "rewards must be a list such as [{name: model, weight: 1.0}, {name: finished}]"
         raise UserError("wrong_value", message, setting="rewards", value=entries)
-    checked = [{"weight": 1.0, **entry} for entry in entries]
+    checked = [
+        {**({"name": "python"} if "path" in entry else {}), "weight": 1.0, **entry} for entry in entries
+    ]
     for entry in checked:
         name, weight = entry.get("name"), entry["weight"]
         if name not in REWARD_SETTINGS:
@@ -143,6 +148,8 @@ def _check_settings(entry: dict[str, Any]) -> None:
     if entry["name"] == "language" and not _is_script(entry["script"]):
         message = f"reward 'language': no letter is in script {entry['script']!r}: such as latin, cyrillic, greek, cjk"
         raise UserError("wrong_value", message, setting="script", value=entry["script"])
+    if entry["name"] == "python":
+        check_reward_path(entry["path"])
     if entry["name"] == "task":
         written = [name for name, task in TASKS.items() if not task.by_likelihood]
         if entry["task"] not in written:
@@ -151,7 +158,9 @@ def _check_settings(entry: dict[str, Any]) -> None:
 
 
 def _title(entry: dict[str, Any]) -> str:
-    """How the log calls a reward: a task by its own name."""
+    """How the log calls a reward: a task and a function by their own names."""
+    if entry["name"] == "python":
+        return entry["path"].rpartition(":")[2]
     if entry["name"] != "task":
         return entry["name"]
     return "/".join([entry["task"], *([entry["source"]] if "source" in entry else [])])
@@ -174,7 +183,7 @@ def make_rewards(
         prompts: all that will be asked, with the examples by which tasks score.
 
     Raises:
-        UserError: a task that scores none of the prompts.
+        UserError: a task that scores none of the prompts; a function of the user's that is not there.
     """
     rewards = []
     for entry in entries:
@@ -189,6 +198,8 @@ def make_rewards(
             score = length_score(entry["max_tokens"], entry["soft_tokens"])
         elif entry["name"] == "language":
             score = language_score(entry["script"])
+        elif entry["name"] == "python":
+            score = load_reward(entry["path"])
         else:
             score = task_score(TASKS[entry["task"]], entry.get("source"), prompts)
         rewards.append(Reward(_title(entry), float(entry["weight"]), score))

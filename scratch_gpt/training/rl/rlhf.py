@@ -14,6 +14,7 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.log import MONITOR, RunLog, console
+from scratch_gpt.training.rl.answer_length import WARNED, cut_off_line
 from scratch_gpt.training.rl.monitors import LogRow, check_run
 
 
@@ -57,14 +58,16 @@ def stop_reason(history: Sequence[LogRow], max_kl: float | None, patience: int |
 class Measured(Trainer):
     """Over a trainer of TRL's: its evaluation is a measurement of ours, by which transformers keeps the best checkpoint.
 
-    `watch` gives the measures, `limits` are `max_kl` and `patience`; both are set before training. After it, `best` is the
-    measurement of the model that was kept.
+    `watch` gives the measures, `suggest_length` a better `max_completion_length` or None, `limits` are `max_kl` and
+    `patience`; all are set before training. After it, `best` is the measurement of the model that was kept.
     """
 
     watch: Callable[[], dict[str, float]]
+    suggest_length: Callable[[], int | None]
     limits: tuple[float | None, int | None] = (None, None)
     history: list[LogRow]
     best: LogRow
+    model: Any
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure, log, tell each kind of failure once, and stop where a limit is passed."""
@@ -77,6 +80,8 @@ class Measured(Trainer):
                 f"the score on dev prompts is {row['eval_score']}: the model is broken, lower learning_rate"
             )
             raise UserError("score_not_finite", message, value=row["eval_score"])
+        if step == 0 and (cut_off := 1 - row["eval_finished"]) > WARNED:
+            self._check_length(cut_off)
         history.append(row)
         told = {name for earlier in history for name in earlier if name.startswith(MONITOR)}
         for alert in check_run(history):
@@ -110,9 +115,18 @@ class Measured(Trainer):
         )
         return output
 
+    def _check_length(self, cut_off: float) -> None:
+        """Say if many answers are cut off, and refuse if nearly all are: nothing would be learned."""
+        masked = self.args.mask_truncated_completions
+        line = cut_off_line(cut_off, self.args.max_completion_length, self.suggest_length(), masked)
+        console.print(line, markup=False, soft_wrap=True)
+
     def _take_start(self) -> None:
         """Undo the training: nothing was better than the model before."""
         model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "unload"):  # PEFT's: without its adapters it is the model before
+            self.model = model.unload()
+            return
         # GRPO's settings do not hold the folder, the model that was loaded from it does
         model.load_state_dict(AutoModelForCausalLM.from_pretrained(model.name_or_path).state_dict())
 

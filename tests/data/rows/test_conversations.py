@@ -74,6 +74,29 @@ def test_instruction_layouts_become_one(read, row, columns):
     assert found == {"messages": CHAT, "source": "s", "kind": "s"}
 
 
+@pytest.mark.parametrize(
+    ("column", "up", "down"),
+    [("label", True, False), ("label", 1, 0), ("kto_tag", "true", "false"), ("label", "👍", "👎")],
+)
+def test_disliked_answers_are_not_learned(read, column, up, down):
+    """Rows of KTO: those with thumbs down are left out and counted, however many they are."""
+    rows = [
+        {"prompt": f"Q{number}", "completion": "A", column: (number < 2 and up) or down}
+        for number in range(5)
+    ]
+    found = read(instruction_rows, rows)
+    assert [row["messages"][0]["content"] for row in found] == ["Q0", "Q1"]
+    assert shows(" ".join(read.bad_rows.report()), "3 of 5", "line 3", column, "kto")
+    with user_error("source_empty", "kto"):
+        read(instruction_rows, rows[2:])
+
+
+def test_other_labels_are_no_judgement(read):
+    """A class of the question, or none at all."""
+    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in ("sports", 7, None)]
+    assert len(read(instruction_rows, rows)) == 3
+
+
 def test_context_follows_the_instruction_after_a_blank_line(read):
     """Dolly's input is part of the question."""
     (row,) = read(instruction_rows, [{"instruction": "Sum up.", "input": "A tale.\n", "output": "Short."}])

@@ -172,6 +172,21 @@ def test_long_rows_are_left_out_and_counted(tmp_path: Path, capsys: pytest.Captu
         drop_long_rows({"train": rows}, measure, 40, arguments(settings.sources, on_bad_row="fail"))
 
 
+def test_lengths_and_few_rows_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Quantiles of all rows, the share left out, the max_length that keeps all; and a test split that says little."""
+    rows = [{"length": length, "place": f"f:{length}"} for length in range(1, 101)]
+    settings = arguments([questions(tmp_path / "a.jsonl", 2)])
+    drop_long_rows({"train": rows, "test": rows[:29]}, dict, 80, settings)
+    out = capsys.readouterr().out
+    assert shows(
+        out, "20 over 80 tokens", "20.0%", "median 50", "90% 90", "99% 99", "longest 100", "max_length 100"
+    )
+    assert shows(out, "test: 29 rows are too few", "at least 30")
+    drop_long_rows({"train": rows, "test": rows[:30]}, dict, 100, settings)
+    out = capsys.readouterr().out
+    assert "too few" not in out and "max_length" not in out
+
+
 def test_fewer_rows_to_train_on_are_among_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A learning curve adds rows and takes none away, of those that fit; what is held out stays as it is."""
     source = questions(tmp_path / "a.jsonl", 300)

@@ -2,6 +2,9 @@
 """Each score loads by the file's path and its name, offline, and agrees with an independent computation."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 import sacrebleu
 
 import scratch_gpt
+from scratch_gpt.evaluation.metrics.standalone import write_metric_module
+from wording import user_error
 
 
 Load = Callable[[str], Any]
@@ -91,3 +96,40 @@ def test_unknown_scores_are_named(load: Load) -> None:
     for name in ("bleu", None):
         with pytest.raises(ValueError, match="answer_match"):
             load(name)
+
+
+STANDALONE = """
+import sys
+sys.modules["scratch_gpt"] = None  # not to be had
+import evaluate
+metrics = [evaluate.load(sys.argv[1], name, cache_dir=sys.argv[2], keep_in_memory=True) for name in ("answer_match", "translation_quality")]
+found = [metric.compute(predictions=["a small dog barks"], references=[["A small dog barks."]]) for metric in metrics]
+print(found[0]["exact_match"], round(found[1]["chrf"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_module_for_the_hub_stands_alone(tmp_path: Path) -> None:
+    """Where this package cannot be imported, it loads from its folder and scores as here."""
+    file = write_metric_module(tmp_path / "scratch_gpt_scores")
+    command = [sys.executable, "-c", STANDALONE, str(file), str(tmp_path / "cache")]
+    environment = {
+        **os.environ,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+    }
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    chrf = sacrebleu.corpus_chrf(["a small dog barks"], [["A small dog barks."]]).score
+    assert done.stdout.split() == ["1.0", str(round(chrf))]
+
+
+def test_a_module_imports_nothing_of_ours_and_has_a_name(tmp_path: Path) -> None:
+    """No import of this package is left in it; a name with a hyphen is refused."""
+    write_metric_module(tmp_path / "scores_of_mine")
+    texts = {file.name: file.read_text() for file in (tmp_path / "scores_of_mine").iterdir()}
+    assert set(texts) >= {"scores_of_mine.py", "words.py", "requirements.txt"}
+    assert not any("from scratch_gpt" in text or "import scratch_gpt" in text for text in texts.values())
+    write_metric_module(tmp_path / "scores_of_mine")  # again
+    with user_error("wrong_value", setting="folder", value="my-scores"):
+        write_metric_module(tmp_path / "my-scores")

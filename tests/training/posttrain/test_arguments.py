@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from scratch_gpt.runs.folders import write_run_yaml
@@ -68,6 +69,19 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
         ({"lora_r": 4}, user_error("setting_without_effect", 4, "use_peft", setting="lora_r")),
         ({"output_dir": "./base"}, user_error("output_is_input", folder="./base")),
         ({"max_train_samples": 0}, user_error("wrong_value", setting="max_train_samples", value=0)),
+        *(
+            ({name: value}, user_error("setting_without_effect", value, setting=name))
+            for name, value in {
+                "chat_template_path": "other.jinja",
+                "eos_token": "</s>",
+                "pad_token": "</s>",
+                "truncation_mode": "keep_end",
+                "dataset_text_field": "body",
+                "dataset_kwargs": {"skip_prepare_dataset": True},
+                "completion_only_loss": True,
+                "model_init_kwargs": {"dtype": "bfloat16"},
+            }.items()
+        ),
     ],
 )
 def test_impossible_settings_are_named(
@@ -88,3 +102,80 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
     with user_error("missing_package", "pip install 'scratch-gpt[peft]'", package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (RewardArguments, {"chat_template_path": "other.jinja"}),
+        (RewardArguments, {"eos_token": "</s>"}),
+        (DPOArguments, {"truncation_mode": "keep_end"}),
+        (DPOArguments, {"padding_free": True}),
+    ],
+)
+def test_other_stages_refuse_what_has_no_effect(
+    stage: type, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Settings of TRL's that their trainers would take and the stage does not use."""
+    (name,) = settings
+    sources = [{"name": "primer", "path": "primer"}]
+    with user_error("setting_without_effect", setting=name):
+        stage(model_name_or_path="chat", sources=sources, output_dir=str(tmp_path), **settings)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        (SFTArguments, {"per_device_train_batch_size": 0}),
+        (SFTArguments, {"gradient_accumulation_steps": 0}),
+        (SFTArguments, {"adam_beta1": 2.0}),
+        (SFTArguments, {"num_train_epochs": -1.0}),
+        (SFTArguments, {"max_length": -5}),
+        (DPOArguments, {"label_smoothing": 0.7}),
+        (DPOArguments, {"ld_alpha": 3.0}),
+        (RLHFArguments, {"top_p": 3.0}),
+        (RLHFArguments, {"temperature": -1.0}),
+        (RLHFArguments, {"max_completion_length": 0}),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    stage: type, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of TRL's and transformers' settings, which would end in torch or be used as they are."""
+    ((name, value),) = settings.items()
+    given = {
+        "model_name_or_path": "m",
+        "sources": [{"name": "p", "path": "primer"}],
+        "output_dir": str(tmp_path),
+    }
+    with user_error("wrong_value", setting=name, value=value):
+        stage(**given, **({"reward_model": "r"} if stage is RLHFArguments else {}), **settings)
+
+
+def test_options_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    """Of the learning rate's schedule, of `generate`; and what needs a GPU."""
+    assert sft_arguments(tmp_path, lr_scheduler_type="cosine", lr_scheduler_kwargs={"num_cycles": 1})
+    with user_error("unknown_key", "linear", key="num_cycles"):
+        sft_arguments(tmp_path, lr_scheduler_kwargs={"num_cycles": 1})
+    given = {
+        "model_name_or_path": "m",
+        "sources": [{"name": "p", "path": "primer"}],
+        "output_dir": str(tmp_path),
+    }
+    with user_error("unknown_key", "generation_kwargs", key="foo"):
+        RLHFArguments(**given, reward_model="r", generation_kwargs={"foo": 1})
+    if not torch.accelerator.is_available():
+        with user_error("setting_without_effect", "GPU", setting="activation_offloading"):
+            sft_arguments(tmp_path, activation_offloading=True)
+
+
+def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Path) -> None:
+    """gradient_checkpointing true switches it on; run.yaml has the one name, so that it can be switched off again."""
+    arguments = sft_arguments(tmp_path, gradient_checkpointing=True)
+    assert arguments.activation_checkpointing is True
+    assert not sft_arguments(tmp_path).activation_checkpointing
+    write_run_yaml(arguments, tmp_path)
+    again = parse(
+        SFTArguments, ["--config", str(tmp_path / "run.yaml"), "--activation_checkpointing", "false"]
+    )
+    assert again.activation_checkpointing is False

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the rlhf stage."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,20 @@ from wording import user_error
             {"reward_clip_range": [1, -1]},
             user_error("wrong_value", setting="reward_clip_range", value=[1, -1]),
         ),
+        ({"loss_type": "bnpo"}, user_error("settings_conflict", "grpo", setting="loss_type")),
+        (
+            {"importance_sampling_level": "sequence"},
+            user_error("settings_conflict", "grpo", setting="importance_sampling_level"),
+        ),
+        (
+            {"algorithm": "grpo", "max_tool_calling_iterations": 3},
+            user_error("setting_without_effect", setting="max_tool_calling_iterations"),
+        ),
+        (
+            {"vllm_mode": "server"},
+            user_error("setting_without_effect", "use_vllm", setting="vllm_mode"),
+        ),
+        ({"lora_r": 4}, user_error("setting_without_effect", "use_peft", setting="lora_r")),
         (
             {"reward_weights": [1.0]},
             user_error("setting_without_effect", "rewards", setting="reward_weights"),
@@ -79,6 +94,22 @@ def test_grpo_gets_the_same_settings(tmp_path: Path) -> None:
     assert chosen.reward_weights == [1.0, 0.5]
     assert (chosen.eval_strategy, chosen.save_steps, chosen.load_best_model_at_end) == ("steps", 10, True)
     assert chosen.scale_rewards == "group"
+
+
+def test_all_settings_of_grpo_reach_its_trainer(tmp_path: Path) -> None:
+    """From a command line: every field of TRL's is an option, and the ones that are given arrive."""
+    given = {
+        "loss_type": "bnpo",
+        "importance_sampling_level": "sequence",
+        "top_entropy_quantile": 0.5,
+        "delta": 1.5,
+    }
+    words = [f"--{name}={value}" for name, value in given.items()]
+    words += ["--model_name_or_path=c", "--reward_model=r", "--algorithm=grpo", f"--output_dir={tmp_path}"]
+    arguments = parse(RLHFArguments, [*words, "--sources", '[{"name": "primer", "path": "primer"}]'])
+    chosen = arguments.for_trainer(REWARDS)
+    assert {name: getattr(chosen, name) for name in given} == given
+    assert {entry.name for entry in fields(GRPOConfig)} <= {entry.name for entry in fields(RLHFArguments)}
 
 
 def test_rewards_are_scaled_as_the_algorithm_does(tmp_path: Path) -> None:
