@@ -20,7 +20,7 @@ from scratch_gpt.runs.cost import count_parameters
 from scratch_gpt.runs.log import console
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
-from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of
+from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of, share_step
 from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, apply_scaling_rules
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.optimization import build_optimizer
@@ -48,6 +48,7 @@ class PretrainPlan(PretrainArguments):
         sequence_length: tokens of a block.
         config: of the model.
         checkpoint: to resume from, None for a new run.
+        began_with: the `STEP` settings of a run that began with another number of processes, else empty.
         origins: where the value of each setting is from.
         rules: a line for each value that a scaling rule gave.
     """
@@ -64,6 +65,7 @@ class PretrainPlan(PretrainArguments):
     sequence_length: int
     config: PreTrainedConfig
     checkpoint: Path | None
+    began_with: Mapping[str, int]
     origins: Mapping[str, Origin]
     rules: Sequence[str]
 
@@ -77,7 +79,7 @@ class PretrainPlan(PretrainArguments):
 
     def settings(self) -> dict[str, Any]:
         """What decides the bits of the run, as checkpoints keep it."""
-        return settings_of(self, self.num_processes)
+        return settings_of(self, self.num_processes) | dict(self.began_with)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them; what the machine decided is open, as that file may serve on another one."""
@@ -166,7 +168,10 @@ def resolve(
     progress = read_progress(checkpoint) if checkpoint else None
     sequence_length = blocks.manifest["sequence_length"]
     config = build_config(arguments.objective, arguments.model_config, tokenizer, sequence_length)
-    restored = restore_settings(arguments, progress["settings"]) if progress else arguments
+    restored, began_with = arguments, {}
+    if progress:
+        restored = restore_settings(arguments, progress["settings"])
+        restored, began_with = share_step(restored, progress["settings"], num_processes)
     tokens = len(blocks) * sequence_length
     launcher = launcher_of_environment(num_processes)
     scale, rules = complete(restored, config, launcher, sequence_length, tokens, gpu_memory())
@@ -179,6 +184,7 @@ def resolve(
         sequence_length=sequence_length,
         config=config,
         checkpoint=checkpoint,
+        began_with=began_with,
         origins=origins_of(arguments, restored),
         rules=rules,
     )
@@ -217,6 +223,9 @@ def origins_of(arguments: PretrainArguments, restored: PretrainArguments) -> dic
         origins[name] = origins[budget] if name == "max_steps" and budget else origin
         if getattr(restored, name) != getattr(arguments, name):
             origins[name] = "checkpoint"
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if getattr(arguments, name) not in (None, getattr(restored, name)):
+            origins[name] = "checkpoint"  # shared among other processes
     return origins
 
 
@@ -230,6 +239,14 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
         console.print(f"by rule: {line}", markup=False, highlight=False)
     decided = ", ".join(f"{name} {getattr(plan, name)} ({plan.origins[name]})" for name in OPEN)
     console.print(f"settings: {decided}", soft_wrap=True)
+    if plan.began_with:
+        size, micro_batches, processes = plan.began_with.values()
+        console.print(
+            f"num_processes was {processes}, is {plan.num_processes}: {plan.blocks_per_step} blocks a step as before, "
+            f"{plan.per_device_train_batch_size} x {plan.gradient_accumulation_steps} in each process (was {size} x "
+            f"{micro_batches}); the same blocks in the same order, sums in another, so losses differ by rounding",
+            soft_wrap=True,
+        )
     if plan.warmup_steps > plan.max_steps:
         console.print(
             f"warning: warmup_steps {plan.warmup_steps} are more than the run's {plan.max_steps} steps: the learning "

@@ -17,6 +17,8 @@ from scratch_gpt.training.pretrain.arguments import PretrainArguments
 # A setting that is younger than a run had no other value in it.
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
 BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+# Their product is the blocks of a step, which another number of processes keeps.
+STEP = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
 # Names of version 0.2.0, which checkpoints still hold.
 RENAMED = {"gradient_checkpointing": "activation_checkpointing"}
 # With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
@@ -50,6 +52,47 @@ def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) 
     if arguments.max_steps < 0 and same_budget:
         names.append("max_steps")
     return dataclasses.replace(arguments, **{name: settings[name] for name in names if name in settings})
+
+
+def share_step(
+    arguments: PretrainArguments, settings: Mapping[str, Any], num_processes: int
+) -> tuple[PretrainArguments, dict[str, int]]:
+    """Share the steps of the run that is resumed among another number of processes: the same blocks in each step.
+
+    Args:
+        arguments: with the values of that run, see `restore_settings`.
+        settings: of that run.
+        num_processes: of this launch.
+
+    Returns:
+        The arguments with a micro-batch, at most as large as before, and accumulation that make the same step; and what
+        a checkpoint keeps as `STEP`: the settings that the run began with. Nothing changes and nothing is kept where the
+        processes are as many, or another step is asked for.
+
+    Raises:
+        UserError: the blocks of a step cannot be shared equally.
+    """
+    micro_batch, accumulation, processes = (settings.get(name) for name in STEP)
+    given = (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps)
+    if None in (micro_batch, accumulation, processes, *given) or processes == num_processes:
+        return arguments, {}
+    blocks = micro_batch * accumulation * processes
+    began_with = dict(zip(STEP, (micro_batch, accumulation, processes)))
+    if given[0] * given[1] * num_processes == blocks:
+        return arguments, began_with
+    if given != (micro_batch, accumulation):
+        return arguments, {}
+    if blocks % num_processes:
+        fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
+        message = (
+            f"a step of the run takes {blocks} blocks, which {num_processes} processes cannot share equally: start "
+            f"{fitting} processes"
+        )
+        raise UserError("step_not_divisible", message, blocks=blocks, num_processes=num_processes)
+    share = blocks // num_processes
+    size = next(size for size in range(min(micro_batch, share), 0, -1) if share % size == 0)
+    changed = {"per_device_train_batch_size": size, "gradient_accumulation_steps": share // size}
+    return dataclasses.replace(arguments, **changed), began_with
 
 
 def is_finished(arguments: PretrainArguments, content_hash: str) -> bool:

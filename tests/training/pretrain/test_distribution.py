@@ -188,17 +188,34 @@ def test_sharded_weights_in_bfloat16_give_the_losses_of_ddp(start, tmp_path) -> 
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
+def stopped(process: subprocess.Popen, folder: Path) -> None:
+    """Ask the run for its end as soon as it has written a checkpoint."""
+    deadline = time.monotonic() + 200
+    while not list_checkpoints(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=200)
+    assert not (folder / "run.yaml").exists()
+
+
 @pytest.mark.slow
-def test_resuming_with_another_number_of_processes_is_refused(start, tmp_path) -> None:
-    """It is one of the settings."""
-    process = start(tmp_path / "run", 1, **ONE, save_total_limit=1)
-    deadline = time.monotonic() + 100
-    while not list_checkpoints(tmp_path / "run") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    (tmp_path / "run" / "run.yaml").unlink(missing_ok=True)
-    process = start(tmp_path / "run", 2, **ONE, resume_from_checkpoint="latest")
+@ROADS
+@pytest.mark.parametrize("processes", [(1, 2), (2, 1)], ids=["1-2", "2-1"])
+def test_a_run_resumes_with_another_number_of_processes(start, tmp_path, script, optim, processes) -> None:
+    """As the uninterrupted one: the same blocks in the same steps (hash), losses within rounding; three refused."""
+    before, after = processes
+    settings = {**(ONE if before == 1 else SETTINGS), "optim": optim, "max_steps": 30}
+    finish(start(tmp_path / "straight", before, script, **settings))
+    stopped(start(tmp_path / "run", before, script, **settings), tmp_path / "run")
+    settings["resume_from_checkpoint"] = "latest"
+    process = start(tmp_path / "run", 3, script, **settings)
     _, errors = process.communicate(timeout=200)
     assert process.returncode != 0
-    assert shows(errors, "error: ", "num_processes was 1")
+    assert shows(errors, "error: ", "1, 2, 4, 8 processes")
+    out = finish(start(tmp_path / "run", after, script, **settings))
+    assert shows(out, f"num_processes was {before}, is {after}", "8 blocks a step")
+    straight, resumed = (training_rows(tmp_path / name) for name in ("straight", "run"))
+    assert [row["token_hash"] for row in straight] == [row["token_hash"] for row in resumed]
+    for one, other in zip(straight, resumed, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert shows(finish(start(tmp_path / "run", before, script, **settings)), "complete")
