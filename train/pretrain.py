@@ -18,7 +18,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.publishing import push_to_hub, upload_checkpoint
 from scratch_gpt.runs.checkpoints import rollback
 from scratch_gpt.runs.folders import write_run_yaml
@@ -89,8 +89,8 @@ def main(arguments: PretrainArguments) -> None:
 def build(
     plan: PretrainPlan,
     tokenizer: PreTrainedTokenizerFast,
-    train_blocks: PackedBlocks,
-    validation_blocks: PackedBlocks,
+    train_blocks: MixedBlocks,
+    validation_blocks: MixedBlocks,
 ) -> tuple[Pretraining, Recorder]:
     """Model, objective and optimizer, the run over them, and what records it: each gets its part of the plan."""
     set_seed(plan.seed)

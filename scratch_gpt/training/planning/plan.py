@@ -13,13 +13,14 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import MANIFEST_FILE, checkpoint_step, read_progress, resolve_checkpoint
 from scratch_gpt.runs.cost import count_parameters
 from scratch_gpt.runs.log import console
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
+from scratch_gpt.training.planning.mixture import describe_mixture
 from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of, share_step
 from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, apply_scaling_rules
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
@@ -51,6 +52,7 @@ class PretrainPlan(PretrainArguments):
         began_with: the `STEP` settings of a run that began with another number of processes, else empty.
         origins: where the value of each setting is from.
         rules: a line for each value that a scaling rule gave.
+        mixture: a line for each folder of shards, where there are several.
     """
 
     # `field()`: without the default of the class above
@@ -68,6 +70,7 @@ class PretrainPlan(PretrainArguments):
     began_with: Mapping[str, int]
     origins: Mapping[str, Origin]
     rules: Sequence[str]
+    mixture: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Nothing: the values were checked before they were decided upon."""
@@ -151,7 +154,7 @@ def complete(
 
 
 def resolve(
-    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, blocks: PackedBlocks, num_processes: int
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, blocks: MixedBlocks, num_processes: int
 ) -> PretrainPlan:
     """Decide all that `arguments` leave open; all processes call it and get the same plan.
 
@@ -196,10 +199,17 @@ def resolve(
         raise UserError("step_too_large", message, blocks=plan.blocks_per_step)
     if checkpoint and progress:
         if progress["content_hash"] != blocks.manifest["content_hash"]:
-            message = f"{checkpoint} was trained on other shards than {plan.shards}: name a new output_dir"
-            raise UserError("trained_on_other_shards", message, folder=checkpoint)
+            if not plan.allow_changed_settings:
+                message = (
+                    f"{checkpoint} was trained on other shards than {' and '.join(blocks.parts)}: name a new output_dir, or "
+                    "add --allow_changed_settings true to train on with these"
+                )
+                raise UserError("trained_on_other_shards", message, folder=checkpoint)
+            console.print(f"going on with other shards: {', '.join(blocks.parts)}", soft_wrap=True)
         check_settings(progress, plan.settings(), checkpoint, plan.allow_changed_settings)
-    return plan
+    first_step = checkpoint_step(checkpoint) if checkpoint else 0
+    mixture = describe_mixture(blocks, plan.max_steps, plan.blocks_per_step, first_step)
+    return dataclasses.replace(plan, mixture=mixture)
 
 
 def origins_of(arguments: PretrainArguments, restored: PretrainArguments) -> dict[str, Origin]:
@@ -237,6 +247,8 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
     """
     for line in plan.rules:
         console.print(f"by rule: {line}", markup=False, highlight=False)
+    for line in plan.mixture:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     decided = ", ".join(f"{name} {getattr(plan, name)} ({plan.origins[name]})" for name in OPEN)
     console.print(f"settings: {decided}", soft_wrap=True)
     if plan.began_with:

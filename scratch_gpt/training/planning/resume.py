@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
@@ -38,7 +39,14 @@ HARMLESS = frozenset(
 def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, Any]:
     """All that decides the bits of a run, except the shards and the tokenizer."""
     names = [entry.name for entry in dataclasses.fields(PretrainArguments) if entry.name not in HARMLESS]
-    return {**{name: getattr(arguments, name) for name in names}, "num_processes": num_processes}
+    settings = {**{name: getattr(arguments, name) for name in names}, "num_processes": num_processes}
+    if isinstance(arguments.shards, list):
+        entries = parse_shards(arguments.shards)
+        paths = list(dict.fromkeys(entry.path for entry in entries))
+        settings["mixture"] = [
+            [paths.index(each.path), each.weight, each.start, each.stop] for each in entries
+        ]
+    return settings
 
 
 def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
+from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.checking import Count, NotNegative, Positive, Range, Seed, check_values
 
@@ -20,7 +21,12 @@ class PretrainArguments:
     # Settings that the user or the config file named: see `parse`.
     given: ClassVar[Mapping[str, Literal["user", "config"]]] = {}
 
-    shards: str = field(default="", metadata={"help": "Folder of the shards stage."})
+    shards: str | list[dict[str, Any]] = field(
+        default="",
+        metadata={
+            "help": "Folder of the shards stage, or a list of {path, weight, from, to}: each used from one share of the run to another."
+        },
+    )
     tokenizer: str = field(default="", metadata={"help": "Folder of the tokenizer stage."})
     output_dir: str = field(default="", metadata={"help": "The one folder that this stage writes."})
     model_config: dict[str, Any] = field(
@@ -147,6 +153,7 @@ class PretrainArguments:
             if not getattr(self, name):
                 message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
                 raise UserError("setting_missing", message, setting=name)
+        parse_shards(self.shards)
         if self.whole_words and self.objective != "masked":
             message = f"whole_words is for objective masked, not for {self.objective}"
             raise UserError("settings_conflict", message, setting="whole_words", other="objective")

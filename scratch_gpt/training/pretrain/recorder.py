@@ -76,6 +76,7 @@ class Recorder:
             elapsed_seconds=run.elapsed_seconds,
             skipped_steps=run.loss_spike_guard.skipped,
             token_hash=run.token_hash_of_all(),
+            **{f"tokens_{folder}": tokens for folder, tokens in run.tokens_by_folder().items()},
         )
         status = f"loss {outcome.loss:.3f}  {speed:,.0f} tokens/s"
         bar.update(bar.task_ids[0], completed=run.step, status=status)

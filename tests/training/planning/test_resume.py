@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt.runs.checkpoints import write_progress
-from scratch_gpt.training.planning.resume import check_settings, is_finished, restore_settings, settings_of, share_step
+from scratch_gpt.training.planning.resume import (
+    check_settings,
+    is_finished,
+    restore_settings,
+    settings_of,
+    share_step,
+)
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import user_error
 
