@@ -35,6 +35,7 @@ from scratch_gpt.data.shards.corpus import (
     Reader,
     open_corpus,
     token_dtype,
+    token_reader,
     tokenize,
     work_ahead,
 )
@@ -120,6 +121,8 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
     def reader_of(number: int, source: Source) -> Reader | None:
         if slices and source.path != PRIMER:
             return record_reader(slices, number, token_dtype(tokenizer))
+        if source.is_tokenized:
+            return token_reader(source, tokenizer)
         return None
 
     with atomic_directory(output_dir, ("train", "validation", "run.yaml"), all_settings) as folder:

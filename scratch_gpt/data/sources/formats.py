@@ -22,6 +22,7 @@ import pyarrow.parquet
 from scratch_gpt.data.sources.bad_rows import BadRow
 from scratch_gpt.data.sources.documents import DOCUMENTS, find_marker, inline_marker, split_documents
 from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, is_text_encoding, unpacked
+from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, wrong_value
 
 
@@ -36,9 +37,7 @@ FOREIGN_SUFFIXES = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4"), "unpack it"),
     **dict.fromkeys((".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"), "save it as .txt"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
-    **dict.fromkeys(
-        (".pkl", ".pickle", ".npy", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"
-    ),
+    **dict.fromkeys((".pkl", ".pickle", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"),
 }
 DELIMITERS = ",;\t|"
 BATCH_ROWS = 1024
@@ -129,6 +128,9 @@ class Reader:
             UserError: the file cannot be read.
         """
         suffix = data_suffix(path)
+        if suffix in TOKEN_SUFFIXES:
+            message = f"{path} holds token ids, no text: only the shards stage reads it, without num_slices"
+            raise UserError("unsupported_format", message, file=path)
         if suffix in TABLE_SUFFIXES:
             return _table_rows(path, start)
         file = TextFile(path, self.encoding)

@@ -31,6 +31,7 @@ from scratch_gpt.data.sources.formats import (
     data_suffix,
 )
 from scratch_gpt.data.sources.hub import hub_parts
+from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
@@ -126,6 +127,19 @@ class Source:
     def files(self) -> list[Path]:
         """The local files of this source, sorted; empty for the primer and for a Hub dataset."""
         return [] if self.path == PRIMER else data_files(self.path, self.split, self.subset)
+
+    @property
+    def is_tokenized(self) -> bool:
+        """Whether its files hold token ids, see `token_files`.
+
+        Raises:
+            UserError: some do and others do not.
+        """
+        tokenized = [file for file in self.files if data_suffix(file) in TOKEN_SUFFIXES]
+        if tokenized and len(tokenized) < len(self.files):
+            message = f"source {self.name!r}: {tokenized[0]} holds token ids and others do not: make two sources of them"
+            raise UserError("unsupported_format", message, file=tokenized[0])
+        return bool(tokenized)
 
     @property
     def reader(self) -> Reader:
