@@ -171,7 +171,8 @@ def resolve(
     progress = read_progress(checkpoint) if checkpoint else None
     sequence_length = blocks.manifest["sequence_length"]
     config = build_config(arguments.objective, arguments.model_config, tokenizer, sequence_length)
-    restored, began_with = arguments, {}
+    restored = arguments
+    began_with: Mapping[str, int] = {}
     if progress:
         restored = restore_settings(arguments, progress["settings"])
         restored, began_with = share_step(restored, progress["settings"], num_processes)

@@ -80,15 +80,15 @@ def share_step(
     Raises:
         UserError: the blocks of a step cannot be shared equally.
     """
-    micro_batch, accumulation, processes = (settings.get(name) for name in STEP)
-    given = (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps)
-    if None in (micro_batch, accumulation, processes, *given) or processes == num_processes:
+    began_with: dict[str, int] = {name: settings[name] for name in STEP}
+    micro_batch, accumulation, processes = began_with.values()
+    size, micro_batches = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    if size is None or micro_batches is None or processes == num_processes:
         return arguments, {}
     blocks = micro_batch * accumulation * processes
-    began_with = dict(zip(STEP, (micro_batch, accumulation, processes)))
-    if given[0] * given[1] * num_processes == blocks:
+    if size * micro_batches * num_processes == blocks:
         return arguments, began_with
-    if given != (micro_batch, accumulation):
+    if (size, micro_batches) != (micro_batch, accumulation):
         return arguments, {}
     if blocks % num_processes:
         fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
@@ -99,8 +99,10 @@ def share_step(
         raise UserError("step_not_divisible", message, blocks=blocks, num_processes=num_processes)
     share = blocks // num_processes
     size = next(size for size in range(min(micro_batch, share), 0, -1) if share % size == 0)
-    changed = {"per_device_train_batch_size": size, "gradient_accumulation_steps": share // size}
-    return dataclasses.replace(arguments, **changed), began_with
+    shared = dataclasses.replace(
+        arguments, per_device_train_batch_size=size, gradient_accumulation_steps=share // size
+    )
+    return shared, began_with
 
 
 def is_finished(arguments: PretrainArguments, content_hash: str) -> bool:

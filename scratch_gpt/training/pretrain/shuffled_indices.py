@@ -45,7 +45,7 @@ class PhasedIndices:
     ) -> None:
         self.orders = [ShuffledIndices(count, seed) for count in num_blocks]
         self._starts = [0, *(stop for stop, _ in phases)]
-        lengths = np.diff(self._starts)
+        lengths = np.diff(self._starts).tolist()
         # blocks of each source in each phase, shape (phases, sources)
         self.counts = np.array([_apportion(length, shares) for length, (_, shares) in zip(lengths, phases)])
         self._phase = -1
