@@ -98,7 +98,8 @@ def start(data, tmp_path):
         config.write_text(yaml.safe_dump({**data, **SETTINGS, **changes, "output_dir": str(output_dir)}))
         torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(num_processes)]
         torchrun += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-        launcher = torchrun if num_processes > 1 else []
+        # sharding needs a process group, of one process too
+        launcher = torchrun if num_processes > 1 or script != STAGE else []
         return subprocess.Popen(
             [sys.executable, *launcher, str(script), "--config", str(config)],
             stdout=subprocess.PIPE,
