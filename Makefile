@@ -59,9 +59,11 @@ shakespeare: $(STAMP)  ## the pretraining race on a megabyte of plays (DATA=FILE
 MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(sort $(shell find scratch_gpt -name '*.py')))))
 REFERENCE ?= build/reference
 
-# Left out: that a package holds modules that are named too, and the type of a field of transformers' configuration.
+# Left out: that a package holds modules that are named too, the type of a field of transformers' configuration, and one of
+# a tuple that holds others of its kind.
 docs: $(STAMP)  ## the reference of every module from its docstrings, into build/reference
 	@$(BIN)/python -W 'ignore:The module specification' -W 'ignore:Error parsing type annotation Literal' \
+		-W 'ignore:Error parsing type annotation list' \
 		-m pdoc --docformat google --output-directory "$(REFERENCE)" $(MODULES)
 	@echo "wrote $(REFERENCE)/index.html"
 

@@ -54,7 +54,7 @@ class ContaminationArguments:
     )
     on_bad_row: Literal["skip", "fail"] = field(default="skip", metadata={"help": "As in the benchmarks."})
     limit: Count | None = field(
-        default=None, metadata={"help": "Use the first so many examples of each task."}
+        default=None, metadata={"help": "Examples of each task, from the first on. Default: all."}
     )
     worst: int = field(default=5, metadata={"help": "Show so many of the items that overlap most."})
     seed: int = field(default=0, metadata={"help": "Seed of the intervals."})

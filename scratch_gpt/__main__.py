@@ -4,4 +4,5 @@
 from scratch_gpt.cli import main
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -21,11 +21,12 @@ from scratch_gpt.launching import launch
 STAGES = {
     "tokenizer": ("train/tokenizer.py", "Train a byte-level BPE tokenizer on the sources."),
     "shards": ("train/shards.py", "Tokenize the sources once, into packed blocks."),
-    "pretrain": ("train/pretrain.py", "Train a base model from nothing on the blocks."),
+    "pretrain": ("train/pretrain.py", "Train a fresh model on the blocks, or a trained one further."),
     "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
     "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
     "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
+    "kto": ("train/kto.py", "Align the chat model on single answers, each liked or not."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
 }
 BENCHMARKS = {
@@ -268,12 +269,38 @@ def publish(
     license_name: Annotated[
         str | None, typer.Option("--license_name", help="Name of the license, for --license other.")
     ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option("--language", help="Language of the model, such as en; repeatable.")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option("--datasets", help="Data set of the Hub beside those that the run names; repeatable."),
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base_model", help="Model of the Hub that this one was made from.")
+    ] = None,
+    base_model_relation: Annotated[
+        str | None,
+        typer.Option("--base_model_relation", help="finetune, adapter, merge or quantized."),
+    ] = None,
 ) -> None:
     """Fill the model card from the run; with --hub_model_id, upload the folder to the Hub and load it from there."""
     from scratch_gpt.publishing import PublishArguments, run_publish
 
     run_publish(
-        PublishArguments(model, license_, license_name, hub_model_id, hub_private_repo, hub_revision, dry_run)
+        PublishArguments(
+            model,
+            license_,
+            license_name,
+            hub_model_id,
+            hub_private_repo,
+            hub_revision,
+            dry_run,
+            language,
+            datasets,
+            base_model,
+            base_model_relation,
+        )
     )
 
 

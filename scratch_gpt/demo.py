@@ -200,7 +200,8 @@ def sample_answers(run_dir: Path) -> list[Sample]:
 
     from scratch_gpt import primer
     from scratch_gpt.inference.generation import generate_answers
-    from scratch_gpt.inference.loading import is_chat, load_model
+    from scratch_gpt.inference.loading import load_model
+    from scratch_gpt.inference.turns import is_chat
     from scratch_gpt.primer.tasks import TASKS
     from scratch_gpt.serving.terminal import printable
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,12 +82,18 @@ def launch(script: str, arguments: list[str], accelerate_config: str | None = No
     The launcher runs in this process and starts the script in its own.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # --quiet: a failing script has said why; the launcher's own traceback would bury it.
-    command = ["--quiet", *launcher_arguments(accelerate_config), str(scripts_folder() / script), *arguments]
+    command = [*launcher_arguments(accelerate_config), str(scripts_folder() / script), *arguments]
     try:
         with _stopped_together(lambda: psutil.Process().children(recursive=True)):
             launch_command(launch_command_parser().parse_args(command))
+    except (
+        subprocess.CalledProcessError
+    ) as failure:  # with --quiet the launcher would make 1 of every exit code
+        return failure.returncode if failure.returncode > 0 else 128 - failure.returncode
+    except ChildFailedError:  # of several processes: the script has said why
+        return 1
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     return 0

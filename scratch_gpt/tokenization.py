@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Byte-level BPE: training, special tokens that no text can spell, and the chat template.
+"""Text to token ids by byte-level BPE: training, loading, special tokens that no text can spell, the chat template.
 
 The result is a stock `PreTrainedTokenizerFast`: its folder loads with `AutoTokenizer` and needs no code of ours.
 
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
+# What ends a document: here and in GPT-2, Qwen and SmolLM2; in Llama 3; in Gemma; in Llama 2 and Mistral.
+DOCUMENT_ENDS = (END_OF_TEXT, "<|end_of_text|>", "<eos>", "</s>")
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, IM_START, IM_END)
@@ -281,15 +283,24 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     Raises:
         UserError: the folder holds no tokenizer, or one that lacks our special tokens.
     """
-    if not (Path(path) / "tokenizer.json").is_file():
-        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
-        raise UserError("no_tokenizer", message, folder=path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = load_any_tokenizer(path)
     missing = [token for token in SPECIAL_TOKENS if token not in tokenizer.get_vocab()]
     if missing:
         message = f"tokenizer {path} lacks the token {missing[0]}: use one made by the tokenizer stage"
         raise UserError("token_missing", message, token=missing[0])
-    return protect_control_tokens(tokenizer)
+    return tokenizer
+
+
+def load_any_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer in a folder, of this project or another; its control tokens are protected.
+
+    Raises:
+        UserError: the folder holds no tokenizer.
+    """
+    if not (Path(path) / "tokenizer.json").is_file():
+        message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
+        raise UserError("no_tokenizer", message, folder=path)
+    return protect_control_tokens(AutoTokenizer.from_pretrained(path))
 
 
 def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -325,32 +336,55 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     return found
 
 
-def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text.
+def document_end(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The token that ends a document: not a chat model's own end of sequence, which ends a turn.
 
-    A tokenizer that cannot mend escaped text learns it, see `protect_control_tokens`.
+    Raises:
+        UserError: the tokenizer has none, nor an end of sequence.
     """
+    vocabulary = tokenizer.get_vocab()
+    known = (vocabulary[token] for token in DOCUMENT_ENDS if token in vocabulary)
+    end: int | None = next(known, tokenizer.eos_token_id)
+    if end is None:
+        message = f"tokenizer {tokenizer.name_or_path} has no eos_token: set the one that ends a document in tokenizer_config.json"
+        raise UserError("token_missing", message, token="eos_token")
+    return end
+
+
+def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, on all cores; the spelling of a special token comes out as plain text."""
+    return encode_escaped(tokenizer, escape_all(tokenizer, texts))
+
+
+def escape_all(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[str]:
+    """Each text escaped for this tokenizer, which learns to mend it if it cannot yet."""
     spellings = _mend_escapes(tokenizer)
+    return [escape(text, spellings) for text in texts]
+
+
+def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text in which control tokens stand as such, and all else is escaped, such as a template's."""
     backend = tokenizer.backend_tokenizer
     # a padded or truncated call of somebody else's would still be in force
     backend.no_padding()
     backend.no_truncation()
-    encodings = backend.encode_batch_fast(
-        [escape(text, spellings) for text in texts], add_special_tokens=False
-    )
-    return [encoding.ids for encoding in encodings]
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for special tokens.
+    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for added tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
+    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.
     """
+    is_byte_level = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     lengths = np.zeros(len(tokenizer), dtype=np.int64)
     special = set(tokenizer.added_tokens_decoder)
     for token, index in tokenizer.get_vocab().items():
         if index not in special:
-            lengths[index] = len(token)
+            is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
+            text = token.replace("\u2581", " ").encode()
+            lengths[index] = len(token) if is_byte_level else 1 if is_byte else len(text)
     return lengths
 
 

@@ -161,3 +161,8 @@ def test_every_package_says_what_it_may_import() -> None:
         if "Imports " not in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
     ]
     assert silent == []
+
+
+def test_whoever_loads_a_model_has_its_classes() -> None:
+    """The command registers them late, and the demo only by loading: without that its models would be remote code."""
+    assert ("inference.loading", "registration") in set(imports(ROOT))

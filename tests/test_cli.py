@@ -55,6 +55,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "seq2seq",
         "reward",
         "dpo",
+        "kto",
         "rlhf",
         "qa",
         "translation",

@@ -38,6 +38,7 @@ import scratch_gpt
 from scratch_gpt import cli, primer
 from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.data.sources.source import Source
+from scratch_gpt.evaluation.benchmarks.public import LAYOUT_KEYS
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.planning.estimate import PlanArguments
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
@@ -57,6 +58,7 @@ STAGES = {
     "seq2seq": seq2seq.Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
+    "kto": posttraining_arguments.KTOArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -437,7 +439,7 @@ def test_shown_yaml_has_known_keys(page: Path) -> None:
     for block in fences(page, "yaml"):
         declared = yaml.safe_load(block)
         keys = {key for source in declared.get("sources", []) for key in source}
-        assert keys <= {field.name for field in dataclasses.fields(Source)}
+        assert keys <= {*(field.name for field in dataclasses.fields(Source)), *LAYOUT_KEYS}
         if "rewards" in declared:
             check_rewards(declared["rewards"])
 

@@ -63,11 +63,13 @@ def test_launched_script_gets_its_arguments(launcher: str, tmp_path: Path) -> No
 
 @LAUNCHERS
 def test_failing_script_fails_the_launch_without_a_second_traceback(launcher: str, tmp_path: Path) -> None:
-    """The exit code is not zero, and what stands on standard error is the script's own line."""
-    (tmp_path / "stage.py").write_text("import sys; sys.exit('error: that was wrong')")
+    """The exit code is the script's, and what stands on standard error is the script's own line."""
+    (tmp_path / "stage.py").write_text(
+        "import sys; print('error: that was wrong', file=sys.stderr); raise SystemExit(2)"
+    )
     launched = begin(launcher, tmp_path, stderr=subprocess.PIPE)
     assert launched.communicate(timeout=120)[1] == "error: that was wrong\n"
-    assert launched.returncode == 1
+    assert launched.returncode == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux only")

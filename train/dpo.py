@@ -16,15 +16,16 @@ import datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import DPOTrainer
 
-from scratch_gpt.data.rows.conversations import preference_rows
+from scratch_gpt.data.rows.preferences import preference_rows
 from scratch_gpt.data.rows.splits import Row, drop_long_rows, read_splits
-from scratch_gpt.evaluation.benchmarks.preferences import answer_log_probabilities, pair_accuracy
+from scratch_gpt.evaluation.benchmarks.preferences import log_ratios, pair_accuracy
 from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import DPOArguments
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
@@ -41,10 +42,10 @@ def main(arguments: DPOArguments) -> None:
     if is_finished(arguments):
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
-    arguments.max_length = context_length(chat_model, arguments.max_length)
+    resolve_defaults(arguments, chat_model)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments, allow_no_held_out=True),
-        partial(measure_pair, tokenizer),
+        partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
     )
@@ -77,9 +78,7 @@ def measure(
     aligned = trainer.model.eval()
     # log(policy / reference) of each answer: their difference is the reward that DPO has learned, over beta
     chosen, rejected = (
-        answer_log_probabilities(aligned, tokenizer, pairs["test"], side)
-        - answer_log_probabilities(chat_model, tokenizer, pairs["test"], side)
-        for side in ("chosen", "rejected")
+        log_ratios(aligned, chat_model, tokenizer, pairs["test"], side) for side in ("chosen", "rejected")
     )
     metrics = {
         **pair_accuracy(chosen - rejected, pairs["test"], arguments.seed),

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrain a model from nothing on packed shards: a decoder, an encoder or both, as `objective` says.
+"""Pretrain a fresh model on packed shards, or a trained one further: a decoder, an encoder or both, as `objective` says.
 
     accelerate launch train/pretrain.py --config train/configs/demo/pretrain.yaml
     scratch-gpt pretrain --config train/configs/demo/pretrain.yaml --max_steps 50 --output_dir runs/try
     torchrun --nproc_per_node 2 train/pretrain.py --config ...        (several processes on a CPU)
 
-Reads the folders of the shards and tokenizer stages; writes one folder: an ordinary Hugging Face model with run.yaml
+Reads the folders of the shards and tokenizer stages (or, with --model_name_or_path, of a model); writes one folder: an ordinary Hugging Face model with run.yaml
 and log.jsonl beside the weights.
 """
 
@@ -18,6 +18,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerFast
 
+from scratch_gpt.data.shards.blocks import Blocks
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.publishing import push_to_hub, upload_checkpoint
 from scratch_gpt.runs.checkpoints import rollback
@@ -25,18 +26,18 @@ from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.runs.log import RunLog, check_trackers, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.tokenization import load_tokenizer
+from scratch_gpt.settings.processes import check_launch
 from scratch_gpt.training.planning.plan import PretrainPlan, announce, resolve
 from scratch_gpt.training.planning.resume import is_finished
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.pretrain.distribution import check_launch
+from scratch_gpt.training.pretrain.continued import load_run_tokenizer
 from scratch_gpt.training.pretrain.evaluator import Evaluator
 from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES
 from scratch_gpt.training.pretrain.optimization import build_optimizer, make_schedule
 from scratch_gpt.training.pretrain.pretraining import Pretraining
 from scratch_gpt.training.pretrain.recorder import Recorder
-from scratch_gpt.training.pretrain.setup import build_model, open_shards
+from scratch_gpt.training.pretrain.setup import build_model, open_shards, open_validation
 
 
 def main(arguments: PretrainArguments) -> None:
@@ -45,7 +46,7 @@ def main(arguments: PretrainArguments) -> None:
     check_trackers(arguments.report_to)
     state = PartialState(cpu=not torch.cuda.is_available())
     console.quiet = not state.is_main_process
-    tokenizer = load_tokenizer(arguments.tokenizer)
+    tokenizer = load_run_tokenizer(arguments.tokenizer, arguments.model_name_or_path)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
     if is_finished(arguments, train_blocks.manifest["content_hash"]):
         return
@@ -60,6 +61,8 @@ def main(arguments: PretrainArguments) -> None:
 
     with GracefulShutdown() as shutdown, progress_bar(state.is_main_process) as bar:
         bar.add_task("pretrain", total=plan.max_steps, completed=run.step, status="")
+        if plan.model_name_or_path and run.step == 0:
+            recorder.evaluate()
         while run.step < plan.max_steps:
             step_metrics = run.train_step(shutdown.requested)
             if run.is_due(plan.logging_steps):
@@ -93,6 +96,9 @@ def build(
     validation_blocks: MixedBlocks,
 ) -> tuple[Pretraining, Recorder]:
     """Model, objective and optimizer, the run over them, and what records it: each gets its part of the plan."""
+    other_validation = open_validation(
+        plan.validation_shards, tokenizer, validation_blocks, plan.config.max_position_embeddings
+    )
     set_seed(plan.seed)
     objective = OBJECTIVES[plan.objective](
         tokenizer,
@@ -106,6 +112,7 @@ def build(
         plan.objective,
         attn_implementation=plan.attn_implementation,
         batch_tokens=plan.per_device_train_batch_size * plan.sequence_length,
+        model_name_or_path=plan.model_name_or_path,
         activation_checkpointing=plan.activation_checkpointing,
         torch_compile=plan.torch_compile,
     )
@@ -146,15 +153,17 @@ def build(
     log = RunLog(Path(plan.output_dir) / "log.jsonl")
 
     def describe(folder: Path) -> None:
-        write_provenance(plan, plan.config, folder, log)
+        write_provenance(plan, plan.config, folder, log, [plan.model_name_or_path])
         write_run_yaml(plan, folder)
+
+    def evaluator_of(blocks: Blocks) -> Evaluator:
+        return Evaluator(blocks, objective, plan.per_device_eval_batch_size, max_blocks=plan.max_eval_blocks)
 
     recorder = Recorder(
         run,
-        Evaluator(
-            validation_blocks, objective, plan.per_device_eval_batch_size, max_blocks=plan.max_eval_blocks
-        ),
+        evaluator_of(validation_blocks),
         log,
+        other_validation={name: evaluator_of(blocks) for name, blocks in other_validation.items()},
         sample_prompts=plan.sample_prompts,
         settings=plan.settings(),
         describe=describe,

@@ -18,7 +18,7 @@ import datasets
 from transformers import PreTrainedTokenizerFast
 from trl import RewardTrainer
 
-from scratch_gpt.data.rows.conversations import preference_rows
+from scratch_gpt.data.rows.preferences import preference_rows
 from scratch_gpt.data.rows.splits import Row, drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import (
     calibration_bins,
@@ -27,12 +27,13 @@ from scratch_gpt.evaluation.benchmarks.preferences import (
     reward_margins,
 )
 from scratch_gpt.evaluation.metrics.intervals import print_table
-from scratch_gpt.inference.chat_format import context_length, measure_pair
+from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.report.figures import draw_calibration
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import RewardArguments
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
@@ -49,10 +50,10 @@ def main(arguments: RewardArguments) -> None:
     if is_finished(arguments):
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
-    arguments.max_length = context_length(chat_model, arguments.max_length)
+    resolve_defaults(arguments, chat_model)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments, allow_no_held_out=True),
-        partial(measure_pair, tokenizer),
+        partial(measure_answers, tokenizer),
         arguments.max_length,
         arguments,
     )

@@ -26,6 +26,7 @@ from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
@@ -49,6 +50,7 @@ def main(arguments: RLHFArguments) -> None:
         return
     chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
     reward_model = load_reward_model(arguments.reward_model, tokenizer) if arguments.reward_model else None
+    resolve_defaults(arguments, chat_model)
     answering = {"max_new_tokens": arguments.max_completion_length}
     prompts = read_prompts(arguments, chat_model, tokenizer, limit=arguments.max_eval_prompts, **answering)
     rewards = make_rewards(

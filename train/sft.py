@@ -18,12 +18,21 @@ from trl import SFTTrainer
 
 from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
-from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
+from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation
 from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.turns import training_tokenizer
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import SFTArguments
-from scratch_gpt.training.posttrain.posttraining import begin, is_finished, make_chat_model, save_stage, train
+from scratch_gpt.training.posttrain.defaults import resolve_defaults
+from scratch_gpt.training.posttrain.posttraining import (
+    begin,
+    check_packing,
+    is_finished,
+    make_chat_model,
+    save_stage,
+    train,
+)
 from scratch_gpt.training.posttrain.replay import replay_rows
 
 
@@ -33,13 +42,16 @@ def main(arguments: SFTArguments) -> None:
     if is_finished(arguments):
         return
     model, tokenizer = load_model(arguments.model_name_or_path)
-    check_chat_format(tokenizer, arguments.model_name_or_path)
-    make_chat_model(model, tokenizer)
+    new_tokens = make_chat_model(model, tokenizer)
+    taught = training_tokenizer(tokenizer)
+    check_chat_format(taught, arguments.model_name_or_path)
 
-    arguments.max_length = context_length(model, arguments.max_length)
+    resolve_defaults(arguments, model)
+    if arguments.packing or arguments.padding_free:
+        check_packing(model)
     rows = drop_long_rows(
         read_splits(instruction_rows, arguments, allow_no_held_out=True),
-        partial(encode_conversation, tokenizer, assistant_only=arguments.assistant_only_loss),
+        partial(encode_conversation, taught, assistant_only=arguments.assistant_only_loss),
         arguments.max_length,
         arguments,
     )
@@ -57,11 +69,11 @@ def main(arguments: SFTArguments) -> None:
 
     trainer = SFTTrainer(
         model=model,
-        args=arguments,
+        args=arguments.for_trainer(),
         train_dataset=datasets.Dataset.from_list(rows["train"]),
         eval_dataset=datasets.Dataset.from_list(rows["dev"]) if rows["dev"] else None,
         processing_class=tokenizer,
-        peft_config=arguments.peft_config("CAUSAL_LM"),
+        peft_config=arguments.peft_config("CAUSAL_LM", new_tokens),
     )
     train(trainer, arguments, "sft")
     save_stage(trainer, tokenizer, arguments)

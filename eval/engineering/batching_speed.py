@@ -18,7 +18,8 @@ from rich.table import Table
 
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import loglikelihoods
-from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.task import load_examples

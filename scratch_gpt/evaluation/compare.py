@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ BENCHMARKS = ("qa", "translation", "generation")
 NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
 # Of the shares those of which less is better.
 LESS_IS_BETTER = ("repetition", "continues_with_question", "self_bleu")
+# Of the others those of which less is better.
+LOSSES = ("bits_per_byte", "perplexity")
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
@@ -43,6 +46,19 @@ STATISTICS: dict[str, Callable[[np.ndarray, int], float]] = {
     "bleu": lambda sums, count: corpus_score(BLEU, sums),
     "chrf": lambda sums, count: corpus_score(CHRF, sums),
 }
+
+
+class Difference(NamedTuple):
+    """How much more one model scores than another: the difference, its 95% interval, the p-value of no difference."""
+
+    value: float
+    ci95: tuple[float, float]
+    p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """At the 5% level."""
+        return self.p_value < 0.05
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,13 @@ class Comparison:
         """Whether a larger share is the better one."""
         return not any(name in self.metric for name in LESS_IS_BETTER)
 
+    def is_worse(self, difference: Difference) -> bool:
+        """Whether the difference is significant and to the worse; False where neither direction is the better one."""
+        is_less_better = not self.is_more_better or any(name in self.metric for name in LOSSES)
+        if not (self.is_share or is_less_better) or not difference.is_significant:
+            return False
+        return difference.value > 0 if is_less_better else difference.value < 0
+
     @property
     def full(self) -> float:
         """The value that means all."""
@@ -96,19 +119,6 @@ def compare(
             values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}
             scores.append(Comparison(benchmark, metric, values))
     return scores
-
-
-class Difference(NamedTuple):
-    """How much more one model scores than another: the difference, its 95% interval, the p-value of no difference."""
-
-    value: float
-    ci95: tuple[float, float]
-    p_value: float
-
-    @property
-    def is_significant(self) -> bool:
-        """At the 5% level."""
-        return self.p_value < 0.05
 
 
 def paired_difference(
@@ -146,6 +156,17 @@ def item_difference(
     if not same or entry["examples"] != other["examples"]:
         return None
     return paired_difference(rows, others, entry["statistic"], seed)
+
+
+def headline_differences(folder: str | Path, other: str | Path) -> dict[tuple[str, str], Difference]:
+    """(benchmark, metric) -> what the model in `folder` scores more than the one in `other`, of whole tasks on the same items."""
+    items, others = read_items(folder), read_items(other)
+    found = {
+        place: item_difference(entry, others.get(place))
+        for place, entry in items.items()
+        if place[1].count("/") <= 1
+    }
+    return {place: difference for place, difference in found.items() if difference is not None}
 
 
 # (benchmark, metric, model) -> how the model differs from the first one.

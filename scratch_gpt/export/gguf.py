@@ -16,8 +16,9 @@ from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.export.interop import OUR_CLASSES, load_folder, to_stock
-from scratch_gpt.inference.loading import is_chat, load_tokenizer_beside
+from scratch_gpt.inference.loading import load_tokenizer_beside
 from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.folders import atomic_directory
 from scratch_gpt.tokenization import IM_END, IM_START, SPLIT_PATTERN
 
@@ -286,17 +287,18 @@ def portable_template(template: str) -> str:
 def make_modelfile(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> str:
     """An Ollama Modelfile: the tokens that end an answer, context, sampling as in `scratch-gpt chat`, a template.
 
-    A base model gets the text as it is: Ollama would otherwise guess a template from the file. Grammar and parameters:
+    A base model gets the text as it is: Ollama would otherwise guess a template from the file. A chat model with another
+    form than ChatML has none here, so that Ollama takes the published one by the file's. Grammar and parameters:
     https://docs.ollama.com/modelfile
     """
     lines = [f"FROM ./{MODEL_FILE}"]
-    if is_chat(tokenizer):
+    if not is_chat(tokenizer):
+        lines.append('TEMPLATE """{{ .Prompt }}"""')
+    elif tokenizer.eos_token == IM_END:
         lines += [
             f'TEMPLATE """{{{{- range .Messages }}}}{IM_START}{{{{ .Role }}}}\n{{{{ .Content }}}}{IM_END}\n'
             f'{{{{ end }}}}{IM_START}assistant\n"""'
         ]
-    else:
-        lines.append('TEMPLATE """{{ .Prompt }}"""')
     config = model.generation_config
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     tokens = [

@@ -33,8 +33,9 @@ from transformers import (
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, ScratchGPTForSequenceClassification
 from scratch_gpt.configuration_scratch_gpt import DIALECTS, ScratchGPTConfig
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.inference.loading import load_tokenizer_beside, load_weights, loading
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside, load_weights, loading
 from scratch_gpt.runs.folders import atomic_directory
+from scratch_gpt.runs.provenance import copy_provenance
 from scratch_gpt.tokenization import save_tokenizer
 
 
@@ -317,9 +318,7 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
         UserError: no model, one of another class, damaged or incomplete weights.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        message = f"no model in {folder} (config.json is missing): give a folder with a saved model"
-        raise UserError("no_model", message, folder=folder)
+    check_folder(folder)
     with loading(folder):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["model of unknown architecture"])[0]
@@ -384,13 +383,14 @@ def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str
     except ValueError as error:  # a generation config that contradicts itself
         message = f"cannot save what is in {source}: {' '.join(str(error).split())}"
         raise UserError("damaged_model", message, folder=source) from error
+    copy_provenance(source, folder)
     if tokenizer is None:
         return [f"no tokenizer in {source}: copy one beside the model before it is trained or asked"]
     if isinstance(model, GPT2LMHeadModel) and tokenizer.unk_token is None:
         # As GPT-2's own tokenizer has it: CTranslate2 asks every GPT-2 for one. Bytes never need it.
         tokenizer.unk_token = tokenizer.bos_token or tokenizer.eos_token
     save_tokenizer(tokenizer, folder)
-    return [] if tokenizer.chat_template else ["its tokenizer has no chat template: chat and sft need one"]
+    return [] if tokenizer.chat_template else ["its tokenizer has no chat template: sft adds one"]
 
 
 __all__ = ["export_folder", "from_stock", "import_folder", "to_stock"]

@@ -5,57 +5,41 @@ A wrong template or padding token does not stop a run: the loss falls, and the m
 nothing. So it is looked for before the first step, and the row is named.
 """
 
+import json
 import re
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import IM_END
+from scratch_gpt.inference.turns import PROBE, continues, encode_turns, end_of_turn
 
 
-# Two turns: the end of the first is what some templates give to the message that follows.
-PROBE = [
-    {"role": "user", "content": "Who is it?"},
-    {"role": "assistant", "content": "It is me."},
-    {"role": "user", "content": "Who?"},
-    {"role": "assistant", "content": "Me."},
-]
+# Tokens of the longest row, where nothing else is asked for: contexts of published models are longer than most memories.
+LONGEST = 2048
 MARKER = re.compile(r"<\|[^<>|]+\|>")
 
 
 def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
     """Check that conversations can be written, read back, learned and ended.
 
+    Args:
+        tokenizer: with the chat template to learn by, see `training_tokenizer`.
+
     Raises:
-        UserError: no end-of-turn token, or one that is the padding too; no chat template, or one that fails, that
-            does not mark the assistant's part, that leaves the end of a turn out of it, or whose text the tokenizer
-            cannot carry.
+        UserError: no chat template, or one that fails, that ends no turn, whose answers cannot be found, that leaves the
+            end of a turn out of them, or whose text the tokenizer cannot carry; an end of turn that is the padding too.
     """
-    if IM_END not in tokenizer.get_vocab():
-        message = f"tokenizer {folder} lacks the token {IM_END}: use one made by the tokenizer stage"
-        raise UserError("token_missing", message, token=IM_END)
-    end = tokenizer.convert_tokens_to_ids(IM_END)
-    if tokenizer.pad_token_id == end:
-        message = (
-            f"tokenizer {folder} pads with {IM_END}, which ends a turn: padding and the ends of answers could not be "
-            "told apart; give it a pad_token of its own"
-        )
-        raise UserError("padding_ends_turns", message, folder=folder)
     if not tokenizer.chat_template:
-        message = f"tokenizer {folder} has no chat template: use one made by the tokenizer stage"
+        message = f"{folder} has no chat template: tune it first, which adds one (scratch-gpt sft --model_name_or_path {folder})"
         raise UserError("chat_template_missing", message, folder=folder)
-    if "generation %}" not in tokenizer.chat_template:
-        message = (
-            f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}): without it "
-            "nothing tells which tokens to learn"
-        )
-        raise UserError("chat_template_unmarked", message, folder=folder)
     try:
         text = tokenizer.apply_chat_template(PROBE, tokenize=False)
-        encoded = tokenizer.apply_chat_template(PROBE, return_dict=True, return_assistant_tokens_mask=True)
+        encoded = encode_turns(tokenizer, PROBE)
     except TemplateError as error:
         message = f"the chat template in {folder} fails: {error}"
         raise UserError("chat_template_fails", message, folder=folder) from None
@@ -66,14 +50,35 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
                 "spell it; add it to the tokenizer's special tokens, or use the template of the tokenizer stage"
             )
             raise UserError("chat_template_foreign", message, folder=folder, token=marker)
+    end = end_of_turn(tokenizer)
+    if end is None:
+        message = (
+            f"the chat template in {folder} writes no special token behind an answer: answers would never end; let it "
+            "write eos_token there"
+        )
+        raise UserError("end_of_turn_missing", message, folder=folder)
+    token = tokenizer.convert_ids_to_tokens(end)
+    if tokenizer.pad_token_id == end:
+        message = (
+            f"tokenizer {folder} pads with {token}, which ends a turn, and has no other token for that: tune it first, which "
+            f"adds one (scratch-gpt sft --model_name_or_path {folder})"
+        )
+        raise UserError("padding_ends_turns", message, folder=folder)
     carried = tokenizer.decode(encoded["input_ids"])
-    if carried != text:
+    # SentencePiece may write a space more behind a special token
+    if "".join(carried.split()) != "".join(text.split()):
         message = f"the tokenizer in {folder} cannot carry its chat template: {text!r:.80} comes back as {carried!r:.80}"
         raise UserError("text_not_preserved", message, folder=folder)
-    learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
-    if sum(token == end and bool(mask) for token, mask in learned) != len(PROBE) // 2:
+    if not any(encoded["assistant_masks"]):
         message = (
-            f"the chat template in {folder} leaves {IM_END} out of the assistant's part: answers would never end; move "
+            f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}), and writes it "
+            "otherwise than its generation prompt begins: nothing tells which tokens to learn; put the marks in"
+        )
+        raise UserError("chat_template_unmarked", message, folder=folder)
+    learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+    if sum(index == end and bool(mask) for index, mask in learned) != len(PROBE) // 2:
+        message = (
+            f"the chat template in {folder} leaves {token} out of the assistant's part: answers would never end; move "
             "it before {% endgeneration %}"
         )
         raise UserError("end_of_turn_not_learned", message, folder=folder)
@@ -96,30 +101,64 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, row: Row, assistant_
     return {**row, "input_ids": input_ids, "labels": labels, "length": len(input_ids)}
 
 
-def measure_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
-    """The preference pair with `length`, the tokens of its longer side; errors as for `encode_conversation`."""
-    sides = [_encode(tokenizer, row["prompt"] + row[side], row) for side in ("chosen", "rejected")]
+def measure_answers(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
+    """The judged answers with `length`, the tokens of the longest one's conversation; errors as for `encode_conversation`.
+
+    Raises:
+        UserError: the chat template writes the prompt otherwise where an answer follows: TRL would cut the two apart at a
+            wrong place.
+    """
+    answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row]
+    sides = [_encode(tokenizer, row["prompt"] + answer, row) for answer in answers]
+    if not continues(tokenizer, row["prompt"], answers[0], tools_of(row)):
+        message = (
+            f"{row['place']}: the chat template writes this prompt otherwise where an answer follows, as Mistral's does with "
+            "a system message: leave that out"
+        )
+        raise UserError("prompt_rewritten", message, place=row["place"])
     return {**row, "length": max(len(side["input_ids"]) for side in sides)}
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]], row: Row
-) -> dict[str, list[int]]:
+def tools_of(row: Row) -> list[dict[str, Any]] | None:
+    """The definitions of tools of a row, as chat templates take them."""
+    return json.loads(row["tools"]) if row.get("tools") else None
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Row) -> dict[str, list[int]]:
+    tools = tools_of(row)
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or []]
+    conversation = [_with_objects(message) for message in messages]
     try:
-        encoded: dict[str, list[int]] = tokenizer.apply_chat_template(
-            messages,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            tokenizer_kwargs={"verbose": False},  # `drop_long_rows` tells of long rows, each by its place
-        )
+        encoded = encode_turns(tokenizer, conversation, tools)
     except TemplateError as error:
         message = f"{row['place']}: the chat template refuses this conversation: {error}"
         raise UserError("row_refused", message, place=row["place"]) from None
+    names = {function["name"] for function in [*calls, *(tool["function"] for tool in tools or [])]}
+    if names:
+        text = tokenizer.decode(encoded["input_ids"])
+        if lost := sorted(name for name in names if name not in text):
+            message = (
+                f"{row['place']}: the chat template does not write the tool {lost[0]!r}: use a model whose template renders "
+                "tools, or leave out such rows"
+            )
+            raise UserError("row_refused", message, place=row["place"])
     return encoded
 
 
+def _with_objects(message: Message) -> Message:
+    """A call's arguments as an object: templates other than Qwen's would write a string as a string of JSON."""
+    if not message.get("tool_calls"):
+        return message
+    functions = [call["function"] for call in message["tool_calls"]]
+    calls = [
+        {"type": "function", "function": {**function, "arguments": json.loads(function["arguments"])}}
+        for function in functions
+    ]
+    return {**message, "tool_calls": calls}
+
+
 def context_length(model: PreTrainedModel, max_length: int | None) -> int:
-    """The tokens that a row may have.
+    """The tokens that a row may have; by default the model's context, of a long one LONGEST.
 
     Raises:
         UserError: more are asked for than the model has positions.
@@ -128,4 +167,4 @@ def context_length(model: PreTrainedModel, max_length: int | None) -> int:
     if max_length is not None and max_length > positions:
         message = f"max_length {max_length} is longer than the model's context of {positions} tokens"
         raise UserError("too_long", message, length=max_length, limit=positions)
-    return max_length or positions
+    return max_length or min(positions, LONGEST)

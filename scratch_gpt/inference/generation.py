@@ -16,10 +16,13 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.turns import stop_ids
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -36,20 +39,34 @@ class Answer(NamedTuple):
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | list[Message]], chat: bool
 ) -> list[list[int]]:
-    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text."""
+    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text.
+
+    A text begins with the tokens that the tokenizer itself begins one with, such as Llama's <|begin_of_text|>.
+    """
     if not chat:
-        return encode_plain(tokenizer, list(prompts))  # type: ignore[arg-type]  # texts alone
-    conversations = [
-        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
-    ]
+        begin = begin_ids(tokenizer)
+        return [begin + ids for ids in encode_plain(tokenizer, list(prompts))]  # type: ignore[arg-type]  # texts alone
     return list(
         tokenizer.apply_chat_template(
-            conversations,
+            conversations(prompts),
             add_generation_prompt=True,
             return_dict=True,
             tokenizer_kwargs={"verbose": False},  # callers leave out or cut what is too long
         )["input_ids"]
     )
+
+
+def begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that the tokenizer puts before every text, where it does so."""
+    ids = tokenizer("")["input_ids"]
+    return ids[:1] if ids[:1] == [tokenizer.bos_token_id] else []
+
+
+def conversations(prompts: Sequence[str | list[Message]]) -> list[list[Message]]:
+    """Each prompt as a conversation: a text is the user's message."""
+    return [
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts
+    ]
 
 
 def generate_answers(
@@ -63,6 +80,7 @@ def generate_answers(
     seed: int = 0,
     batch_size: int = 64,
     one_line: bool = False,
+    stop: Sequence[str] = (),
     num_beams: int = 1,
 ) -> list[Answer]:
     """Let the model answer each prompt; batches are left-padded, and shared out if there are several processes.
@@ -75,6 +93,7 @@ def generate_answers(
         temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
             batch size give the same answers. The caller's random state is left as it was.
         one_line: end an answer at its first line break, for base models, which go on and on.
+        stop: strings that end an answer; it ends before the first of them.
         num_beams: above 1, beam search: of so many beginnings the one with the highest mean log-probability a token.
 
     Raises:
@@ -85,11 +104,11 @@ def generate_answers(
     if pairs:
         token_ids = [[*ids, tokenizer.eos_token_id] for ids in token_ids]
     token_ids = fit(model, token_ids, 0 if pairs else max_new_tokens)
-    stop_ids = _stop_ids(model, tokenizer, one_line)
+    stops = _stop_ids(model, tokenizer, one_line)
     generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
-        eos_token_id=sorted(stop_ids),
+        eos_token_id=sorted(stops),
         pad_token_id=tokenizer.pad_token_id,
         # Said also when greedy: what is left out comes from the model's own settings, with a warning.
         **(
@@ -102,26 +121,43 @@ def generate_answers(
     for number, batch in own_batches([-len(ids) for ids in token_ids], batch_size):
         side = "right" if pairs else "left"
         inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
-        with _seeded(seed + number, model.device), torch.inference_mode():
-            output = model.generate(**inputs, generation_config=generation_config)
         first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
+        criteria = StoppingCriteriaList([_EndsWithString(tokenizer, stop, first)] if stop else [])
+        with _seeded(seed + number, model.device), torch.inference_mode():
+            output = model.generate(**inputs, generation_config=generation_config, stopping_criteria=criteria)
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
-            end = next((position for position, token in enumerate(row, start=1) if token in stop_ids), 0)
+            end = next((position for position, token in enumerate(row, start=1) if token in stops), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
-            answers[index] = Answer(text, end > 0)
+            ends = [text.index(string) for string in stop if string in text]
+            answers[index] = Answer(text[: min(ends, default=None)], end > 0 or bool(ends))
     return gathered(answers)
+
+
+class _EndsWithString(StoppingCriteria):
+    """Whether one of the strings is among the last tokens of an answer.
+
+    transformers' own criterion finds strings that begin in the prompt too, which end nothing.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], first: int) -> None:
+        self.tokenizer, self.strings, self.first = tokenizer, strings, first
+        self.window = max(len(string.encode()) for string in strings)  # no token is shorter than a byte
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        texts = self.tokenizer.batch_decode(
+            input_ids[:, max(self.first, input_ids.shape[1] - self.window) :], skip_special_tokens=True
+        )
+        ended = [any(string in text for string in self.strings) for text in texts]
+        return torch.tensor(ended, device=input_ids.device)
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, one_line: bool) -> set[int]:
     """The tokens after which generation stops; with `one_line` also those that hold a line break."""
-    stop = model.generation_config.eos_token_id
-    if stop is None:
-        stop = tokenizer.eos_token_id
-    stop_ids = {stop} if isinstance(stop, int) else set(stop)
+    stops = stop_ids(tokenizer, model.generation_config)
     if one_line:
         texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
-        stop_ids |= {index for index, text in enumerate(texts) if "\n" in text}
-    return stop_ids
+        stops |= {index for index, text in enumerate(texts) if "\n" in text}
+    return stops
 
 
 def fit(model: PreTrainedModel, token_ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:

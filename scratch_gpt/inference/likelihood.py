@@ -13,10 +13,18 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import encode_prompts, fit, gathered, own_batches, padded
+from scratch_gpt.inference.generation import (
+    begin_ids,
+    conversations,
+    fit,
+    gathered,
+    own_batches,
+    padded,
+)
 from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
-from scratch_gpt.tokenization import encode_plain
+from scratch_gpt.tokenization import encode_escaped, escape_all
 
 
 class Likelihood(NamedTuple):
@@ -37,7 +45,7 @@ class Likelihood(NamedTuple):
 def loglikelihoods(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[Message]],
     continuations: Sequence[str],
     *,
     chat: bool,
@@ -45,15 +53,12 @@ def loglikelihoods(
 ) -> list[Likelihood]:
     """How likely the model finds each continuation after its prompt; an empty prompt is the beginning of a document.
 
-    Prompt and continuation are tokenized apart, so that all candidates of a prompt share its tokens. The end of the
-    answer is not weighed.
+    The end of the answer is not weighed.
 
     Raises:
         UserError: a continuation longer than the model's positions, a model that gives NaN.
     """
-    begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    starts = [ids or [begin] for ids in encode_prompts(tokenizer, prompts, chat)]
-    ends = encode_plain(tokenizer, list(continuations))
+    starts, ends = encode_pairs(tokenizer, prompts, continuations, chat, model.config.is_encoder_decoder)
     positions = model.config.max_position_embeddings
     if (longest := max(map(len, ends))) > positions:
         message = f"a candidate has {longest} tokens, the model only {positions} positions"
@@ -91,6 +96,44 @@ def loglikelihoods(
             length = len(continuations[index].encode())
             results[index] = Likelihood(-nats, len(targets), length, greedy)
     return gathered(results)
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | list[Message]],
+    continuations: Sequence[str],
+    chat: bool,
+    apart: bool = False,
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of the prompts and of their continuations, divided as lm-eval divides them.
+
+    White space at the end of a prompt, also of a chat template's, belongs to the continuation. Both are tokenized as one
+    text, since some tokenizers join over the border (SentencePiece), and all candidates share the tokens of the prompt
+    alone.
+
+    Args:
+        apart: tokenize the two apart, for an encoder and a decoder.
+    """
+    if chat:
+        texts = tokenizer.apply_chat_template(
+            conversations(prompts), add_generation_prompt=True, tokenize=False
+        )
+    else:
+        texts = escape_all(tokenizer, prompts)  # type: ignore[arg-type]  # texts alone
+    contexts = [text.rstrip() for text in texts]
+    tails = [
+        text[len(context) :] + escaped
+        for text, context, escaped in zip(texts, contexts, escape_all(tokenizer, continuations), strict=True)
+    ]
+    begin, bos = begin_ids(tokenizer), tokenizer.bos_token
+    first = tokenizer.eos_token_id if bos is None else tokenizer.bos_token_id
+    starts, ends = [], []
+    whole = [context + tail for context, tail in zip(contexts, tails, strict=True)]
+    encoded = zip(*(encode_escaped(tokenizer, part) for part in (contexts, tails, whole)), strict=True)
+    for context, (start, tail, both) in zip(contexts, encoded, strict=True):
+        ends.append(tail if apart or not start else both[len(start) :] or tail)
+        starts.append([*([] if bos and context.startswith(bos) else begin), *start] or [first])
+    return starts, ends
 
 
 @torch.inference_mode()
@@ -136,7 +179,8 @@ def _logits(
     ]
 
 
-@torch.inference_mode()
+# not inference_mode: FSDP2 keeps buffers of its first forward pass, which training then cannot write
+@torch.no_grad()
 def packed_nll(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torch.Tensor) -> torch.Tensor:
     """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models from a folder: weights whole and from safetensors only, with their tokenizer; a damaged folder is one line."""
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import scratch_gpt.registration  # noqa: F401  # whoever loads a model has its classes, also in a command
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.chat_format import check_chat_format
-from scratch_gpt.tokenization import IM_END, protect_control_tokens
+from scratch_gpt.inference.chat_format import LONGEST, check_chat_format
+from scratch_gpt.inference.turns import is_chat, prepare_turns, training_tokenizer
+from scratch_gpt.tokenization import protect_control_tokens
+
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @contextmanager
@@ -58,10 +65,29 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise UserError if no model is in the folder."""
-    if not (Path(folder) / "config.json").is_file():
-        message = f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
-        raise UserError("no_model", message, folder=folder)
+    """Raise UserError if no model is in the folder: nothing, an adapter, or a GGUF file, each with its cure."""
+    path = Path(folder)
+    if (path / "config.json").is_file():
+        return
+    if (path / "adapter_config.json").is_file():
+        adapter = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        message = (
+            f"{folder} holds an adapter of {adapter.get('base_model_name_or_path')}, not a whole model: merge the two "
+            "first, by PEFT's merge_and_unload() and save_pretrained(), and copy the tokenizer beside the result"
+        )
+        raise UserError("adapter_folder", message, folder=folder)
+    if path.suffix == ".gguf" or any(path.glob("*.gguf")):
+        message = (
+            f"{folder} is in llama.cpp's format, GGUF: give the folder of safetensors that it was made from"
+        )
+        raise UserError("gguf_file", message, folder=folder)
+    message = f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
+    if HUB_NAME.fullmatch(str(folder)) and not path.parent.exists():
+        message = (
+            f"there is no folder {folder}: if that is a model's name on the Hub, download it first with `hf download "
+            f"{folder} --local-dir DIR` (a gated one after `hf auth login`), and give DIR"
+        )
+    raise UserError("no_model", message, folder=folder)
 
 
 def load_model(
@@ -98,26 +124,28 @@ def load_model(
     if len(tokenizer) > embeddings:
         message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}"
         raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model.to(PartialState().device).eval(), protect_control_tokens(tokenizer)
-
-
-def is_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model speaks in turns: from instruction tuning on, an answer ends with the end of a turn."""
-    return bool(tokenizer.eos_token == IM_END)
+    if (
+        getattr(model.config, "max_position_embeddings", None) is None
+    ):  # of BLOOM and Mamba, which have no limit
+        model.config.max_position_embeddings = LONGEST
+    protect_control_tokens(tokenizer)
+    prepare_turns(tokenizer, model.generation_config)
+    return model.to(PartialState().device).eval(), tokenizer
 
 
 def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load what the sft stage wrote.
+    """Load what the sft stage wrote, or a published chat model.
 
     Raises:
         UserError: no such folder, a model of another kind, a base model, a tokenizer that cannot write conversations.
     """
     model, tokenizer = load_model(folder)
-    check_chat_format(tokenizer, folder)
+    check_chat_format(training_tokenizer(tokenizer), folder)
     if not is_chat(tokenizer):
-        message = f"{folder} is a base model, its answers do not end with {IM_END}: run the sft stage first"
+        message = (
+            f"{folder} is a base model, it does not stop at the end of a turn: tune it first (scratch-gpt sft "
+            f"--model_name_or_path {folder})"
+        )
         raise UserError("base_model", message, model=folder)
     return model, tokenizer
 

@@ -67,7 +67,7 @@ def keep_documents_apart(model: PreTrainedModel) -> None:
     model.forward = forward
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see `packed_nll`
 def masked_nll(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """Nats, tokens, and tokens that are the model's first guess, at the labels of each block: float64 (B, 3).
 
@@ -141,7 +141,7 @@ def pseudo_nll(
     return total, sum(map(len, documents))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see `packed_nll`
 def _hidden_nats(
     model: torch.nn.Module,
     blocks: list[np.ndarray],

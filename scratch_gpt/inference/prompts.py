@@ -7,8 +7,9 @@ from typing import NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt import primer
-from scratch_gpt.data.rows.conversations import instruction_rows, weighted_rows
+from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.messages import Message
+from scratch_gpt.data.rows.schema import weighted_rows
 from scratch_gpt.data.rows.splits import Row, SplitArguments, read_splits, training_sample
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import Source
@@ -69,7 +70,14 @@ def read_prompts(
                 ]
                 rows += weighted_rows(own, source, seed)
             else:
-                rows += instruction_rows([source], split, bad_rows, seed)
+                found = instruction_rows([source], split, bad_rows, seed)
+                plain = [row for row in found if not _has_tools(row)]
+                rows += plain
+                if len(plain) < len(found):
+                    left_out = (
+                        f"{len(found) - len(plain):,} of {len(found):,} conversations have tools: left out"
+                    )
+                    console.print(f"{source.name}: {left_out}", markup=False)
         return rows
 
     positions = model.config.max_position_embeddings
@@ -102,6 +110,10 @@ def read_prompts(
             + (f" ({dropped:,} that leave no room for an answer left out)" if dropped else "")
         )
     return prompts
+
+
+def _has_tools(row: Row) -> bool:
+    return "tools" in row or any(message.get("tool_calls") for message in row["messages"])
 
 
 def first_question(row: Row) -> Prompt:

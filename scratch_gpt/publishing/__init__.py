@@ -4,16 +4,19 @@
 The command, `eval/publish.py` and the stages' `push_to_hub` all go through `publish`. Imports `evaluation` and what is below it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.publishing.card import make_card, write_card
+from scratch_gpt.publishing.card import NOTHING_SAID, make_card, write_card
 from scratch_gpt.publishing.checks import Package, check_repository, pack
 from scratch_gpt.publishing.licenses import check_license
+from scratch_gpt.publishing.metadata import RELATIONS, Metadata, ask
 from scratch_gpt.publishing.upload import Upload, upload, verify
 from scratch_gpt.runs.checkpoints import checkpoint_step
 from scratch_gpt.runs.log import console
+from scratch_gpt.runs.provenance import read_origin
 
 
 __all__ = [
@@ -54,6 +57,19 @@ class PublishArguments:
     dry_run: bool = field(
         default=False, metadata={"help": "Say what would go up and why it is safe; send nothing."}
     )
+    language: list[str] | None = field(
+        default=None, metadata={"help": "Languages of the model, by their codes: en de."}
+    )
+    datasets: list[str] | None = field(
+        default=None, metadata={"help": "Data sets of the Hub beside those that the run names: owner/name."}
+    )
+    base_model: str | None = field(
+        default=None, metadata={"help": "Model of the Hub that this one was made from: owner/name."}
+    )
+    base_model_relation: str | None = field(
+        default=None,
+        metadata={"help": f"What it is to that model: {', '.join(RELATIONS)}. Default: finetune if trained."},
+    )
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -65,6 +81,11 @@ class PublishArguments:
         if self.hub_model_id is not None:
             check_repository(self.hub_model_id)
         check_license(self.license, self.license_name)
+        self.card_metadata()
+
+    def card_metadata(self) -> Metadata:
+        """What the user says of the model; UserError if the Hub would refuse it."""
+        return Metadata(self.language or (), self.datasets or (), self.base_model, self.base_model_relation)
 
 
 def publish(
@@ -75,6 +96,7 @@ def publish(
     revision: str | None = None,
     license: str = "unknown",
     license_name: str | None = None,
+    metadata: Metadata = NOTHING_SAID,
 ) -> Upload:
     """Write the card, upload the folder, load it from the Hub in a fresh process; each step tells a line.
 
@@ -82,7 +104,7 @@ def publish(
         UserError: see `checks`, `upload.upload` and `upload.verify`.
     """
     check_repository(repository)
-    _tell(f"wrote {write_card(folder, license, repository, license_name)}")
+    _tell(f"wrote {write_card(folder, license, repository, license_name, metadata)}")
     sent = upload(folder, repository, private=private, revision=revision)
     _tell(f"uploaded to {sent.url} ({revision or 'main'}) at commit {sent.commit}")
     _tell(f"loaded it from there in a fresh process: {verify(sent)}")
@@ -117,9 +139,29 @@ def upload_checkpoint(checkpoint: Path, hub_model_id: str, hub_private_repo: boo
         console.print(f"warning: {error}", soft_wrap=True)
 
 
+def ask_for_unknown(arguments: PublishArguments) -> PublishArguments:
+    """Ask at a terminal for license, language and base model where nothing says them; elsewhere they stay unknown.
+
+    Raises:
+        UserError: an answer that the Hub would refuse.
+    """
+    answers: dict[str, Any] = {}
+    if arguments.license == "unknown" and (said := ask("license of the weights", "apache-2.0")):
+        answers["license"] = said
+    if not arguments.language and (said := ask("languages", "en de")):
+        answers["language"] = said.split()
+    origin = read_origin(arguments.model)
+    is_named = origin is None or "/" in origin["name"] or arguments.base_model
+    if not is_named and (said := ask("base model, as the Hub names it", "Qwen/Qwen3-0.6B")):
+        answers["base_model"] = said
+    return replace(arguments, **answers)
+
+
 def run_publish(arguments: PublishArguments) -> None:
     """What the command and the script do: the card alone, a dry run, or all of `publish`."""
     folder = str(arguments.model)
+    arguments = ask_for_unknown(arguments)
+    metadata = arguments.card_metadata()
     if arguments.hub_model_id and not arguments.dry_run:
         publish(
             folder,
@@ -128,9 +170,10 @@ def run_publish(arguments: PublishArguments) -> None:
             revision=arguments.hub_revision,
             license=arguments.license,
             license_name=arguments.license_name,
+            metadata=metadata,
         )
         return
-    written = write_card(folder, arguments.license, arguments.hub_model_id, arguments.license_name)
+    written = write_card(folder, arguments.license, arguments.hub_model_id, arguments.license_name, metadata)
     _tell(f"wrote {written}")
     if arguments.dry_run:
         for line in describe(pack(folder)):

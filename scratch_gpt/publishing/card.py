@@ -2,25 +2,32 @@
 """The model card, filled from the files of the run alone."""
 
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import GenerationConfig
 
 from scratch_gpt.configuration_scratch_gpt import REQUIRED
-from scratch_gpt.evaluation.compare import BENCHMARKS, compare
-from scratch_gpt.inference.loading import check_folder
+from scratch_gpt.evaluation.compare import BENCHMARKS, compare, headline_differences
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside
+from scratch_gpt.inference.turns import is_chat, prepare_turns
+from scratch_gpt.publishing.eval_results import write_eval_results
 from scratch_gpt.publishing.facts import (
     UNKNOWN,
     alignment_table,
     architecture_facts,
+    beginning,
     cost_table,
     count_parameters,
+    example_prompt,
     find_folder,
     known_failures,
     lineage,
     number,
+    origin_facts,
     read_samples,
     score_rows,
     stage_facts,
@@ -28,12 +35,14 @@ from scratch_gpt.publishing.facts import (
     tuning_data,
 )
 from scratch_gpt.publishing.licenses import check_license
+from scratch_gpt.publishing.metadata import Metadata, base_model_fields, hub_datasets
 from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
-from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.runs.provenance import read_origin, read_provenance
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
-from scratch_gpt.tokenization import IM_END
 
+
+NOTHING_SAID = Metadata()
 
 # How the name of the model's class ends -> task of the Hub, what such a model is called.
 HEADS = {
@@ -69,8 +78,12 @@ def _eval_results(results: dict[str, dict[str, Any]]) -> list[EvalResult]:
 
 def _ends_turns(folder: Path) -> bool:
     """Whether the model's answers end with the end of a turn: from instruction tuning on."""
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and read_json(path).get("eos_token") == IM_END
+    tokenizer = load_tokenizer_beside(folder)
+    if tokenizer is None:
+        return False
+    settings = folder / "generation_config.json"
+    prepare_turns(tokenizer, GenerationConfig.from_pretrained(folder) if settings.is_file() else None)
+    return is_chat(tokenizer)
 
 
 def _plain(text: str) -> str:
@@ -108,6 +121,7 @@ def make_card(
     license: str = "unknown",
     repository: str | None = None,
     license_name: str | None = None,
+    metadata: Metadata = NOTHING_SAID,
 ) -> ModelCard:
     """Fill `model_card.md` for the model in `folder` from its own files and those of the stages before it.
 
@@ -116,6 +130,7 @@ def make_card(
         license: of the weights, by the Hub's identifier.
         repository: what the example of use loads; default: the folder itself.
         license_name: of a license that the Hub has no identifier for.
+        metadata: what the user says of the model.
 
     Raises:
         UserError: no model in the folder, or a damaged file of the run; no license of the Hub's.
@@ -124,7 +139,7 @@ def make_card(
     written, folder = Path(folder), Path(folder).absolute()  # "." has no name
     check_folder(folder)
     config = read_json(folder / "config.json")
-    architecture = config["architectures"][0]
+    architecture = config["architectures"][0].replace("LMHeadModel", "ForCausalLM")  # GPT-2's older name
     head = next(name for name in HEADS if architecture.endswith(name))
     task, kind = HEADS[head]
     auto_map = config.get("auto_map", {})
@@ -141,6 +156,7 @@ def make_card(
         stage_facts(path) for path in [*folders[:-1], *([reward_model] if reward_model else []), folder]
     ]
     road = [record["folder"] for record in records] or [path.name for path in folders]
+    origin = read_origin(folder)
     sources, text_size = training_text(folders[0], records)
     costs, energy_assumption = cost_table(records)
     data = ModelCardData(
@@ -148,22 +164,28 @@ def make_card(
         license=license,
         license_name=license_name,
         pipeline_tag=task,
+        language=list(metadata.language) or None,
+        datasets=list(dict.fromkeys([*hub_datasets(records), *metadata.datasets])) or None,
+        **base_model_fields(metadata, origin, records),
         tags=["scratch-gpt", *["conversational"] * is_chat, *["reward-model"] * (kind == "reward model")],
         model_name=name,
         eval_results=_eval_results(own) or None,
     )
     compared = compare(results)
+    previous = folders[-2] if len(folders) > 1 else None
+    differences = headline_differences(folder, previous) if previous else {}
     return ModelCard.from_template(
         data,
         template_path=str(scripts_folder() / "model_card.md"),
         name=name,
-        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, trained from "
-        f"nothing with scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
+        description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, {beginning(folders, records, origin)} with "
+        f"scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
         repository=repository or written.as_posix(),
         requires=REQUIRED if auto_map else None,  # without: a class of transformers' own
         is_chat=is_chat,
+        prompt=json.dumps(example_prompt(folders, is_chat), ensure_ascii=False),  # a literal of Python too
         architecture=architecture_facts(folder, config),
         stages=stages,
         sources=sources,
@@ -172,6 +194,7 @@ def make_card(
         costs=costs,
         energy_assumption=energy_assumption,
         models=list(results),
+        origin=origin,
         scores=score_rows(compared, results),
         alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
         samples=[
@@ -181,8 +204,9 @@ def make_card(
             }
             for sample in read_samples(folder)
         ],
-        failures=known_failures(compared, folder.name, folders[-2].name if len(folders) > 1 else None),
-        provenance=_provenance(folder, license_name or license, records, own),
+        failures=known_failures(compared, folder.name, previous.name if previous else None, differences),
+        tested=len(differences),
+        provenance=_provenance(folder, license_name or license, records, own) | origin_facts(origin),
     )
 
 
@@ -191,14 +215,16 @@ def write_card(
     license: str = "unknown",
     repository: str | None = None,
     license_name: str | None = None,
+    metadata: Metadata = NOTHING_SAID,
 ) -> Path:
-    """Write the card as `folder/README.md`, which appears complete or not at all; return its path.
+    """Write the card as `folder/README.md`, which appears complete or not at all, and `.eval_results/`; return the card's path.
 
     Raises:
         UserError: see `make_card`.
     """
     path = Path(folder) / "README.md"
-    text = str(make_card(folder, license, repository, license_name))
+    text = str(make_card(folder, license, repository, license_name, metadata))
+    write_eval_results(path.parent, read_results(path.parent))
     with atomic_write(path) as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
     return path

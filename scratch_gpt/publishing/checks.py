@@ -20,7 +20,7 @@ PUBLISHED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"),
     *("configuration_*.py", "modeling_*.py"),
     *("README.md", "LICENSE*", "run.yaml", "provenance.json", "log.jsonl", "samples.json", "samples.jsonl"),
-    *("results/*.json", "report.html", "*.png"),
+    *("results/*.json", ".eval_results/*.yaml", "report.html", "*.png"),
 )
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 

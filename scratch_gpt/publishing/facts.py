@@ -13,7 +13,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import Comparison
+from scratch_gpt.evaluation.compare import Comparison, Difference
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
@@ -37,8 +37,18 @@ CONSUMED = ("weight_asked", "weight_consumed", "documents", "tokens", "epochs", 
 # A kind of question is a known failure below this share of the maximum; the card names so many, the worst ones.
 WEAK, WEAKEST = 0.5, 8
 
+GPT2_NAMES = {
+    "n_layer": "num_hidden_layers",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+}
+
 # The key of run.yaml that names the stage's first input model.
 PREVIOUS_MODEL = "model_name_or_path"
+
+# Stages that can begin with random weights; where they began from a published model, that is the origin.
+FROM_NOTHING = ("pretrain", "seq2seq")
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
@@ -53,6 +63,34 @@ def find_folder(named: str | None, folder: Path) -> Path | None:
     if not named:
         return None
     return next((path for path in (Path(named), folder.parent / Path(named).name) if path.is_dir()), None)
+
+
+def example_prompt(folders: Sequence[Path], is_chat: bool) -> str:
+    """What the example of use asks: of the run's own samples, else of the prompts of its latest stage that names some.
+
+    Args:
+        folders: of `lineage`; what a base model continues is no question to a chat model.
+        is_chat: whether the model answers in turns.
+    """
+    if is_chat and (samples := read_samples(folders[-1])):
+        return str(samples[0]["prompt"])
+    for folder in reversed(folders[1:] if is_chat and len(folders) > 1 else folders):
+        if prompts := read_yaml(folder / "run.yaml").get("sample_prompts"):
+            return str(prompts[0])
+    return "Hello" if is_chat else "The"
+
+
+def beginning(
+    folders: Sequence[Path], records: Sequence[Mapping[str, Any]], origin: dict[str, Any] | None
+) -> str:
+    """What the model began from, in words; "trained" alone where the files do not say."""
+    if origin:
+        return f"tuned from {origin['name']}"
+    run = read_yaml(folders[0] / "run.yaml")
+    from_nothing = (
+        records[0]["stage"] in FROM_NOTHING if records else "shards" in run and not run.get(PREVIOUS_MODEL)
+    )
+    return "trained from nothing" if from_nothing else "trained"
 
 
 def lineage(folder: Path) -> list[Path]:
@@ -96,6 +134,7 @@ def interval(metric: Mapping[str, Any]) -> str:
 
 def architecture_facts(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     """The rows of the table of the model's shape."""
+    config = {GPT2_NAMES.get(name, name): value for name, value in config.items()}
     return {
         "parameters": number(count_parameters(folder)),
         "layers": number(config.get("num_hidden_layers")),
@@ -187,6 +226,16 @@ def tuning_data(records: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def origin_facts(origin: dict[str, Any] | None) -> dict[str, str]:
+    """What is known of the published model that this one began from."""
+    if origin is None:
+        return {}
+    return {
+        "origin": f"{origin['name']}, revision {origin['revision'] or UNKNOWN}, SHA-256 of its weights "
+        f"`{origin['weights_sha256']}`"
+    }
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as a person reads them."""
     if seconds is None:
@@ -258,18 +307,33 @@ def score_rows(scores: Sequence[Comparison], models: Iterable[str]) -> list[dict
     ]
 
 
-def known_failures(scores: list[Comparison], model: str, previous: str | None) -> list[str]:
-    """What the benchmarks found the model unable to do: sentences, the worst kinds of questions last."""
+def known_failures(
+    scores: list[Comparison],
+    model: str,
+    previous: str | None = None,
+    differences: Mapping[tuple[str, str], Difference] | None = None,
+) -> list[str]:
+    """What the benchmarks found the model unable to do: sentences, the worst kinds of questions last.
+
+    Args:
+        scores: of `compare`.
+        model: name of the model that the card is about.
+        previous: name of the model before it.
+        differences: (benchmark, metric) -> what the model scores more than the previous one on the same items.
+    """
     found = []
     for score in scores:
-        usual = score.is_share and score.is_headline and score.is_more_better
-        if not usual or (own := score.values.get(model)) is None:
+        if not score.is_headline or (own := score.values.get(model)) is None:
             continue
-        if score.chance is not None and own["ci95"][0] <= score.chance:
+        usual = score.is_share and score.is_more_better and score.chance is not None
+        if usual and own["ci95"][0] <= score.chance:
             found.append(f"{score.metric}: {interval(own)}, no better than guessing ({number(score.chance)})")
-        before = score.values.get(previous) if previous else None
-        if before is not None and own["ci95"][1] < before["ci95"][0]:
-            found.append(f"{score.metric}: {interval(own)}, less than `{previous}` had: {interval(before)}")
+        difference = (differences or {}).get((score.benchmark, score.metric))
+        if difference and previous and previous in score.values and score.is_worse(difference):
+            found.append(
+                f"{score.metric}: {interval(own)}, worse than `{previous}` with {interval(score.values[previous])} "
+                f"(difference {number(difference.value)}, p = {difference.p_value:.3f}, paired bootstrap on the same items)"
+            )
     kinds = [
         (score.values[model]["value"] / score.full, score)
         for score in scores

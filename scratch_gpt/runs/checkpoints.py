@@ -206,12 +206,16 @@ def _rollback(output_dir: Path, start: int) -> None:
             remove_checkpoint(checkpoint)
     for leftover in output_dir.glob("checkpoint-*.tmp"):
         shutil.rmtree(leftover)
-    # What a full disk left of a model must not pass for one: without config.json none is found.
+    _remove_model(output_dir)
+    for name in ("log.jsonl", "samples.jsonl"):
+        RunLog(output_dir / name).truncate_after(start)
+
+
+def _remove_model(output_dir: Path) -> None:
+    """What a full disk left of a model must not pass for one: without config.json none is found."""
     (output_dir / "config.json").unlink(missing_ok=True)
     for weights in output_dir.glob("model*.safetensors*"):
         weights.unlink()
-    for name in ("log.jsonl", "samples.jsonl"):
-        RunLog(output_dir / name).truncate_after(start)
 
 
 def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
@@ -251,6 +255,21 @@ def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
             "--resume_from_checkpoint latest"
         )
         raise UserError("cannot_write", message, path=folder) from error
+
+
+@contextmanager
+def writing_model(output_dir: Path) -> Iterator[None]:
+    """While the finished model is written beside its checkpoints: whatever fails is one line, and leaves no half of it.
+
+    Raises:
+        UserError: no room, no permission.
+    """
+    try:
+        with disk_errors(output_dir):
+            yield
+    except UserError:
+        _remove_model(output_dir)
+        raise
 
 
 @contextmanager

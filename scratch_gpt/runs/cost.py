@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 
-from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-
 
 def auto_class_of(config: PreTrainedConfig) -> Any:
     """The Auto class whose model a configuration of `config_for` describes."""
@@ -16,17 +14,17 @@ def auto_class_of(config: PreTrainedConfig) -> Any:
     return AutoModelForCausalLM if getattr(config, "is_causal", True) else AutoModelForMaskedLM
 
 
-def count_parameters(config: ScratchGPTConfig) -> dict[str, int]:
+def count_parameters(config: PreTrainedConfig) -> dict[str, int]:
     """Parameters by part; a tied output head counts as embeddings only."""
     with torch.device("meta"):
         model = auto_class_of(config).from_config(config)
     counts = dict.fromkeys(("embeddings", "attention", "mlp", "norms", "output head"), 0)
     for name, parameter in model.named_parameters():  # a shared matrix is named once
-        if "embed_" in name:
+        if "embed_" in name or ".wte." in name or ".wpe." in name:  # the latter two in GPT-2
             part = "embeddings"
-        elif "norm" in name:
+        elif "norm" in name or ".ln_" in name:
             part = "norms"
-        elif "_attn." in name:
+        elif "attn." in name:
             part = "attention"
         elif ".mlp." in name:
             part = "mlp"
@@ -36,7 +34,7 @@ def count_parameters(config: ScratchGPTConfig) -> dict[str, int]:
     return counts
 
 
-def training_flops_per_token(config: ScratchGPTConfig, sequence_length: int) -> dict[str, int]:
+def training_flops_per_token(config: PreTrainedConfig, sequence_length: int) -> dict[str, int]:
     """Floating-point operations of a forward and backward pass for one token, recomputation not counted.
 
     matmuls: 6 for each weight that a token is multiplied with, which leaves the looked-up input embedding out and
@@ -46,7 +44,8 @@ def training_flops_per_token(config: ScratchGPTConfig, sequence_length: int) -> 
     """
     counts = count_parameters(config)
     weights = counts["attention"] + counts["mlp"] + config.vocab_size * config.hidden_size
-    width = config.num_attention_heads * config.head_dim  # type: ignore[operator]  # filled by the configuration
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     return {"matmuls": 6 * weights, "attention": 12 * config.num_hidden_layers * width * sequence_length}
 
 

@@ -34,25 +34,25 @@ PROGRESS = ".progress"
 SETTINGS_FILE = "settings.sha256"
 STATE = "state.safetensors"
 # Of the folder that this process writes, open as long as it does.
-_claims: list[int] = []
+_locks: list[int] = []
 
 
 def lock(folder: Path) -> None:
-    """Make this process the only one that writes into a folder, until it ends or claims another one.
+    """Make this process the only one that writes into a folder, until it ends or locks another one.
 
     The lock is the system's, on the folder itself: it leaves no file, and a kill leaves no lock. Where the system or the
-    file system has no such locks, nothing is claimed.
+    file system has no such locks, nothing is locked.
 
     Raises:
         UserError: another process writes into the folder.
     """
-    while _claims:
-        os.close(_claims.pop())
+    while _locks:
+        os.close(_locks.pop())
     if fcntl is None:
         return
-    _claims.append(os.open(folder, os.O_RDONLY))
+    _locks.append(os.open(folder, os.O_RDONLY))
     try:
-        fcntl.flock(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(_locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         message = f"another run is writing {folder}: wait for its end or stop it, or name a new output_dir"
         raise UserError("folder_in_use", message, folder=folder) from None

@@ -2,9 +2,10 @@
 """`provenance.json`: where a model comes from, written by each stage when it is known and carried to the next.
 
 The file of a model holds one record for each stage that led to it, pretraining first, so that a card can be filled from
-the model's own folder, wherever it was copied to.
+the model's own folder, wherever it was copied to. Of a model that was pretrained elsewhere it holds the `origin`.
 """
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -33,8 +34,8 @@ from scratch_gpt.settings.sources import license_of
 FILE = "provenance.json"
 
 # Passes over a token beside the forward and backward one of training, in units of those two (which cost three forward
-# passes): the reference model's of DPO; generation, reference and reward model of RLHF. An estimate.
-EXTRA_PASSES = {"dpo": 1 / 3, "rlhf": 3 / 3}
+# passes): the reference model's of DPO, and both models' on the mismatched answers of KTO; generation, reference and reward model of RLHF. An estimate.
+EXTRA_PASSES = {"dpo": 1 / 3, "kto": 1, "rlhf": 3 / 3}
 
 
 def _processor() -> str:
@@ -139,6 +140,44 @@ def make_record(arguments: Any, config: Any, log: RunLog) -> dict[str, Any]:
     }
 
 
+def make_origin(folder: str | Path) -> dict[str, Any]:
+    """What is known of a published model: its `name`, the `revision` (None where nothing tells) and a hash of the weights.
+
+    Name and revision are in the path of the Hub's cache; a download into a folder of its own leaves the revision alone.
+    """
+    path = Path(folder).resolve()
+    name, revision = path.name, None
+    if path.parent.name == "snapshots" and path.parents[1].name.startswith("models--"):
+        name, revision = path.parents[1].name.removeprefix("models--").replace("--", "/"), path.name
+    metadata = path / ".cache" / "huggingface" / "download" / "config.json.metadata"
+    if metadata.is_file():
+        revision = metadata.read_text(encoding="utf-8").split("\n")[0]
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.safetensors")):
+        with file.open("rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    return {"name": name, "revision": revision, "weights_sha256": digest.hexdigest()}
+
+
+def read_origin(folder: str | Path | None) -> dict[str, Any] | None:
+    """The published model that the one in `folder` began from; None if it was pretrained here, as far as is known.
+
+    A folder of transformers' own classes that no stage has written is such a model itself.
+    """
+    path = Path(str(folder))
+    if (path / FILE).is_file():
+        origin: dict[str, Any] | None = json.loads((path / FILE).read_text(encoding="utf-8")).get("origin")
+        return origin
+    config = path / "config.json"
+    kind = json.loads(config.read_text(encoding="utf-8"))["model_type"] if config.is_file() else "scratch_gpt"
+    return None if kind.startswith("scratch_gpt") else make_origin(path)
+
+
+def copy_provenance(source: str | Path, folder: str | Path) -> None:
+    """Write into `folder` the provenance of the model in `source`, which has only changed its form."""
+    _write(folder, read_origin(source), read_provenance(source))
+
+
 def read_provenance(folder: str | Path | None) -> list[dict[str, Any]]:
     """The records of the stages that led to the model in `folder`, its own last; empty where nothing is known."""
     path = Path(str(folder)) / FILE
@@ -158,10 +197,17 @@ def write_provenance(
         folder: the model's.
         previous: folders of the models that went in.
     """
+    previous = [model for model in previous if model]
+    origin = read_origin(previous[0]) if previous else None
     stages: list[dict[str, Any]] = []
     for model in previous:
         stages += [record for record in read_provenance(model) if record not in stages]
     stages.append(make_record(arguments, config, log))
-    text = json.dumps({"stages": stages}, indent=1, ensure_ascii=False) + "\n"
+    _write(folder, origin, stages)
+
+
+def _write(folder: str | Path, origin: dict[str, Any] | None, stages: list[dict[str, Any]]) -> None:
+    content = ({"origin": origin} if origin else {}) | {"stages": stages}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with atomic_write(Path(folder) / FILE) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -18,8 +18,9 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.tokenization import encode_plain
 

@@ -22,9 +22,10 @@ from tokenizers import decoders
 from transformers import AutoConfig, LogitsProcessor, StoppingCriteria
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from scratch_gpt.inference.loading import check_folder, is_chat, load_model, loading
+from scratch_gpt.inference.loading import check_folder, load_model, loading
 from scratch_gpt.inference.masked import load_masked_model
 from scratch_gpt.inference.sampling import chat_limit
+from scratch_gpt.inference.turns import is_chat, stop_ids
 from scratch_gpt.serving.chat import REPLACEMENT
 from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import renders_tools
@@ -173,9 +174,8 @@ class ServedModel:
             index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special
         }
         self.renders_tools = self.is_chat and renders_tools(self.tokenizer)
-        stop = getattr(self.model.generation_config, "eos_token_id", None) if self.generates else None
-        stop = self.tokenizer.eos_token_id if stop is None else stop
-        self.stop_ids = set(stop) if isinstance(stop, list) else {stop} - {None}
+        generation_config = self.model.generation_config if self.generates else None
+        self.stop_ids = stop_ids(self.tokenizer, generation_config)
         byte_level = isinstance(self.tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
         self.bytes_of = {char: byte for byte, char in bytes_to_unicode().items()} if byte_level else {}
         # Of bytes no token holds more than the longest; twice that, since Unicode normalization may shorten a text.

@@ -19,7 +19,7 @@ def as_template_messages(messages: list[Message], with_tools: bool) -> list[dict
     """Messages as chat templates take them; `developer` is OpenAI's newer name of `system`.
 
     Raises:
-        RequestError: a message without text, or one of tools that the template does not render.
+        RequestError: a message without text, a result without a call, or tools that the template does not render.
     """
     rendered = []
     for number, message in enumerate(messages):
@@ -33,6 +33,9 @@ def as_template_messages(messages: list[Message], with_tools: bool) -> list[dict
             raise RequestError(
                 f"{place}.tool_call_id: only a tool's message has one", f"{place}.tool_call_id"
             )
+        before = messages[number - 1] if number else None
+        if message.role == "tool" and not (before and (before.tool_calls or before.role == "tool")):
+            raise RequestError(f"{place}.role: a tool's message must follow a call", f"{place}.role")
         if message.content is None and not message.tool_calls:
             raise RequestError(f"{place}.content: a message without text", f"{place}.content")
         role = "system" if message.role == "developer" else message.role
@@ -91,7 +94,7 @@ def _calls(text: str) -> list[dict[str, Any]]:
             name, arguments = call["name"], call["arguments"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return []
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not isinstance(arguments, dict):
             return []
         function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
         calls.append({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function})

@@ -16,6 +16,7 @@ import yaml
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.checking import checked, choices, own_settings, takes_structure
+from scratch_gpt.settings.processes import exit_with_error
 
 
 # What the user can cure: no room, no permission, a file where a folder should be.
@@ -126,13 +127,11 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
     try:
         main(parse(arguments_class, args))
     except (UserError, StrictDataclassError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        exit_with_error(f"error: {' '.join(str(error).split())}", 2)
     except OSError as error:
         if error.errno not in CURABLE:
             raise
-        print(f"error: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
-        raise SystemExit(2) from None
+        exit_with_error(f"error: {error.strerror}: {error.filename or 'while writing'}", 2)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None

@@ -30,7 +30,7 @@ class SourcesArguments:
     on_bad_row: Literal["skip", "fail"] = field(
         default="skip",
         metadata={
-            "help": "skip: leave out bad rows up to the source's max_bad_rows, by default 1% of a file; fail: stop at the first."
+            "help": "skip: leave out bad rows up to the source's max_bad_rows, by default a hundredth of a file; fail: stop at the first."
         },
     )
     seed: Seed = field(default=0, metadata={"help": "Seed of every random choice of this stage."})

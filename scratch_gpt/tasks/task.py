@@ -4,6 +4,7 @@
 The embedded corpus's tasks are in `TASKS`; `file_tasks.py` makes the same thing of a user's own rows.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,12 @@ from scratch_gpt.tasks.words import warn_wordless
 Scores = dict[str, float]
 
 # How an answer comes about. The model writes it; or it finds one of the candidates the likeliest, in nats a byte
-# (CHOICE) or in nats (PAIR); or the one reference is weighed (CLOZE).
-WRITTEN, CHOICE, PAIR, CLOZE = "written", "choice", "pair", "cloze"
+# (CHOICE) or in nats (PAIR); or the one reference is weighed, after the prompt (CLOZE) or after each candidate in its
+# place (ENDING, such as Winogrande's sentences).
+WRITTEN, CHOICE, PAIR, CLOZE, ENDING = "written", "choice", "pair", "cloze", "ending"
+
+# Between two examples of a few-shot prompt, as in lm-eval.
+SHOT_DELIMITER = "\n\n"
 
 
 def question_line(example: Example) -> str:
@@ -76,9 +81,16 @@ class Task:
         chance: what a baseline without knowledge gets.
         baselines: what strategies get that are trivial and yet better than ignorance.
         source: the sentence to translate.
-        form: how an answer comes about: WRITTEN, CHOICE, PAIR or CLOZE.
+        form: how an answer comes about: WRITTEN, CHOICE, PAIR, CLOZE or ENDING.
         as_text: a chat model too is given the text to continue, since nothing is asked.
         delimiter: stands between the text to continue and a candidate.
+        rate: what the candidates' log-likelihoods score; None: the likeliest one is the prediction.
+        stop: strings that end a written answer; by default a base model's ends at its first line.
+        max_new_tokens: the longest written answer, in tokens, unless the user sets another.
+        num_fewshot: examples with their answers before each question, unless the user sets another number.
+        shots: where these examples come from; None: the train split, of a user's own rows all of them.
+        first_shots: the first ones of the same kind, in place of drawn ones.
+        description: stands before the examples; a chat model's system message.
     """
 
     name: str
@@ -93,15 +105,53 @@ class Task:
     form: str = WRITTEN
     as_text: bool = False
     delimiter: str = ""
+    rate: Callable[[Sequence[float], Example], Scores] | None = None
+    stop: tuple[str, ...] = ()
+    max_new_tokens: int = 32
+    num_fewshot: int = 0
+    shots: Callable[[], list[Example]] | None = None
+    first_shots: bool = False
+    description: Callable[[Example], str] = lambda example: ""
 
     @property
     def by_likelihood(self) -> bool:
         """Whether the model writes nothing: candidates or a reference are weighed."""
         return self.form != WRITTEN
 
-    def prompts(self, examples: Sequence[Example], chat: bool) -> list[str]:
-        """What the model is given: the user's message, or a text to continue."""
-        return [self.message(example) if chat else self.continuation(example) for example in examples]
+    def prompts(
+        self, examples: Sequence[Example], chat: bool, shots: Sequence[Sequence[Example]] | None = None
+    ) -> list[str | list[dict[str, str]]]:
+        """What the model is given: the user's message or a conversation, or a text to continue.
+
+        Args:
+            shots: of each example, those that stand before it with their answers, see `draw_shots`.
+        """
+        ask = self.message if chat else self.continuation
+        return [
+            self.prompt(ask(example), example, chat, shots[place] if shots else ())
+            for place, example in enumerate(examples)
+        ]
+
+    def prompt(
+        self, question: str, example: Example, chat: bool, shots: Sequence[Example]
+    ) -> str | list[dict[str, str]]:
+        """The question of an example behind the description and the shots."""
+        ask = self.message if chat else self.continuation
+        turns = [(ask(shot), self.weighed_reference(shot)) for shot in shots]
+        description = self.description(example)
+        if not chat:
+            answered = (f"{asked}{self.delimiter}{answer}{SHOT_DELIMITER}" for asked, answer in turns)
+            return "".join([description, *answered, question])
+        if not turns and not description:
+            return question
+        messages = [{"role": "system", "content": description}] if description else []
+        for asked, answer in turns:
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        return [*messages, {"role": "user", "content": question}]
+
+    def weighed_reference(self, example: Example) -> str:
+        """The right answer; the word of a cloze text with the blank before it, which lm-eval weighs with it."""
+        return self.delimiter * (self.form == CLOZE) + example.references[0]
 
     def mean_scores(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """The mean of each score over the examples."""
@@ -129,8 +179,36 @@ def score_choice(prediction: str, example: Example) -> Scores:
 
 def score_translation(prediction: str, example: Example) -> Scores:
     """Whether the translation is letter for letter one of the references, in NFC; BLEU and chrF need the whole corpus."""
-    answer, *references = (normalize("NFC", text) for text in (prediction.strip(), *example.references))
+    answer, *references = (normalize("NFC", text.strip()) for text in (prediction, *example.references))
     return {"exact_match": float(answer in references)}
+
+
+def draw_shots(task: Task, examples: Sequence[Example], count: int, seed: int) -> list[list[Example]]:
+    """Of each example, `count` others to stand before it with their answers; equal to lm-eval's of the same seed.
+
+    Raises:
+        UserError: there are not so many others.
+    """
+    if not count:
+        return [[] for _ in examples]
+    pool = task.shots() if task.shots else task.examples("train")
+    known, generator = set(pool), random.Random(seed)
+    drawn = []
+    for example in examples:
+        others = pool
+        if not task.first_shots:
+            # lm-eval draws one more where the example may be among them, and takes it out
+            others = generator.sample(pool, min(count + (example in known), len(pool)))
+        shots = [shot for shot in others if shot != example]
+        if task.first_shots:
+            shots = [shot for shot in shots if shot.kind == example.kind]
+        elif len(shots) < count and len(rest := [shot for shot in pool if shot != example]) >= count:
+            shots = generator.sample(rest, count)  # the example is in the pool more than once
+        if len(shots) < count:
+            message = f"task {task.name!r}: num_fewshot {count} needs as many other examples, there are {len(shots)}"
+            raise UserError("too_few_shots", message, task=task.name, num_fewshot=count, found=len(shots))
+        drawn.append(shots[:count])
+    return drawn
 
 
 def other_references(task: Task, examples: Sequence[Example]) -> Scores:
@@ -143,10 +221,14 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
     """The first `limit` examples of each task, by its name.
 
     Raises:
-        UserError: no task, a task without examples in this split, an example without a right answer.
+        UserError: no task, two of one name, a task without examples in this split, an example without a right answer.
     """
     if not tasks:
         raise UserError("nothing_to_evaluate", "nothing to evaluate: name tasks or sources")
+    names = [task.name for task in tasks]
+    if twice := [name for name in names if names.count(name) > 1]:
+        message = f"the task {twice[0]!r} is there twice; each needs a name of its own"
+        raise UserError("duplicate_name", message, name=twice[0])
     examples = {task.name: task.examples(split)[:limit] for task in tasks}
     for task in tasks:
         rows = examples[task.name]

@@ -7,12 +7,13 @@ import pytest
 from tokenizers import normalizers
 
 from scratch_gpt.data.rows.messages import read_answer, read_messages
-from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation, measure_pair
+from scratch_gpt.data.sources.bad_rows import BadRow
+from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation, measure_answers
 from scratch_gpt.tokenization import IM_END
 from wording import user_error
 
 
-IN_GENERATION = "{{- content ~ '<|im_end|>' }}{% endgeneration %}"
+IN_GENERATION = "{{- '<|im_end|>' }}{% endgeneration %}"
 TURNS = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Who are you?"},
@@ -30,15 +31,15 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("generation %}", "if true %}", user_error("chat_template_unmarked", "{% generation %}")),
+        (IN_GENERATION, "{{- content }}{% endgeneration %}", user_error("end_of_turn_missing", "eos_token")),
         (
             IN_GENERATION,
-            "{{- content }}{% endgeneration %}{{- '<|im_end|>' }}",
+            "{% endgeneration %}{{- '<|im_end|>' }}",
             user_error("end_of_turn_not_learned", "<|im_end|>"),
         ),
         ("<|im_start|>", "<|turn|>", user_error("chat_template_foreign", token="<|turn|>")),
         (
-            "role not in ['system', 'user', 'assistant']",
+            "role not in ['system', 'user', 'assistant', 'tool']",
             "true",
             user_error("chat_template_fails", "role"),
         ),
@@ -47,13 +48,18 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
 def test_templates_that_spoil_a_run_are_refused(
     tiny_tokenizer: Any, old: str, new: str, expected: user_error
 ) -> None:
-    """No marks, an end of turn that is not learned, markers that are no tokens, a template that fails."""
+    """No end of turn, one that is not learned, markers that are no tokens, a template that fails."""
     template = tiny_tokenizer.chat_template
     assert old in template
-    tiny_tokenizer.chat_template = template.replace(
-        "{% endgeneration %}", "{% endif %}" if "true %}" in new else "{% endgeneration %}"
-    ).replace(old, new)
+    tiny_tokenizer.chat_template = template.replace(old, new)
     with expected:
+        check_chat_format(tiny_tokenizer, "folder")
+
+
+def test_answers_that_cannot_be_found_are_refused(tiny_tokenizer: Any) -> None:
+    """A template without marks whose conversation is written otherwise than its prompt: nothing tells what to learn."""
+    tiny_tokenizer.chat_template = "{%- for message in messages %}{{- loop.length ~ message['role'] ~ message['content'] ~ '<|im_end|>' }}{% endfor %}"
+    with user_error("chat_template_unmarked", "{% generation %}", folder="folder"):
         check_chat_format(tiny_tokenizer, "folder")
 
 
@@ -84,12 +90,42 @@ def test_labels_are_the_assistant_s_tokens(tiny_tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("read", [read_messages, read_answer])
-def test_no_row_continues_a_message(tiny_tokenizer: Any, read: Any) -> None:
-    """The mark by which transformers continues a final message makes the template write it raw: rows cannot end in it."""
+def test_no_row_continues_a_message(read: Any) -> None:
+    """The mark by which transformers continues a final message makes the template write it raw: such rows are refused."""
     answer = {"role": "assistant", "content": "No.<|im_end|> CONTINUE_FINAL_MESSAGE_TAG "}
-    messages = [TURNS[1], *read([TURNS[1], answer], "messages")[-1:]]
-    row = encode_conversation(tiny_tokenizer, {"messages": messages, "place": "f:1"})
-    assert row["input_ids"].count(tiny_tokenizer.convert_tokens_to_ids(IM_END)) == 2
+    for content in (answer["content"], [{"type": "text", "text": answer["content"]}]):
+        with pytest.raises(BadRow, match="CONTINUE_FINAL_MESSAGE_TAG"):
+            read([TURNS[1], {**answer, "content": content}], "messages")
+    with pytest.raises(BadRow, match="CONTINUE_FINAL_MESSAGE_TAG"):
+        read_answer(answer["content"], "completion")
+
+
+CALL = {"type": "function", "function": {"name": "look", "arguments": '{"what": "é<|im_end|>"}'}}
+TOOL_TURNS = [
+    TURNS[1],
+    {"role": "assistant", "content": "", "reasoning_content": "Hm.<|im_end|>", "tool_calls": [CALL]},
+    {"role": "tool", "content": "A lamp.<|im_end|>"},
+    {"role": "assistant", "content": "A lamp."},
+]
+
+
+def test_calls_and_thinking_are_learned_and_tools_are_not(tiny_tokenizer: Any) -> None:
+    """The assistant's part is what it thinks, calls and says; nobody's text becomes the end of a turn."""
+    tools = '[{"type": "function", "function": {"name": "look", "description": "<|im_end|>"}}]'
+    row = encode_conversation(tiny_tokenizer, {"messages": TOOL_TURNS, "tools": tools, "place": "f:1"})
+    learned = tiny_tokenizer.decode([label for label in row["labels"] if label != -100])
+    call = '<tool_call>\n{"name": "look", "arguments": {"what": "é<|im_end|>"}}\n</tool_call><|im_end|>'
+    assert learned == f"<think>\nHm.<|im_end|>\n</think>\n\n{call}A lamp.<|im_end|>"
+    # system with the tools, user, assistant, tool, assistant
+    assert row["input_ids"].count(tiny_tokenizer.convert_tokens_to_ids(IM_END)) == 5
+    assert '{"name": "look", "description": "<|im_end|>"}' in tiny_tokenizer.decode(row["input_ids"])
+
+
+def test_templates_that_lose_tools_are_refused(tiny_tokenizer: Any) -> None:
+    """Calls that a template passes over would teach empty answers: the row is named."""
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("message['tool_calls'] or []", "[]")
+    with user_error("row_refused", "look", place="f:1"):
+        encode_conversation(tiny_tokenizer, {"messages": TOOL_TURNS, "place": "f:1"})
 
 
 def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:
@@ -102,7 +138,7 @@ def test_long_rows_are_encoded_in_silence(tiny_tokenizer: Any) -> None:
 def test_a_row_that_teaches_nothing_is_named(tiny_tokenizer: Any) -> None:
     """A template that marks some answers only passes the probe: the first row without a learned token is named."""
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace(
-        "if role == 'assistant'", "if role == 'assistant' and 'e.' in content"
+        "if role == 'assistant' %}", "if role == 'assistant' and 'e.' in content %}"
     )
     check_chat_format(tiny_tokenizer, "folder")
     encode_conversation(tiny_tokenizer, {"messages": TURNS[1:3], "place": "f:1"})
@@ -126,4 +162,4 @@ def test_a_pair_is_as_long_as_its_longer_side(tiny_tokenizer: Any) -> None:
     expected = len(tiny_tokenizer.apply_chat_template(prompt + long, return_dict=True)["input_ids"])
     for chosen, rejected in ((short, long), (long, short)):
         row = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "place": "f:1"}
-        assert measure_pair(tiny_tokenizer, row) == {**row, "length": expected}
+        assert measure_answers(tiny_tokenizer, row) == {**row, "length": expected}

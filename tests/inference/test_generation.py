@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric, print_table
 from scratch_gpt.inference.generation import encode_prompts, generate_answers
-from scratch_gpt.inference.loading import is_chat, load_model
+from scratch_gpt.inference.loading import load_model
+from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.results import Items, Metric, write_result
 from scratch_gpt.tokenization import encode_plain
 from wording import shows, user_error
@@ -76,6 +77,19 @@ def test_one_line_ends_at_the_first_line_break(tiny_model, tiny_tokenizer) -> No
     assert any("\n" in answer.text[:-1] for answer in whole)
     assert any(answer.text.endswith("\n") for answer in lines)
     assert not any("\n" in answer.text[:-1] for answer in lines)
+
+
+def test_answers_end_before_a_string(tiny_model, tiny_tokenizer) -> None:
+    """The first of several strings, also inside a token; answers without any of them are whole."""
+    settings = {"chat": False, "max_new_tokens": 24}
+    whole = [answer.text for answer in generate_answers(tiny_model, tiny_tokenizer, PROMPTS, **settings)]
+    stop = [whole[0][5:8], whole[0][12:14]]
+    found = generate_answers(tiny_model, tiny_tokenizer, PROMPTS, stop=stop, **settings)
+    for text, answer in zip(whole, found, strict=True):
+        ends = [text.index(string) for string in stop if string in text]
+        assert answer.text == text[: min(ends, default=len(text))]
+        assert answer.finished or not ends
+    assert found[0].finished and len(found[0].text) <= 5
 
 
 @torch.inference_mode()

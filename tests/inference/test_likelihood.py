@@ -7,14 +7,17 @@ import math
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
+from tokenizers import models, normalizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import evaluate_questions
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.export.interop import to_stock
 from scratch_gpt.inference.generation import encode_prompts
-from scratch_gpt.inference.likelihood import loglikelihoods
+from scratch_gpt.inference.likelihood import encode_pairs, loglikelihoods
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import encode_plain
 from wording import user_error
@@ -50,10 +53,13 @@ def test_loglikelihoods_are_those_of_a_plain_loop(dialect_model, tiny_tokenizer,
     found = loglikelihoods(model, tiny_tokenizer, prompts, texts, chat=True, batch_size=batch_size)
     starts = encode_prompts(tiny_tokenizer, prompts, True)
     for start, text, result in zip(starts, texts, found, strict=True):
-        expected = plain_log_likelihood(model, tiny_tokenizer, start, text)
+        # the line break behind "assistant" is weighed too, as by lm-eval
+        (line_break,) = encode_plain(tiny_tokenizer, ["\n"])[0]
+        assert start[-1] == line_break
+        expected = plain_log_likelihood(model, tiny_tokenizer, start[:-1], "\n" + text)
         assert result.log_likelihood == pytest.approx(expected, abs=1e-4)
         assert (result.tokens, result.length) == (
-            len(encode_plain(tiny_tokenizer, [text])[0]),
+            len(encode_plain(tiny_tokenizer, ["\n" + text])[0]),
             len(text.encode()),
         )
 
@@ -75,6 +81,37 @@ def test_an_empty_prompt_is_the_beginning_of_a_document(tiny_model, tiny_tokeniz
     assert found.log_likelihood == pytest.approx(expected, abs=1e-4)
 
 
+def joining_tokenizer() -> PreTrainedTokenizerFast:
+    """Like Gemma's: every text begins with <bos>, and tokens join over spaces."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer = normalizers.Replace(" ", "_")
+    trainer = trainers.BpeTrainer(vocab_size=40, special_tokens=["<bos>", "<eos>"], show_progress=False)
+    backend.train_from_iterator(
+        ["why is it so", "is it a so and so?", "so it is", "it so is why"] * 9, trainer
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", backend.token_to_id("<bos>"))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>")
+
+
+def test_pairs_are_divided_where_the_prompt_ends() -> None:
+    """The tokens of both as one text, behind what the tokenizer begins texts with; a space goes to the continuation."""
+    tokenizer = joining_tokenizer()
+    prompts, texts = ["why is it", "why is it ", "", "<bos>why"], [" so?", "so?", "it is", " is"]
+    starts, ends = encode_pairs(tokenizer, prompts, texts, chat=False)
+    for place in (0, 1):
+        whole, start = tokenizer("why is it so?")["input_ids"], tokenizer("why is it")["input_ids"]
+        assert (starts[place], ends[place]) == (start, whole[len(start) :])
+    # apart, the two would be other tokens
+    assert ends[0] != tokenizer(" so?", add_special_tokens=False)["input_ids"]
+    assert starts[2] == [tokenizer.bos_token_id]
+    assert ends[2] == tokenizer("it is", add_special_tokens=False)["input_ids"]
+    # the user's text spells no token
+    assert starts[3].count(tokenizer.bos_token_id) == 1
+    assert encode_prompts(tokenizer, ["why"], False) == [tokenizer("why")["input_ids"]]
+
+
 @torch.inference_mode()
 def test_greedy_texts_are_told(tiny_model, tiny_tokenizer) -> None:
     """What the model would write itself is greedy, the same with another last token is not."""
@@ -93,10 +130,10 @@ def test_long_texts_lose_their_beginning(tiny_model, tiny_tokenizer) -> None:
     """The last positions are used, the last token needs none; a candidate that does not fit is refused."""
     long = "one two three four five six seven eight nine ten " * 40
     (found,) = loglikelihoods(tiny_model, tiny_tokenizer, [long], ["eleven dogs"], chat=False)
-    (end,) = encode_plain(tiny_tokenizer, ["eleven dogs"])
+    (end,) = encode_plain(tiny_tokenizer, [" eleven dogs"])
     room = tiny_model.config.max_position_embeddings + 1 - len(end)
-    start = encode_plain(tiny_tokenizer, [long])[0][-room:]
-    expected = plain_log_likelihood(tiny_model, tiny_tokenizer, start, "eleven dogs")
+    start = encode_plain(tiny_tokenizer, [long.rstrip()])[0][-room:]
+    expected = plain_log_likelihood(tiny_model, tiny_tokenizer, start, " eleven dogs")
     assert found.log_likelihood == pytest.approx(expected, abs=1e-4)
     with user_error("too_long", limit=128):
         loglikelihoods(tiny_model, tiny_tokenizer, ["Q"], [long], chat=False)

@@ -106,3 +106,19 @@ def test_the_system_message_takes_its_room(
     arguments.sources[0]["system"] = "Be kind to everyone who asks. " * 20
     with user_error("answer_too_long", "train", max_new_tokens=20):
         read_prompts(arguments, tiny_model, tiny_tokenizer, **settings)
+
+
+def test_conversations_with_tools_are_left_out(
+    arguments: RLHFArguments, tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path, capsys: Any
+) -> None:
+    """A question is asked without tools, so their rows' answers are no references; how many is printed."""
+    chat = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    path = tmp_path / "tools.jsonl"
+    called = [chat[0], {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{}"}]}]
+    rows = [{"messages": chat, "tools": [{"name": "f"}]}, {"messages": called}, {"messages": chat}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arguments.sources = [arguments.sources[1], {"name": "tools", "path": str(path)}]
+    prompts = read_prompts(arguments, tiny_model, tiny_tokenizer, max_new_tokens=10, limit=None)
+    found = [prompt for split in prompts.values() for prompt in split if prompt.source == "tools"]
+    assert [(prompt.text, prompt.example.references) for prompt in found] == [("Q", ("A",))]
+    assert shows(capsys.readouterr().out, "tools: 2 of 3")

@@ -160,6 +160,9 @@ def test_example_in_the_card_runs(chat: Path) -> None:
     text = publishing.write_card(chat).read_text()
     code = text.split("```python\n")[1].split("```")[0]
     compile(code, "README.md", "exec")
+    assert "pip install scratch-gpt" not in text
+    (chat / "run.yaml").write_text("sample_prompts: ['Who \"is\" that?']\n")
+    assert r'"content": "Who \"is\" that?"' in publishing.write_card(chat).read_text()
     assert chat.as_posix() in code
 
 
@@ -231,13 +234,16 @@ def test_known_failures_are_named(chat: Path) -> None:
 
     own = {"a/accuracy": metric(0.27, 0.25), "b/exact_match": metric(0.6), "b/hard/exact_match": metric(0.1)}
     before = {"b/exact_match": metric(0.9)}
-    for folder, metrics in ((chat, own), (chat.with_name("base"), before)):
+    for folder, metrics, right in ((chat, own, 12), (chat.with_name("base"), before, 18)):
         (folder / "results").mkdir(exist_ok=True)
+        line = {"metric": "b/exact_match", "examples": "same", "statistic": "mean"}
+        line["rows"] = [[1.0]] * right + [[0.0]] * (20 - right)
+        (folder / "results" / "qa.items.jsonl").write_text(json.dumps(line) + "\n")
         (folder / "results" / "qa.json").write_text(json.dumps({**RESULT, "metrics": metrics}))
     text = publishing.write_card(chat).read_text()
     failures = text[text.index("Known failures") : text.index("## Provenance")].splitlines()[2:-1]
     worse, guessing, weakest = (line for line in failures if line)
-    assert shows(worse, "- b/exact_match: 0.6 [0.55, 0.65]", "`base`", "0.9 [0.85, 0.95]")
+    assert shows(worse, "- b/exact_match: 0.6 [0.55, 0.65]", "`base`", "0.9 [0.85, 0.95]", "-0.3")
     assert shows(guessing, "- a/accuracy: 0.27 [0.22, 0.32]", "(0.25)")
     assert weakest == "- b/hard/exact_match: 0.1 [0.05, 0.15]"
 

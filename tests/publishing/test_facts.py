@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.evaluation.compare import Comparison
-from scratch_gpt.publishing.facts import cost_table, duration, known_failures, lineage, number
+from scratch_gpt.evaluation.compare import Comparison, Difference
+from scratch_gpt.publishing.facts import beginning, cost_table, duration, known_failures, lineage, number
 from wording import shows
 
 
@@ -63,12 +63,31 @@ def test_the_road_ends_where_a_folder_names_itself(tmp_path: Path) -> None:
     assert lineage(tmp_path / "chat") == [tmp_path / "base", tmp_path / "chat"]
 
 
-def test_less_repetition_is_no_failure() -> None:
-    """Of a share of which less is better, having less than the model before is what one wants."""
-    after, before = ({"value": v, "ci95": [v, v], "chance": None} for v in (0.1, 0.5))
-    scores = [
-        Comparison("qa", f"facts/{metric}", {"base": before, "chat": after})
-        for metric in ("continues_with_question", "exact_match")
-    ]
-    (line,) = known_failures(scores, "chat", "base")
-    assert shows(line, "facts/exact_match: 0.1 [0.1, 0.1]", "`base`", "0.5 [0.5, 0.5]")
+def test_only_a_significant_loss_is_a_failure() -> None:
+    """By the paired test, in the direction that is the worse one; overlapping intervals do not hide it."""
+    metrics = ("exact_match", "accuracy", "repetition", "bits_per_byte", "length")
+    value = {"value": 0.4, "ci95": [0.0, 1.0], "chance": None}
+    scores = [Comparison("qa", f"facts/{metric}", {"base": value, "chat": value}) for metric in metrics]
+
+    def failing(difference: float, p_value: float) -> list[str]:
+        found = Difference(difference, (0.0, 0.0), p_value)
+        differences = {("qa", score.metric): found for score in scores}
+        lines = known_failures(scores, "chat", "base", differences)
+        return [line.partition(":")[0].removeprefix("facts/") for line in lines]
+
+    assert failing(-0.1, 0.003) == ["exact_match", "accuracy"]
+    assert failing(0.1, 0.003) == ["repetition", "bits_per_byte"]
+    assert failing(-0.1, 0.06) == []
+    assert known_failures(scores, "chat", "base") == []
+
+
+def test_from_nothing_is_said_only_where_it_was(tmp_path: Path) -> None:
+    """By the first record, else by the first run.yaml; nothing is claimed where neither says so."""
+    assert beginning([tmp_path], [], None) == "trained"
+    assert beginning([tmp_path], [{"stage": "pretrain"}], None) == "trained from nothing"
+    assert beginning([tmp_path], [{"stage": "sft"}], None) == "trained"
+    assert beginning([tmp_path], [{"stage": "pretrain"}], {"name": "gpt2"}) == "tuned from gpt2"
+    (tmp_path / "run.yaml").write_text("shards: s\n")
+    assert beginning([tmp_path], [], None) == "trained from nothing"
+    (tmp_path / "run.yaml").write_text("shards: s\nmodel_name_or_path: other\n")
+    assert beginning([tmp_path], [], None) == "trained"

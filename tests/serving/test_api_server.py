@@ -155,6 +155,7 @@ BAD_CHATS = [
     ("messages.0.role", {"messages": [{"role": "wizard", "content": "Hi"}]}),
     ("messages.0.role", {"messages": [{"content": "Hi"}]}),
     ("messages.0.role", {"messages": [{"role": "tool", "content": "4", "tool_call_id": "a"}]}),
+    ("messages.1.role", {"messages": [*HI, {"role": "tool", "content": "4", "tool_call_id": "a"}]}),
     ("messages.0.content", {"messages": [{"role": "user", "content": None}]}),
     ("messages.0.content", {"messages": [{"role": "user"}]}),
     ("messages.0.content", {"messages": [{"role": "user", "content": 5}]}),
@@ -192,8 +193,10 @@ BAD_CHATS = [
     ("stream_options", {"stream_options": {"include_usage": True}}),
     ("logprobs", {"logprobs": 3}),
     ("top_logprobs", {"top_logprobs": 2}),
-    ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}),
+    ("messages", {"tools": [{"type": "function", "function": {"name": "f"}}]}),  # too long for the context
     ("tools", {"tools": 5}),
+    ("tool_choice", {"tool_choice": "auto"}),
+    ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
     ("tool_choice", {"tool_choice": "required"}),
     ("response_format", {"response_format": "json"}),
     ("response_format.type", {"response_format": {"type": "xml"}}),
@@ -606,11 +609,12 @@ def test_tool_calls_are_read_and_refused_where_the_template_has_none(app_client,
     """With a template of Qwen's kind: definitions and results are rendered, calls come out in OpenAI's form."""
     template = (
         "{% if tools %}{{ tools[0].function.name }}<tool_call>{% endif %}"
-        "{% for m in messages %}{{ m.role }}{{ m.content }}"
+        "{% for m in messages %}{{ m.role }}{{ m.content }}<|im_end|>"
         "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.x }}{% endif %}{% endfor %}"
     )
     tokenizer = AutoTokenizer.from_pretrained(chat_folder)
-    for other in (None, "{{ messages }}<tool_call>", "{{ tools }}", "{% if %}", tokenizer.chat_template):
+    assert renders_tools(tokenizer)
+    for other in (None, "{{ messages }}<tool_call>", "{{ tools }}", "{% if %}", "{{ messages[0].content }}"):
         tokenizer.chat_template = other
         assert not renders_tools(tokenizer)
     tokenizer.chat_template = template
@@ -644,6 +648,7 @@ def test_calls_are_taken_out_of_the_text_as_it_forms(size: int) -> None:
         (two, "Yes. ", ["f", "g"], "tool_calls"),
         ("a < b <tool", "a < b <tool", [], "stop"),
         ("a <tool_call>f(1)</tool_call>", "a <tool_call>f(1)</tool_call>", [], "stop"),
+        ('<tool_call>{"name": "f", "arguments": 1}', '<tool_call>{"name": "f", "arguments": 1}', [], "stop"),
     ):
         reader, out = CallReader(), ""
         for start in range(0, len(text), size):

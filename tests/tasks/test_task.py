@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks: what models are asked, what is counted as right, what ignorance scores."""
 
+import random
+
 import pytest
 
 from scratch_gpt.primer.tasks import TASKS, choose_tasks, first_pair, translation_source
@@ -8,6 +10,7 @@ from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import (
     CHOICE,
     Task,
+    draw_shots,
     load_examples,
     majority_answer,
     random_choice,
@@ -19,6 +22,59 @@ from wording import user_error
 
 def question(prompt: str, *references: str, key: str = "k", **settings) -> Example:
     return Example(prompt, references, "test", key, **settings)
+
+
+ROWS = [question(f"Q{number}", f"A{number}") for number in range(8)]
+
+
+def test_shots_are_drawn_by_seed_and_never_the_question_itself() -> None:
+    """From the train split as Python's generator draws them, one after the other; of own rows one more, less the row."""
+    split = {"train": ROWS[:5], "test": ROWS[5:]}
+    apart = Task("apart", split.__getitem__, score_answer)
+    generator = random.Random(7)
+    expected = [generator.sample(ROWS[:5], 2) for _ in range(3)]
+    assert draw_shots(apart, ROWS[5:], 2, seed=7) == expected != draw_shots(apart, ROWS[5:], 2, seed=8)
+    own = Task("own", lambda split: ROWS, score_answer)
+    generator = random.Random(7)
+    expected = [[shot for shot in generator.sample(ROWS, 4) if shot != row][:3] for row in ROWS]
+    assert draw_shots(own, ROWS, 3, seed=7) == expected
+    assert draw_shots(own, ROWS, 0, seed=7) == [[]] * 8
+    for row, shots in zip(ROWS, draw_shots(own, ROWS, 7, seed=0), strict=True):
+        assert sorted(shots, key=ROWS.index) == [other for other in ROWS if other != row]
+    for task, count, found in ((own, 8, 7), (apart, 6, 5)):
+        with user_error("too_few_shots", task=task.name, num_fewshot=count, found=found):
+            draw_shots(task, ROWS[5:], count, seed=0)
+
+
+def test_a_question_that_is_there_twice_is_never_shown() -> None:
+    """Others are drawn in its place."""
+    rows = [ROWS[0]] * 6 + ROWS[1:3]
+    task = Task("twice", lambda split: rows, score_answer)
+    for seed in range(5):
+        for row, shots in zip(rows, draw_shots(task, rows, 2, seed), strict=True):
+            assert len(shots) == 2 and row not in shots
+
+
+def test_first_shots_are_those_of_the_kind() -> None:
+    """In their order, whatever the seed."""
+    rows = [Example(f"Q{number}", ("A",), f"kind {number % 2}", "k") for number in range(6)]
+    task = Task("first", lambda split: rows, score_answer, shots=lambda: rows, first_shots=True)
+    assert draw_shots(task, rows[:2], 2, seed=1) == [[rows[2], rows[4]], [rows[3], rows[5]]]
+    with user_error("too_few_shots", num_fewshot=3, found=2):
+        draw_shots(task, rows, 3, seed=1)
+
+
+def test_questions_stand_behind_shots() -> None:
+    """As a text with the answers, or as turns of a conversation."""
+    task = Task("t", lambda split: ROWS, score_answer)
+    assert task.prompts(ROWS[:1], False, [ROWS[1:3]]) == ["Q1\nA1\n\nQ2\nA2\n\nQ0\n"]
+    assert task.prompts(ROWS[:1], True, [ROWS[1:2]]) == [
+        [
+            {"role": "user", "content": "Q1"},
+            {"role": "assistant", "content": "A1"},
+            {"role": "user", "content": "Q0"},
+        ]
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -25,6 +25,7 @@ ARGUMENTS = {
     "seq2seq": Seq2SeqArguments,
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
+    "kto": posttraining_arguments.KTOArguments,
     "rlhf": RLHFArguments,
 }
 

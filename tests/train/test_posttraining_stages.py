@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sft, reward, dpo and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
+"""sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
 
+import errno
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import trl
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
@@ -19,6 +21,7 @@ from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.publishing.facts import stage_facts
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.training.posttrain import posttraining
 from scratch_gpt.training.rl import reward_functions
 from wording import shows, user_error
 
@@ -117,6 +120,19 @@ def dpo(
         "learning_rate": 1e-3,
     }
     return lambda **more: run("dpo", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
+def kto(
+    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
+) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "sources": preference_source,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+    }
+    return lambda **more: run("kto", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
 
 
 @pytest.fixture
@@ -229,6 +245,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
         ("reward", {}),
         ("dpo", {}),
+        pytest.param("kto", {}, marks=pytest.mark.slow),
         ("rlhf", {"eval_steps": 4}),
         ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
     ],
@@ -277,6 +294,35 @@ def test_a_run_stopped_behind_its_last_step_takes_no_other(
     call(**settings, resume_from_checkpoint="latest")
     assert (output / "log.jsonl").read_text() == log
     assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    sft: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a checkpoint is written, the one before it is kept; while the finished model is, the last one."""
+    output, settings = tmp_path / "out", {"max_steps": 2, "save_steps": 1, "eval_strategy": "no"}
+    save_state = trl.SFTTrainer._save_rng_state
+
+    def fail(trainer: trl.SFTTrainer, folder: str) -> None:
+        save_state(trainer, folder)
+        if folder.endswith("checkpoint-2"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail_at_the_end(model: Any, tokenizer: Any, folder: Path) -> None:
+        model.config.save_pretrained(folder)
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trl.SFTTrainer, "_save_rng_state", fail)
+        with user_error("cannot_write", "No space left", path=output / "checkpoint-2"):
+            sft(output_dir=str(output), **settings)
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(posttraining, "save_model_folder", fail_at_the_end)
+        with user_error("cannot_write", "No space left", path=output):
+            sft(output_dir=str(output), resume_from_checkpoint="latest", **settings)
+    assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
+    assert not {"config.json", "model.safetensors", "run.yaml"} & {path.name for path in output.iterdir()}
 
 
 def test_no_start_overwrites_a_run(
@@ -353,7 +399,38 @@ def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path
     assert {"rewards/accuracies", *ROW_KEYS} <= set(training[0])
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_kto_writes_an_aligned_model(kto: Callable[..., None], chat_folder: Path, tmp_path: Path) -> None:
+    """kto leaves a chat model in which liked answers have gained on the others, from answers that were judged alone."""
+    judged = [
+        {"prompt": f"What is {n} plus one?", "completion": answer, "label": liked}
+        for n in range(40)
+        for answer, liked in ((f"It is {n + 1}.", True), ("Go away.", False))
+        if n % 4 or liked  # no pairs: more thumbs up than down
+    ]
+    output = tmp_path / "out"
+    kto(
+        output_dir=str(output),
+        max_steps=4,
+        learning_rate=3e-3,
+        sources=write_rows(tmp_path / "judged.jsonl", judged),
+    )
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {
+        "generation_config.json",
+        "samples.jsonl",
+        "results",
+        "checkpoint-4",
+    }
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert changed_everywhere(AutoModelForCausalLM.from_pretrained(chat_folder), model)
+    assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
+    metrics = json.loads((output / "results" / "kto.json").read_text())["metrics"]
+    assert metrics["liked_log_ratio"]["value"] > 1 > 0 > metrics["disliked_log_ratio"]["value"]
+    training = rows_with(output, "loss")
+    assert training[0]["loss"] == pytest.approx(0.5, abs=1e-3)  # policy and reference are one
+    assert set(ROW_KEYS) <= set(training[0])
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_lora_ends_in_an_ordinary_model(
     stage: str, request: pytest.FixtureRequest, chat_folder: Path, tmp_path: Path
 ) -> None:
@@ -555,12 +632,17 @@ def test_rewards_that_are_no_numbers_end_the_run(
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_a_broken_gradient_leaves_the_last_checkpoint(
     stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
-    trainer = {"sft": trl.SFTTrainer, "reward": trl.RewardTrainer, "dpo": trl.DPOTrainer}[stage]
+    trainer = {
+        "sft": trl.SFTTrainer,
+        "reward": trl.RewardTrainer,
+        "dpo": trl.DPOTrainer,
+        "kto": trl.KTOTrainer,
+    }[stage]
     compute = trainer.compute_loss
 
     def broken(self: Any, *args: Any, **more: Any) -> Any:

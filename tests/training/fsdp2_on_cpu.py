@@ -32,14 +32,14 @@ PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 # Small enough that also a tiny model's loss is computed in chunks.
 loss.PLAIN_LOGITS_BYTES, loss.CHUNK_LOGITS_BYTES = 1 << 10, 1 << 16
 
-plain_read_step = pretraining.Pretraining.read_step
+plain_init = pretraining.Pretraining.__init__
 
 
-def read_step(self):
+def checked_init(self, *args, **kwargs):
     """At first every parameter is sharded. (After an evaluation, whole ones wait for the next backward pass.)"""
-    assert self.step > 0 or all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
-    return plain_read_step(self)
+    plain_init(self, *args, **kwargs)
+    assert all(isinstance(parameter, DTensor) for parameter in self.model.parameters())
 
 
-pretraining.Pretraining.read_step = read_step
+pretraining.Pretraining.__init__ = checked_init
 runpy.run_path(str(Path(__file__).parents[2] / "train" / "pretrain.py"), run_name="__main__")

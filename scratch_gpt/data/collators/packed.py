@@ -49,7 +49,9 @@ class PackedCollator:
         starts = torch.ones_like(input_ids, dtype=torch.bool)
         starts[:, 1:] = input_ids[:, :-1] == self.eos_token_id
         last_start = torch.where(starts, columns, 0).cummax(dim=1).values  # (B, T)
-        labels = input_ids.masked_fill(starts | (input_ids == self.pad_token_id), IGNORED)
+        labels = input_ids.masked_fill(starts, IGNORED)
+        if self.pad_token_id != self.eos_token_id:  # padding by the end of a document starts documents
+            labels.masked_fill_(input_ids == self.pad_token_id, IGNORED)
         batch = {"input_ids": input_ids, "position_ids": columns - last_start, "labels": labels}
         if self.lengths:
             ends = torch.tensor([input_ids.numel()])

@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from scratch_gpt.data.rows.conversations import QUESTIONS, TRANSLATIONS, Schema, file_rows
+from scratch_gpt.data.rows.conversations import NO_ANSWER, QUESTIONS, TRANSLATIONS
+from scratch_gpt.data.rows.schema import Schema, Values, file_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
-from scratch_gpt.data.sources.source import Source, checked_text, pick_text
+from scratch_gpt.data.sources.source import Source, checked_text
+from scratch_gpt.errors import UserError
 from scratch_gpt.tasks.example import Example
 
 
@@ -22,11 +24,13 @@ LAYOUTS = (
     {"question": "question", "choices": "choices", "label": "answerKey"},  # ARC, CommonsenseQA
     {"question": "question_stem", "choices": "choices", "label": "answerKey"},  # OpenBookQA
     {"question": "question", "choices": "choices", "label": "answer"},  # MMLU
+    {"question": "question", "context": "article", "choices": "options", "label": "answer"},  # RACE
     {"question": "goal", "first": "sol1", "second": "sol2", "label": "label"},  # PIQA
     {"good": "sentence_good", "bad": "sentence_bad", "kind": "UID"},  # BLiMP
     {"document": "document", "summary": "summary"},  # XSum
     {"document": "article", "summary": "highlights"},  # CNN/DailyMail
     {"document": "dialogue", "summary": "summary"},  # SAMSum
+    {"document": "text", "summary": "summary"},
     *QUESTIONS.layouts,  # SQuAD
     {"text": "text"},  # LAMBADA
 )
@@ -37,17 +41,18 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
 
     Forms: `translation` (the prompt is the bare source text), `ending` (HellaSwag), `choice`, `pair` (one acceptable
     sentence and one that is not; no prompt), `summary` (the prompt is the bare document), `question` (a context stands
-    before it, with a blank line between; answers may be a text, a list of texts, or SQuAD's {"text": [...]}), `cloze`
-    (the prompt is the text without its last word, which is the reference). The source's `template` writes the prompt of
-    a question or translation otherwise: the same one that `instruction_rows` gives.
+    before it, with a blank line between; answers may be texts, numbers or truth values, a list of them, SQuAD's {"text":
+    [...]}, or empty: the question has no answer), `cloze` (the prompt is the text without its last word, which is the
+    reference). The source's `template` writes the prompt of a question or translation otherwise: the same one that
+    `instruction_rows` gives.
 
     Raises:
         UserError: a source that cannot be read or holds no rows, too many bad rows (of another form than the first
-            row, without a right answer ...), an unknown role in `columns`.
+            row, without a right answer ...), an unknown role in `columns`, questions of which none has an answer.
     """
     found: list[str] = []
 
-    def parse(values: dict[str, Any]) -> Example:
+    def parse(values: Values) -> Example:
         form = next(form for form, (role, _) in FORMS.items() if role in values)
         if found and form != found[0]:
             raise BadRow(f"a row of the form {form} among rows of the form {found[0]}")
@@ -55,57 +60,73 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
         found[:] = [form]
         return example
 
-    rows = [example for _, example in file_rows(source, Schema(LAYOUTS, parse), bad_rows)]
+    rows = [
+        example
+        for _, example in file_rows(source, Schema(LAYOUTS, parse, nullable=QUESTIONS.nullable), bad_rows)
+    ]
+    if all(example.references == NO_ANSWER for example in rows):
+        message = (
+            f"source {source.name!r}: no question of {source.path} has an answer: take a split with answers"
+        )
+        raise UserError("no_answers", message, source=source.name)
     return found[0], rows
 
 
-def _ending(values: dict[str, Any]) -> Example:
+def _ending(values: Values) -> Example:
     # the beginning of the second sentence, to be continued; it may be empty
-    context = (
-        f"{pick_text(values, 'activity')}: {pick_text(values, 'start')} {str(values['rest']).capitalize()}"
-    )
-    endings = [_wikihow(ending) for ending in _texts(values["endings"], "endings")]
-    return _choice_example(_wikihow(context), endings, _index(values["label"], len(endings)), values)
+    context = f"{values.text('activity')}: {values.text('start')} {str(values['rest']).capitalize()}"
+    endings = [wikihow(ending) for ending in _texts(values["endings"], values.name("endings"))]
+    return _choice_example(wikihow(context), endings, answer_index(values["label"], len(endings)), values)
 
 
-def _wikihow(text: str) -> str:
+def wikihow(text: str) -> str:
     """Without the marks that the WikiHow part of HellaSwag has in its texts, as its authors' code removes them."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
-def _choice(values: dict[str, Any]) -> Example:
+def _choice(values: Values) -> Example:
     choices: Any = values["choices"] if "choices" in values else [values["first"], values["second"]]
     labels = None
-    if isinstance(choices, dict):
-        choices, labels = choices.get("text"), choices.get("label")
-    texts, label = _texts(choices, "choices"), values["label"]
-    index = labels.index(label) if labels and label in labels else _index(label, len(texts))
-    return _choice_example(pick_text(values, "question").strip(), texts, index, values)
+    if isinstance(choices, dict) and "text" in choices:
+        choices, labels = choices["text"], choices.get("label")
+    elif isinstance(choices, dict):  # {"A": text}
+        choices, labels = list(choices.values()), list(choices)
+    elif isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):
+        choices, labels = ([choice.get(key) for choice in choices] for key in ("text", "label"))
+    texts, label = _texts(choices, values.name("choices")), values["label"]
+    # by its mark, its text, its place
+    named = next((names for names in (labels or [], texts) if label in names), None)
+    index = named.index(label) if named else answer_index(label, len(texts))
+    return _choice_example(values.with_context("question", before=True), texts, index, values)
 
 
 def _texts(values: Any, column: str) -> list[str]:
     if not isinstance(values, list) or len(values) < 2:
         raise BadRow(f"column {column!r} holds no list of at least two texts")
-    return [checked_text(value, column).strip() for value in values]
+    return [checked_text(value, column) for value in values]
 
 
-def _index(label: Any, count: int) -> int:
-    """Place of the right candidate: a number from 0, also as text, or a letter from A."""
-    text = str(label).strip()
+def answer_index(label: Any, count: int) -> int:
+    """Place of the right candidate: a number from 0, also as text, or a letter from A.
+
+    Raises:
+        BadRow: there is no candidate at that place.
+    """
+    text = str(int(label) if isinstance(label, bool) else label).strip()
     index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
     if not 0 <= index < count:
         raise BadRow(f"no right answer: the label is {label!r}, of {count} candidates")
     return index
 
 
-def _choice_example(prompt: str, choices: list[str], label: int, values: dict[str, Any]) -> Example:
+def _choice_example(prompt: str, choices: list[str], label: int, values: Values) -> Example:
     kind, key = str(values["kind"]), prompt or choices[label]
     return Example(prompt, (choices[label],), kind, key, tuple(choices), label)
 
 
-def _pair(values: dict[str, Any]) -> Example:
-    good, bad = pick_text(values, "good").strip(), pick_text(values, "bad").strip()
+def _pair(values: Values) -> Example:
+    good, bad = values.text("good"), values.text("bad")
     if good == bad:
         raise BadRow("the two sentences are equal")
     # In the order of the alphabet, so that a model which finds both equally likely is right half the time.
@@ -113,15 +134,13 @@ def _pair(values: dict[str, Any]) -> Example:
     return _choice_example("", choices, choices.index(good), values)
 
 
-def _summary(values: dict[str, Any]) -> Example:
-    text = pick_text(values, "document").strip()
-    return Example(
-        prompt=text, references=(pick_text(values, "summary").strip(),), kind=str(values["kind"]), key=text
-    )
+def _summary(values: Values) -> Example:
+    text = values.text("document")
+    return Example(prompt=text, references=(values.text("summary"),), kind=str(values["kind"]), key=text)
 
 
-def _cloze(values: dict[str, Any]) -> Example:
-    text = pick_text(values, "text").strip()
+def _cloze(values: Values) -> Example:
+    text = values.text("text").strip()  # a blank at the end would be the last word
     beginning, blank, word = text.rpartition(" ")
     if not blank:
         raise BadRow("a text of one word has no last word to predict")
@@ -129,7 +148,7 @@ def _cloze(values: dict[str, Any]) -> Example:
 
 
 # Form -> the role that only its rows have, and what makes an example of one.
-FORMS: dict[str, tuple[str, Callable[[dict[str, Any]], Example]]] = {
+FORMS: dict[str, tuple[str, Callable[[Values], Example]]] = {
     "translation": ("source", TRANSLATIONS.parse),
     "ending": ("endings", _ending),
     "choice": ("label", _choice),

@@ -1,74 +1,229 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversations as public data sets write them, made into one: a list of {"role", "content"}."""
+"""Conversations as public data sets write them, made into one form: a list of messages as OpenAI and transformers have them.
 
+A message is {"role", "content"}; the assistant's may have `reasoning_content` and `tool_calls` besides. What differs from
+row to row is kept as JSON in a string (a call's `arguments`, a row's `tools`): Arrow would give each row the keys of all.
+"""
+
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from scratch_gpt.data.sources.bad_rows import BadRow
+from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
 from scratch_gpt.data.sources.source import checked_text
 
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
-# How data sets call the three roles; the names of ShareGPT stand below the usual ones.
+# How data sets call the roles, in lower case; a source's `roles` adds its own.
 ROLES = {
-    "system": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "human": "user",
-    "gpt": "assistant",
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter", "usr", "question", "instruction", "customer"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "gpt4", "gpt-4", "bing", "bard", "claude"), "assistant"),
+    **dict.fromkeys(("gemini", "llama", "qwen", "mistral", "deepseek", "answer", "response"), "assistant"),
+    **dict.fromkeys(("model", "bot", "ai", "chatbot", "llm", "function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response"), "tool"),
 }
+# Of LLaMA-Factory's: the text is a call, not an answer.
+CALLING_ROLES = ("function_call", "tool_call")
+ROLE_KEYS = ("role", "from")
+CONTENT_KEYS = ("content", "value", "text")
+THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
+# Parts of a content that are text, in the chat and in the responses interface of OpenAI.
+TEXT_PARTS = (None, "text", "input_text", "output_text")
+# transformers marks the message that it continues with this end, and the chat templates then write the message raw.
+CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
-def read_messages(value: Any, column: str) -> list[Message]:
-    """A list of {"role", "content"}, or of ShareGPT's {"from", "value"}; BadRow for anything else."""
-    if not isinstance(value, list) or not value:
+def make_message(role: str, text: str, column: str) -> Message:
+    """A message of checked text; BadRow for one that transformers would take for a message to continue."""
+    if text.endswith(CONTINUED):
+        raise BadRow(f"column {column!r} ends in {CONTINUED!r}, by which transformers continues a message")
+    return {"role": role, "content": text}
+
+
+def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = None) -> list[Message]:
+    """A list of {"role", "content"} or of ShareGPT's {"from", "value"}, or one of them, or JSON of that.
+
+    An empty system message is left out.
+
+    Args:
+        roles: more names of roles -> system, user, assistant or tool.
+
+    Raises:
+        BadRow: anything else, an unknown role, a part that is no text, a call that cannot be read.
+        UnusedRow: a turn is empty.
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        value = _from_json(value, column)
+    found = [value] if isinstance(value, dict) else value
+    if isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ROLE_KEYS):
+        # `datasets` makes a list of objects whose features are a Sequence an object of lists
+        found = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
+    if not isinstance(found, list) or not found:
         raise BadRow(f"column {column!r} holds no list of messages")
-    messages = []
-    for message in value:
-        names = ("from", "value") if isinstance(message, dict) and "from" in message else ("role", "content")
-        role = message.get(names[0]) if isinstance(message, dict) else None
-        if not isinstance(role, str) or role not in ROLES:
-            raise BadRow(
-                f"column {column!r}: a message needs a role of system, user, assistant, got {message!r:.60}"
+    _check_roles(found, column, roles or {})
+    messages = (_message(each, number, column, roles or {}) for number, each in enumerate(found, start=1))
+    return [message for message in messages if message]
+
+
+def _role(written: Any, roles: Mapping[str, str]) -> tuple[Any, str | None]:
+    """What a message calls its speaker, and the role that this is, if it is known: "gpt-4o" is a "gpt"."""
+    name = next((written[key] for key in ROLE_KEYS if written.get(key) is not None), None)
+    if not isinstance(name, str):
+        return name, None
+    known = name.strip().lower()
+    return name, roles.get(name) or ROLES.get(known) or ROLES.get(re.split(r"[-_ ]?\d|-", known)[0])
+
+
+def _check_roles(found: list[Any], column: str, roles: Mapping[str, str]) -> None:
+    """Refuse unknown speakers, all in one line; the likeliest is that they take turns and the user begins."""
+    unknown: dict[str, str] = {}
+    for number, written in enumerate(found):
+        name, role = _role(written, roles) if isinstance(written, dict) else (None, "")
+        if isinstance(name, str) and role is None:
+            opened = sum(
+                isinstance(each, dict) and _role(each, roles)[1] == "system" for each in found[:number]
             )
-        content = checked_text(message.get(names[1]), f"{column}.{names[1]}").strip()
-        messages.append({"role": ROLES[role], "content": content})
-    return messages
+            unknown.setdefault(name, ("user", "assistant")[(number - opened) % 2])
+    if unknown:
+        cure = ", ".join(f"{name}: {role}" for name, role in unknown.items())
+        raise BadRow(
+            f"column {column!r}: a message of the unknown role {next(iter(unknown))!r:.60}: say which it is in the source's "
+            f"roles, such as roles: {{{cure}}}"
+        )
+
+
+def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -> Message | None:
+    if not isinstance(written, dict):
+        raise BadRow(f"column {column!r}: a message is no mapping of role and content: {written!r:.60}")
+    name, role = _role(written, roles)
+    if role is None:
+        form = '{"role": "user", "content": "..."} or {"from": "human", "value": "..."}'
+        raise BadRow(f"column {column!r}: a message without a role, {written!r:.60}, needs the form {form}")
+    key = next((key for key in CONTENT_KEYS if written.get(key) is not None), None)
+    value = written[key] if key else ""
+    if role == "tool" and not isinstance(value, str) and not _are_parts(value):
+        value = json.dumps(value, ensure_ascii=False)
+    thinking = next((written[key] for key in THINKING_KEYS if written.get(key)), None)
+    if isinstance(value, list):
+        # Anthropic's parts of this type
+        thinking = next((part["thinking"] for part in value if _is_thought(part)), thinking)
+        value = [part for part in value if not _is_thought(part)]
+    text = _content(value, f"{column}.{key}")
+    calls = written.get("tool_calls") or written.get("function_call")
+    if isinstance(calls, str):
+        calls = _from_json(calls, f"{column}.tool_calls")
+    if name.strip().lower() in CALLING_ROLES:
+        calls, text = _from_json(text, f"{column}.{key}"), ""
+    if calls and role != "assistant":
+        raise BadRow(f"column {column!r}: only the assistant calls tools, got calls of the role {name!r}")
+    if not text.strip() and not calls and role != "tool":
+        if role == "system":
+            return None
+        raise UnusedRow(f"column {column!r}: message {number} ({name}) is empty")
+    message = make_message(role, text, f"{column}.{key}")
+    if thinking and role == "assistant":
+        message["reasoning_content"] = checked_text(thinking, f"{column}.reasoning_content")
+    if calls:
+        message["tool_calls"] = [_call(call, column) for call in _listed(calls)]
+    return message
+
+
+def _are_parts(value: Any) -> bool:
+    return all(
+        isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in _listed(value)
+    )
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "thinking" and "thinking" in part
+
+
+def _content(value: Any, column: str) -> str:
+    """A text, a part, or the texts of a list of parts; it may be empty."""
+    texts = []
+    for part in _listed(value):
+        text = part
+        if isinstance(part, dict) and (part is not value or "type" in part):
+            kind = part.get("type")
+            if kind not in TEXT_PARTS:
+                cure = "only text is read; max_bad_rows: 1 leaves out all such rows"
+                raise BadRow(f"column {column!r}: a part of the type {kind!r:.40}: {cure}")
+            text = part.get("text")
+        is_blank = isinstance(text, str) and not text.strip()
+        texts.append(text if is_blank else checked_text(text, column))
+    return "".join(texts)
+
+
+def _call(call: Any, column: str) -> dict[str, Any]:
+    """A tool call in OpenAI's form; what is null in arguments given as an object is none (Arrow fills it in)."""
+    function = (call.get("function") or call) if isinstance(call, dict) else {}
+    name, arguments = function.get("name"), function.get("arguments") or {}
+    if isinstance(arguments, str):
+        arguments = _from_json(arguments, f"{column}.tool_calls")
+    elif isinstance(arguments, dict):
+        arguments = {key: value for key, value in arguments.items() if value is not None}
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        form = '{"function": {"name": "...", "arguments": "{...}"}}'
+        raise BadRow(f"column {column!r}: a tool call needs the form {form}, got {call!r:.60}")
+    written = json.dumps(arguments, ensure_ascii=False)
+    function = {
+        name: checked_text(text, f"{column}.tool_calls")
+        for name, text in (("name", name), ("arguments", written))
+    }
+    return {"type": "function", "function": function}
+
+
+def read_tools(value: Any, column: str) -> str | None:
+    """The definitions of tools, a list or JSON of one, as JSON of a list in OpenAI's form; None where there are none."""
+    tools = _from_json(value, column) if isinstance(value, str) and value.strip() else value
+    definitions = []
+    for tool in _listed(tools) if tools else []:
+        tool = _without_nulls(tool)
+        function = tool.get("function", tool) if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            form = '{"type": "function", "function": {"name": "..."}}'
+            raise BadRow(f"column {column!r}: a tool needs the form {form}, got {tool!r:.60}")
+        definitions.append(tool if function is not tool else {"type": "function", "function": tool})
+    return checked_text(json.dumps(definitions, ensure_ascii=False), column) if definitions else None
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without the keys of other rows, which Arrow fills in with null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _from_json(text: str, column: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRow(f"column {column!r} holds broken JSON: {error}") from None
 
 
 def read_transcript(text: str) -> list[Message]:
-    """Messages of an Anthropic HH transcript: turns that begin with "\\n\\nHuman:" or "\\n\\nAssistant:"."""
-    parts = re.split(r"(?:^|\n\n)(Human|Assistant):", text.lstrip())
+    """Turns of an Anthropic HH transcript: each begins with "\\n\\nHuman: " or "\\n\\nAssistant: "."""
+    parts = re.split(r"(?:^|\n\n)(Human|Assistant): ?", text.lstrip())
     return [
         {"role": "user" if speaker == "Human" else "assistant", "content": said}
         for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
     ]
 
 
-def read_answer(value: Any, column: str) -> list[Message]:
-    """The assistant's text, or a list of messages."""
-    if isinstance(value, list):
-        return read_messages(value, column)
-    return [{"role": "assistant", "content": checked_text(value, column).strip()}]
+def read_answer(value: Any, column: str, roles: Mapping[str, str] | None = None) -> list[Message]:
+    """The assistant's text as it is (or a number), a message, or a list of them."""
+    if isinstance(value, list | dict):
+        return read_messages(value, column, roles)
+    return [make_message("assistant", answer_text(value, column), column)]
 
 
-def best_and_worst(value: Any, column: str) -> tuple[str, str] | None:
-    """Of UltraFeedback's scored completions the best and the worst text; None where their scores are equal.
-
-    Each completion is {"response": text, "overall_score" or "score": number, ...}.
-    """
-    if not isinstance(value, list) or len(value) < 2:
-        raise BadRow(f"column {column!r} holds no list of two completions or more")
-    scored = []
-    for completion in value:
-        if not isinstance(completion, dict):
-            raise BadRow(f"column {column!r}: a completion is no mapping: {completion!r:.60}")
-        score = completion.get("overall_score", completion.get("score"))
-        if isinstance(score, bool) or not isinstance(score, int | float) or score != score:
-            raise BadRow(
-                f"column {column!r}: a completion needs a number as overall_score or score, got {score!r}"
-            )
-        scored.append((score, checked_text(completion.get("response"), f"{column}.response").strip()))
-    best, worst = max(scored, key=lambda pair: pair[0]), min(scored, key=lambda pair: pair[0])
-    return None if best[0] == worst[0] else (best[1], worst[1])
+def answer_text(value: Any, column: str) -> str:
+    """An answer as it is; numbers and truth values as JSON writes them."""
+    return json.dumps(value) if isinstance(value, int | float) else checked_text(value, column)

@@ -61,8 +61,9 @@ def read_splits(
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
         if split != "train":
-            # a weight's second copy of a row tells nothing, and would make intervals too narrow
-            rows[split] = list({(row["source"], row["place"]): row for row in rows[split]}.values())
+            # a weight's second copy of a row tells nothing, and would make intervals too narrow; the two answers of a
+            # pair have one place and are two rows
+            rows[split] = list({id(row): row for row in rows[split]}.values())
         if not rows[split] and (split == "train" or fraction or not allow_no_held_out):
             cure = "; 0 trains without held-out rows" if allow_no_held_out else ""
             message = f"no row for the {split} split: give more rows, or another held_out_fraction ({fraction}{cure})"
@@ -70,6 +71,9 @@ def read_splits(
     nothing = "held_out_fraction 0: no row is held out, so the model is not measured on any"
     for line in [nothing] * (not rows["dev"]) + bad_rows.report() + report_repeats(of_files):
         console.print(line, markup=False, soft_wrap=True)
+    if any("tools" in row for found in rows.values() for row in found):
+        # `datasets.Dataset.from_list` knows the columns of the first row alone
+        rows = {split: [{"tools": None, **row} for row in found] for split, found in rows.items()}
     return rows
 
 
@@ -161,7 +165,7 @@ def report_repeats(rows: Sequence[Row]) -> list[str]:
     """
     first: dict[tuple[str, Hashable], Row] = {}
     findings: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for row in {row["place"]: row for row in rows}.values():
+    for row in {id(row): row for row in rows}.values():
         same, against, finding = _keys(row)
         seen = first.setdefault((row["source"], same), row)
         if seen is not row:
@@ -184,5 +188,8 @@ def _keys(row: Row) -> tuple[str, str, str]:
             json.dumps(row["messages"][:-1]),
             "same question, another answer",
         )
+    if "completion" in row:
+        answer = json.dumps([row["prompt"], row["completion"]])
+        return f"{answer} {row['label']}", answer, "the same answer, liked and not"
     sides = [json.dumps([row["prompt"], row[side]]) for side in ("chosen", "rejected")]
     return " > ".join(sides), " = ".join(sorted(sides)), "prefers what another pair rejects"

@@ -24,7 +24,7 @@ class TokenizerArguments(SourcesArguments):
     max_document_characters: Count = field(
         default=10_000_000,
         metadata={
-            "help": "A longer document gives pieces of together so many characters, spread evenly over it."
+            "help": "Of a longer document, pieces of this length in total are used, spread evenly over it."
         },
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training text: documents of all sources, filtered, without duplicates, mixed, and again from any point on."""
+"""The stream of training documents: of all sources, filtered, deduplicated, mixed and tokenized; it restarts at any point."""
 
 import itertools
 import os
@@ -22,12 +22,12 @@ from scratch_gpt.data.sources.source import Source, iter_documents, parts_of
 from scratch_gpt.data.sources.token_files import token_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
-from scratch_gpt.tokenization import END_OF_TEXT, encode_plain
+from scratch_gpt.tokenization import document_end, encode_plain
 
 
 # Text that is tokenized at once: it bounds the memory.
 BATCH_BYTES = 1 << 20
-# So many files that are not read are named.
+# Files that are not read: the most that are named.
 SHOWN_FILES = 5
 BAD_ROW, DUPLICATE = "bad_row", "duplicate"
 
@@ -44,7 +44,7 @@ class Document:
         size: bytes in UTF-8.
         hash: of its text.
         text: the text; empty where `ids` are there.
-        ids: its tokens and END_OF_TEXT, shape (tokens,), of the type of the shards.
+        ids: its tokens and the one that ends it, shape (tokens,), of the type of the shards.
         first_pass: whether the source is read for the first time.
     """
 
@@ -85,8 +85,7 @@ def text_reader(
 
 def token_reader(source: Source, tokenizer: PreTrainedTokenizerFast) -> Reader:
     """Reads the documents of a source that is tokenized already; their bytes and hash are those of the decoded text."""
-    end: int = tokenizer.get_vocab().get(END_OF_TEXT, tokenizer.eos_token_id)
-    dtype = token_dtype(tokenizer)
+    end, dtype = document_end(tokenizer), token_dtype(tokenizer)
 
     def read(start: tuple[int, int], judged: bool) -> Iterator[Document]:
         for part, path in enumerate(source.files[start[0] :], start=start[0]):
@@ -94,7 +93,7 @@ def token_reader(source: Source, tokenizer: PreTrainedTokenizerFast) -> Reader:
             for row, ids in enumerate(documents, start=1):
                 if (part, row) <= start:
                     continue
-                text = tokenizer.decode(ids)
+                text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
                 rule = source.filters.broken_rule(text) if judged else None
                 data = text.encode()
                 ids = np.append(ids, end).astype(dtype)
@@ -317,8 +316,8 @@ def token_dtype(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> None:
-    """Put the token ids, and END_OF_TEXT, in place of the text of the documents that have one."""
-    end, dtype = tokenizer.convert_tokens_to_ids(END_OF_TEXT), token_dtype(tokenizer)
+    """Put the token ids, and the end of a document, in place of the text of the documents that have one."""
+    end, dtype = tokenizer.eos_token_id, token_dtype(tokenizer)
     texts = [document for document in documents if document.ids is None]
     for document, ids in zip(texts, encode_plain(tokenizer, [each.text for each in texts]), strict=True):
         ids.append(end)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.blocks import Blocks, PackedBlocks
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.runs.manifests import combine_manifests
 
 
-KEYS = {"path": str, "weight": int | float, "from": int | float, "to": int | float}
+KEYS = {"path": str, "weight": int | float, "from": int | float, "until": int | float}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ShardsEntry:
         path: folder of the shards stage.
         weight: share of the blocks, relative to the other entries in use at the same time.
         start: share of the run's steps after which it is used (`from`).
-        stop: share of the run's steps until which it is used (`to`).
+        stop: share of the run's steps until which it is used (`until`).
     """
 
     path: str
@@ -37,7 +37,7 @@ class ShardsEntry:
 
 
 def parse_shards(declared: str | Sequence[Mapping[str, Any]]) -> list[ShardsEntry]:
-    """One folder, or the entries `{path, weight, from, to}`, checked.
+    """One folder, or the entries `{path, weight, from, until}`, checked.
 
     Raises:
         UserError: an unknown or missing key, a wrong value, a part of the run without shards.
@@ -59,13 +59,13 @@ def parse_shards(declared: str | Sequence[Mapping[str, Any]]) -> list[ShardsEntr
                 raise wrong_value(key, value, "text" if key == "path" else "a number", where=where)
         if not entry.get("path"):
             raise UserError("setting_missing", f"{where}path is missing", setting="path")
-        weight, start, stop = entry.get("weight", 1.0), entry.get("from", 0.0), entry.get("to", 1.0)
+        weight, start, stop = entry.get("weight", 1.0), entry.get("from", 0.0), entry.get("until", 1.0)
         if not 0 < weight < math.inf:
             raise wrong_value("weight", weight, "a number above 0", where=where)
         if not 0 <= start < stop <= 1:
-            wanted = "shares of the run, 0 <= from < to <= 1"
-            raise wrong_value("from and to", f"{start:g} and {stop:g}", wanted, where=where)
-        entries.append(ShardsEntry(entry["path"], float(weight), float(start), float(stop)))
+            wanted = "shares of the run, 0 <= from < until <= 1"
+            raise wrong_value("from and until", f"{start:g} and {stop:g}", wanted, where=where)
+        entries.append(ShardsEntry(str(Path(entry["path"])), float(weight), float(start), float(stop)))
     bounds = sorted({0.0, 1.0, *(entry.start for entry in entries), *(entry.stop for entry in entries)})
     for start, stop in itertools.pairwise(bounds):
         if not any(entry.start <= start and entry.stop >= stop for entry in entries):
@@ -91,7 +91,7 @@ def phases_of(
     return phases
 
 
-class MixedBlocks:
+class MixedBlocks(Blocks):
     """The blocks of one split of one or several folders, one after the other.
 
     Attributes:
@@ -132,8 +132,3 @@ class MixedBlocks:
                 return blocks[index]
             index -= len(blocks)
         raise IndexError(index)
-
-    def evenly_spaced_indices(self, most: int) -> list[int]:
-        """So many block numbers, at most, evenly spaced over all: folders and sources stand one after the other."""
-        count = min(len(self), most)
-        return [index * len(self) // count for index in range(count)]

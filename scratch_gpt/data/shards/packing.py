@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents as rows of tokens.
+"""Packing: tokenized documents, put into rows of equal length.
 
 Documents are packed whole into rows of `sequence_length` tokens by best fit, so that no document loses its beginning
 to the row before (Ding et al. 2024, "Fewer Truncations Improve Language Modeling", arXiv 2404.10830); only a document
-longer than a row is cut, into full rows and a rest. What stays free in a row is filled with PAD.
+longer than a row is cut, into full rows and a rest. What stays free in a row is filled with padding.
 """
 
 import bisect

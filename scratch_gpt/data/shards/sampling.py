@@ -22,7 +22,7 @@ PIECE_CHARACTERS = 1000
 
 
 def spread_pieces(text: str, max_characters: int) -> list[str]:
-    """A text in pieces of about 1,000 characters; of a longer text, pieces of together so many, evenly spaced over it."""
+    """A text in pieces of about 1,000 characters; of a longer text, pieces of that length in total, evenly spaced over it."""
     if len(text) <= max_characters:
         return _PIECES.findall(text)
     count = max(LEAST_PIECES, max_characters // PIECE_CHARACTERS)
@@ -36,7 +36,7 @@ class TokenizerSample:
     Of the primer, which is endless, whole documents are drawn, and those that follow are kept aside.
 
     Args:
-        max_document_characters: a longer document gives pieces of together so many, from its whole length.
+        max_document_characters: of a longer document, pieces of this length in total, from its whole length.
 
     Attributes:
         aside: pieces that are not learned from, MEASURED_CHARACTERS at most.

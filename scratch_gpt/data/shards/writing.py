@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shards: documents as packed blocks of tokens on disk, written once, memory-mapped by the training loop.
 
-A document is its plain tokens and then END_OF_TEXT; see `packing` for how documents share a block. Within a block a new
-document begins at column 0 and after each END_OF_TEXT.
+A document is its plain tokens and then the one that ends it; see `packing` for how documents share a block. Within a block a new
+document begins at column 0 and after each end.
 
 Memory does not grow with the text, but for 9 to 14 bytes a document that the hashes of seen texts take. The bytes
 written depend on the arguments and the text alone: not on the number of cores, nor on interruptions, nor on slices.
@@ -39,11 +39,13 @@ from scratch_gpt.data.shards.corpus import (
     tokenize,
     work_ahead,
 )
+from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
 from scratch_gpt.data.shards.packing import Packer, SourceCounts, join
 from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_folder, write_slice
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.hub import pin_commits
 from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources
+from scratch_gpt.data.sources.token_files import hold_tokens
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import (
     PROGRESS,
@@ -54,7 +56,7 @@ from scratch_gpt.runs.folders import (
     write_run_yaml,
 )
 from scratch_gpt.settings.sources import PRIMER
-from scratch_gpt.tokenization import PAD, load_tokenizer, tokenizer_hash
+from scratch_gpt.tokenization import tokenizer_hash
 
 
 # Batches between two records of progress.
@@ -87,7 +89,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
             an empty side, a disk that is full or not writable.
     """
     sources = _check(arguments)
-    tokenizer = load_tokenizer(str(arguments.tokenizer))
+    tokenizer = load_document_tokenizer(str(arguments.tokenizer))
     bad_rows = BadRows(arguments.on_bad_row)
     settings: dict[str, Any] = {
         "tokenizer_hash": tokenizer_hash(tokenizer),
@@ -121,7 +123,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
     def reader_of(number: int, source: Source) -> Reader | None:
         if slices and source.path != PRIMER:
             return record_reader(slices, number, token_dtype(tokenizer))
-        if source.is_tokenized:
+        if hold_tokens(source.files):
             return token_reader(source, tokenizer)
         return None
 
@@ -131,7 +133,7 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         pin_commits(sources, progress[0]["commits"] if progress else {})
         corpus = open_corpus(sources, bad_rows, arguments.seed, stop, folder / PROGRESS, reader_of)
         run = _Run(folder, corpus, tokenizer, arguments)
-        lines = run.go_on()
+        lines = run.resume()
         run.fill()
         bad_rows.check()
         described = run.finish()
@@ -174,7 +176,7 @@ class _Run:
                 file=file,
                 sequence_length=arguments.sequence_length,
                 dtype=token_dtype(tokenizer),
-                pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+                pad_token_id=tokenizer.pad_token_id,
                 random=np.random.default_rng(arguments.seed),
                 counts={name: SourceCounts() for name in sources},
             )
@@ -197,7 +199,7 @@ class _Run:
         """Whether the training side has all the tokens that were asked for."""
         return self.arguments.max_tokens is not None and self.train.tokens >= self.arguments.max_tokens
 
-    def go_on(self) -> list[str]:
+    def resume(self) -> list[str]:
         """Return to where an interrupted run was recorded last; a line for the terminal if there was one."""
         progress = load_progress(self.folder)
         if progress is None:

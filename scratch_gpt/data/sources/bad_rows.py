@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows that cannot be used, and what else a reader has to report: counted per file, too many bad rows refused."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,9 +69,13 @@ class FileCount:
             return
         if self.bad == self.rows or (self.bad > 1 and self.bad > self.limit * self.rows):
             line, reason = self.first
+            enough = math.ceil(100 * self.bad / self.rows) / 100
+            cure = (
+                "" if self.bad == self.rows else f": max_bad_rows: {enough:g} in the source leaves these out"
+            )
             message = (
                 f"{self.name}:{line}: {reason} ({self.bad} of {self.rows} rows are bad; max_bad_rows allows a share of "
-                f"{self.limit:g})"
+                f"{self.limit:g}{cure})"
             )
             raise UserError("too_many_bad_rows", message, place=f"{self.name}:{line}")
 
@@ -115,15 +120,20 @@ class BadRows:
         """Number of rows of this source that were left out."""
         return sum(file.bad for file in self._files.values() if file.source == source)
 
-    def report(self) -> list[str]:
-        """Lines for the terminal: of each file its bad rows and its unused ones, of each source what was noted."""
+    def report(self, source: str | None = None) -> list[str]:
+        """Lines for the terminal: of each file its bad rows and its unused ones, of each source what was noted.
+
+        Args:
+            source: only of the files of this one.
+        """
+        files = [file for file in self._files.values() if source in (None, file.source)]
         lines = [
             f"{file.name}: left out {count} of {file.rows} rows, the first at line {first[0]}: {first[1]}"
-            for file in self._files.values()
+            for file in files
             for count, first in ((file.bad, file.first), (file.unused, file.first_unused))
             if first
         ]
-        return lines + list(_added_up(self._files.values()))
+        return lines + list(_added_up(files))
 
 
 def _added_up(files: Iterable[FileCount]) -> Iterable[str]:

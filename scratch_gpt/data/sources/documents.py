@@ -18,6 +18,8 @@ END_MARKERS = frozenset(
 )
 # These can be nothing else: they also count at the end of a line.
 _AT_LINE_END = ("<|endoftext|>", "<|end_of_text|>")
+# So many equal lines of signs may part documents; a novel has fewer between its scenes.
+MANY_RULES = 20
 _MARKED_LINE = re.compile(
     rf"^[ \t]*(?:({'|'.join(map(re.escape, END_MARKERS))})|.*({'|'.join(map(re.escape, _AT_LINE_END))}))[ \t\r]*$",
     re.M,
@@ -37,6 +39,13 @@ def inline_marker(text: str) -> str | None:
     """The end-of-text marker that stands most often in a text."""
     marker = max(sorted(END_MARKERS), key=text.count)
     return marker if marker in text else None
+
+
+def repeated_rule(text: str) -> str | None:
+    """The line without a letter or digit, such as "---", that stands `MANY_RULES` times or more in a text."""
+    rules = Counter(re.findall(r"^[^\w\s](?:[^\w\n]{0,18}[^\w\s])?$", text, re.M))
+    rule, count = next(iter(rules.most_common(1)), ("", 0))
+    return rule if count >= MANY_RULES else None
 
 
 def split_documents(lines: Iterable[str], documents: str, separator: str | None) -> Iterator[tuple[int, str]]:

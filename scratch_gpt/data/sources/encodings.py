@@ -59,9 +59,22 @@ BINARY_SHARE = 0.01
 GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
 # The common ones, the likelier ones first: many more would be guessed for a few odd letters.
 GUESSED_ENCODINGS = (
-    *("cp1252", "cp1251", "koi8_r", "cp1250", "cp1253", "cp1254", "cp1255", "cp1256"),
-    *("gb18030", "shift_jis", "euc_jp", "euc_kr", "big5", "mac_roman", "cp437"),
+    *("cp1252", "cp1251", "cp1250", "iso8859_2", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp874"),
+    *(
+        "gb18030",
+        "shift_jis",
+        "euc_jp",
+        "euc_kr",
+        "big5",
+        "mac_roman",
+        "cp866",
+        "iso8859_5",
+        "iso8859_6",
+        "cp437",
+    ),
 )
+# A second guess is named too if its text looks as much like a language, up to this.
+NEARLY = 0.1
 # A byte that is no text becomes half a surrogate pair, which no encoding can write: it is found by encoding the text.
 MARKED = "scratch_gpt.marked"
 BAD_BYTE = 0xDC00
@@ -200,11 +213,13 @@ def guess_encoding(path: Path) -> str:
     bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)
     if 2 * bad < len(text):
         return ""
-    ranked = [
-        (round(match.chaos, 2), -round(match.coherence, 1), GUESSED_ENCODINGS.index(name), name)
+    # encodings of one match give the same text
+    ranked = sorted(
+        (round(match.chaos, 2), -round(match.coherence, 2), min(map(GUESSED_ENCODINGS.index, names)))
         for match in charset_normalizer.from_bytes(data, cp_isolation=list(GUESSED_ENCODINGS))
-        for name in match.could_be_from_charset
-        if name in GUESSED_ENCODINGS
-    ]
-    guess = min(ranked)[-1] if ranked else GUESSED_ENCODINGS[0]
-    return f"looks like {guess}: set encoding: {guess}"
+        if (names := [name for name in match.could_be_from_charset if name in GUESSED_ENCODINGS])
+    )
+    _, best, first = ranked[0] if ranked else (0.0, 0.0, 0)
+    near = [GUESSED_ENCODINGS[place] for _, coherence, place in ranked[1:] if coherence < best + NEARLY]
+    other = f" (or {near[0]}, if letters come out wrong)" if near else ""
+    return f"looks like {GUESSED_ENCODINGS[first]}: set encoding: {GUESSED_ENCODINGS[first]}{other}"

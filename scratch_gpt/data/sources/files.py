@@ -43,8 +43,8 @@ def data_files(path: str, split: str, subset: str | None) -> list[Path]:
     if _has_card(root):
         return _files_of_card(root, split, subset)
     found = [file for file in _visible(root) if data_suffix(file) in DATA_SUFFIXES]
-    text = [file for file in found if not _is_about(root, file)] or found
-    return text or [file for file in _visible(root) if data_suffix(file) in TOKEN_SUFFIXES]
+    text = [file for file in found if not _is_about(root, file)]
+    return text or [file for file in _visible(root) if file.suffix.lower() in TOKEN_SUFFIXES] or found
 
 
 def unread_files(path: str, files: list[Path]) -> list[Path]:

@@ -20,7 +20,13 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from scratch_gpt.data.sources.bad_rows import BadRow
-from scratch_gpt.data.sources.documents import DOCUMENTS, find_marker, inline_marker, split_documents
+from scratch_gpt.data.sources.documents import (
+    DOCUMENTS,
+    find_marker,
+    inline_marker,
+    repeated_rule,
+    split_documents,
+)
 from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, is_text_encoding, unpacked
 from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, wrong_value
@@ -28,9 +34,9 @@ from scratch_gpt.errors import UserError, wrong_value
 
 MARKUP_SUFFIXES = (".html", ".htm")
 TEXT_SUFFIXES = (".txt", ".text", ".md", *MARKUP_SUFFIXES)
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+JSON_SUFFIXES = (".jsonl", ".jsonlines", ".ndjson", ".json")
 CSV_SUFFIXES = (".csv", ".tsv")
-TABLE_SUFFIXES = (".parquet", ".arrow")
+TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 ROW_SUFFIXES = JSON_SUFFIXES + CSV_SUFFIXES + TABLE_SUFFIXES
 # Formats that people try, and that would be read as gibberish if they counted as text -> the cure.
 FOREIGN_SUFFIXES = {
@@ -44,7 +50,10 @@ BATCH_ROWS = 1024
 # What is read at once of a JSON array.
 CHUNK_CHARACTERS = 1 << 16
 # Of a .json file that is one object, the list with one of these names is its rows.
-ROW_LISTS = ("data", "rows", "examples", "train")
+ROW_LISTS = (
+    *("data", "rows", "examples", "train", "items", "records", "samples", "entries", "instances"),
+    "questions",
+)
 _BETWEEN_VALUES = re.compile(r"[\s,]*")
 
 
@@ -107,9 +116,9 @@ class Reader:
             f"separator has no effect with documents: {self.documents}": self.separator
             and self.documents != "separator",
             "documents has no effect: it divides text files, and here is none": self.documents != "block"
-            and suffixes <= set(ROW_SUFFIXES),
+            and suffixes <= {*ROW_SUFFIXES, *TOKEN_SUFFIXES},
             "encoding has no effect: it is of text, JSON, .csv and .tsv files": self.encoding
-            and suffixes <= set(TABLE_SUFFIXES),
+            and suffixes <= {*TABLE_SUFFIXES, *TOKEN_SUFFIXES},
         }
         for message, found in without_effect.items():
             if found:
@@ -129,7 +138,7 @@ class Reader:
         """
         suffix = data_suffix(path)
         if suffix in TOKEN_SUFFIXES:
-            message = f"{path} holds token ids, no text: only the shards stage reads it, without num_slices"
+            message = f"{path} holds token ids, no text: only the shards stage reads it, uncompressed and without num_slices"
             raise UserError("unsupported_format", message, file=path)
         if suffix in TABLE_SUFFIXES:
             return _table_rows(path, start)
@@ -169,6 +178,9 @@ class Reader:
         _, marker = self._boundaries(file.head)
         if marker:
             notes.append(f"files whose documents end at {marker}, which is no text")
+        elif rule := repeated_rule(file.head):
+            cure = f'set separator: "\\n{rule}\\n" if it ends documents'
+            notes.append(f"warning: files with many lines {rule}, which are read as text: {cure}")
         elif inside := inline_marker(file.head):
             cure = f'set separator: "{inside}" if it ends documents'
             notes.append(f"warning: files with {inside} inside their lines, where it is read as text: {cure}")
@@ -222,10 +234,12 @@ def _batches(path: Path) -> Iterator[Any]:
 
 
 def _csv_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
-    header = file.head.partition("\n")[0]
+    header, lines = file.head.partition("\n")[0].strip(), file.lines()
     delimiter = "\t" if data_suffix(file.path) == ".tsv" else max(DELIMITERS, key=header.count)
     csv.field_size_limit(1 << 30)
-    reader = csv.DictReader(file.lines(), delimiter=delimiter)
+    if header == f"sep={delimiter}":  # a line for Excel, before the names of the columns
+        next(lines)
+    reader = csv.DictReader(lines, delimiter=delimiter)
     while True:
         try:
             row = next(reader, None)
@@ -244,7 +258,9 @@ def _csv_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
 def _json_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
     first, _, rest = file.head.lstrip().partition("\n")
     many_lines = data_suffix(file.path) != ".json" or (rest.strip() and _is_json(first))
-    if first.startswith("[") or first.strip() == "{" or first.rstrip().endswith("},") or not many_lines:
+    # each line may be an array: a conversation
+    array = first.startswith("[") and not (rest.lstrip().startswith("[") and _is_json(first))
+    if array or first.strip() == "{" or first.rstrip().endswith("},") or not many_lines:
         yield from enumerate(_json_values(file), start=1)
         return
     for number, line in enumerate(file.lines(), start=1):
@@ -289,9 +305,21 @@ def _json_values(file: TextFile) -> Iterator[Record]:
         if fault:
             yield BadRow(fault[1])
         elif len(inner) == 1 and isinstance(inner[0], list) and not in_array:
-            yield from inner[0]
+            yield from itertools.chain.from_iterable(map(_questions, inner[0]))
         else:
             yield value
+
+
+def _questions(value: Any) -> list[Any]:
+    """The questions of an article in SQuAD's own files, each with its paragraph; any other row as it is."""
+    if not (isinstance(value, dict) and isinstance(value.get("paragraphs"), list)):
+        return [value]
+    return [
+        {**question, "context": paragraph.get("context")}
+        for paragraph in value["paragraphs"]
+        if isinstance(paragraph, dict)
+        for question in paragraph.get("qas", ())
+    ]
 
 
 def _read(lines: Iterator[str], characters: int) -> str:

@@ -31,13 +31,14 @@ from scratch_gpt.data.sources.formats import (
     data_suffix,
 )
 from scratch_gpt.data.sources.hub import hub_parts
-from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
 
 # Settings that a stage which reads documents, or one which reads rows, would pass over -> the cure.
-ROW_SETTINGS = dict.fromkeys(("columns", "template", "system"), "text_column names the column of a document")
+ROW_SETTINGS = dict.fromkeys(
+    ("columns", "template", "system", "roles"), "text_column names the column of a document"
+)
 CORPUS_SETTINGS = {
     "held_out": "rows are held out by held_out_fraction, and a benchmark asks all of them",
     "filters": "leave out such rows beforehand",
@@ -72,6 +73,7 @@ class Source:
         columns: what a column is for -> how it is called here, for rows that are not plain documents.
         template: the prompt of such rows, with roles in braces: "Translate into German: {source}".
         system: a system message that opens the conversations of such rows.
+        roles: how conversations call a speaker -> system, user, assistant or tool, beside the names that are known.
         documents: a text file holds one document per blank-line `block`, per `line`, between two `separator`, or is one
             document as a `file`.
         separator: the text between two documents of a text file; given alone it means `documents: separator`.
@@ -96,6 +98,7 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     template: str | None = None
     system: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
     documents: str = "block"
     separator: str | None = None
     encoding: str | None = None
@@ -127,19 +130,6 @@ class Source:
     def files(self) -> list[Path]:
         """The local files of this source, sorted; empty for the primer and for a Hub dataset."""
         return [] if self.path == PRIMER else data_files(self.path, self.split, self.subset)
-
-    @property
-    def is_tokenized(self) -> bool:
-        """Whether its files hold token ids, see `token_files`.
-
-        Raises:
-            UserError: some do and others do not.
-        """
-        tokenized = [file for file in self.files if data_suffix(file) in TOKEN_SUFFIXES]
-        if tokenized and len(tokenized) < len(self.files):
-            message = f"source {self.name!r}: {tokenized[0]} holds token ids and others do not: make two sources of them"
-            raise UserError("unsupported_format", message, file=tokenized[0])
-        return bool(tokenized)
 
     @property
     def reader(self) -> Reader:
@@ -222,6 +212,9 @@ def _check(source: Source) -> None:
         raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")
+    speakers = ("system", "user", "assistant", "tool")
+    if not isinstance(source.roles, dict) or not set(source.roles.values()) <= set(speakers):
+        raise wrong_value("roles", source.roles, f"a mapping to {', '.join(speakers)}", where=f"{name}: ")
     if source.path != PRIMER and not source.on_hub:
         _check_files(source, name)
     source.reader.check(name, source.files)

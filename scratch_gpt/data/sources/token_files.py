@@ -11,7 +11,7 @@
 Ids without a header are uint16 where that holds the whole vocabulary, else uint32, as these projects write them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,43 +26,52 @@ LLM_C_TYPES = {20240520: "<u2", 20240801: "<u4"}
 CHUNK = 1 << 20
 
 
+def hold_tokens(files: Sequence[Path]) -> bool:
+    """Whether the files of a source hold token ids.
+
+    Raises:
+        UserError: some do and others do not.
+    """
+    tokenized = [file for file in files if file.suffix.lower() in TOKEN_SUFFIXES]
+    if tokenized and len(tokenized) < len(files):
+        message = f"{tokenized[0]} holds token ids and others beside it do not: make two sources of them"
+        raise UserError("unsupported_format", message, file=tokenized[0])
+    return bool(tokenized)
+
+
 def read_tokens(path: Path, vocab_size: int) -> np.ndarray:
-    """The ids of a file, memory-mapped, shape (tokens,).
+    """Map the ids of a file into memory, shape (tokens,).
 
     Raises:
         UserError: the file is no array of ids, or not as long as it says.
     """
     dtype = "<u2" if vocab_size <= 1 << 16 else "<u4"
-    size = path.stat().st_size
+    size, offset = path.stat().st_size, 0
     with path.open("rb") as file:
         start = file.read(4 * LLM_C_HEADER)
-    if path.suffix == ".npy" and start.startswith(b"\x93NUMPY"):
+    suffix = path.suffix.lower()
+    if suffix == ".npy" and start.startswith(b"\x93NUMPY"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError) as error:
-            raise UserError(
-                "unreadable_file", f"{path}: cannot be read as npy ({error})", file=path
-            ) from None
+            message = f"{path}: cannot be read as npy ({error})"
+            raise UserError("unreadable_file", message, file=path) from None
         if array.ndim != 1 or array.dtype.kind not in "ui":
             message = f"{path}: an array of {array.dtype}, {array.ndim} dimensions: token ids are one row of integers"
             raise UserError("unreadable_file", message, file=path)
         return array
     magic = int.from_bytes(start[:4], "little")
-    if path.suffix == ".bin" and magic in LLM_C_TYPES and len(start) == 4 * LLM_C_HEADER:
-        dtype, count = LLM_C_TYPES[magic], int(np.frombuffer(start, "<i4")[2])
-        expected = 4 * LLM_C_HEADER + count * np.dtype(dtype).itemsize
+    if suffix == ".bin" and magic in LLM_C_TYPES and len(start) == 4 * LLM_C_HEADER:
+        dtype, count, offset = LLM_C_TYPES[magic], int(np.frombuffer(start, "<i4")[2]), len(start)
+        expected = offset + count * np.dtype(dtype).itemsize
         if size != expected:
             message = f"{path} has {size} bytes, its header says {expected}: it is not whole, get it again"
             raise UserError("damaged_file", message, file=path)
-        return (
-            np.memmap(path, dtype, "r", offset=4 * LLM_C_HEADER, shape=(count,))
-            if count
-            else np.zeros(0, dtype)
-        )
-    if size % np.dtype(dtype).itemsize:
+    elif size % np.dtype(dtype).itemsize:
         message = f"{path} has {size} bytes, which are no whole {np.dtype(dtype).name} ids: it is not whole, get it again"
         raise UserError("damaged_file", message, file=path)
-    return np.memmap(path, dtype, "r") if size else np.zeros(0, dtype)
+    # an empty file cannot be mapped
+    return np.memmap(path, dtype, "r", offset=offset) if size > offset else np.zeros(0, dtype)
 
 
 def token_documents(path: Path, vocab_size: int, end_of_text: int) -> Iterator[np.ndarray]:
@@ -72,7 +81,7 @@ def token_documents(path: Path, vocab_size: int, end_of_text: int) -> Iterator[n
         UserError: as for `read_tokens`; an id beyond the vocabulary; an index that does not fit.
     """
     tokens = read_tokens(path, vocab_size)
-    ends = _index(path, len(tokens)) if path.suffix == ".ds" else _ends(tokens, end_of_text)
+    ends = _index(path, len(tokens)) if path.suffix.lower() == ".ds" else _ends(tokens, end_of_text)
     start = 0
     for end in ends:
         document = np.array(tokens[start:end])
@@ -96,15 +105,15 @@ def _ends(tokens: np.ndarray, end_of_text: int) -> Iterator[int]:
     yield len(tokens)
 
 
-def _index(path: Path, length: int) -> list[int]:
+def _index(path: Path, length: int) -> Iterator[int]:
     index = path.with_name(path.name + ".index")
     if not index.is_file():
         message = f"{path}: no {index.name} beside it, which says where its documents end"
         raise UserError("file_not_found", message, file=index)
-    ends: list[int] = np.fromfile(index, "<u8").tolist()
-    if ends != sorted(ends) or (ends[-1] if ends else 0) != length:
+    ends = np.fromfile(index, "<u8")
+    if (ends[1:] < ends[:-1]).any() or int(ends[-1:].sum()) != length:
         message = (
             f"{index} does not fit {path.name} of {length} ids, or these are not of this tokenizer's width"
         )
         raise UserError("damaged_file", message, file=index)
-    return ends
+    return map(int, ends)

@@ -24,9 +24,10 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.generation import bits_per_byte, distinct_metric
 from scratch_gpt.evaluation.harness import SEED, AnsweringArguments
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
-from scratch_gpt.inference.generation import Answer, generate_answers
+from scratch_gpt.inference.generation import Answer, generate_answers, padded
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
+from scratch_gpt.inference.turns import encode_turns
 from scratch_gpt.runs.results import Metric
 from scratch_gpt.settings.checking import Count, Range
 from scratch_gpt.tasks.scores import distinct, repetition
@@ -141,17 +142,19 @@ def answer_tokens(
     The stop token counts as written where the answer is finished. The text is tokenized again: where a model had
     spelled a word by unusual tokens, the usual ones stand here.
     """
-    batch = tokenizer.apply_chat_template(
-        [conversation(prompt, answer.text) for prompt, answer in zip(prompts, answers, strict=True)],
-        return_dict=True,
-        return_tensors="pt",
-        padding=True,
-        return_assistant_tokens_mask=True,
-    )
-    written = torch.as_tensor(batch.pop("assistant_masks")).bool()
-    last = written.shape[1] - 1 - written.flip(1).int().argmax(dim=1)  # (B,) the stop token's place
-    finished = torch.tensor([answer.finished for answer in answers])
-    written[torch.arange(len(written)), last] = finished
+    rows = [
+        encode_turns(tokenizer, conversation(prompt, answer.text))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    end, cpu = tokenizer.eos_token_id, torch.device("cpu")
+    masks = []
+    for row, answer in zip(rows, answers, strict=True):
+        place = len(row["input_ids"]) - 1 - row["input_ids"][::-1].index(end)  # the stop token's
+        masks.append([*row["assistant_masks"][:place], int(answer.finished)])
+    batch = padded([row["input_ids"] for row in rows], tokenizer.pad_token_id, "right", cpu)
+    written = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+    for own, mask in zip(written, masks, strict=True):
+        own[: len(mask)] = torch.tensor(mask)
     return batch, written
 
 

@@ -22,14 +22,14 @@ from scratch_gpt.evaluation.metrics.baselines import gzip_bits_per_byte
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.likelihood import packed_nll
-from scratch_gpt.inference.loading import is_chat
+from scratch_gpt.inference.turns import end_of_turn, is_chat
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.checking import Count
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
 from scratch_gpt.tasks.task import Task
 from scratch_gpt.tasks.words import first_units, units
-from scratch_gpt.tokenization import END_OF_TEXT, encode_plain, token_byte_lengths
+from scratch_gpt.tokenization import document_end, encode_plain, token_byte_lengths
 
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def block_nll(
         raise UserError("too_long", message, length=length, limit=positions)
     # Not the tokenizer's own end of sequence: that of a chat model is the end of a turn.
     collate = PackedCollator(
-        tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        document_end(tokenizer),
         tokenizer.pad_token_id,
         needs_lengths(model.config._attn_implementation),
     )
@@ -164,8 +164,10 @@ def document_blocks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: list[str]
 ) -> list[np.ndarray]:
     """Documents packed into blocks that the model has positions for."""
-    end_of_text = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    token_ids = [np.array([*ids, end_of_text]) for ids in encode_plain(tokenizer, documents)]
+    end, start = document_end(tokenizer), tokenizer.bos_token_id
+    # where a text has a beginning of its own, the model has never read one without it
+    head = [] if start is None or start in (end, end_of_turn(tokenizer)) else [start]
+    token_ids = [np.array([*head, *ids, end]) for ids in encode_plain(tokenizer, documents)]
     length = min(model.config.max_position_embeddings, TOKENS_PER_BATCH, max(map(len, token_ids)))
     pieces = [ids[start : start + length] for ids in token_ids for start in range(0, len(ids), length)]
     blocks = np.full((len(rows := pack(pieces, length)), length), tokenizer.pad_token_id)

@@ -22,8 +22,8 @@ from scratch_gpt.evaluation.harness import SEED, EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
 from scratch_gpt.inference.generation import gathered, generate_answers, own_batches, padded
-from scratch_gpt.inference.loading import is_chat
 from scratch_gpt.inference.prompts import first_question
+from scratch_gpt.inference.turns import is_chat, training_tokenizer
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.checking import Count, NotNegative
 from scratch_gpt.tasks.scores import distinct, repetition, token_f1
@@ -82,8 +82,9 @@ def evaluate_instructions(
         message = "conversations need a causal language model, this is an encoder-decoder"
         raise UserError("wrong_model", message, found=["encoder-decoder"])
     folder = str(model.name_or_path)
-    check_chat_format(tokenizer, folder)
-    measure, longest = partial(encode_conversation, tokenizer), context_length(model, arguments.max_length)
+    taught = training_tokenizer(tokenizer)
+    check_chat_format(taught, folder)
+    measure, longest = partial(encode_conversation, taught), context_length(model, arguments.max_length)
     splits = {"test": list(rows)}
     rows = drop_long_rows(splits, measure, longest, arguments)["test"]  # type: ignore[arg-type]  # trains nothing
     nll = answer_nll(model, tokenizer, rows, arguments.batch_size)

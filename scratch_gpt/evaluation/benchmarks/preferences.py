@@ -5,6 +5,7 @@ Everything is computed from margins: by how much the chosen answer of a pair is 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
+from scratch_gpt.inference.chat_format import tools_of
 from scratch_gpt.inference.rewards import score_conversations
 from scratch_gpt.runs.results import Metric
 
@@ -27,9 +29,24 @@ def reward_margins(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Preference]
 ) -> np.ndarray:
     """The reward model's score of the chosen answer less that of the rejected one, of each pair."""
-    chosen = score_conversations(model, tokenizer, [pair["prompt"] + pair["chosen"] for pair in pairs])
-    rejected = score_conversations(model, tokenizer, [pair["prompt"] + pair["rejected"] for pair in pairs])
+    tools = list(map(tools_of, pairs))
+    chosen, rejected = (
+        score_conversations(model, tokenizer, [pair["prompt"] + pair[side] for pair in pairs], tools)
+        for side in ("chosen", "rejected")
+    )
     return np.subtract(chosen, rejected)
+
+
+def log_ratios(
+    aligned: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Sequence[Preference],
+    side: str,
+) -> np.ndarray:
+    """How much likelier each row's answer `side` has become, in nats: what DPO and KTO learn, over beta."""
+    after, before = (answer_log_probabilities(model, tokenizer, rows, side) for model in (aligned, reference))
+    return after - before
 
 
 @torch.inference_mode()
@@ -43,8 +60,9 @@ def answer_log_probabilities(
     """Log-probability in nats of each pair's `side` after its prompt, all tokens with the end of the turn."""
     rows = []
     for pair in pairs:
-        prompt = tokenizer.apply_chat_template(pair["prompt"], add_generation_prompt=True, return_dict=True)
-        whole = tokenizer.apply_chat_template(pair["prompt"] + pair[side], return_dict=True)
+        render = partial(tokenizer.apply_chat_template, tools=tools_of(pair), return_dict=True)
+        prompt = render(pair["prompt"], add_generation_prompt=True)
+        whole = render(pair["prompt"] + pair[side])
         rows.append((whole["input_ids"], len(prompt["input_ids"])))
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))
     sums = np.zeros(len(rows))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from scratch_gpt.data.sources.source import Source, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.file_tasks import file_tasks
-from scratch_gpt.evaluation.benchmarks.qa import predict
+from scratch_gpt.evaluation.benchmarks.qa import asks_in_chat, predict
 from scratch_gpt.evaluation.harness import EvalArguments
 from scratch_gpt.evaluation.metrics.baselines import WordTranslation
 from scratch_gpt.evaluation.metrics.bleu_tokenizers import DEFAULT, choose_tokenizer
@@ -137,7 +137,8 @@ def bleu_tokenizers(
     """
     if asked is not None:
         return dict.fromkeys(examples, asked)
-    columns = {source.name: source.columns.get("target", "target") for source in parse_sources(declared)}
+    sources = parse_sources(declared) if declared else []
+    columns = {source.name: source.columns.get("target", "target") for source in sources}
     chosen = {}
     for task, rows in examples.items():
         references = (reference for row in rows for reference in row.references)
@@ -181,7 +182,8 @@ def evaluate_translation(
     Returns:
         `TASK/bleu`, `TASK/chrf` and `TASK/exact_match`.
     """
-    predictions = predict(model, tokenizer, task, examples, arguments)
+    chat = asks_in_chat(tokenizer, task, None)
+    predictions = predict(model, tokenizer, task, examples, arguments, (), chat)
     references = [example.references for example in examples]
     sources = [task.source(example) for example in examples]
     # the first baseline is the chance level

@@ -7,26 +7,30 @@ Nothing here allocates a weight: parameters are counted on the meta device, memo
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from rich.table import Table
+from transformers import PreTrainedConfig
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.checking import Count, Positive
-from scratch_gpt.tokenization import load_tokenizer
 from scratch_gpt.training.planning.launcher import read_launcher
 from scratch_gpt.training.planning.memory import StepSettings, largest_micro_batch, memory_of_a_step
-from scratch_gpt.training.planning.plan import USABLE_SHARE, complete, optimizer_builder, step_settings
+from scratch_gpt.training.planning.plan import USABLE_SHARE, optimizer_builder, resolve_scale, step_settings
 from scratch_gpt.training.planning.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, Scale
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.continued import base_config, load_run_tokenizer
 from scratch_gpt.training.pretrain.objectives import check_model_config
 
 
 GIB = 2**30
+NO_LENGTH = "sequence_length is not known: there are no shards yet, so give --sequence_length"
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Estimate:
     arguments: PlanArguments
     scale: Scale
     rules: list[str]
-    config: ScratchGPTConfig
+    config: PreTrainedConfig
     settings: StepSettings
     parameters: dict[str, int]
     flops_per_token: dict[str, int]
@@ -106,31 +110,9 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     entries = parse_shards(arguments.shards)
     written = all((Path(entry.path) / "train" / "manifest.json").is_file() for entry in entries)
     manifest = MixedBlocks(entries, "train").manifest if written else None
-    model_config = dict(arguments.model_config)
-    if "vocab_size" not in model_config:
-        if not Path(arguments.tokenizer).is_dir():
-            message = (
-                f"the vocabulary is not known: there is no tokenizer in {arguments.tokenizer} yet; run its stage, or "
-                "give vocab_size in model_config"
-            )
-            raise UserError("no_tokenizer", message, folder=arguments.tokenizer)
-        model_config["vocab_size"] = len(load_tokenizer(arguments.tokenizer))
-    sequence_length = arguments.sequence_length or (manifest or model_config).get(
-        "sequence_length" if manifest else "max_position_embeddings"
-    )
-    if sequence_length is None:
-        message = "sequence_length is not known: there are no shards yet, so give --sequence_length"
-        raise UserError("setting_missing", message, setting="sequence_length")
-    model_config.setdefault("max_position_embeddings", sequence_length)
-    check_model_config(model_config, ScratchGPTConfig.model_type)
-    try:
-        config = ScratchGPTConfig(**model_config)
-    except (ValueError, StrictDataclassError) as error:
-        raise UserError("invalid_model_config", f"model_config: {error}") from None
-
+    config, sequence_length = _model(arguments, manifest)
     memory = arguments.device_memory * GIB if arguments.device_memory else None
-    available = manifest["blocks"] * sequence_length if manifest else None
-    scale, rules = complete(arguments, config, launcher, sequence_length, available, memory)
+    scale, rules = resolve_scale(arguments, config, launcher, sequence_length, manifest, memory)
     settings = dataclasses.replace(
         step_settings(arguments, launcher, sequence_length),
         micro_batch=scale.per_device_train_batch_size,
@@ -160,6 +142,35 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
         seconds=seconds,
         cost=seconds / 3600 * arguments.cost_per_hour if seconds and arguments.cost_per_hour else None,
     )
+
+
+def _model(arguments: PlanArguments, manifest: dict[str, Any] | None) -> tuple[PreTrainedConfig, int]:
+    """The model's configuration and the tokens of a block."""
+    sequence_length = arguments.sequence_length or (manifest["sequence_length"] if manifest else None)
+    if arguments.model_name_or_path:
+        tokenizer = load_run_tokenizer(arguments.tokenizer, arguments.model_name_or_path)
+        base = (arguments.model_name_or_path, arguments.objective, arguments.model_config, tokenizer)
+        if sequence_length is None:
+            raise UserError("setting_missing", NO_LENGTH, setting="sequence_length")
+        return base_config(*base, sequence_length), sequence_length
+    model_config = dict(arguments.model_config)
+    if "vocab_size" not in model_config:
+        if not Path(arguments.tokenizer).is_dir():
+            message = (
+                f"the vocabulary is not known: there is no tokenizer in {arguments.tokenizer} yet; run its stage, or "
+                "give vocab_size in model_config"
+            )
+            raise UserError("no_tokenizer", message, folder=arguments.tokenizer)
+        model_config["vocab_size"] = len(load_document_tokenizer(arguments.tokenizer))
+    sequence_length = sequence_length or model_config.get("max_position_embeddings")
+    if sequence_length is None:
+        raise UserError("setting_missing", NO_LENGTH, setting="sequence_length")
+    model_config.setdefault("max_position_embeddings", sequence_length)
+    check_model_config(model_config, ScratchGPTConfig.model_type)
+    try:
+        return ScratchGPTConfig(**model_config), sequence_length
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError("invalid_model_config", f"model_config: {error}") from None
 
 
 def print_estimate(estimate: Estimate) -> None:

@@ -22,8 +22,15 @@ from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environ
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
 from scratch_gpt.training.planning.mixture import describe_mixture
 from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of, share_step
-from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, Scale, apply_scaling_rules
+from scratch_gpt.training.planning.scaling import (
+    CPU_MICRO_BATCH_TOKENS,
+    GOOD_PASSES,
+    Scale,
+    apply_scaling_rules,
+    good_passes,
+)
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.continued import base_config, read_base_run
 from scratch_gpt.training.pretrain.optimization import build_optimizer
 from scratch_gpt.training.pretrain.setup import build_config, select_precision_and_threads
 
@@ -120,17 +127,18 @@ def optimizer_builder(arguments: PretrainArguments, mixed_precision: str) -> Opt
     )
 
 
-def complete(
+def resolve_scale(
     arguments: PretrainArguments,
     config: PreTrainedConfig,
     launcher: Launcher,
     sequence_length: int,
-    available_tokens: int | None,
+    manifest: Mapping[str, Any] | None,
     device_memory: float | None,
 ) -> tuple[Scale, list[str]]:
     """The scale of the run, and lines that say where the new values are from: see `apply_scaling_rules`.
 
     Args:
+        manifest: of the training shards; None where there are none yet.
         device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
     """
     settings = step_settings(arguments, launcher, sequence_length)
@@ -147,7 +155,9 @@ def complete(
         arguments,
         count_parameters(config),
         sequence_length=sequence_length,
-        available_tokens=available_tokens,
+        available_tokens=manifest["blocks"] * sequence_length if manifest else None,
+        passes=good_passes(manifest) if manifest else GOOD_PASSES,
+        base_run=read_base_run(arguments.model_name_or_path) if arguments.model_name_or_path else None,
         num_processes=launcher.num_processes,
         fits=fits,
     )
@@ -170,15 +180,18 @@ def resolve(
     )
     progress = read_progress(checkpoint) if checkpoint else None
     sequence_length = blocks.manifest["sequence_length"]
-    config = build_config(arguments.objective, arguments.model_config, tokenizer, sequence_length)
+    model = (arguments.objective, arguments.model_config, tokenizer, sequence_length)
+    if arguments.model_name_or_path:
+        config = base_config(arguments.model_name_or_path, *model)
+    else:
+        config = build_config(*model)
     restored = arguments
     began_with: Mapping[str, int] = {}
     if progress:
         restored = restore_settings(arguments, progress["settings"])
         restored, began_with = share_step(restored, progress["settings"], num_processes)
-    tokens = len(blocks) * sequence_length
     launcher = launcher_of_environment(num_processes)
-    scale, rules = complete(restored, config, launcher, sequence_length, tokens, gpu_memory())
+    scale, rules = resolve_scale(restored, config, launcher, sequence_length, blocks.manifest, gpu_memory())
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     decided = {**dataclasses.asdict(scale), **dataclasses.asdict(hardware)}
@@ -208,7 +221,7 @@ def resolve(
                 raise UserError("trained_on_other_shards", message, folder=checkpoint)
             console.print(f"going on with other shards: {', '.join(blocks.parts)}", soft_wrap=True)
         check_settings(progress, plan.settings(), checkpoint, plan.allow_changed_settings)
-    first_step = checkpoint_step(checkpoint) if checkpoint else 0
+    first_step = min(checkpoint_step(checkpoint), plan.max_steps) if checkpoint else 0
     mixture = describe_mixture(blocks, plan.max_steps, plan.blocks_per_step, first_step)
     return dataclasses.replace(plan, mixture=mixture)
 
@@ -246,6 +259,8 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
     Args:
         tokens: of text in the shards.
     """
+    if plan.model_name_or_path and not plan.checkpoint:
+        console.print(f"begins with the weights of {plan.model_name_or_path}: {plan.config.architectures[0]}")
     for line in plan.rules:
         console.print(f"by rule: {line}", markup=False, highlight=False)
     for line in plan.mixture:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must be as before for a resumed run to give the bits of the uninterrupted one."""
+"""Whether a pretraining run may be resumed: its settings beside the checkpoint's. `pretrain/pretraining.py` restores the state."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ HARMLESS = frozenset(
     {
         *("output_dir", "resume_from_checkpoint", "allow_changed_settings"),
         *("logging_steps", "eval_steps", "save_steps", "save_total_limit"),
-        *("max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
+        *("validation_shards", "max_eval_blocks", "per_device_eval_batch_size", "sample_prompts"),
         *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy"),
         *("shards", "tokenizer"),  # folders may move: their content is compared by its hash
     }
@@ -40,8 +40,8 @@ def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, A
     """All that decides the bits of a run, except the shards and the tokenizer."""
     names = [entry.name for entry in dataclasses.fields(PretrainArguments) if entry.name not in HARMLESS]
     settings = {**{name: getattr(arguments, name) for name in names}, "num_processes": num_processes}
-    if isinstance(arguments.shards, list):
-        entries = parse_shards(arguments.shards)
+    entries = parse_shards(arguments.shards)
+    if len(entries) > 1:
         paths = list(dict.fromkeys(entry.path for entry in entries))
         settings["mixture"] = [
             [paths.index(each.path), each.weight, each.start, each.stop] for each in entries

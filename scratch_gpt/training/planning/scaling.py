@@ -8,15 +8,21 @@ shares them. It was fitted to FITTED_PARAMETERS and FITTED_TOKENS; what is outsi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.continued import BaseRun
 
 
 # Compute is best spent at about 20 tokens a parameter (Hoffmann et al. 2022, hf.co/papers/2203.15556, table 3).
 CHINCHILLA_TOKENS_PER_PARAMETER = 20
 FITTED_PARAMETERS = (60e6, 1.1e9)
 FITTED_TOKENS = (2e9, 100e9)
+# Up to four passes over text are worth almost as much as new text (Muennighoff et al. 2023, hf.co/papers/2305.16264).
+GOOD_PASSES = 4
+# Of a continued run; longer or shorter ones make no difference (Ibrahim et al. 2024, hf.co/papers/2403.08763).
+REWARMING_SHARE = 0.01
 # Below a million parameters the Step Law exceeds what any model was tuned to.
 LARGEST_LEARNING_RATE = 1e-2
 # On a CPU a larger micro-batch takes more memory and is no faster: it leaves the caches.
@@ -67,15 +73,19 @@ def apply_scaling_rules(
     *,
     sequence_length: int,
     available_tokens: int | None,
+    passes: float = GOOD_PASSES,
     num_processes: int,
     fits: Callable[[int], bool],
+    base_run: BaseRun | None = None,
 ) -> tuple[Scale, list[str]]:
     """What `arguments` say of the scale, and the rules where they leave it open.
 
     Args:
         parameters: by part, those named "embeddings" and "output head" apart (`count_parameters`).
         available_tokens: one pass over the shards; None where there are none yet.
+        passes: over the shards, at most, where the budget is by rule (`good_passes`).
         fits: whether a micro-batch of so many blocks fits into a device.
+        base_run: that wrote the weights to begin with, where it is known.
 
     Returns:
         The scale, and a line for the terminal for each value that was found by a rule.
@@ -86,7 +96,7 @@ def apply_scaling_rules(
     lines = []
     total = sum(parameters.values())
     inner = total - parameters.get("embeddings", 0) - parameters.get("output head", 0)
-    tokens, how = _budget(arguments, total, available_tokens)
+    tokens, how = _budget(arguments, total, available_tokens, passes)
 
     size, micro_batches = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
     if size is None or micro_batches is None:
@@ -108,7 +118,15 @@ def apply_scaling_rules(
             f"tokens a step, by 0.58 D^0.571 {step_law_batch(tokens):,.0f} (Step Law, hf.co/papers/2503.04715)"
         )
     learning_rate, warmup_steps = arguments.learning_rate, arguments.warmup_steps
-    if learning_rate is None:
+    if learning_rate is None and base_run is not None:
+        learning_rate = base_run.learning_rate
+        stable = f", at which it still was at step {base_run.step} (the stable part of warmup_stable_decay)"
+        lines.append(
+            f"learning_rate {learning_rate:g}: the peak of the run that wrote {arguments.model_name_or_path}"
+            + (stable if base_run.is_stable else ", re-warmed")
+            + ", and decayed again (Ibrahim et al. 2024, hf.co/papers/2403.08763)"
+        )
+    elif learning_rate is None:
         learning_rate = float(f"{step_law_learning_rate(inner, trained):.3g}")
         fitted = _within(inner, FITTED_PARAMETERS) and _within(trained, FITTED_TOKENS)
         lines.append(
@@ -116,7 +134,13 @@ def apply_scaling_rules(
             f"{inner:,} parameters outside the embeddings and D = {trained:,} tokens (Step Law"
             + (")" if fitted else ", fitted to 60 million to 1.1 billion and 2 to 100 billion: extrapolated)")
         )
-    if warmup_steps is None:
+    if warmup_steps is None and arguments.model_name_or_path:
+        warmup_steps = max(1, round(REWARMING_SHARE * max_steps))
+        lines.append(
+            f"warmup_steps {warmup_steps}: {REWARMING_SHARE:.0%} of the steps of a continued run (Ibrahim et al. 2024, "
+            "hf.co/papers/2403.08763)"
+        )
+    elif warmup_steps is None:
         warmup_steps = short_warmup(total, tokens_per_step, max_steps)
         lines.append(
             f"warmup_steps {warmup_steps}: as many tokens as parameters, at most 5% of the steps (Porian et al. 2024, "
@@ -126,7 +150,7 @@ def apply_scaling_rules(
 
 
 def _budget(
-    arguments: PretrainArguments, num_parameters: int, available_tokens: int | None
+    arguments: PretrainArguments, num_parameters: int, available_tokens: int | None, passes: float
 ) -> tuple[float, str]:
     """The tokens of the run, and the rule that the number is from; empty if the arguments say it."""
     if arguments.tokens is not None:
@@ -140,7 +164,17 @@ def _budget(
     source = f"{CHINCHILLA_TOKENS_PER_PARAMETER} tokens a parameter (Hoffmann et al. 2022, hf.co/papers/2203.15556)"
     if available_tokens is None or best <= available_tokens:
         return best, f"{best:,} tokens, {source}"
-    return available_tokens, f"one pass over {available_tokens:,} tokens; {source} would be {best:,}"
+    tokens = min(best, passes * available_tokens)
+    return tokens, (
+        f"{tokens / available_tokens:.3g} passes over {available_tokens:,} tokens; {source} would be {best:,}, and up to "
+        f"{GOOD_PASSES} passes are worth almost as much as new text (Muennighoff et al. 2023, hf.co/papers/2305.16264)"
+    )
+
+
+def good_passes(manifest: Mapping[str, Any]) -> float:
+    """Passes over shards after which the source that stands in them most often was read GOOD_PASSES times; at least 1."""
+    repeats = max(source.get("epochs") or 1.0 for source in manifest["sources"])
+    return max(1.0, GOOD_PASSES / max(1.0, repeats))
 
 
 def _within(value: float, limits: tuple[float, float]) -> bool:

@@ -5,6 +5,7 @@ TRL's defaults are meant for models of half a billion parameters and more; those
 smaller, and the recipes in `train/` say the rest.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from trl import DPOConfig, RewardConfig, SFTConfig
+from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Range, check_values
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 
@@ -76,7 +77,9 @@ class PosttrainingArguments(SourcesArguments):
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept; older ones are removed."}
     )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows in one evaluation batch."})
+    per_device_eval_batch_size: int | None = field(
+        default=64, metadata={"help": "Rows in one evaluation batch."}
+    )
     hub_strategy: str = field(default="end", metadata={"help": "When push_to_hub uploads: at the end."})
     push_to_hub: bool = field(default=False, metadata={"help": "Upload the finished folder to the Hub."})
     hub_model_id: str | None = field(default=None, metadata={"help": "Where to: user/name."})
@@ -142,9 +145,12 @@ def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
 class LoraArguments:
     """Low-rank adapters in place of all weights (Hu et al. 2021, arXiv 2106.09685), by TRL's names."""
 
-    use_peft: bool = field(
-        default=False,
-        metadata={"help": "Learn LoRA adapters by PEFT; they are merged into the weights at the end."},
+    use_peft: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Learn LoRA adapters by PEFT; they are merged into the weights at the end. Default: where training all "
+            "weights does not fit into memory."
+        },
     )
     lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
     lora_alpha: int = field(default=32, metadata={"help": "What they learn counts lora_alpha / lora_r."})
@@ -158,17 +164,25 @@ class LoraArguments:
         refuse_without(self, "use_peft", ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"))
         super().__post_init__()  # type: ignore[misc]  # of the arguments that this is combined with
 
-    def peft_config(self, task_type: str) -> Any:
+    def peft_config(self, task_type: str, new_tokens: Sequence[int] = ()) -> Any:
         """What TRL's trainers take: None without `use_peft`, else a `peft.LoraConfig`.
 
         Args:
             task_type: CAUSAL_LM, or SEQ_CLS for a model with a score, which is then learned too.
+            new_tokens: that the chat template needs and the model has never seen.
 
         Raises:
-            UserError: PEFT is not installed.
+            UserError: PEFT is not installed; new tokens, whose embeddings adapters do not learn (PEFT's
+                `trainable_token_indices` would, but TRL 1.16 fails on the head that it wraps).
         """
         if not self.use_peft:
             return None
+        if new_tokens:
+            message = (
+                "use_peft: adapters would never learn the new tokens of the chat template: train all weights (use_peft: "
+                "false), or begin with a model that has a chat template of its own"
+            )
+            raise UserError("tokens_not_learned", message, tokens=list(new_tokens))
         if find_spec("peft") is None:
             message = "use_peft needs the package peft: pip install 'scratch-gpt[peft]'"
             raise UserError("missing_package", message, package="scratch-gpt[peft]")
@@ -187,12 +201,24 @@ class LoraArguments:
 class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTConfig):
     """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
 
-    learning_rate: float = field(
-        default=1e-3, metadata={"help": "Peak learning rate; 2e-5 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 1e-3 to 2e-5."}
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the rows. Default: by the model's size, 3 to 2."}
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Rows that go through the model together. Default: 8, or as many of them as fit."},
+    )
+    per_device_eval_batch_size: int | None = field(
+        default=None, metadata={"help": "Rows in one evaluation batch. Default: as many as fit, at most 64."}
     )
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Longest row in tokens; longer ones are left out. Default: the model's context."},
+        metadata={
+            "help": "Longest row in tokens; longer ones are left out. Default: the model's context, at most 2048."
+        },
     )
     assistant_only_loss: bool = field(
         default=True, metadata={"help": "Learn the answers only, not the questions."}
@@ -210,14 +236,32 @@ class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTCon
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 
+    def for_trainer(self) -> "SFTArguments":
+        """The settings as TRL's trainer takes rows that are tokens with labels: it need not look for the answers itself."""
+        settings = copy.copy(self)
+        settings.assistant_only_loss = False
+        return settings
+
 
 @dataclass
 class PairArguments(LoraArguments, PosttrainingArguments):
-    """Settings of the stages that learn from preference pairs."""
+    """Settings of the stages that learn from judged answers."""
 
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Longest side in tokens; longer pairs are left out. Default: the context."},
+        metadata={
+            "help": "Longest side in tokens; longer pairs are left out. Default: the model's context, at most 2048."
+        },
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the rows. Default: by the model's size, 3 to 1."}
+    )
+    per_device_train_batch_size: Count | None = field(
+        default=None,
+        metadata={"help": "Rows that go through the model together. Default: 8, or as many of them as fit."},
+    )
+    per_device_eval_batch_size: Count | None = field(
+        default=None, metadata={"help": "Rows in one evaluation batch. Default: as many as fit, at most 64."}
     )
     remove_unused_columns: bool | None = field(
         default=False, metadata={"help": "False keeps the rows' length, by which they can be grouped."}
@@ -228,8 +272,8 @@ class PairArguments(LoraArguments, PosttrainingArguments):
 class RewardArguments(PairArguments, RewardConfig):
     """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
 
-    learning_rate: float = field(
-        default=5e-4, metadata={"help": "Peak learning rate; 1e-5 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-4 to 1e-4."}
     )
 
 
@@ -237,6 +281,24 @@ class RewardArguments(PairArguments, RewardConfig):
 class DPOArguments(SampleArguments, PairArguments, DPOConfig):
     """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
 
-    learning_rate: float = field(
-        default=5e-5, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
     )
+
+
+@dataclass
+class KTOArguments(SampleArguments, PairArguments, KTOConfig):
+    """Settings of `train/kto.py`: those of TRL's `KTOConfig`, and where data and model come from."""
+
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
+    )
+
+    def __post_init__(self) -> None:
+        # TRL estimates the KL divergence by the answers to the other prompts of a batch, in the order of the rows
+        if self.loss_type == "kto":
+            if (rows := self.per_device_train_batch_size) is not None and rows < 2:
+                raise wrong_value("per_device_train_batch_size", rows, "at least 2")
+            if self.train_sampling_strategy != "sequential":
+                raise wrong_value("train_sampling_strategy", self.train_sampling_strategy, "sequential")
+        super().__post_init__()

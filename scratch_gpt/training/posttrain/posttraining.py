@@ -4,6 +4,7 @@
 TRL's trainers do the learning.
 """
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import (
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     PrinterCallback,
@@ -22,15 +22,25 @@ from transformers import (
 )
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.documents import documents_stay_apart
 from scratch_gpt.inference.sampling import CHAT_LIMIT
+from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
 from scratch_gpt.publishing import push_to_hub
-from scratch_gpt.runs.checkpoints import list_checkpoints, resolve_checkpoint, rollback, save_model_folder
+from scratch_gpt.runs.checkpoints import (
+    disk_errors,
+    list_checkpoints,
+    resolve_checkpoint,
+    rollback,
+    save_model_folder,
+    writing_model,
+)
 from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_threads
-from scratch_gpt.tokenization import END_OF_TEXT, IM_END
+from scratch_gpt.settings.processes import check_launch
+from scratch_gpt.tokenization import PAD
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.callbacks import (
     FiniteGradients,
@@ -39,6 +49,7 @@ from scratch_gpt.training.posttrain.callbacks import (
     StageLog,
     TokenizerOfCheckpoint,
 )
+from scratch_gpt.training.posttrain.distribution import end, share_batches
 
 
 # What Trainer writes last into a checkpoint.
@@ -54,30 +65,71 @@ HARMLESS = frozenset(
 
 def begin(arguments: PosttrainingArguments) -> None:
     """Seed every random choice, and leave the terminal to our own lines, told by the main process alone."""
+    check_launch()
     set_seed(arguments.seed)
-    console.quiet = not PartialState().is_main_process
+    if not PartialState().is_main_process:
+        console.quiet = True
+        transformers.utils.logging.set_verbosity_error()
+        logging.getLogger("scratch_gpt").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 asks transformers 5.23 by the old name.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
-def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let answers end with the end of a turn, in the tokenizer and in what `generate` does by itself."""
-    document_end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    tokenizer.eos_token = IM_END
-    model.config.eos_token_id = tokenizer.eos_token_id
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(
-        eos_token_id=[tokenizer.eos_token_id, document_end],
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        **{CHAT_LIMIT: 128},
-        # The tail of a small model's distribution is noise: sampling stays near the top.
-        do_sample=True,
-        temperature=0.3,
-        top_p=0.9,
-    )
+# How a model answers by itself whose generation config does not say it. The tail of a small model's distribution is
+# noise: sampling stays near the top.
+ANSWERING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9}
+
+
+def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Let answers end with the end of a turn, in the tokenizer and in what `generate` does by itself.
+
+    A base model without a chat template gets this project's. What the model's generation config says is kept.
+
+    Returns:
+        The tokens that the template needs and the model has never seen.
+    """
+    new: list[str] = []
+    if not tokenizer.chat_template:
+        new = add_chat_template(tokenizer)
+        added = f", with {' and '.join(new)} as new tokens" if new else ""
+        console.print(
+            f"{tokenizer.name_or_path} has no chat template: it gets this project's, ChatML{added}",
+            markup=False,
+            soft_wrap=True,
+        )
+    known, config = stop_ids(tokenizer, model.generation_config), model.generation_config
+    end = end_of_turn(tokenizer)
+    if end is None:  # `check_chat_format` says so
+        return []
+    if tokenizer.pad_token_id == end:  # as DialoGPT's, whose vocabulary has no other special token
+        tokenizer.add_special_tokens({"pad_token": PAD})
+        console.print(
+            f"{tokenizer.name_or_path} has no token for padding: it gets {PAD}", markup=False, soft_wrap=True
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    if end not in known and not config.to_diff_dict().keys() & {"do_sample", "temperature", "top_p", "top_k"}:
+        config.update(**ANSWERING)
+        setattr(config, CHAT_LIMIT, 128)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    config.eos_token_id = [end, *sorted(known - {end})] if known - {end} else end
+    for settings in (model.config, config):
+        settings.pad_token_id = tokenizer.pad_token_id
+    config.bos_token_id = tokenizer.bos_token_id
+    model.config.eos_token_id = end
+    return tokenizer.convert_tokens_to_ids(new)
+
+
+def check_packing(model: PreTrainedModel) -> None:
+    """Raise UserError if packed rows would see each other."""
+    if not documents_stay_apart(model):
+        message = (
+            f"packing: the attention of {type(model).__name__} lets packed rows see each other: leave packing out, or give "
+            "train_sampling_strategy: batch_rebalance against padding"
+        )
+        raise UserError("packed_rows_mix", message, model=type(model).__name__)
 
 
 def is_finished(arguments: PosttrainingArguments) -> bool:
@@ -140,7 +192,16 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         if trainer.state.global_step < trainer.state.max_steps:
             run_epoch(*args, **kwargs)
 
-    trainer._run_epoch = run_what_is_left
+    save_checkpoint = trainer._save_checkpoint
+
+    def save_whole_checkpoint(*args: Any, **kwargs: Any) -> None:
+        """A full disk is one line, and leaves nothing half-written."""
+        folder = output_dir / f"checkpoint-{trainer.state.global_step}"
+        with disk_errors(folder, folder):
+            save_checkpoint(*args, **kwargs)
+
+    trainer._run_epoch, trainer._save_checkpoint = run_what_is_left, save_whole_checkpoint
+    share_batches(trainer)
     with progress_bar(trainer.is_world_process_zero()) as bar:
         log = RunLog(output_dir / "log.jsonl")
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
@@ -187,15 +248,20 @@ def write_stage_result(
 def save_stage(
     trainer: Trainer, tokenizer: PreTrainedTokenizerFast, arguments: PosttrainingArguments
 ) -> None:
-    """Write the finished folder, `run.yaml` last, and upload it where asked."""
+    """Write the finished folder, `run.yaml` last, and upload it where asked; nothing is done with the trainer after it.
+
+    Raises:
+        UserError: no room, no permission; the upload fails.
+    """
     if trainer.is_world_process_zero():
         output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
         tokenizer.backend_tokenizer.no_padding()  # padding a batch leaves its traces in what is saved
-        save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
-        log = RunLog(output_dir / "log.jsonl")
-        write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
-        write_run_yaml(arguments, output_dir)
+        with writing_model(output_dir):
+            save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
+            log = RunLog(output_dir / "log.jsonl")
+            write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
+            write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
             private = bool(arguments.hub_private_repo)  # type: ignore[attr-defined]  # of TRL's configuration
             push_to_hub(str(output_dir), str(arguments.hub_model_id), private)
-    trainer.end()
+    end(trainer)

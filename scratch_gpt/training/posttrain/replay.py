@@ -14,7 +14,7 @@ from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.tokenization import END_OF_TEXT
+from scratch_gpt.tokenization import document_end
 
 
 def replay_rows(
@@ -39,13 +39,13 @@ def replay_rows(
     blocks = PackedBlocks(folder, tokenizer)
     learned = sum(label != IGNORED for row in conversations for label in row["labels"])
     wanted = round(learned * fraction / (1 - fraction))
-    document_end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    end = document_end(tokenizer)
     rows: list[Row] = []
     tokens = 0
     for index in np.random.default_rng(seed).permutation(len(blocks)).tolist():
         block = blocks[index]
         block = block[block != tokenizer.pad_token_id]
-        for document in np.split(block, np.flatnonzero(block == document_end) + 1):
+        for document in np.split(block, np.flatnonzero(block == end) + 1):
             for start in range(0, len(document), max_length):
                 ids = document[start : start + max_length].tolist()
                 if tokens >= wanted:

@@ -54,7 +54,13 @@ def encode_pair(tokenizer: PreTrainedTokenizerFast, row: Row) -> Row:
     """The conversation with `input_ids` and `labels`, both with the end of text behind them, and the longer one's `length`.
 
     The target is the last answer, the source all that was said before it.
+
+    Raises:
+        UserError: a conversation with tools or thinking, which would be lost; its place is named.
     """
+    if row.get("tools") or any(message.keys() - {"role", "content"} for message in row["messages"]):
+        message = f"{row['place']}: an encoder-decoder learns texts, and here are tools or thinking: use the sft stage"
+        raise UserError("row_refused", message, place=row["place"])
     *said, answer = (message["content"] for message in row["messages"])
     source, target = (
         [*ids, tokenizer.eos_token_id] for ids in encode_plain(tokenizer, ["\n".join(said), answer])

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from scratch_gpt.data.shards.mixed_blocks import parse_shards
@@ -24,14 +25,24 @@ class PretrainArguments:
     shards: str | list[dict[str, Any]] = field(
         default="",
         metadata={
-            "help": "Folder of the shards stage, or a list of {path, weight, from, to}: each used from one share of the run to another."
+            "help": "Folder of the shards stage, or a list of {path, weight, from, until}: each used from one share of the run to another."
         },
     )
-    tokenizer: str = field(default="", metadata={"help": "Folder of the tokenizer stage."})
+    tokenizer: str = field(
+        default="",
+        metadata={"help": "Folder of the tokenizer stage. Default: the tokenizer of model_name_or_path."},
+    )
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Model folder whose weights to begin with. Default: a fresh model."},
+    )
     output_dir: str = field(default="", metadata={"help": "The one folder that this stage writes."})
     model_config: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON."},
+        metadata={
+            "help": "Passed unchanged to ScratchGPTConfig: {hidden_size: 256, ...} or JSON; with model_name_or_path the "
+            "context alone: {max_position_embeddings: ..., rope_parameters: ...}."
+        },
     )
     objective: Literal["causal", "masked", "span"] = field(
         default="causal",
@@ -54,11 +65,17 @@ class PretrainArguments:
     num_train_epochs: Positive | None = field(
         default=None,
         metadata={
-            "help": "Passes over the shards. Default: 20 tokens a parameter, and at most one pass (by rule)."
+            "help": "Passes over the shards. Default: 20 tokens a parameter, and at most four passes (by rule)."
         },
     )
     per_device_train_batch_size: Count | None = field(
         default=None, metadata={"help": "Packed blocks in one micro-batch. Default: what fits (by rule)."}
+    )
+    validation_shards: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Other shards whose held-out blocks are measured too, name: folder: what a model forgets."
+        },
     )
     per_device_eval_batch_size: Count = field(
         default=16, metadata={"help": "Packed blocks in one evaluation batch."}
@@ -150,13 +167,19 @@ class PretrainArguments:
     def __post_init__(self) -> None:
         check_values(self)
         for name in ("shards", "tokenizer", "output_dir"):
-            if not getattr(self, name):
+            if not getattr(self, name) and not (name == "tokenizer" and self.model_name_or_path):
                 message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
                 raise UserError("setting_missing", message, setting=name)
         parse_shards(self.shards)
         if self.whole_words and self.objective != "masked":
             message = f"whole_words is for objective masked, not for {self.objective}"
             raise UserError("settings_conflict", message, setting="whole_words", other="objective")
+        if (
+            self.model_name_or_path
+            and Path(self.model_name_or_path).resolve() == Path(self.output_dir).resolve()
+        ):
+            message = f"output_dir {self.output_dir} is the model that the run begins with: name a new one"
+            raise UserError("settings_conflict", message, setting="output_dir", other="model_name_or_path")
         if self.tokens is not None and self.num_train_epochs is not None:
             message = f"tokens {self.tokens} and num_train_epochs {self.num_train_epochs} are both given: leave one out"
             raise UserError("settings_conflict", message, setting="tokens", other="num_train_epochs")

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes: that they are as many as asked for, and that what runs on them is right there."""
-
-import os
+"""Several processes: that what runs on them is right there."""
 
 import torch
 from accelerate import Accelerator
@@ -10,34 +8,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
 from scratch_gpt.errors import UserError
-
-
-def check_launch() -> None:
-    """Refuse, before anything is built, launches that would not train what they ask for.
-
-    Accelerate 1.15 starts one process for `--num_processes 2` (and for a YAML that says so) on a CPU and on a single
-    GPU, without a word. The trace that it leaves is the address of a main process that nobody will call, beside the
-    variable that only this launcher sets, to True or False. For tensor and context parallelism
-    its own constructor fails: it imports a class that transformers 5.23 no longer has.
-
-    Raises:
-        UserError: such a launch.
-    """
-    environment = os.environ.keys()
-    if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment and "WORLD_SIZE" not in environment:
-        raise UserError(
-            "processes_lost",
-            "accelerate launch was asked for several processes and started one, as it does on a CPU and on one GPU: "
-            "on a CPU use torchrun --nproc_per_node N train/pretrain.py ..., on one GPU num_processes 1",
-        )
-    for kind in ("tp", "cp", "sp"):
-        size = os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")
-        if size != "1":
-            message = (
-                f"parallelism_config: {kind}_size {size} is not supported, only data-parallel dimensions "
-                "(dp_replicate_size, dp_shard_size): leave it out, and use train/accelerate/fsdp2.yaml to shard a model"
-            )
-            raise UserError("unsupported_parallelism", message, kind=kind)
 
 
 def check_distribution(accelerator: Accelerator) -> None:

@@ -19,6 +19,8 @@ PLAIN_LOGITS_BYTES = 32 << 20
 # caches (1.08 times the speed of a 10-million-parameter step with all logits at once).
 CHUNK_LOGITS_BYTES = 64 << 20
 CPU_CHUNK_TOKENS = 512
+# Model types whose head is a matrix and nothing else: no scale, no soft cap, no bias.
+PLAIN_HEADS = frozenset({"scratch_gpt", "gpt2", "llama", "mistral", "qwen2", "qwen3"})
 
 
 class _CrossEntropyInChunks(torch.autograd.Function):
@@ -106,7 +108,7 @@ def use_chunked_loss(model: PreTrainedModel, chunk_tokens: int) -> None:
             return plain_forward(*args, labels=labels, **kwargs)
         num_items = kwargs.pop("num_items_in_batch")
         hidden_states = model.base_model(*args, **kwargs).last_hidden_state
-        if model.config.is_causal:
+        if getattr(model.config, "is_causal", True):
             hidden_states, labels = hidden_states[:, :-1], labels[:, 1:]
         else:  # most tokens of an encoder have no label
             hidden_states, labels = (rows[labels != IGNORED][None] for rows in (hidden_states, labels))

@@ -207,7 +207,7 @@ class SpanObjective(Objective):
     ) -> torch.Tensor:
         """Nats and target tokens."""
         batch = to_device(self.held_out(blocks, numbers), device)
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = model(**batch, use_cache=False).logits
         nats = torch.nn.functional.cross_entropy(
             logits.float().transpose(1, 2), batch["labels"], ignore_index=IGNORED, reduction="none"
@@ -283,6 +283,21 @@ def check_model_config(model_config: dict[str, Any], model_type: str) -> None:
         raise UserError("unknown_key", message, key=unknown[0])
 
 
+def is_stock_encoder(config: PreTrainedConfig, objective: str) -> bool:
+    """Whether the model is an encoder of transformers, which has to be taught to keep documents apart."""
+    return objective == "masked" and config.model_type != MaskedObjective.model_type
+
+
+def check_attention(config: PreTrainedConfig, objective: str, attn_implementation: str) -> None:
+    """Raise UserError if the attention of the model would mix documents."""
+    if is_stock_encoder(config, objective) and needs_lengths(attn_implementation):
+        message = (
+            f"attn_implementation {attn_implementation} cannot keep the documents of a packed block apart in a "
+            f"{config.model_type} model with objective masked: set sdpa"
+        )
+        raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
+
+
 def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str) -> PreTrainedModel:
     """A fresh model.
 
@@ -290,18 +305,12 @@ def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str)
         UserError: the model type has no class for this objective, or its attention would mix documents.
     """
     auto_class = OBJECTIVES[objective].auto_class
-    stock_encoder = objective == "masked" and config.model_type != MaskedObjective.model_type
-    if stock_encoder and needs_lengths(attn_implementation):
-        message = (
-            f"attn_implementation {attn_implementation} cannot keep the documents of a packed block apart in a "
-            f"{config.model_type} model with objective masked: set sdpa"
-        )
-        raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
+    check_attention(config, objective, attn_implementation)
     try:
         model = auto_class.from_config(config, attn_implementation=attn_implementation)
     except ValueError as error:
         message = f"model_config with objective {objective}: {str(error).splitlines()[0]}"
         raise UserError("invalid_model_config", message) from None
-    if stock_encoder:
+    if is_stock_encoder(config, objective):
         keep_documents_apart(model)
     return model

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretraining step by step: packed blocks in, weights that serve the objective out. `train/pretrain.py` has the loop."""
+"""The state of a pretraining run: one training step, and resuming from a checkpoint. The loop is in `train/pretrain.py`."""
 
 import gc
 import math
@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from scratch_gpt.data.collators.packed import IGNORED, to_device
-from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, phases_of
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import STATE_FOLDER, keep_weights_in_model_folder, read_progress
 from scratch_gpt.runs.log import console
 from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
 from scratch_gpt.training.pretrain.loss_spike_guard import LossSpikeGuard
 from scratch_gpt.training.pretrain.objectives import Objective
-from scratch_gpt.training.pretrain.shuffled_indices import PhasedIndices, block_hash
+from scratch_gpt.training.pretrain.shuffled_indices import block_hash, block_order
 
 
 Batch = dict[str, Any]
@@ -76,8 +76,7 @@ class Pretraining:
         self.micro_batch_size, self.micro_batches = micro_batch_size, micro_batches
         self.blocks_per_step = micro_batch_size * micro_batches * accelerator.num_processes
         self.parts = list(blocks.parts.values())
-        phases = phases_of(blocks.entries, list(blocks.parts), max_steps, self.blocks_per_step)
-        self.order = PhasedIndices([len(part) for part in self.parts], phases, seed)
+        self.order = block_order(blocks, max_steps, self.blocks_per_step, seed)
         self.max_steps, self.schedule = max_steps, schedule
         self.max_grad_norm = max_grad_norm
         self.vocab_size, self.num_parameters = model.config.vocab_size, model.num_parameters()
@@ -215,8 +214,9 @@ class Pretraining:
         """Tokens trained on so far by the folder of their shards, where there are several."""
         if len(self.parts) == 1:
             return {}
-        used = self.order.used(self.position) * self.blocks.manifest["sequence_length"]
-        return dict(zip(self.blocks.parts, used.tolist()))
+        sequence_length = self.blocks.manifest["sequence_length"]
+        used = zip(self.blocks.parts, self.order.used(self.position), strict=True)
+        return {folder: count * sequence_length for folder, count in used}
 
     def is_due(self, every: int) -> bool:
         """Whether something done every so many steps, and after the last, is done now."""

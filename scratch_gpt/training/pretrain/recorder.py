@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pretraining run leaves in its folder: rows of the log, samples, checkpoints, the finished model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,21 @@ import torch
 from rich.progress import Progress
 
 from scratch_gpt.runs.checkpoints import (
-    disk_errors,
     save_checkpoint,
     save_model_folder,
     write_progress,
     writing_checkpoint,
+    writing_model,
 )
 from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.training.pretrain.evaluator import Evaluator, write_samples
 from scratch_gpt.training.pretrain.pretraining import Pretraining, StepMetrics
+
+
+def named_metric(key: str, primary_metric: str, name: str) -> str:
+    """A metric of other shards called `name`: of all their blocks, or of one source of theirs."""
+    source = key.removeprefix(f"{primary_metric}_")
+    return f"{key}_{name}" if source == key else f"{primary_metric}_{name}_{source}"
 
 
 class Recorder:
@@ -26,6 +32,7 @@ class Recorder:
 
     Args:
         validation: the held-out blocks.
+        other_validation: those of other shards, by name.
         sample_prompts: the model continues them at every evaluation.
         settings: that decide the bits of the run; every checkpoint holds them.
         describe: writes into a finished folder how the model came about, run.yaml last: present means complete.
@@ -39,6 +46,7 @@ class Recorder:
         validation: Evaluator,
         log: RunLog,
         *,
+        other_validation: Mapping[str, Evaluator],
         sample_prompts: list[str],
         settings: dict[str, Any],
         describe: Callable[[Path], None],
@@ -46,7 +54,8 @@ class Recorder:
         compiled: bool,
     ) -> None:
         self.run, self.accelerator = run, run.accelerator
-        self.evaluator, self.sample_prompts = validation, sample_prompts
+        self.evaluator, self.other_evaluators = validation, other_validation
+        self.sample_prompts = sample_prompts
         self.log, self.output_dir = log, log.path.parent
         self.settings, self.describe = settings, describe
         self.save_total_limit, self.compiled = save_total_limit, compiled
@@ -92,14 +101,21 @@ class Recorder:
     def _evaluate(self) -> None:
         run, objective = self.run, self.run.objective
         main = self.accelerator.is_main_process
-        if metrics := self.evaluator.measure(self.accelerator, run.model):
+        figure = objective.primary_metric
+        metrics = self.evaluator.measure(self.accelerator, run.model)
+        for name, evaluator in self.other_evaluators.items():
+            measured = evaluator.measure(self.accelerator, run.model)
+            metrics |= {named_metric(key, figure, name): value for key, value in measured.items()}
+        if metrics:
             self.record(elapsed_seconds=run.elapsed_seconds, **metrics)
         if main and metrics:
-            figure = objective.primary_metric
-            per_source = {name: metrics.get(f"{figure}_{name}") for name in self.evaluator.ranges}
-            parts = [f"{metrics[figure]:.3f} {objective.metric_unit} on held-out text"]
-            parts += [f"{name} {value:.3f}" for name, value in per_source.items() if value is not None]
-            console.print(f"step {run.step}: {', '.join(parts)}")
+            shown = {
+                key.removeprefix(figure)[1:] or "held-out text": f"{value:.3f}"
+                for key, value in metrics.items()
+                if key.startswith(figure)
+            }
+            parts = ", ".join(f"{name} {value}" for name, value in shown.items())
+            console.print(f"step {run.step}: {objective.metric_unit}: {parts}", soft_wrap=True)
         write_samples(
             self.accelerator.unwrap_model(run.model),
             objective,
@@ -131,7 +147,7 @@ class Recorder:
         weights, progress = self.accelerator.get_state_dict(run.model), self.progress()
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(run.model)
-            with disk_errors(output_dir):
+            with writing_model(output_dir):
                 save_model_folder(model, run.objective.tokenizer, output_dir, weights)
                 write_progress(progress, output_dir)
                 self.describe(output_dir)

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pretraining run begins with: shards that fit the tokenizer, a fresh model that fits both, a fast setting."""
+"""What a pretraining run begins with: shards that fit the tokenizer, a model that fits both, a fast setting."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from scratch_gpt.data.shards.blocks import Blocks, PackedBlocks
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.hardware import ComputeSettings, best_precision, choose_threads
-from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
-from scratch_gpt.training.pretrain.objectives import CausalObjective, config_for, model_of
+from scratch_gpt.training.pretrain.continued import load_base
+from scratch_gpt.training.pretrain.loss import PLAIN_HEADS, chunk_tokens_for, compile_layers, use_chunked_loss
+from scratch_gpt.training.pretrain.objectives import config_for, model_of
 
 
 def open_shards(
@@ -34,6 +38,33 @@ def open_shards(
         )
         raise UserError("block_lengths_differ", message, lengths=lengths)
     return train, validation
+
+
+def open_validation(
+    folders: Mapping[str, str], tokenizer: PreTrainedTokenizerFast, own: Blocks, max_positions: int
+) -> dict[str, PackedBlocks]:
+    """The held-out blocks of other shards, by name.
+
+    Args:
+        own: held-out blocks of the run's shards, whose sources must have other names.
+
+    Raises:
+        UserError: they are not complete, of another tokenizer, empty, or longer than the model sees; a name that a
+            source has.
+    """
+    found = {}
+    for name, folder in folders.items():
+        if any(source["name"] == name for source in own.manifest["sources"]):
+            message = (
+                f"validation_shards: {name} is a source of the run's own shards: give {folder} another name"
+            )
+            raise UserError("settings_conflict", message, setting="validation_shards", other="shards")
+        found[name] = PackedBlocks(Path(folder) / "validation", tokenizer)
+        length = found[name].manifest["sequence_length"]
+        if length > max_positions:
+            message = f"validation_shards: blocks of {length} tokens in {folder}, the model has {max_positions} positions"
+            raise UserError("context_too_short", message, max_position_embeddings=max_positions)
+    return found
 
 
 def build_config(
@@ -64,21 +95,26 @@ def build_model(
     *,
     attn_implementation: str,
     batch_tokens: int,
+    model_name_or_path: str | None = None,
     activation_checkpointing: bool = False,
     torch_compile: bool = False,
 ) -> PreTrainedModel:
-    """A fresh model, ready to be trained on the objective.
+    """A model, ready to be trained on the objective.
 
     Args:
         batch_tokens: of one micro-batch; of many, the loss is computed in chunks.
+        model_name_or_path: folder of the weights; None: fresh ones.
 
     Raises:
-        UserError: the model type has no class for the objective.
+        UserError: the model type has no class for the objective; weights that cannot be loaded.
     """
-    model = model_of(config, objective, attn_implementation)
+    if model_name_or_path:
+        model = load_base(model_name_or_path, config, objective, attn_implementation)
+    else:
+        model = model_of(config, objective, attn_implementation)
     chunk_tokens = chunk_tokens_for(batch_tokens, config.vocab_size, on_cpu=not torch.cuda.is_available())
-    # The targets of span corruption are short, and heads of transformers' classes may be more than a matrix.
-    if chunk_tokens is not None and config.model_type == CausalObjective.model_type:
+    # The targets of span corruption are short.
+    if chunk_tokens is not None and config.model_type in PLAIN_HEADS:
         use_chunked_loss(model, chunk_tokens)
     if activation_checkpointing:
         model.activation_checkpointing_enable()

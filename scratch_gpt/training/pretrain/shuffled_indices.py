@@ -4,8 +4,11 @@
 import bisect
 import hashlib
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
+
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, phases_of
 
 
 class ShuffledIndices:
@@ -28,11 +31,11 @@ class ShuffledIndices:
 
 
 class PhasedIndices:
-    """Which source, and which block of it, stands at each position of a run whose mixture changes from phase to phase.
+    """An endless sequence of blocks of several sources, in shares that change from phase to phase; the last phase goes on.
 
-    Within a phase the sources are interleaved evenly, so their shares hold at any point within one block. Each source is
-    read in the order of its `ShuffledIndices`, through all phases. So what stands at a position is a function of the
-    arguments and the position alone. It takes 5 bytes of memory a position of the current phase.
+    Within a phase, block k of the n of a source stands at (k + 1/2) / n of it, so the shares hold at any point within
+    one block. Each source is read in the order of its `ShuffledIndices`, through all phases. So what stands at a position
+    is a function of the arguments and the position alone.
 
     Args:
         num_blocks: of each source.
@@ -44,39 +47,48 @@ class PhasedIndices:
         self, num_blocks: Sequence[int], phases: Sequence[tuple[int, Sequence[float]]], seed: int
     ) -> None:
         self.orders = [ShuffledIndices(count, seed) for count in num_blocks]
-        self._starts = [0, *(stop for stop, _ in phases)]
-        lengths = np.diff(self._starts).tolist()
-        # blocks of each source in each phase, shape (phases, sources)
-        self.counts = np.array([_apportion(length, shares) for length, (_, shares) in zip(lengths, phases)])
-        self._phase = -1
+        # first position of each phase that is not empty, and its blocks of each source
+        self._starts: list[int] = []
+        self._counts: list[list[int]] = []
+        start = 0
+        for stop, shares in phases:
+            if stop > start:
+                self._starts.append(start)
+                self._counts.append(_apportion(stop - start, shares))
+                start = stop
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        phase = bisect.bisect_right(self._starts, position) - 1
-        if phase >= len(self.counts):
-            raise IndexError(f"position {position} is behind the last phase")
-        if phase != self._phase:
-            self._enter(phase)
-        place = position - self._starts[phase]
-        source = int(self._sources[place])
-        return source, self.orders[source][int(self._before[source] + self._ranks[place])]
+        """The source at a position, and the number of the block in it."""
+        before, after = self.used(position), self.used(position + 1)
+        source = next(index for index, count in enumerate(after) if count > before[index])
+        return source, self.orders[source][before[source]]
 
-    def used(self, position: int) -> np.ndarray:
+    def used(self, position: int) -> list[int]:
         """Blocks of each source in front of a position."""
-        if position == 0:
-            return np.zeros(len(self.orders), dtype=int)
-        self[position - 1]  # enters its phase
-        place = position - self._starts[self._phase]
-        return self._before + np.bincount(self._sources[:place], minlength=len(self.orders))
+        phase = max(bisect.bisect_left(self._starts, position) - 1, 0)
+        finished = self._counts[:phase]
+        begun = _first(self._counts[phase], position - self._starts[phase])
+        return [sum(counts) for counts in zip(*finished, begun)]
 
-    def _enter(self, phase: int) -> None:
-        self._phase, counts = phase, self.counts[phase]
-        self._before = self.counts[:phase].sum(0)  # blocks of each source in earlier phases
-        # Block k of n stands at (k + 1/2) / n of the phase.
-        ranks = np.concatenate([np.arange(count) for count in counts]).astype(np.int32)
-        times = np.concatenate([(np.arange(count) + 0.5) / max(count, 1) for count in counts])
-        order = np.argsort(times, kind="stable")
-        self._ranks = ranks[order]
-        self._sources = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)[order]
+
+def block_order(blocks: MixedBlocks, max_steps: int, blocks_per_step: int, seed: int) -> PhasedIndices:
+    """The order of a run over these blocks: of each folder of `blocks.parts` in its turn."""
+    phases = phases_of(blocks.entries, list(blocks.parts), max_steps, blocks_per_step)
+    return PhasedIndices([len(part) for part in blocks.parts.values()], phases, seed)
+
+
+def _first(counts: Sequence[int], length: int) -> list[int]:
+    """How many of each source are among the first `length` blocks of a phase that has `counts`."""
+    total, sources = sum(counts), len(counts)
+    # Those before (length - sources/2) / total of the phase, which are at most `length` and lack at most `sources`;
+    # whole numbers, as floats would round.
+    first = [
+        max(0, -((total - count * (2 * length - sources)) // (2 * total))) if count else 0 for count in counts
+    ]
+    while sum(first) < length:
+        used = [index for index, count in enumerate(counts) if count]
+        first[min(used, key=lambda index: Fraction(2 * first[index] + 1, counts[index]))] += 1
+    return first
 
 
 def _apportion(total: int, shares: Sequence[float]) -> list[int]:

@@ -69,8 +69,8 @@ class RLHFArguments(SampleArguments, PosttrainingArguments, RLOOConfig):
     save_steps: float | None = field(
         default=None, metadata={"help": "As eval_steps: the best measured model is one that was saved."}
     )
-    learning_rate: float = field(
-        default=1e-4, metadata={"help": "Peak learning rate; 1e-6 for models of billions."}
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 1e-4 to 1e-6."}
     )
     beta: float = field(
         default=0.1, metadata={"help": "Weight of the KL divergence from the starting model."}

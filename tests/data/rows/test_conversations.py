@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows for post-training: every public layout becomes the one layout, and what cannot is a bad row."""
 
-import json
-
 import pytest
 
 from scratch_gpt import primer
-from scratch_gpt.data.rows.conversations import instruction_rows, preference_rows, split_rows
+from scratch_gpt.data.rows.conversations import instruction_rows, split_rows
 from scratch_gpt.data.rows.examples import example_rows
+from scratch_gpt.data.rows.preferences import preference_rows
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
 from wording import shows, user_error
@@ -21,26 +20,11 @@ def assistant(content):
     return {"role": "assistant", "content": content}
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Writes rows to a file and reads them back with a reader."""
-
-    def run(reader, rows, **settings):
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        sources = parse_sources([{"name": "s", "path": str(path), **settings}])
-        run.bad_rows = BadRows()
-        if reader is example_rows:
-            return example_rows(sources[0], run.bad_rows)[1]
-        return reader(sources, "train", run.bad_rows, 0)
-
-    return run
-
-
 CHAT = [user("Q"), assistant("A")]
 INSTRUCTIONS = [
     ({"messages": CHAT}, {}),
-    ({"prompt": "Q", "completion": " A\n"}, {}),
+    ({"prompt": "Q", "completion": "A"}, {}),
+    ({"prompt": "Q", "response": "A"}, {}),
     ({"prompt": [user("Q")], "completion": [assistant("A")]}, {}),
     ({"instruction": "Q", "input": "", "output": "A", "category": "x"}, {}),
     ({"instruction": "Q", "context": None, "response": "A"}, {}),
@@ -64,7 +48,7 @@ def test_instruction_layouts_become_one(read, row, columns):
 def test_context_follows_the_instruction_after_a_blank_line(read):
     """Dolly's input is part of the question."""
     (row,) = read(instruction_rows, [{"instruction": "Sum up.", "input": "A tale.\n", "output": "Short."}])
-    assert row["messages"] == [user("Sum up.\n\nA tale."), assistant("Short.")]
+    assert row["messages"] == [user("Sum up.\n\nA tale.\n"), assistant("Short.")]
 
 
 def test_kind_is_a_column_where_the_source_says_so(read):
@@ -111,6 +95,8 @@ def test_system_prompts(read):
     assert read(instruction_rows, [row])[0]["messages"][0] == {"role": "system", "content": "Be odd."}
     pair = {"question": "Q", "chosen": "yes", "rejected": "no", "system": "Be kind."}
     assert read(preference_rows, [pair])[0]["prompt"] == of_source[:-1]
+    empty = [{"role": "system", "content": ""}, *CHAT]
+    assert read(instruction_rows, [{"messages": empty}])[0]["messages"] == CHAT
 
 
 def test_roles_that_do_not_belong_together_are_refused(read):
@@ -129,112 +115,105 @@ def test_templates_that_would_do_nothing_are_refused(read):
     with user_error("too_many_bad_rows", "rows.jsonl:1", "template"):
         read(instruction_rows, [{"messages": CHAT}], template="Answer: {prompt}")
     with user_error("too_many_bad_rows", "rows.jsonl:1", "template"):
-        read(preference_rows, [PREFERENCES[3]], template="Answer: {prompt}")
+        read(
+            preference_rows, [{"chosen": CHAT, "rejected": [CHAT[0], assistant("B")]}], template="A: {prompt}"
+        )
 
 
-POLITE = {
-    "prompt": [user("Q")],
-    "chosen": [assistant("yes")],
-    "rejected": [assistant("no")],
-    "margin": 0.0,
-    "source": "s",
-    "kind": "s",
-}
-PREFERENCES = [
-    {"prompt": "Q", "chosen": "yes", "rejected": "no"},
-    {"instruction": "Q", "input": "", "output": "yes", "chosen": "yes", "rejected": "no"},
-    {"question": "Q", "chosen": "yes", "rejected": "no"},
-    {"chosen": [user("Q"), assistant("yes")], "rejected": [user("Q"), assistant("no")]},
-    {"prompt": "Q", "chosen": [user("Q"), assistant("yes")], "rejected": [user("Q"), assistant("no")]},
-    {"prompt": [user("Q")], "chosen": [assistant("yes")], "rejected": [assistant("no")]},
-    {"chosen": "\n\nHuman: Q\n\nAssistant: yes", "rejected": "\n\nHuman: Q\n\nAssistant: no"},
-    {
-        "instruction": "Q",
-        "completions": [
-            {"response": "so so", "overall_score": 5.0},
-            {"response": "no", "overall_score": 1.0},
-            {"response": "yes", "overall_score": 9.0},
-        ],
-    },
-]
-
-
-@pytest.mark.parametrize("row", PREFERENCES)
-def test_preference_layouts_become_one(read, row):
-    """Texts, lists of messages, HH transcripts and UltraFeedback's scored completions give the same pair."""
-    (found,) = read(preference_rows, [row])
-    assert found.pop("place").endswith("rows.jsonl:1")
-    assert found == POLITE
-
-
-def test_completions_of_equal_score_hold_no_pair(read):
-    """They are left out and told, however many they are; a file of nothing else is an error."""
-    tie = {"instruction": "Q", "completions": [{"response": "a", "score": 3}, {"response": "b", "score": 3}]}
-    assert len(read(preference_rows, [tie, PREFERENCES[0], tie])) == 1
-    assert read.bad_rows.count("s") == 0
-    (line,) = read.bad_rows.report()
-    assert shows(line, "2 of 3 rows", "line 1:", "score")
-    with user_error("source_empty", source="s"):
-        read(preference_rows, [tie])
-
-
-def test_margin_is_a_column_where_the_source_says_so(read):
-    """By how much an answer is better may be given; what is no finite number is a bad row."""
-    columns = {"margin": "difference"}
-    good = {**PREFERENCES[0], "difference": 2}
-    assert read(preference_rows, [good], columns=columns)[0]["margin"] == 2.0
-    assert read(preference_rows, [good])[0]["margin"] == 0.0
-    for value in (float("nan"), "much", True):
-        assert len(read(preference_rows, [good, {**good, "difference": value}], columns=columns)) == 1
-        assert "'margin'" in read.bad_rows.report()[0]
-
-
-def test_long_transcript_keeps_all_turns(read):
-    """The prompt of an HH pair is everything before the last answer, blank lines and names inside included."""
-    start = "\n\nHuman: One\n\ntwo. Human: no\n\nAssistant: Three\n\nHuman: Four\n\nAssistant:"
-    (row,) = read(preference_rows, [{"chosen": start + " Good.\n\nBye.", "rejected": start + " Bad."}])
-    assert row["prompt"] == [user("One\n\ntwo. Human: no"), assistant("Three"), user("Four")]
-    assert (row["chosen"], row["rejected"]) == ([assistant("Good.\n\nBye.")], [assistant("Bad.")])
-
-
-BAD_INSTRUCTIONS = {
+BAD_ROWS = {
     ("prompt+completion", "(columns: text)"): {"text": "x"},
-    ("'response'", "empty"): {"prompt": "Q", "completion": " "},
-    ("system, user, assistant",): {"messages": [{"role": "bot", "content": "x"}]},
+    ("'completion'", "empty"): {"prompt": "Q", "completion": " "},
+    ("'completion'", "null"): {"prompt": "Q", "completion": None},
+    ("'messages'", "'oracle'", "roles: {oracle: user}"): {"messages": [{"role": "oracle", "content": "x"}]},
     ("conversation", "assistant"): {"messages": [user("Q")]},
     ("'messages'", "list"): {"messages": "hello"},
     ("'messages.content'", "int"): {"messages": [user(5), assistant("A")]},
+    ("'messages.content'", "'image_url'"): {"messages": [user([{"type": "image_url"}]), assistant("A")]},
+    ("'messages.content'", "dict"): {"messages": [user("Q"), assistant({"a": 1})]},
+    ("'messages'", "tool", "[1]"): {"messages": [user("Q"), {**assistant(None), "tool_calls": [[1]]}]},
+    ("'messages.tool_calls'", "JSON"): {
+        "messages": [user("Q"), {**assistant(None), "tool_calls": [{"name": "f", "arguments": "{"}]}]
+    },
+    ("'messages'", "only the assistant"): {
+        "messages": [{**user("Q"), "tool_calls": [{"name": "f"}]}, assistant("A")]
+    },
+    ("'tools'", "5"): {"messages": CHAT, "tools": [5]},
+    ("'history'", "question, answer"): {"instruction": "Q", "input": "", "output": "A", "history": [["Q"]]},
+    ("'answer'", "right, wrong"): {"question": "Q", "answer": {"right": "A", "wrong": []}},
+    ("'conversations'", "roles: {Ann: user, Bo: assistant}"): {
+        "conversations": [{"from": name, "value": name} for name in ("system", "Ann", "Bo", "Ann")]
+    },
+    ("'conversations'", '"from": "human"'): {"conversations": [{"human": "Q", "gpt": "A"}]},
+    ("CONTINUE_FINAL_MESSAGE_TAG",): {"prompt": "Q", "completion": "<|im_end|> CONTINUE_FINAL_MESSAGE_TAG "},
 }
-BAD_PREFERENCES = {
-    ("chosen", "rejected", "equal"): {"prompt": "Q", "chosen": "same", "rejected": "same "},
-    ("'completions'", "two"): {"prompt": "Q", "completions": [{"response": "a", "score": 1}]},
-    ("overall_score", "score", "None"): {
-        "prompt": "Q",
-        "completions": [{"response": "a", "score": 1}, {"response": "b"}],
+
+
+@pytest.mark.parametrize(("shown", "row"), BAD_ROWS.items())
+def test_unusable_row_is_left_out_with_its_reason(read, shown, row):
+    """A row among good ones that does not fit is skipped and reported; alone it is an error with file and line."""
+    good = {"prompt": "Q", "completion": "A"}
+    assert len(read(instruction_rows, [good, row, good])) == 2
+    assert read.bad_rows.count("s") == 1
+    with user_error("too_many_bad_rows", "rows.jsonl:1", *shown):
+        read(instruction_rows, [row])
+
+
+UNUSED_ROWS = {
+    ("'messages'", "message 3 (user)", "empty"): {"messages": [*CHAT, user(" "), assistant("More?")]},
+    ("'conversations'", "message 2 (gpt)"): {
+        "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": None}]
     },
-    ("chosen", "rejected", "prompt"): {
-        "chosen": [user("Q"), assistant("a")],
-        "rejected": [user("P"), assistant("b")],
+    ("'answers'", "no answer"): {
+        "question": "Q",
+        "context": "C",
+        "answers": {"text": [], "answer_start": []},
     },
-    ("'chosen.content'", "empty"): {
-        "chosen": "\n\nHuman: Q\n\nAssistant:",
-        "rejected": "\n\nHuman: Q\n\nAssistant: b",
-    },
-    ("column 'prompt'",): {"chosen": "a", "rejected": "b"},
+    ("'answer'", "empty"): {"question": "Q", "answer": " "},
+    ("'answers'", "empty"): {"question": "Q", "answers": None},
 }
+
+
+@pytest.mark.parametrize(("shown", "row"), UNUSED_ROWS.items())
+def test_rows_that_hold_nothing_to_learn_are_counted_apart(read, shown, row):
+    """Empty turns and questions without an answer are reported, however many; a file of nothing else is an error."""
+    assert len(read(instruction_rows, [row, {"prompt": "Q", "completion": "A"}, row])) == 1
+    assert read.bad_rows.count("s") == 0
+    (line,) = read.bad_rows.report()
+    assert shows(line, "2 of 3 rows", "line 1:", *shown)
+    with user_error("source_empty", "1 of 1 rows", *shown, source="s"):
+        read(instruction_rows, [row])
 
 
 @pytest.mark.parametrize(
-    ("reader", "good", "shown", "row"),
-    [(instruction_rows, {"prompt": "Q", "completion": "A"}, *bad) for bad in BAD_INSTRUCTIONS.items()]
-    + [(preference_rows, PREFERENCES[0], *bad) for bad in BAD_PREFERENCES.items()],
+    "row",
+    [
+        {"prompt": "def f():\n", "completion": "    return 1\n"},
+        {"instruction": "def f():\n", "input": "", "output": "    return 1\n"},
+        {"question": "def f():\n", "answer": "    return 1\n"},
+        {"source": "def f():\n", "target": "    return 1\n"},
+        {"messages": [user("def f():\n"), assistant("    return 1\n")]},
+    ],
 )
-def test_unusable_row_is_left_out_with_its_reason(read, reader, good, shown, row):
-    """A row among good ones that does not fit is skipped and reported; alone it is an error with file and line."""
-    assert len(read(reader, [good, row, good])) == 2
-    assert read.bad_rows.count("s") == 1
-    with user_error("too_many_bad_rows", "rows.jsonl:1", *shown):
-        read(reader, [row])
+def test_texts_are_not_touched(read, row):
+    """An answer keeps the indentation that it begins with and the line break at its end, and so does its question."""
+    (found,) = read(instruction_rows, [row])
+    assert found["messages"] == [user("def f():\n"), assistant("    return 1\n")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(5, "5"), (0.5, "0.5"), (False, "false"), ([7, "seven"], "7"), (["", "A"], "A")]
+)
+def test_answers_need_not_be_texts(read, answer, expected):
+    """Numbers and truth values are answers as JSON writes them; blank ones beside others do not count."""
+    assert read(instruction_rows, [{"question": "Q", "answer": answer}])[0]["messages"][1] == assistant(
+        expected
+    )
+
+
+def test_history_comes_before_the_question(read):
+    """LLaMA-Factory's earlier turns."""
+    row = {"instruction": "Q2", "input": "", "output": "A2", "history": [["Q", "A"]]}
+    assert read(instruction_rows, [row])[0]["messages"] == [*CHAT, user("Q2"), assistant("A2")]
 
 
 def test_unknown_role_in_columns_is_refused(read):
@@ -306,3 +285,16 @@ def test_split_keeps_instructions_and_preferences_apart_alike():
         conversation = {"messages": [{"role": "system", "content": "Be kind."}, question, assistant("A")]}
         pair = {"prompt": [question], "chosen": [assistant("A")], "rejected": [assistant("B")]}
         assert len(split_rows([conversation], 0.5, 0)[1]) == len(split_rows([pair], 0.5, 0)[1])
+
+
+def test_columns_by_other_names(read):
+    """In other letters, between blanks, inside an object, and those without which a row would be another one."""
+    rows = [{"Prompt": "Q", " completion": "A"}]
+    assert [m["content"] for m in read(instruction_rows, rows)[0]["messages"]] == ["Q", "A"]
+    rows = [{"translation": {"en": "Q", "de": "A"}}]
+    columns = {"source": "translation.en", "target": "translation.de"}
+    assert [m["content"] for m in read(instruction_rows, rows, columns=columns)[0]["messages"]] == ["Q", "A"]
+    rows = [{"question": "Q", "passage": "P", "answer": "A"}]
+    assert read(instruction_rows, rows)[0]["messages"][0]["content"] == "P\n\nQ"
+    rows = [{"messages": CHAT, "functions": [{"name": "look"}]}]
+    assert "look" in read(instruction_rows, rows)[0]["tools"]

@@ -8,7 +8,8 @@ import pytest
 from scratch_gpt.data.rows.examples import example_rows
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources
-from wording import shows, user_error
+from scratch_gpt.tasks.task import score_answer
+from wording import user_error
 
 
 @pytest.fixture
@@ -27,6 +28,16 @@ def read(tmp_path):
 QUESTIONS = [
     ({"question": "Who?", "answers": ["Ann", "Ann B.", "Ann"]}, "Who?", ("Ann", "Ann B.")),
     ({"question": "Who?", "answer": "Ann"}, "Who?", ("Ann",)),
+    ({"question": "Who?", "answers": '["Ann", "A."]'}, "Who?", ("Ann", "A.")),
+    ({"question": "Who?", "answer": "[Ann] came"}, "Who?", ("[Ann] came",)),
+    ({"question": "Who?", "answers": [{"text": "Ann", "answer_start": 0}]}, "Who?", ("Ann",)),
+    ({"question": "Who?", "answer": {"value": "Ann", "aliases": ["Ann", "A."]}}, "Who?", ("Ann", "A.")),
+    ({"question": "Who?", "answer": {"number": "", "spans": ["Ann"]}}, "Who?", ("Ann",)),
+    (
+        {"question": "Who?", "passage": "Ann came.", "answers_spans": {"spans": ["Ann"], "types": ["span"]}},
+        "Ann came.\n\nWho?",
+        ("Ann",),
+    ),
     (
         {"question": "Who?", "context": "Ann came.", "answers": {"text": ["Ann"]}},
         "Ann came.\n\nWho?",
@@ -90,6 +101,20 @@ CHOICES = [
     (
         {"goal": "To open a jar,", "sol1": "turn the lid.", "sol2": "lick the lid.", "label": 0},
         ("choice", "To open a jar,", ("turn the lid.", "lick the lid."), 0),
+    ),
+    # by text, by a truth value, candidates with their marks
+    *(
+        ({"question": "Q", "choices": choices, "answer": answer}, ("choice", "Q", ("x", "y"), 1))
+        for choices, answer in (
+            (["x", "y"], "y"),
+            (["x", "y"], True),
+            ({"A": "x", "B": "y"}, "B"),
+            ([{"label": "A", "text": "x"}, {"label": "B", "text": "y"}], "B"),
+        )
+    ),
+    (
+        {"article": "P", "question": "Q", "options": ["x", "y"], "answer": "B"},
+        ("choice", "P\n\nQ", ("x", "y"), 1),
     ),
     # HellaSwag, with the marks of its WikiHow part
     (
@@ -182,14 +207,27 @@ def test_rows_that_cannot_be_scored_are_bad_rows(read, bad, reason):
     assert reason in read.bad_rows.report()[0]
 
 
-def test_question_without_an_answer_is_a_bad_row(read):
-    """An empty list of answers cannot be scored."""
-    rows = [{"question": "Who?", "answers": ["Ann"]}, {"question": "Why?", "answers": []}]
-    assert len(read(rows)[1]) == 1
-    assert shows(read.bad_rows.report()[0], "'answers'", "empty")
+@pytest.mark.parametrize("answers", [[], [""], {"text": [], "answer_start": []}, " "])
+def test_a_question_without_an_answer_is_scored_as_squad_2_does(read, answers):
+    """Right is who says nothing: the empty text equals the empty text and nothing else."""
+    rows = [{"question": "Why?", "answers": answers}, {"question": "Who?", "answers": ["Ann"]}]
+    example, _ = read(rows)[1]
+    assert score_answer("", example) == {"exact_match": 1.0, "f1": 1.0}
+    assert score_answer("Because.", example) == {"exact_match": 0.0, "f1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(5, "5"), (True, "True"), ([7, "seven"], "Seven"), (0.5, "0.5")]
+)
+def test_answers_need_not_be_texts(read, answer, said):
+    """Numbers, truth values and several answers score like texts."""
+    ((example,),) = read([{"question": "Why?", "answer": answer}])[1:]
+    assert score_answer(said, example)["exact_match"] == 1.0
 
 
 def test_a_file_without_right_answers_is_refused(read):
     """The hidden test split of a public data set: one line, with the place and the reason."""
     with user_error("too_many_bad_rows", "rows.jsonl:1", "label", -1):
         read([{"goal": "g", "sol1": "a", "sol2": "b", "label": -1}] * 3)
+    with user_error("no_answers", "'s'", "rows.jsonl", source="s"):
+        read([{"question": "Why?", "answers": {"text": [], "answer_start": []}}] * 3)

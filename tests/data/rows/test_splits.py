@@ -9,6 +9,7 @@ import pytest
 
 from scratch_gpt import primer
 from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.preferences import feedback_rows
 from scratch_gpt.data.rows.splits import check_held_out, drop_long_rows, read_splits, report_repeats
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.training.posttrain.arguments import SFTArguments
@@ -38,6 +39,31 @@ def test_file_rows_are_divided_by_question(tmp_path: Path) -> None:
     assert 150 < sizes["dev"] < 250 and 150 < sizes["test"] < 250
     assert not asked(splits["train"]) & asked(splits["dev"])
     assert not asked(splits["test"]) & (asked(splits["train"]) | asked(splits["dev"]))
+
+
+def test_both_answers_of_a_pair_are_held_out(tmp_path: Path) -> None:
+    """They have one place and are two rows; a weight's second copy is no row of the held-out splits."""
+    path = tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": f"What is {n}?", "chosen": "A number.", "rejected": "No."} for n in range(100)]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    splits = read_splits(feedback_rows, arguments([{"name": "p", "path": str(path), "weight": 2}]))
+    for split, copies in (("train", 2), ("dev", 1), ("test", 1)):
+        answers = [(row["place"], row["label"]) for row in splits[split]]
+        assert len(answers) == copies * len(set(answers)) > 0
+        assert sum(label for _, label in answers) == len(answers) / 2
+
+
+def test_tools_are_a_column_of_all_rows_or_of_none(tmp_path: Path) -> None:
+    """`Dataset.from_list` takes the columns of the first row alone: definitions of later rows would be lost."""
+    source = questions(tmp_path / "a.jsonl", 100)
+    path = tmp_path / "b.jsonl"
+    chat = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    path.write_text(json.dumps({"messages": chat, "tools": [{"name": "f"}]}) + "\n", encoding="utf-8")
+    plain = read_splits(instruction_rows, arguments([source]))
+    assert not any("tools" in row for rows in plain.values() for row in rows)
+    mixed = read_splits(instruction_rows, arguments([source, {"name": "b", "path": str(path)}]))
+    rows = [row for split in mixed.values() for row in split]
+    assert [row["tools"] is not None for row in rows].count(True) == 1 and len(rows) == 101
 
 
 def test_held_out_is_held_out_in_every_stage(tmp_path: Path) -> None:

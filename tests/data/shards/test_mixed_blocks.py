@@ -25,11 +25,11 @@ def test_a_folder_is_one_entry_and_a_list_is_checked() -> None:
         ([{"path": "a", "weight": 0}], user_error("wrong_value", setting="weight", value=0)),
         ([{"path": "a", "weight": float("nan")}], user_error("wrong_value", setting="weight")),
         ([{"path": "a", "from": "80%"}], user_error("wrong_value", setting="from", value="80%")),
-        ([{"path": "a", "from": 0.5, "to": 0.5}], user_error("wrong_value", 0.5)),
-        ([{"path": "a", "to": 1.5}], user_error("wrong_value", 1.5)),
+        ([{"path": "a", "from": 0.5, "until": 0.5}], user_error("wrong_value", 0.5)),
+        ([{"path": "a", "until": 1.5}], user_error("wrong_value", 1.5)),
         ([{"path": "a", "from": True}], user_error("wrong_value", setting="from")),
         (
-            [{"path": "a", "to": 0.3}, {"path": "b", "from": 0.5}],
+            [{"path": "a", "until": 0.3}, {"path": "b", "from": 0.5}],
             user_error("phase_without_shards", start=0.3, stop=0.5),
         ),
     ],
@@ -43,6 +43,6 @@ def test_what_cannot_work_is_refused(entries, expected) -> None:
 def test_phases_begin_between_steps() -> None:
     """By hand: 10 steps of 4 blocks; weights are relative to those in use; a folder may come twice."""
     entries = parse_shards(
-        [{"path": "a", "weight": 3, "to": 0.75}, {"path": "b"}, {"path": "a", "weight": 1, "from": 0.75}]
+        [{"path": "a", "weight": 3, "until": 0.75}, {"path": "b"}, {"path": "a", "weight": 1, "from": 0.75}]
     )
     assert phases_of(entries, ["a", "b"], 10, 4) == [(32, [0.75, 0.25]), (40, [0.5, 0.5])]

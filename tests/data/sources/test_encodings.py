@@ -14,6 +14,12 @@ SAMPLES = {
     "koi8_r": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",
     "cp1250": "Wczoraj wieczorem poszliśmy nad rzekę i zobaczyliśmy kota, który siedział na dachu.",
     "cp1253": "Η γάτα κοιμάται στον ήλιο και κοιτάζει το ποτάμι.",
+    "iso8859_2": "Dnes ráno v městě hustě pršelo, lidé zůstali doma. Příliš žluťoučký kůň úpěl.",
+    "cp1255": "הבוקר ירד גשם חזק בעיר ואנשים נשארו בבית. בערב צפוי שלג.",
+    "iso8859_6": "هطلت أمطار غزيرة في المدينة هذا الصباح وبقي الناس في منازلهم.",
+    "cp866": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",
+    "iso8859_5": "Жила-была кошка, она любила смотреть на реку и спать на солнце.",
+    "cp874": "เช้าวันนี้ฝนตกหนักในเมือง ผู้คนจึงอยู่บ้าน",
     "shift_jis": "猫は太陽の下で眠り、川を見ています。",
     "euc_jp": "猫は太陽の下で眠り、川を見ています。",
     "gb18030": "猫在阳光下睡觉，看着河流。",
@@ -54,7 +60,7 @@ def test_declared_encodings_are_read_and_others_guessed(tmp_path, encoding):
     file = file_of(tmp_path / "b", b"plain\n" + text.encode(encoding))
     line, reason = file.fault("".join(file.lines()))
     assert (line, reason.split()[0]) == (1, "byte")
-    assert reason.endswith(f"encoding: {encoding}")
+    assert f"set encoding: {encoding}" in reason
 
 
 def test_damaged_utf_8_is_not_taken_for_something_else(tmp_path):

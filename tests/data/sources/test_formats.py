@@ -95,3 +95,36 @@ def test_arrow_files_of_both_formats(tmp_path):
             writer.write_table(table, max_chunksize=3)
         assert list(Reader().rows(tmp_path / name)) == expected
         assert list(Reader().rows(tmp_path / name, 4)) == expected[4:]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.csv", "sep=;\r\na;b\r\n1;2\r\n", [{"a": "1", "b": "2"}]),
+        ("a.jsonl", '[{"a": 1}]\n[{"a": 2}]\n', [[{"a": 1}], [{"a": 2}]]),
+        (
+            "a.json",
+            '{"data": [{"title": "t", "paragraphs": [{"context": "P", "qas": [{"question": "Q", "answers": []}]}]}]}',
+            [{"question": "Q", "answers": [], "context": "P"}],
+        ),
+    ],
+    ids=["excel", "arrays", "squad"],
+)
+def test_rows_as_programs_write_them(tmp_path, name, text, expected):
+    """Excel's line before the header, an array a line, SQuAD's articles."""
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    rows = [row for _, row in Reader().rows(tmp_path / name)]
+    assert [json.loads(row) if isinstance(row, str) else row for row in rows] == expected
+
+
+@pytest.mark.parametrize("rule", ["---", "* * *", "#####"])
+def test_lines_of_signs_are_reported(tmp_path, rule):
+    """They are read as text; the line names the separator that divides there."""
+    text = f"\n{rule}\n".join(f"text {number}" for number in range(30))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    assert f'separator: "\\n{rule}\\n"' in Reader().notes(tmp_path / "a.txt")[0]
+    separated = Reader("separator", f"\n{rule}\n")
+    assert [row for _, row in separated.rows(tmp_path / "a.txt")] == [
+        f"text {number}" for number in range(30)
+    ]
+    assert not separated.notes(tmp_path / "a.txt")

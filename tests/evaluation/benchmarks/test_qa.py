@@ -73,17 +73,22 @@ def test_base_models_answer_in_one_line(monkeypatch, tiny_model, tiny_tokenizer,
     assert calls[0]["one_line"] and not calls[0]["chat"]
 
 
+def choose(model, tokenizer, task: Task, examples: list[Example]) -> list[str]:
+    shots = [()] * len(examples)
+    return qa.choose(task, qa.weigh(model, tokenizer, task, examples, shots, False, 64), examples)
+
+
 @torch.inference_mode()
 def test_choices_are_made_by_likelihood_per_byte(tiny_model, tiny_tokenizer, arguments) -> None:
     """The chosen candidate has the smallest loss a byte in a plain loop over all of them."""
     examples = TASKS["choices"].examples("test")[:6]
     task = Task("choices", lambda split: examples, score_choice, chance=random_choice, form=CHOICE)
-    chosen = qa.predict(tiny_model, tiny_tokenizer, task, examples, arguments)
+    chosen = choose(tiny_model, tiny_tokenizer, task, examples)
     for example, choice in zip(examples, chosen, strict=True):
-        (start,) = encode_prompts(tiny_tokenizer, [example.prompt + "\n"], False)
+        (start,) = encode_prompts(tiny_tokenizer, [example.prompt], False)
         costs = []
         for candidate in example.choices:
-            (end,) = encode_plain(tiny_tokenizer, [candidate])
+            (end,) = encode_plain(tiny_tokenizer, ["\n" + candidate])
             labels = torch.tensor([[-100] * len(start) + end])
             loss = tiny_model(torch.tensor([start + end]), labels=labels, use_cache=False).loss.item()
             costs.append(loss * len(end) / len(candidate.encode()))
@@ -109,7 +114,7 @@ def sum_of_logs(model, tokenizer, start: list[int], text: str) -> tuple[float, b
     return total, greedy
 
 
-def test_minimal_pairs_are_whole_sentences(tiny_model, tiny_tokenizer, arguments) -> None:
+def test_minimal_pairs_are_whole_sentences(tiny_model, tiny_tokenizer) -> None:
     """The likelier sentence from the beginning of a document, in a chat model too, whatever its length."""
     tiny_tokenizer.eos_token = IM_END
     pairs = [
@@ -119,7 +124,8 @@ def test_minimal_pairs_are_whole_sentences(tiny_model, tiny_tokenizer, arguments
     ]
     examples = [Example("", pair[:1], "pair", pair[0], pair, 0) for pair in pairs]
     task = Task("pairs", lambda split: examples, **FORMS["pair"])
-    chosen = qa.predict(tiny_model, tiny_tokenizer, task, examples, arguments)
+    chosen = choose(tiny_model, tiny_tokenizer, task, examples)
+    assert not qa.asks_in_chat(tiny_tokenizer, task, None)
     begin = [tiny_tokenizer.bos_token_id]
     for pair, choice in zip(pairs, chosen, strict=True):
         likelihoods = [sum_of_logs(tiny_model, tiny_tokenizer, begin, " " + text)[0] for text in pair]

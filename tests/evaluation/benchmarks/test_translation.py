@@ -132,6 +132,12 @@ def test_the_language_chooses_bleus_tokenizer(column: str, text: str, expected: 
     assert translation.bleu_tokenizers(declared, examples, "intl") == {"pairs": "intl"}
 
 
+def test_the_embedded_pairs_need_no_sources() -> None:
+    """The references' script tells the language."""
+    examples = {"en-de": [Example("the dog", ("der Hund",), "test", "x")]}
+    assert translation.bleu_tokenizers([], examples, None) == {"en-de": "13a"}
+
+
 def test_bleu_of_chinese_counts_characters() -> None:
     """A translation with one wrong character of eight is near; by words between spaces it would share none."""
     references, predictions = [("今天天气非常好啊",)], ["今天天气非常好吧"]

@@ -34,8 +34,9 @@ def resolved(data, trained_tokenizer, tmp_path):
     return make
 
 
-def test_each_value_has_an_origin(resolved, capsys) -> None:
+def test_each_value_has_an_origin(resolved, capsys, monkeypatch) -> None:
     """Command line, config, default, rule and machine; the announcement tells those that were decided."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     plan = resolved("--learning_rate=3e-3", "--seed", "0", max_steps=5, mixed_precision="no", eval_steps=7)
     assert {name: plan.origins[name] for name in ("learning_rate", "seed", "max_steps", "eval_steps")} == {
         "learning_rate": "user",
@@ -46,7 +47,7 @@ def test_each_value_has_an_origin(resolved, capsys) -> None:
     assert (plan.origins["save_steps"], plan.origins["sample_prompts"]) == ("default", "default")
     assert (plan.origins["warmup_steps"], plan.origins["per_device_train_batch_size"]) == ("rule", "rule")
     assert (plan.origins["mixed_precision"], plan.origins["num_threads"]) == ("config", "hardware")
-    assert plan.num_threads == 1  # OMP_NUM_THREADS of the tests
+    assert plan.num_threads == 1
     announce(plan, 10, 20)
     assert shows(capsys.readouterr().out, "learning_rate 0.003 (user)", "warmup_steps 1 (rule)")
 

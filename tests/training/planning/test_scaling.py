@@ -6,11 +6,13 @@ import pytest
 from scratch_gpt.training.planning.scaling import (
     apply_scaling_rules,
     divide_step,
+    good_passes,
     short_warmup,
     step_law_batch,
     step_law_learning_rate,
 )
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
+from scratch_gpt.training.pretrain.continued import BaseRun
 from wording import shows, user_error
 
 
@@ -19,12 +21,16 @@ FOLDERS = {"shards": "s", "tokenizer": "t", "output_dir": "o"}
 PARAMETERS = {"embeddings": 700_000, "attention": 590_000, "mlp": 608_000, "norms": 2_000}
 
 
-def filled(available_tokens=2_400_000, num_processes=1, sequence_length=128, **given):
+def filled(
+    available_tokens=2_400_000, num_processes=1, sequence_length=128, passes=4.0, base_run=None, **given
+):
     return apply_scaling_rules(
         PretrainArguments(**FOLDERS, **given),
         PARAMETERS,
         sequence_length=sequence_length,
         available_tokens=available_tokens,
+        passes=passes,
+        base_run=base_run,
         num_processes=num_processes,
         fits=lambda blocks: blocks * sequence_length <= 4096,
     )
@@ -64,16 +70,46 @@ def test_no_block_fits() -> None:
 
 def test_the_demo_by_rule_is_near_what_was_tuned_by_hand() -> None:
     """Tuned: 1e-2 and 2,048 tokens a step over 2.4 million tokens, which are fewer than 20 a parameter."""
-    arguments, lines = filled()
+    arguments, lines = filled(num_train_epochs=1.0)
     assert arguments.per_device_train_batch_size * 128 == 2560  # 0.58 x 2.4e6^0.571 = 2550
     assert arguments.gradient_accumulation_steps == 1
     assert arguments.max_steps == 937  # 2,400,000 / 2560
     assert arguments.learning_rate == pytest.approx(0.00753, rel=2e-3)
     assert arguments.warmup_steps == 47  # a twentieth
-    assert len(lines) == 4
-    assert shows(lines[0], "2,400,000 tokens")
-    assert "extrapolated" in lines[2]
+    assert len(lines) == 3
+    assert "extrapolated" in lines[1]
     assert all("hf.co/papers" in line or "Step Law" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "passes"),
+    [(None, 4), (0.3, 4), (1.0, 4), (2.5, 1.6), (9.0, 1)],  # how often a source stands in the shards already
+)
+def test_little_text_is_read_up_to_four_times(epochs, passes) -> None:
+    """2.4 million tokens for 1.9 million parameters, which want 38; no source more often than that, but once at least."""
+    sources = [{"name": "a", "epochs": 0.5}, {"name": "b", "epochs": epochs}]
+    allowed = good_passes({"sources": sources})
+    assert allowed == pytest.approx(passes)
+    arguments, lines = filled(passes=allowed)
+    step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * 128
+    assert 0 <= passes * 2_400_000 - arguments.max_steps * step < step
+    assert shows(lines[0], "2,400,000 tokens", f"{passes:g} passes", "2305.16264", "20 tokens")
+    assert filled(available_tokens=20_000_000)[0].max_steps * step < 38_000_000  # less than two passes
+
+
+def test_a_continued_run_is_warmed_up_to_the_peak_of_its_base() -> None:
+    """1% of its steps, to the rate of the run that is known; else by the Step Law."""
+    base_run = BaseRun(learning_rate=3e-3, step=10, is_stable=True)
+    arguments, lines = filled(model_name_or_path="base", base_run=base_run, max_steps=700)
+    assert (arguments.learning_rate, arguments.warmup_steps) == (3e-3, 7)
+    assert sum("2403.08763" in line for line in lines) == 2
+    assert any("stable" in line for line in lines)
+    unknown, _ = filled(model_name_or_path="stock", max_steps=700)
+    assert unknown.learning_rate == filled(max_steps=700)[0].learning_rate
+    assert unknown.warmup_steps == 7
+    given, lines = filled(model_name_or_path="base", base_run=base_run, learning_rate=1e-4, warmup_steps=0)
+    assert (given.learning_rate, given.warmup_steps) == (1e-4, 0)
+    assert not any("2403.08763" in line for line in lines)
 
 
 def test_much_text_is_read_up_to_twenty_tokens_a_parameter() -> None:

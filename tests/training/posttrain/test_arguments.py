@@ -10,7 +10,7 @@ import yaml
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
-from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
+from scratch_gpt.training.posttrain.arguments import DPOArguments, KTOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from wording import user_error
@@ -21,6 +21,7 @@ CONFIG_FILES = {
     "demo/sft.yaml": SFTArguments,
     "demo/reward.yaml": RewardArguments,
     "demo/dpo.yaml": DPOArguments,
+    "demo/kto.yaml": KTOArguments,
     "demo/rlhf.yaml": RLHFArguments,
     "demo/seq2seq.yaml": Seq2SeqArguments,
     "real/sft_dolly.yaml": SFTArguments,

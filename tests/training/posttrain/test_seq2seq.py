@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairs as token ids, and which models the stage takes."""
 
+from typing import Any
+
+import pytest
 from transformers import AutoTokenizer
 
 from scratch_gpt.tokenization import encode_plain
@@ -44,3 +47,11 @@ def test_other_models_are_refused(base_folder, encoder_decoder_folder) -> None:
     tokenizer.save_pretrained(encoder_decoder_folder)
     with user_error("vocab_size_too_small", encoder_decoder_folder, vocab_size=512, needed=513):
         load_encoder_decoder(str(encoder_decoder_folder))
+
+
+@pytest.mark.parametrize("lost", [{"tool_calls": []}, {"reasoning_content": "Hm."}])
+def test_tools_and_thinking_are_refused(trained_tokenizer: Any, lost: dict[str, Any]) -> None:
+    """An encoder-decoder reads texts: what it would lose is named, with the row's place."""
+    row = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", **lost}]}
+    with user_error("row_refused", "sft", place="f:1"):
+        encode_pair(trained_tokenizer, {**row, "place": "f:1"})

@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM
 
 from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
 from scratch_gpt.runs.log import RunLog
-from scratch_gpt.training.pretrain.distribution import check_distribution, check_launch
+from scratch_gpt.settings.processes import check_launch
+from scratch_gpt.training.pretrain.distribution import check_distribution
 from wording import shows, user_error
 
 

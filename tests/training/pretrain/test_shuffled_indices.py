@@ -52,5 +52,6 @@ def test_shares_hold_in_every_phase_and_sources_are_read_on() -> None:
         own = [number for each, number in places if each == source]
         whole = ShuffledIndices(count, seed=5)
         assert own == [whole[index] for index in range(len(own))]
+    assert [order.used(130)[source] - order.used(90)[source] for source in range(3)] == [10, 0, 30]  # goes on
     for position in (0, 1, 49, 50, 51, 90):
-        assert order.used(position).tolist() == [sources[:position].count(source) for source in range(3)]
+        assert order.used(position) == [sources[:position].count(source) for source in range(3)]

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversations as data sets write them: names of roles, parts, tool calls, thinking."""
+
+import json
+
+import pytest
+
+from scratch_gpt.data.rows.conversations import instruction_rows
+from scratch_gpt.data.rows.messages import read_messages, read_tools
+from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
+
+
+def chat(*roles):
+    return [{"from": role, "value": f"text {number}"} for number, role in enumerate(roles)]
+
+
+@pytest.mark.parametrize(
+    "answering",
+    [
+        "gpt-4o",
+        "gpt-3.5-turbo",
+        "Claude-3-Opus",
+        "gemini",
+        "gpt",
+        "chatgpt",
+        "bing",
+        "bard",
+        "model",
+        "assistant",
+        "Assistant",
+        "GPT",
+        "bot",
+        "AI",
+    ],
+)
+@pytest.mark.parametrize("asking", ["human", "user", "User", "Human"])
+def test_names_of_roles(asking, answering):
+    """ShareGPT's and others', in any case."""
+    roles = [message["role"] for message in read_messages(chat("Developer", asking, answering), "c")]
+    assert roles == ["system", "user", "assistant"]
+
+
+@pytest.mark.parametrize("name", ["tool", "function", "observation", "ipython"])
+def test_names_of_tools(name):
+    """A tool's result may be empty."""
+    written = [*chat("human", "gpt"), {"from": name, "value": ""}]
+    assert read_messages(written, "c")[-1] == {"role": "tool", "content": ""}
+
+
+def test_results_may_be_objects():
+    """They are JSON, as OpenAI asks for them, never the text of a Python object."""
+    for result, text in (
+        ({"use": True}, '{"use": true}'),
+        ([{"a": 1}, {"a": 2}], '[{"a": 1}, {"a": 2}]'),
+        (5, "5"),
+    ):
+        assert read_messages([{"role": "tool", "content": result}], "m") == [
+            {"role": "tool", "content": text}
+        ]
+    parts = [{"type": "text", "text": "R"}]
+    assert read_messages([{"role": "tool", "content": parts}], "m")[0]["content"] == "R"
+
+
+def test_a_source_names_its_own_roles(read):
+    """What no list can know is said in `roles`, also against what is usual."""
+    rows = [{"conversations": chat("narrator", "Merlin", "gpt", "Merlin")}]
+    roles = {"narrator": "system", "Merlin": "assistant", "gpt": "user"}
+    (row,) = read(instruction_rows, rows, roles=roles)
+    assert [message["role"] for message in row["messages"]] == ["system", "assistant", "user", "assistant"]
+
+
+def test_parts_of_text_are_joined():
+    """Of the chat and the responses interface, and what Arrow fills in beside them."""
+    parts = [{"type": "text", "text": "a\n", "image": None}, {"type": "input_text", "text": " b"}, "c"]
+    assert read_messages([{"role": "user", "content": parts}], "m")[0]["content"] == "a\n bc"
+    assert read_messages([{"role": "user", "content": parts[0]}], "m")[0]["content"] == "a\n"
+    parts = [{"type": "thinking", "thinking": "so"}, {"type": "text", "text": "A"}]
+    (message,) = read_messages([{"role": "assistant", "content": parts}], "m")
+    assert (message["content"], message["reasoning_content"]) == ("A", "so")
+
+
+CALL = {"type": "function", "function": {"name": "look", "arguments": '{"what": "é", "n": 2}'}}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c0", **CALL}]},
+        {
+            "role": "assistant",
+            "tool_calls": [{"name": "look", "arguments": {"what": "é", "n": 2, "else": None}}],
+        },
+        {"role": "assistant", "content": "", "function_call": {**CALL["function"], "id": None}},
+        {"role": "assistant", "tool_calls": json.dumps([CALL])},
+        {"from": "function_call", "value": '{"name": "look", "arguments": {"what": "é", "n": 2}}'},
+    ],
+)
+def test_tool_calls_become_one(written):
+    """OpenAI's with arguments in a string, transformers' as an object, the older function_call, LLaMA-Factory's role."""
+    assert read_messages([written], "m") == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
+
+
+def test_definitions_of_tools_become_one():
+    """A list or JSON of one, with or without OpenAI's wrapping, without the nulls that Arrow fills in."""
+    function = {"name": "look", "parameters": {"properties": {"what": {"type": "string"}}}}
+    expected = json.dumps([{"type": "function", "function": function}])
+    filled = {"name": "look", "parameters": {"properties": {"what": {"type": "string"}, "other": None}}}
+    for written in ([function], json.dumps([function]), [{"type": "function", "function": filled}], function):
+        assert read_tools(written, "t") == expected
+    assert [read_tools(written, "t") for written in (None, [], "", "[]")] == [None] * 4
+    with pytest.raises(BadRow, match="'t'"):
+        read_tools([{"description": "nameless"}], "t")
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_thinking_has_one_name(key):
+    """The names of Qwen, gpt-oss and DeepSeek's servers; what was thought without an answer is nothing to learn."""
+    message = {"role": "assistant", "content": "A", key: " so\n"}
+    assert read_messages([message], "m") == [
+        {"role": "assistant", "content": "A", "reasoning_content": " so\n"}
+    ]
+    with pytest.raises(UnusedRow):
+        read_messages([{**message, "content": ""}], "m")
+
+
+def test_conversations_may_be_json():
+    """A list, or a single message, in a string."""
+    messages = [{"role": "user", "content": "[1]"}]
+    assert read_messages(json.dumps(messages), "m") == messages
+    assert read_messages(messages[0], "m") == messages
+
+
+def test_conversations_may_be_an_object_of_lists():
+    """What `datasets` makes of a Sequence of objects."""
+    read = read_messages({"role": ["user", "assistant"], "content": ["Q", "A"]}, "m")
+    assert read == [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+
+
+def test_a_row_with_tools_keeps_them(read):
+    """The definitions travel with the conversation, and a call without an answer after its result ends it."""
+    messages = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "R"},
+    ]
+    (row,) = read(instruction_rows, [{"messages": messages, "tools": [{"name": "look"}]}])
+    assert row["tools"] == '[{"type": "function", "function": {"name": "look"}}]'
+    assert row["messages"][-1]["tool_calls"] == [CALL]
