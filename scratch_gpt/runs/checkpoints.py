@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils.constants import OPTIMIZER_NAME
 from safetensors import SafetensorError
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -238,6 +239,22 @@ def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
 
     accelerator.register_save_state_pre_hook(before_save)
     accelerator.register_load_state_pre_hook(before_load)
+
+
+def check_sharding(accelerator: Accelerator, checkpoint: Path) -> None:
+    """Whether the state in a checkpoint is of such processes.
+
+    Raises:
+        UserError: it is sharded and these share nothing out, or the other way round.
+    """
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if sharded == (checkpoint / STATE_FOLDER / f"{OPTIMIZER_NAME}.bin").is_file():
+        message = (
+            f"{checkpoint} was written {'without' if sharded else 'with'} sharded weights and is resumed "
+            f"{'with' if sharded else 'without'}: start the run as before, or begin with its weights and a fresh optimizer "
+            f"(--model_name_or_path {checkpoint})"
+        )
+        raise UserError("cannot_resume", message, settings=["sharded"])
 
 
 @contextmanager

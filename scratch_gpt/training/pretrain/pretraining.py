@@ -17,7 +17,12 @@ from transformers import PreTrainedModel
 from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.checkpoints import STATE_FOLDER, keep_weights_in_model_folder, read_progress
+from scratch_gpt.runs.checkpoints import (
+    STATE_FOLDER,
+    check_sharding,
+    keep_weights_in_model_folder,
+    read_progress,
+)
 from scratch_gpt.runs.log import console
 from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
 from scratch_gpt.training.pretrain.loss_spike_guard import LossSpikeGuard
@@ -93,7 +98,12 @@ class Pretraining:
         self.model.train()
 
     def resume(self, checkpoint: Path) -> None:
-        """Put weights, optimizer, random states and counters back as they were after the checkpoint's step."""
+        """Put weights, optimizer, random states and counters back as they were after the checkpoint's step.
+
+        Raises:
+            UserError: the checkpoint is of sharded weights and this run is not, or the other way round.
+        """
+        check_sharding(self.accelerator, checkpoint)
         self.accelerator.load_state(str(checkpoint / STATE_FOLDER))
         progress = read_progress(checkpoint)
         self.step, self.position = progress["step"], progress["position"]

@@ -9,7 +9,7 @@ from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources, read_documents
-from scratch_gpt.data.sources.token_files import read_tokens, token_documents
+from scratch_gpt.data.sources.token_files import hold_tokens, read_tokens, token_documents
 from scratch_gpt.tokenization import END_OF_TEXT, tokenizer_hash
 from wording import user_error
 
@@ -110,3 +110,23 @@ def test_the_shards_stage_keeps_the_ids(tmp_path, trained_tokenizer) -> None:
     sources = parse_sources(TokenizerArguments([{"name": "x", **declared["ids"]}], output_dir="o").sources)
     with user_error("unsupported_format", "shards", file=tmp_path / "tokens" / "train.bin"):
         list(read_documents(sources[0], BadRows(), seed=0))
+
+
+def test_which_files_of_a_folder_hold_tokens(tmp_path) -> None:
+    """Text comes first, a README is none; ids and text in one source, and settings that nothing heeds, are refused."""
+    (tmp_path / "readme.md").write_text("About these files.")
+    path = write(tmp_path, "bin-nanogpt")
+    source = {"name": "x", "path": str(tmp_path)}
+    assert parse_sources([source])[0].files == [path]
+    for setting in ({"documents": "line"}, {"encoding": "cp1252"}):
+        with user_error("setting_without_effect", setting=next(iter(setting))):
+            parse_sources([source | setting])
+    (tmp_path / "x.txt").write_text("A text.")
+    assert parse_sources([source])[0].files == [tmp_path / "x.txt"]
+    assert not hold_tokens([tmp_path / "x.txt"])
+    with user_error("unsupported_format", file=path):
+        hold_tokens([path, tmp_path / "x.txt"])
+    packed = tmp_path / "y.bin.gz"
+    packed.write_bytes(b"")
+    with user_error("unsupported_format", "uncompressed", file=packed):
+        list(read_documents(parse_sources([source | {"path": str(packed)}])[0], BadRows(), seed=0))

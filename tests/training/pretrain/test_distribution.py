@@ -205,5 +205,8 @@ def test_a_run_resumes_with_another_number_of_processes(start, tmp_path, script,
     for one, other in zip(straight[2:], resumed, strict=True):
         assert other["token_hash"] == one["token_hash"]
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
-    settings["resume_from_checkpoint"] = "latest"
-    assert shows(finish(start(tmp_path / "run", before, script, **settings)), "complete")
+    other = start(tmp_path / "other", after, STAGE if script == FSDP2 else FSDP2, **settings)
+    _, errors = other.communicate(timeout=300)
+    assert other.returncode != 0
+    assert shows(errors, "error: ", "sharded weights", "--model_name_or_path")
+    assert not (tmp_path / "other").exists()

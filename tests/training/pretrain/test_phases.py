@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run over several shards folders: figures by folder, exact after a kill, and as before where there is one folder."""
 
+import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,13 @@ from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.runs.provenance import read_provenance
+from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.pretrain import pretraining
+from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import shows, user_error
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "pretraining.md").read_text(encoding="utf-8")
 
 
 class Killed(BaseException):
@@ -82,24 +89,38 @@ def test_a_mixture_of_phases_is_exact_after_a_kill(
 def test_a_stable_checkpoint_is_annealed_on_other_shards(
     stage, arguments_for, data, digits, tmp_path, capsys
 ) -> None:
-    """A branch: the optimizer goes on, the learning rate falls from the checkpoint on, the base run stays as it is."""
-    stage.main(arguments_for(tmp_path / "base", max_steps=6, decay_ratio=0.1))
+    """By the guide's command: the bits of a run that had the same phases from its first step; the base run stays as it is."""
+    stage.main(arguments_for(tmp_path / "base", max_steps=10, decay_ratio=0.1))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")}
-    checkpoint = tmp_path / "base" / "checkpoint-4"
-    branch = {"shards": digits, "resume_from_checkpoint": str(checkpoint), "max_steps": 8, "decay_ratio": 0.5}
-    with user_error("trained_on_other_shards", folder=checkpoint):
-        stage.main(arguments_for(tmp_path / "branch", **branch))
-    stage.main(arguments_for(tmp_path / "branch", **branch, allow_changed_settings=True))
-    assert shows(capsys.readouterr().out, digits, "max_steps was 6, is 8", "decay_ratio was 0.1, is 0.5")
+    command = PAGE.split("<!-- annealing -->\n```\n")[1].split("\n")[0]
+    for name, here in (
+        ("000", ""),  # steps
+        ("train/configs/real/pretrain.yaml", tmp_path / "base" / "run.yaml"),
+        ("runs/real/shards", data["shards"]),
+        ("runs/books/shards", digits),
+        ("runs/real", tmp_path),
+    ):
+        command = command.replace(name, str(here))
+    arguments = parse(PretrainArguments, shlex.split(command)[3:])
+    with user_error("trained_on_other_shards", folder=tmp_path / "base" / "checkpoint-8"):
+        stage.main(dataclasses.replace(arguments, allow_changed_settings=False))
+    stage.main(arguments)
+    assert shows(capsys.readouterr().out, digits, "decay_ratio was 0.1, is 0.2")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
-    trained = [row for row in rows(tmp_path / "branch") if "loss" in row]
-    assert [row["step"] for row in trained] == [5, 6, 7, 8]
-    rates = [row["learning_rate"] for row in trained]
-    assert 7e-3 >= rates[0] > rates[1] > rates[2] > rates[3] > 0
+
+    whole = {"shards": arguments.shards, "decay_ratio": 0.2, "max_steps": 10}
+    stage.main(arguments_for(tmp_path / "straight", **whole))
+    annealed, straight = (rows(tmp_path / name) for name in ("annealed", "straight"))
+    assert annealed == [row for row in straight if row["step"] > 8]
+    trained = [row for row in annealed if "loss" in row]
+    assert trained[0]["learning_rate"] > trained[1]["learning_rate"] > 0
+    assert trained[1][f"tokens_{digits}"] == 11 * 64  # 0.7 of two steps of 8 blocks
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("annealed", "straight")]
+    assert weights[0] == weights[1]
 
 
 def test_a_folder_without_a_block_in_the_run_is_refused(stage, arguments_for, data, digits, tmp_path) -> None:
-    """Silence would be the worst."""
+    """Its setting would have no effect."""
     shards = [{"path": data["shards"]}, {"path": digits, "weight": 1e-6}]
     with user_error("setting_without_effect", digits, setting="shards"):
         stage.main(arguments_for(tmp_path / "o", shards=shards))
