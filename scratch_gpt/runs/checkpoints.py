@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, broadcast_object_list
-from accelerate.utils.constants import OPTIMIZER_NAME
+from accelerate.utils import OPTIMIZER_NAME, DistributedType, broadcast_object_list
 from safetensors import SafetensorError
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -242,10 +241,10 @@ def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
 
 
 def check_sharding(accelerator: Accelerator, checkpoint: Path) -> None:
-    """Whether the state in a checkpoint is of such processes.
+    """Refuse the state of sharded weights where weights are not sharded, and the other way round.
 
     Raises:
-        UserError: it is sharded and these share nothing out, or the other way round.
+        UserError: it is of the other kind.
     """
     sharded = accelerator.distributed_type == DistributedType.FSDP
     if sharded == (checkpoint / STATE_FOLDER / f"{OPTIMIZER_NAME}.bin").is_file():

@@ -219,7 +219,7 @@ def resolve(
                     "add --allow_changed_settings true to train on with these"
                 )
                 raise UserError("trained_on_other_shards", message, folder=checkpoint)
-            console.print(f"going on with other shards: {', '.join(blocks.parts)}", soft_wrap=True)
+            console.print(f"continuing on other shards: {', '.join(blocks.parts)}", soft_wrap=True)
         check_settings(progress, plan.settings(), checkpoint, plan.allow_changed_settings)
     first_step = min(checkpoint_step(checkpoint), plan.max_steps) if checkpoint else 0
     mixture = describe_mixture(blocks, plan.max_steps, plan.blocks_per_step, first_step)
