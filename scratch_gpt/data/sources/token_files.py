@@ -108,7 +108,7 @@ def _ends(tokens: np.ndarray, end_of_text: int) -> Iterator[int]:
 def _index(path: Path, length: int) -> Iterator[int]:
     index = path.with_name(path.name + ".index")
     if not index.is_file():
-        message = f"{path}: no {index.name} beside it, which says where its documents end"
+        message = f"{index} not found: it says where the documents of {path.name} end"
         raise UserError("file_not_found", message, file=index)
     ends = np.fromfile(index, "<u8")
     if (ends[1:] < ends[:-1]).any() or int(ends[-1:].sum()) != length:

@@ -55,13 +55,13 @@ def test_a_mixture_of_phases_is_exact_after_a_kill(
 ) -> None:
     """Killed in the last phase; tokens and bits per byte by folder; run.yaml and provenance name both."""
     shards = [{"path": data["shards"], "weight": 3}, {"path": digits, "from": 0.5}]
-    settings = {"shards": shards, "resume_from_checkpoint": "latest", "save_steps": 1}
+    settings = {"shards": shards, "resume_from_checkpoint": "latest", "sample_prompts": []}
     stage.main(arguments_for(tmp_path / "straight", **settings))
     assert shows(capsys.readouterr().out, f"shards {digits}: 6 blocks", "from step 3 to 6")
     read_step = pretraining.Pretraining.read_step
 
     def read(self):
-        if self.step == 4:
+        if self.step == 5:
             monkeypatch.setattr(pretraining.Pretraining, "read_step", read_step)
             raise Killed
         return read_step(self)
@@ -86,11 +86,13 @@ def test_a_mixture_of_phases_is_exact_after_a_kill(
     assert [source["name"] for source in record["data"]["sources"]] == ["primer", "digits"]
 
 
+@pytest.mark.slow
 def test_a_stable_checkpoint_is_annealed_on_other_shards(
     stage, arguments_for, data, digits, tmp_path, capsys
 ) -> None:
     """By the guide's command: the bits of a run that had the same phases from its first step; the base run stays as it is."""
-    stage.main(arguments_for(tmp_path / "base", max_steps=10, decay_ratio=0.1))
+    seldom = {"max_steps": 10, "save_steps": 8, "eval_steps": 10, "sample_prompts": []}
+    stage.main(arguments_for(tmp_path / "base", **seldom, decay_ratio=0.1))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")}
     command = PAGE.split("<!-- annealing -->\n```\n")[1].split("\n")[0]
     for name, here in (
@@ -108,8 +110,7 @@ def test_a_stable_checkpoint_is_annealed_on_other_shards(
     assert shows(capsys.readouterr().out, digits, "decay_ratio was 0.1, is 0.2")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "base").rglob("*")} == before
 
-    whole = {"shards": arguments.shards, "decay_ratio": 0.2, "max_steps": 10}
-    stage.main(arguments_for(tmp_path / "straight", **whole))
+    stage.main(arguments_for(tmp_path / "straight", **seldom, shards=arguments.shards, decay_ratio=0.2))
     annealed, straight = (rows(tmp_path / name) for name in ("annealed", "straight"))
     assert annealed == [row for row in straight if row["step"] > 8]
     trained = [row for row in annealed if "loss" in row]
