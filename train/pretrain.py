@@ -49,6 +49,7 @@ def main(arguments: PretrainArguments) -> None:
     tokenizer = load_run_tokenizer(arguments.tokenizer, arguments.model_name_or_path)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
     if is_finished(arguments, train_blocks.manifest["content_hash"]):
+        state.destroy_process_group()
         return
     plan = resolve(arguments, tokenizer, train_blocks, state.num_processes)
 
