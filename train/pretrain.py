@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards.blocks import Blocks
@@ -27,6 +27,7 @@ from scratch_gpt.runs.log import RunLog, check_trackers, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.settings.processes import check_launch
+from scratch_gpt.training.planning.execution import peak_speed
 from scratch_gpt.training.planning.plan import PretrainPlan, announce, resolve
 from scratch_gpt.training.planning.resume import is_finished
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
@@ -44,7 +45,7 @@ def main(arguments: PretrainArguments) -> None:
     """Open the data, resolve the settings, build, (resume,) loop, save."""
     check_launch()
     check_trackers(arguments.report_to)
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.accelerator.is_available())
     console.quiet = not state.is_main_process
     tokenizer = load_run_tokenizer(arguments.tokenizer, arguments.model_name_or_path)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
@@ -121,9 +122,10 @@ def build(
     torch.set_num_threads(plan.num_threads)
     accelerator = Accelerator(
         mixed_precision=plan.mixed_precision,
-        cpu=not torch.cuda.is_available(),
+        cpu=not torch.accelerator.is_available(),
         log_with=plan.report_to or None,
         project_dir=plan.output_dir,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     set_seed(plan.seed, device_specific=True)  # dropout differs between the processes
     optimizer = build_optimizer(
@@ -169,6 +171,7 @@ def build(
         settings=plan.settings(),
         describe=describe,
         save_total_limit=plan.save_total_limit,
+        peak_speed=peak_speed(plan.config, plan.sequence_length, plan.num_processes),
         compiled=plan.torch_compile,
     )
     return run, recorder

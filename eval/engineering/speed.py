@@ -40,7 +40,7 @@ from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.checking import Count, check_values
-from scratch_gpt.settings.hardware import best_precision, choose_threads
+from scratch_gpt.settings.hardware import best_precision, choose_threads, gpu_name
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
 from scratch_gpt.training.pretrain.optimization import build_optimizer
@@ -70,8 +70,8 @@ SHAPE = (
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def interleaved_seconds(
@@ -102,15 +102,14 @@ def matmul_step(dtype: torch.dtype, device: torch.device, size: int) -> Step:
 def peak_memory(step: Step, device: torch.device) -> int:
     """Bytes of tensors that `step` holds at its peak, those not counted that were there before.
 
-    From the allocator's own record: torch.cuda's on a GPU; on the CPU the profiler's, which sees each allocation
-    inside kernels too.
+    From the allocator's own record on a GPU; on the CPU the profiler's, which sees each allocation inside kernels too.
     """
     gc.collect()  # an earlier model in a reference cycle, freed during the step, would count as negative
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
+        torch.accelerator.reset_peak_memory_stats(device)
+        before = torch.accelerator.memory_allocated(device)
         step()
-        return int(torch.cuda.max_memory_allocated(device) - before)
+        return int(torch.accelerator.max_memory_allocated(device) - before)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -251,17 +250,17 @@ def compare_training(
 
     metrics = {}
     for name, build in builders.items():
-        metrics[f"{name}/tokens_per_second"] = _median([tokens / value for value in seconds[name]])
-        metrics[f"{name}/peak_memory_mib"] = _median([peak_memory(_two_steps(build), device) / 2**20])
+        metrics[f"{name}/tokens_per_second"] = median_of([tokens / value for value in seconds[name]])
+        metrics[f"{name}/peak_memory_mib"] = median_of([peak_memory(_two_steps(build), device) / 2**20])
         if name != "ours":
-            metrics[f"ours_over_{name}"] = _median(_ratios(seconds[name], seconds["ours"]))
+            metrics[f"ours_over_{name}"] = median_of(ratios_of(seconds[name], seconds["ours"]))
     for name in matmuls:
-        metrics[f"{name}_gflops"] = _median([2e-9 * matmul_size**3 / value for value in seconds[name]])
+        metrics[f"{name}_gflops"] = median_of([2e-9 * matmul_size**3 / value for value in seconds[name]])
     flops = tokens * sum(training_flops_per_token(config, batch["input_ids"].shape[1]).values())
     fastest = map(min, *(seconds[name] for name in matmuls))
     peaks = [2 * matmul_size**3 / value for value in fastest]
     shares = [flops / value / peak for value, peak in zip(seconds["ours"], peaks, strict=True)]
-    return metrics | {"ours/share_of_matmul_peak": _median(shares)}
+    return metrics | {"ours/share_of_matmul_peak": median_of(shares)}
 
 
 def compare_decoding(
@@ -280,11 +279,11 @@ def compare_decoding(
     steps = {name: decode_step(model.to(dtype), prompt, new_tokens) for name, model in models.items()}
     seconds = interleaved_seconds(steps, repeats, device, warm_up=1)
     metrics = {
-        f"{name}/decoded_tokens_per_second": _median([batch_size * new_tokens / value for value in values])
+        f"{name}/decoded_tokens_per_second": median_of([batch_size * new_tokens / value for value in values])
         for name, values in seconds.items()
     }
     for name in stock:
-        metrics[f"decoding_ours_over_{name}"] = _median(_ratios(seconds[name], seconds["ours"]))
+        metrics[f"decoding_ours_over_{name}"] = median_of(ratios_of(seconds[name], seconds["ours"]))
     return metrics
 
 
@@ -299,11 +298,13 @@ def _two_steps(build: Callable[[], Step]) -> Step:
     return run
 
 
-def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+def ratios_of(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """The ratio of each turn."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
-def _median(values: Sequence[float]) -> Metric:
+def median_of(values: Sequence[float]) -> Metric:
+    """The median, with the smallest and largest value as its interval."""
     return Metric(median(values), (min(values), max(values)))
 
 
@@ -363,7 +364,7 @@ def main(arguments: SpeedArguments) -> None:
                 attn_implementation=arguments.attn_implementation,
                 compiled=arguments.torch_compile,
                 repeats=arguments.repeats,
-                matmul_size=8192 if device.type == "cuda" else 2048,
+                matmul_size=2048 if device.type == "cpu" else 8192,
                 micro_batches=arguments.gradient_accumulation_steps,
             )
             metrics |= {f"{batch_size}x{length}/{name}": metric for name, metric in figures.items()}
@@ -371,14 +372,14 @@ def main(arguments: SpeedArguments) -> None:
         metrics |= compare_decoding(
             config,
             stock=arguments.stock,
-            dtype=HALF.get(precision, torch.float32) if device.type == "cuda" else torch.float32,
+            dtype=torch.float32 if device.type == "cpu" else HALF.get(precision, torch.float32),
             device=device,
             batch_size=arguments.batch_sizes[0],
             new_tokens=arguments.new_tokens,
             repeats=arguments.repeats,
         )
     settings = dataclasses.asdict(arguments) | {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": gpu_name() or "cpu",
         "num_threads": torch.get_num_threads(),
         "precision": precision,
     }

@@ -210,6 +210,7 @@ def padded(rows: list[list[int]], pad: int, side: str, device: torch.device) -> 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """A random state of its own."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    own = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices=own, device_type=device.type):
         torch.manual_seed(seed)
         yield

@@ -85,7 +85,8 @@ def loglikelihoods(
         )
         for own, index in zip(logits, batch, strict=True):
             targets = torch.tensor(ends[index], device=own.device)
-            nats = torch.nn.functional.cross_entropy(own, targets, reduction="none").double().sum().item()
+            costs = torch.nn.functional.cross_entropy(own, targets, reduction="none")
+            nats = costs.cpu().double().sum().item()
             if not math.isfinite(nats):
                 raise UserError(
                     "model_not_finite",
@@ -182,7 +183,7 @@ def _logits(
 # not inference_mode: FSDP2 keeps buffers of its first forward pass, which training then cannot write
 @torch.no_grad()
 def packed_nll(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torch.Tensor) -> torch.Tensor:
-    """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3).
+    """What each block of a packed batch costs: nats, predicted tokens and their bytes, float64 of shape (B, 3), on the CPU.
 
     End-of-document tokens are predicted and cost nats, and have no bytes; a document's first token is not predicted
     and not counted. Bits per byte = nats / ln 2 / bytes, a measure that does not depend on the tokenizer.
@@ -199,4 +200,9 @@ def packed_nll(model: torch.nn.Module, batch: dict[str, Any], byte_lengths: torc
     )
     predicted = labels != IGNORED
     num_bytes = byte_lengths[labels.clamp(min=0)] * predicted
-    return torch.stack([nats.double().sum(1), predicted.double().sum(1), num_bytes.double().sum(1)], dim=1)
+    return row_sums(nats, predicted, num_bytes)
+
+
+def row_sums(*costs: torch.Tensor) -> torch.Tensor:
+    """Sums of each row (B, T) of each tensor, float64 (B, costs), on the CPU: not every accelerator has float64."""
+    return torch.stack([cost.cpu().double().sum(1) for cost in costs], dim=1)

@@ -18,6 +18,7 @@ from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.likelihood import row_sums
 from scratch_gpt.inference.loading import check_folder, load_weights, loading
 from scratch_gpt.tokenization import load_tokenizer
 
@@ -69,7 +70,7 @@ def keep_documents_apart(model: PreTrainedModel) -> None:
 
 @torch.no_grad()  # not inference_mode: see `packed_nll`
 def masked_nll(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    """Nats, tokens, and tokens that are the model's first guess, at the labels of each block: float64 (B, 3).
+    """Nats, tokens, and tokens that are the model's first guess, at the labels of each block: float64 (B, 3), on the CPU.
 
     Args:
         batch: of `MaskingCollator`, on the model's device.
@@ -82,7 +83,7 @@ def masked_nll(model: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     )
     hidden = labels != IGNORED
     right = (logits.argmax(-1) == labels) & hidden
-    return torch.stack([nats.double().sum(1), hidden.double().sum(1), right.double().sum(1)], dim=1)
+    return row_sums(nats, hidden, right)
 
 
 def text_places(block: np.ndarray, collator: MaskingCollator) -> list[np.ndarray]:
@@ -158,4 +159,4 @@ def _hidden_nats(
     batch["input_ids"][row, column] = collator.mask
     logits = model(**batch, use_cache=False).logits
     nats = torch.nn.functional.cross_entropy(logits[row, column].float(), targets, reduction="none")
-    return [part.tolist() for part in nats.double().cpu().split([len(places) for places in rows])]
+    return [part.tolist() for part in nats.cpu().double().split([len(places) for places in rows])]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model and a run cost: parameters, floating-point operations, energy."""
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,21 +51,44 @@ def training_flops_per_token(config: PreTrainedConfig, sequence_length: int) -> 
     return {"matmuls": 6 * weights, "attention": 12 * config.num_hidden_layers * width * sequence_length}
 
 
-# Board power of common accelerators in watts, from their makers' data sheets: the upper end, so the estimate errs high.
-GPU_WATTS = {
-    "B200": 1000,
-    "H200": 700,
-    "H100": 700,
-    "A100": 400,
-    "L40S": 350,
-    "L4": 72,
-    "A10": 150,
-    "V100": 300,
-    "T4": 70,
-    "RTX 5090": 575,
-    "RTX 4090": 450,
-    "RTX 3090": 350,
+@dataclass(frozen=True)
+class GPU:
+    """Board power in watts, and the peak of dense 16-bit products with float32 sums in FLOP/s."""
+
+    watts: int
+    flops: float
+
+
+# From the makers' data sheets. Board power is the upper end, so that energy errs high. Peaks are those without sparsity
+# (NVIDIA's H100, H200, A100, L40S, L4, A10, V100 and T4 data sheets, Blackwell and Ada architecture white papers; AMD's
+# MI300X data sheet): bfloat16, on V100 and T4 float16. More special names stand first.
+GPUS = {
+    "B200": GPU(1000, 2250e12),
+    "H200": GPU(700, 989e12),
+    "H100 PCIe": GPU(350, 756e12),
+    "H100 NVL": GPU(400, 835e12),
+    "H100": GPU(700, 989e12),
+    "A100": GPU(400, 312e12),
+    "L40S": GPU(350, 362e12),
+    "L4": GPU(72, 121e12),
+    "A10": GPU(150, 125e12),
+    "V100": GPU(300, 125e12),
+    "T4": GPU(70, 65e12),
+    "RTX 5090": GPU(575, 209e12),
+    "RTX 4090": GPU(450, 165e12),
+    "RTX 3090": GPU(350, 71e12),
+    "MI300X": GPU(750, 1307e12),
 }
+
+
+def known_gpu(device: str) -> GPU | None:
+    """The GPU with this name, as torch reports it ("NVIDIA H100 80GB HBM3"); None of one not in the table.
+
+    Names are whole words: an L40 is no L4. Laptop versions share the names of faster cards.
+    """
+    if "Laptop" in device:
+        return None
+    return next((gpu for name, gpu in GPUS.items() if re.search(rf"\b{name}\b", device)), None)
 
 
 # A server processor of 64 cores takes 280 to 400 W, memory and fans come on top.
@@ -75,7 +100,8 @@ def energy(record: dict[str, Any]) -> tuple[float | None, str]:
     """Estimated kWh of a stage, None if its time is not known, and the assumption it rests on."""
     hardware, seconds = record["hardware"], record["seconds"]
     if hardware["gpu"]:
-        watts = next((w for name, w in GPU_WATTS.items() if name in hardware["device"]), GPU_DEFAULT_WATTS)
+        gpu = known_gpu(hardware["device"])
+        watts = gpu.watts if gpu else GPU_DEFAULT_WATTS
         count, what = hardware["processes"], f"{watts} W a GPU"
     else:
         watts, count = CPU_CORE_WATTS, hardware["processes"] * hardware["threads"]

@@ -26,7 +26,7 @@ from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.runs.manifests import combine_manifests
-from scratch_gpt.settings.hardware import available_cpus
+from scratch_gpt.settings.hardware import available_cpus, gpu_name
 from scratch_gpt.settings.parsing import scripts_folder
 from scratch_gpt.settings.sources import license_of
 
@@ -49,8 +49,8 @@ def _processor() -> str:
 def hardware_record() -> dict[str, Any]:
     """What the run runs on: `device`, `processes`, `cpus`, `threads` of one process, `memory_gib` of the machine."""
     return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
-        "gpu": torch.cuda.is_available(),
+        "device": gpu_name() or _processor(),
+        "gpu": gpu_name() is not None,
         "processes": PartialState().num_processes,
         "cpus": available_cpus(),
         "threads": torch.get_num_threads(),

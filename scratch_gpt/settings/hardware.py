@@ -31,11 +31,43 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def gpu_precision() -> str:
-    """What the GPU's matrix units are made for: bfloat16 from Ampere on, float16 on Volta and Turing.
+def device_type() -> str:
+    """torch's name for this machine's accelerator ("cuda" for NVIDIA and AMD, "mps", "xpu"), "cpu" without one."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    return device.type if device else "cpu"
 
-    Older ones only emulate both. Only float16 needs its gradients scaled, which Accelerate does.
+
+def gpu_name() -> str | None:
+    """The accelerator's name, None without one."""
+    kind = device_type()
+    if kind == "cpu":
+        return None
+    module = torch.get_device_module(kind)
+    return str(module.get_device_name()) if hasattr(module, "get_device_name") else f"{kind} GPU"
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the first accelerator, None without one; on an Apple GPU what Metal recommends to take at most."""
+    kind = device_type()
+    if kind == "cpu":
+        return None
+    if kind == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return int(torch.get_device_module(kind).get_device_properties(0).total_memory)
+
+
+def gpu_precision() -> str:
+    """What the accelerator's matrix units are made for.
+
+    NVIDIA: bfloat16 from Ampere on, float16 on Volta and Turing; older ones only emulate both. Intel: bfloat16 where it
+    is supported. Others float32: on an Apple GPU, bfloat16 autocast depends on the chip and on macOS. Only float16 needs
+    its gradients scaled, which Accelerate does.
     """
+    kind = device_type()
+    if kind == "xpu":
+        return "bf16" if torch.xpu.is_bf16_supported(including_emulation=False) else "no"
+    if kind != "cuda":
+        return "no"
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "no"
@@ -53,7 +85,7 @@ def cpu_precision() -> str:
 
 def best_precision() -> str:
     """The precision that this machine's GPU, or else its CPU, is made for."""
-    return gpu_precision() if torch.cuda.is_available() else cpu_precision()
+    return cpu_precision() if device_type() == "cpu" else gpu_precision()
 
 
 def choose_threads(num_threads: int | None) -> int:
@@ -64,7 +96,7 @@ def choose_threads(num_threads: int | None) -> int:
     """
     if asked := num_threads or _environment_threads():
         return asked
-    if torch.cuda.is_available():
+    if device_type() != "cpu":
         return int(torch.get_num_threads())
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of one launch on this machine, set by torchrun
     return max(1, available_cpus() // processes)

@@ -132,6 +132,12 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
         if error.errno not in CURABLE:
             raise
         exit_with_error(f"error: {error.strerror}: {error.filename or 'while writing'}", 2)
+    except NotImplementedError as error:
+        if "MPS" not in str(error):  # torch names the operation and the device
+            raise
+        operation = next(iter(str(error).split("'")[1::2]), "an operation")
+        cure = "set PYTORCH_ENABLE_MPS_FALLBACK=1 to compute it on the CPU"
+        exit_with_error(f"error: Apple GPUs have no kernel for {operation}: {cure}", 2)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None

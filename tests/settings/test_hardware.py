@@ -148,4 +148,5 @@ def test_a_gpu_gets_what_its_matrix_units_are_made_for(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: native_bf16 or including_emulation
     )
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(hardware, "device_type", lambda: "cuda")
     assert gpu_precision() == precision

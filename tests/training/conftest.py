@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
@@ -87,6 +88,26 @@ def fresh(trained_tokenizer):
         return OBJECTIVES[objective](trained_tokenizer, 64, **settings), model
 
     return make
+
+
+def varlen_by_mask(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """torch's `varlen_attn` with a mask; (tokens, heads, E). Causal is a window that looks at nothing behind."""
+    place = torch.arange(len(query))
+    document = torch.bucketize(place, cu_seq_q, right=True)
+    mask = document[:, None] == document
+    if window_size == (-1, 0):
+        mask &= place[:, None] >= place
+    heads = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
+    output = torch.nn.functional.scaled_dot_product_attention(
+        *heads, mask, scale=scale, enable_gqa=enable_gqa
+    )
+    return output[0].transpose(0, 1)
+
+
+@pytest.fixture
+def varlen_kernel(monkeypatch) -> None:
+    """Stands in for torch's kernel, which a CPU does not have."""
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_mask)
 
 
 @pytest.fixture(scope="session")

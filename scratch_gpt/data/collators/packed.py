@@ -63,11 +63,16 @@ class PackedCollator:
 
 def needs_lengths(attn_implementation: str) -> bool:
     """Whether this attention function keeps packed documents apart by their lengths, not by a mask."""
-    return attn_implementation.startswith("flash_attention")
+    return attn_implementation == "varlen" or attn_implementation.startswith("flash_attention")
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device."""
+    """Move the batch's tensors to the device."""
+    # A copy to a GPU returns at once only from pinned memory.
+    pinned = device.type == "cuda"
     return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+        name: (value.pin_memory() if pinned else value).to(device, non_blocking=pinned)
+        if isinstance(value, torch.Tensor)
+        else value
+        for name, value in batch.items()
     }

@@ -22,6 +22,7 @@ from scratch_gpt.evaluation.harness import SEED, EvalArguments
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.inference.chat_format import check_chat_format, context_length, encode_conversation
 from scratch_gpt.inference.generation import gathered, generate_answers, own_batches, padded
+from scratch_gpt.inference.likelihood import row_sums
 from scratch_gpt.inference.prompts import first_question
 from scratch_gpt.inference.turns import is_chat, training_tokenizer
 from scratch_gpt.runs.results import Items, Metric
@@ -118,7 +119,7 @@ def answer_nll(
         nats = torch.nn.functional.cross_entropy(
             logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
         )
-        sums = torch.stack([nats.double().sum(1), (labels != IGNORED).double().sum(1)], dim=1)
+        sums = row_sums(nats, labels != IGNORED)
         nll |= dict(zip(batch, sums.tolist(), strict=True))
     return np.array(gathered(nll))
 

@@ -28,7 +28,7 @@ def model_figures(
     for first in range(0, len(chosen), batch_size):
         numbers = chosen[first : first + batch_size]
         batch = collator([blocks[number] for number in numbers], numbers)
-        nll += masked_nll(model, to_device(batch, model.device)).sum(0).cpu()
+        nll += masked_nll(model, to_device(batch, model.device)).sum(0)
     pairs = [
         pseudo_nll(model, blocks[number], collator, model.device, batch_size)
         for number in blocks.evenly_spaced_indices(pseudo_blocks)

@@ -76,7 +76,7 @@ def answer_log_probabilities(
         log_probabilities = logits.log_softmax(-1).gather(2, targets)[:, :, 0]  # (B, T - 1)
         for index, row in zip(indices, log_probabilities, strict=True):
             ids, start = rows[index]
-            sums[index] = row[start - 1 : len(ids) - 1].double().sum().item()
+            sums[index] = row[start - 1 : len(ids) - 1].cpu().double().sum().item()
     return sums
 
 

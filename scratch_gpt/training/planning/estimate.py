@@ -112,11 +112,14 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     manifest = MixedBlocks(entries, "train").manifest if written else None
     config, sequence_length = _model(arguments, manifest)
     memory = arguments.device_memory * GIB if arguments.device_memory else None
-    scale, rules = resolve_scale(arguments, config, launcher, sequence_length, manifest, memory)
+    scale, checkpointing, rules = resolve_scale(
+        arguments, config, launcher, sequence_length, manifest, memory
+    )
     settings = dataclasses.replace(
         step_settings(arguments, launcher, sequence_length),
         micro_batch=scale.per_device_train_batch_size,
         accumulation=scale.gradient_accumulation_steps,
+        activation_checkpointing=checkpointing or launcher.activation_checkpointing,
     )
     optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
     tokens_per_step = settings.micro_batch * settings.accumulation * settings.num_processes * sequence_length

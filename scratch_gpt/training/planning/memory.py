@@ -183,8 +183,8 @@ def memory_of_a_step(
             p.numel() for module in layers for p in module.parameters()
         )
     if settings.num_processes > 1 and not settings.sharded:
-        # DistributedDataParallel keeps the gradients a second time, in buckets that it sends.
-        components["buckets of gradients"] = ledger.live["weights"]
+        # Gradients are views of the buckets that DistributedDataParallel sends, which it keeps between the steps.
+        components["gradients"] = ledger.live["weights"]
     if settings.sharded:
         width = 4 if settings.mixed_precision == "no" else 2
         # Two layers' weights, one layer's gradients before they are reduced, and what is outside the layers.

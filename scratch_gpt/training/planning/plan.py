@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
@@ -18,10 +17,19 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import MANIFEST_FILE, checkpoint_step, read_progress, resolve_checkpoint
 from scratch_gpt.runs.cost import count_parameters
 from scratch_gpt.runs.log import console
+from scratch_gpt.settings.hardware import gpu_memory
+from scratch_gpt.training.planning.execution import choose_attention, choose_checkpointing, choose_compilation
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
 from scratch_gpt.training.planning.mixture import describe_mixture
-from scratch_gpt.training.planning.resume import check_settings, restore_settings, settings_of, share_step
+from scratch_gpt.training.planning.resume import (
+    BY_DEVICE,
+    check_settings,
+    portable_settings,
+    restore_settings,
+    settings_of,
+    share_step,
+)
 from scratch_gpt.training.planning.scaling import (
     CPU_MICRO_BATCH_TOKENS,
     GOOD_PASSES,
@@ -44,6 +52,9 @@ OPEN: dict[str, Origin] = {
     **{entry.name: "rule" for entry in dataclasses.fields(Scale)},
     "mixed_precision": "hardware",
     "num_threads": "hardware",
+    "attn_implementation": "hardware",
+    "torch_compile": "rule",
+    "activation_checkpointing": "rule",
 }
 
 
@@ -70,6 +81,9 @@ class PretrainPlan(PretrainArguments):
     warmup_steps: int = field()
     mixed_precision: Literal["no", "bf16", "fp16"] = field()
     num_threads: int = field()
+    attn_implementation: Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "varlen"] = field()
+    torch_compile: bool = field()
+    activation_checkpointing: bool = field()
     num_processes: int
     sequence_length: int
     config: PreTrainedConfig
@@ -94,14 +108,9 @@ class PretrainPlan(PretrainArguments):
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them; what the machine decided is open, as that file may serve on another one."""
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(PretrainArguments)}
-        open_again = {"mixed_precision": "auto", "num_threads": None}
-        decided = {name for name in open_again if self.origins[name] in ("hardware", "checkpoint")}
-        return values | {name: open_again[name] for name in decided}
-
-
-def gpu_memory() -> int | None:
-    """Bytes of this machine's first GPU, None without one."""
-    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+        left_open = {**BY_DEVICE, "num_threads": None}
+        decided = {name for name in left_open if self.origins[name] in ("hardware", "rule", "checkpoint")}
+        return values | {name: left_open[name] for name in decided}
 
 
 def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_length: int) -> StepSettings:
@@ -112,7 +121,8 @@ def step_settings(arguments: PretrainArguments, launcher: Launcher, sequence_len
         accumulation=arguments.gradient_accumulation_steps or 2,
         # bfloat16 is what nearly all hardware of today is faster with
         mixed_precision="bf16" if arguments.mixed_precision == "auto" else arguments.mixed_precision,
-        activation_checkpointing=arguments.activation_checkpointing or launcher.activation_checkpointing,
+        activation_checkpointing=bool(arguments.activation_checkpointing)
+        or launcher.activation_checkpointing,
         num_processes=launcher.num_processes,
         sharded=launcher.sharded,
     )
@@ -134,24 +144,30 @@ def resolve_scale(
     sequence_length: int,
     manifest: Mapping[str, Any] | None,
     device_memory: float | None,
-) -> tuple[Scale, list[str]]:
-    """The scale of the run, and lines that say where the new values are from: see `apply_scaling_rules`.
+) -> tuple[Scale, bool, list[str]]:
+    """The scale of the run, checkpointed activations, and lines that say where the new values are from.
+
+    See `apply_scaling_rules` and `choose_checkpointing`.
 
     Args:
         manifest: of the training shards; None where there are none yet.
         device_memory: bytes of a GPU, which bound the micro-batch; None: a CPU, whose caches do.
     """
     settings = step_settings(arguments, launcher, sequence_length)
+    optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
 
     def fits(micro_batch: int) -> bool:
         if device_memory is None:
             return micro_batch * sequence_length <= CPU_MICRO_BATCH_TOKENS
         trial = dataclasses.replace(settings, micro_batch=micro_batch)
-        optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
         needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
         return sum(needed.values()) <= USABLE_SHARE * device_memory
 
-    return apply_scaling_rules(
+    checkpointing = choose_checkpointing(arguments, sequence_length, fits if device_memory else None)
+    settings = dataclasses.replace(
+        settings, activation_checkpointing=checkpointing or launcher.activation_checkpointing
+    )
+    scale, lines = apply_scaling_rules(
         arguments,
         count_parameters(config),
         sequence_length=sequence_length,
@@ -161,6 +177,7 @@ def resolve_scale(
         num_processes=launcher.num_processes,
         fits=fits,
     )
+    return scale, checkpointing, lines
 
 
 def resolve(
@@ -188,13 +205,25 @@ def resolve(
     restored = arguments
     began_with: Mapping[str, int] = {}
     if progress:
-        restored = restore_settings(arguments, progress["settings"])
+        restored = restore_settings(arguments, portable_settings(progress["settings"]))
         restored, began_with = share_step(restored, progress["settings"], num_processes)
     launcher = launcher_of_environment(num_processes)
-    scale, rules = resolve_scale(restored, config, launcher, sequence_length, blocks.manifest, gpu_memory())
+    scale, checkpointing, rules = resolve_scale(
+        restored, config, launcher, sequence_length, blocks.manifest, gpu_memory()
+    )
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
-    decided = {**dataclasses.asdict(scale), **dataclasses.asdict(hardware)}
+    own_blocks = scale.max_steps * scale.per_device_train_batch_size * scale.gradient_accumulation_steps
+    torch_compile, reason = choose_compilation(
+        restored, config, own_blocks * sequence_length, sequence_length
+    )
+    decided = {
+        **dataclasses.asdict(scale),
+        **dataclasses.asdict(hardware),
+        "attn_implementation": choose_attention(restored, config, hardware.mixed_precision),
+        "torch_compile": torch_compile,
+        "activation_checkpointing": checkpointing,
+    }
     plan = PretrainPlan(
         **(values | decided),
         num_processes=num_processes,
@@ -203,7 +232,7 @@ def resolve(
         checkpoint=checkpoint,
         began_with=began_with,
         origins=origins_of(arguments, restored),
-        rules=rules,
+        rules=[*rules, reason] if reason else rules,
     )
     if plan.blocks_per_step > len(blocks):
         message = (

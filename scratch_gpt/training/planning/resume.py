@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
+from scratch_gpt.settings.hardware import gpu_name
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
@@ -20,6 +19,13 @@ DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainAr
 BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
 # Their product is the blocks of a step, which another number of processes keeps.
 STEP = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
+# What depends on the device, with the value that leaves it open.
+BY_DEVICE = {
+    "mixed_precision": "auto",
+    "attn_implementation": "auto",
+    "torch_compile": None,
+    "activation_checkpointing": None,
+}
 # Names of version 0.2.0, which checkpoints still hold.
 RENAMED = {"gradient_checkpointing": "activation_checkpointing"}
 # With another one of these, a checkpoint's weights or optimizer state cannot be loaded.
@@ -37,9 +43,10 @@ HARMLESS = frozenset(
 
 
 def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, Any]:
-    """All that decides the bits of a run, except the shards and the tokenizer."""
+    """All that decides the bits of a run, except the shards and the tokenizer; `device` is the one of this machine."""
     names = [entry.name for entry in dataclasses.fields(PretrainArguments) if entry.name not in HARMLESS]
-    settings = {**{name: getattr(arguments, name) for name in names}, "num_processes": num_processes}
+    values = {name: getattr(arguments, name) for name in names}
+    settings = {**values, "num_processes": num_processes, "device": gpu_name() or "cpu"}
     entries = parse_shards(arguments.shards)
     if len(entries) > 1:
         paths = list(dict.fromkeys(entry.path for entry in entries))
@@ -50,10 +57,10 @@ def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, A
 
 
 def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
-    """What `arguments` leave open takes its value from the `settings` of the run that is gone on with."""
+    """Fill what `arguments` leave open from the `settings` of the run that is resumed."""
+    settings = {RENAMED.get(name, name): value for name, value in settings.items()}
     names = [name for name in BY_RULE if getattr(arguments, name) is None]
-    if arguments.mixed_precision == "auto":
-        names.append("mixed_precision")
+    names += [name for name, left_open in BY_DEVICE.items() if getattr(arguments, name) == left_open]
     same_budget = all(
         getattr(arguments, name) == settings.get(name) for name in ("tokens", "num_train_epochs")
     )
@@ -105,6 +112,18 @@ def share_step(
     return shared, began_with
 
 
+def changed_device(settings: Mapping[str, Any]) -> bool:
+    """Whether the run with these settings ran on another device; older checkpoints do not say on which."""
+    return "device" in settings and settings["device"] != (gpu_name() or "cpu")
+
+
+def portable_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings that a resumed run takes over; on another device, those that depend on it are decided again."""
+    if not changed_device(settings):
+        return settings
+    return {name: value for name, value in settings.items() if name not in BY_DEVICE}
+
+
 def is_finished(arguments: PretrainArguments, content_hash: str) -> bool:
     """Whether `latest` finds a run that ended, with these settings and on these shards: there is nothing to do.
 
@@ -146,12 +165,19 @@ def check_settings(
     Raises:
         UserError: something is not, and that is not allowed; or the model or the optimizer is another.
     """
-    changed = _changed(progress["settings"], settings)
-    before, now = progress["settings"]["num_threads"], settings["num_threads"]
-    if before != now and not torch.cuda.is_available():
+    before = progress["settings"]
+    changed = _changed(before, settings)
+    if changed_device(before):
+        others = [f"; {changed.pop(name)}" for name in BY_DEVICE if name in changed]
         console.print(
-            f"num_threads was {before}, is {now}: sums in another order, so not bit for bit the run of before; for that "
-            f"add --num_threads {before}",
+            f"device was {before['device']}, is {settings['device']}: other kernels, so not bit for bit the run of before"
+            + "".join(others),
+            soft_wrap=True,
+        )
+    elif before["num_threads"] != settings["num_threads"] and settings["device"] == "cpu":
+        console.print(
+            f"num_threads was {before['num_threads']}, is {settings['num_threads']}: sums in another order, so not bit "
+            f"for bit the run of before; for that add --num_threads {before['num_threads']}",
             soft_wrap=True,
         )
     if not changed:
@@ -170,11 +196,11 @@ def check_settings(
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """By name, what is reported of each setting that is another; the number of threads is this machine's own matter."""
+    """By name, what is reported of each setting that is another; `check_settings` reports what is the machine's own."""
     before = {RENAMED.get(name, name): value for name, value in before.items()}
     before = {name: DEFAULTS.get(name) for name in now} | before
     return {
         name: f"{name} was {before[name]}, is {now.get(name)}"
         for name in sorted(before)
-        if before[name] != now.get(name) and name != "num_threads"
+        if before[name] != now.get(name) and name not in ("num_threads", "device")
     }

@@ -17,6 +17,7 @@ from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Range, check_values
+from scratch_gpt.settings.hardware import gpu_precision
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 
 
@@ -110,7 +111,7 @@ class PosttrainingArguments(SourcesArguments):
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 is None:
-            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            self.bf16 = not self.use_cpu and gpu_precision() == "bf16"
         self.disable_tqdm = True  # progress is shown by a bar of our own
         # How the tokens of the log are counted; not a field, since its type of text or truth defeats the parser.
         self.include_num_input_tokens_seen = "non_padding"

@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from typing import Any
 
 import psutil
-import torch
 from transformers import PreTrainedModel
 from trl import DPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from scratch_gpt.inference.chat_format import LONGEST, context_length
 from scratch_gpt.runs.log import console
+from scratch_gpt.settings.hardware import gpu_memory
 
 
 SMALL, LARGE = 10e6, 500e6  # parameters
@@ -68,9 +68,7 @@ def fitting_rows(config: Any, max_length: int, memory: float, sides: int) -> int
 
 def device_memory() -> float:
     """Bytes of the device that trains."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[1])
-    return float(psutil.virtual_memory().total)
+    return float(gpu_memory() or psutil.virtual_memory().total)
 
 
 def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:

@@ -51,9 +51,13 @@ class PretrainArguments:
     whole_words: bool = field(
         default=False, metadata={"help": "Objective masked: hide all tokens of a word or none."}
     )
-    attn_implementation: Literal["sdpa", "eager", "flex_attention", "flash_attention_2"] = field(
-        default="sdpa",
-        metadata={"help": "eager is faster on a CPU with short blocks."},
+    attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "varlen"] = (
+        field(
+            default="auto",
+            metadata={
+                "help": "auto: varlen on a GPU that has it, else sdpa; eager is faster on a CPU with short blocks."
+            },
+        )
     )
     max_steps: Annotated[int, Range("at least 1, or -1", lambda n: n >= 1 or n == -1)] = field(
         default=-1, metadata={"help": "Optimizer steps; -1: as many as `tokens` take."}
@@ -114,14 +118,15 @@ class PretrainArguments:
             "help": "The run stops after so many steps in a row whose loss or gradients are not usable."
         },
     )
-    activation_checkpointing: bool = field(
-        default=False,
+    activation_checkpointing: bool | None = field(
+        default=None,
         metadata={
-            "help": "Compute the layers' activations again in the backward pass: less memory, a third slower."
+            "help": "Compute activations again in the backward pass: less memory, a third slower. Default: if needed."
         },
     )
-    torch_compile: bool = field(
-        default=False, metadata={"help": "Compile the layers, where there is a compiler; slow to start."}
+    torch_compile: bool | None = field(
+        default=None,
+        metadata={"help": "Compile the layers. Default: on CUDA, and on a CPU if the run is long (by rule)."},
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = field(
         default="auto",

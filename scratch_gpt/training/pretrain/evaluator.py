@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from scratch_gpt.data.shards.blocks import Blocks
+from scratch_gpt.inference.varlen import VARLEN
 from scratch_gpt.training.pretrain.loss import PLAIN_LOGITS_BYTES
 from scratch_gpt.training.pretrain.objectives import Objective
 
@@ -41,9 +43,8 @@ class Evaluator:
         if not self.chosen:
             return {}
         model.eval()
-        nll = torch.zeros(
-            len(self.chosen), self.objective.num_sums, dtype=torch.float64, device=accelerator.device
-        )
+        # On the CPU: not every accelerator has float64.
+        nll = torch.zeros(len(self.chosen), self.objective.num_sums, dtype=torch.float64)
         stride = self.batch_size * accelerator.num_processes
         # All processes take the same number of forward passes, since in sharded ones all take part: where its share
         # is used up, a process measures some block again and does not count it.
@@ -57,7 +58,7 @@ class Evaluator:
                 if places:
                     nll[places.start : places.stop] = measured
         model.train()
-        nll = accelerator.reduce(nll).cpu()  # (blocks, kinds of cost)
+        nll = torch.stack(gather_object([nll])).sum(0)  # (blocks, kinds of cost), each from one process
         metrics = self.objective.metrics(nll.sum(0))
         figure = self.objective.primary_metric
         chosen = torch.tensor(self.chosen)
@@ -78,12 +79,17 @@ def write_samples(
 ) -> None:
     """Append what the model makes of each prompt (greedy) to `samples.jsonl`.
 
-    All processes take part, since sharded weights need them; those without a `path` write nothing.
+    All processes take part, since sharded weights need them; those without a `path` write nothing. Attention that takes
+    packed batches alone is sdpa meanwhile.
     """
     model.eval()
+    attention = model.config._attn_implementation
+    if attention == VARLEN:
+        model.config._attn_implementation = "sdpa"
     for prompt in prompts:
         text = objective.sample(model, prompt)
         if path is not None:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")
+    model.config._attn_implementation = attention
     model.train()

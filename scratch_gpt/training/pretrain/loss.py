@@ -11,13 +11,16 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from scratch_gpt.data.collators.packed import IGNORED
+from scratch_gpt.settings.hardware import device_type
 
 
 # Float32 logits of one micro-batch up to this size are made at once: chunks would be no faster.
 PLAIN_LOGITS_BYTES = 32 << 20
-# What the logits of one chunk take above it, on a GPU, which wants large matrices; on a CPU they should stay in its
-# caches (1.08 times the speed of a 10-million-parameter step with all logits at once).
+# What the logits of one chunk take above it, and its tokens: at least so many on a GPU, which wants large matrices; at
+# most so many on a CPU, whose caches should hold them (1.08 times the speed of a 10-million-parameter step with all
+# logits at once).
 CHUNK_LOGITS_BYTES = 64 << 20
+GPU_CHUNK_TOKENS = 2048
 CPU_CHUNK_TOKENS = 512
 # Model types whose head is a matrix and nothing else: no scale, no soft cap, no bias.
 PLAIN_HEADS = frozenset({"scratch_gpt", "gpt2", "llama", "mistral", "qwen2", "qwen3"})
@@ -83,7 +86,7 @@ def chunk_tokens_for(num_tokens: int, vocab_size: int, on_cpu: bool) -> int | No
     if num_tokens * vocab_size * 4 <= PLAIN_LOGITS_BYTES:
         return None
     chunk_tokens = max(1, CHUNK_LOGITS_BYTES // (vocab_size * 4))
-    return min(chunk_tokens, CPU_CHUNK_TOKENS) if on_cpu else chunk_tokens
+    return min(chunk_tokens, CPU_CHUNK_TOKENS) if on_cpu else max(chunk_tokens, GPU_CHUNK_TOKENS)
 
 
 def use_chunked_loss(model: PreTrainedModel, chunk_tokens: int) -> None:
@@ -126,7 +129,7 @@ def compile_layers(model: nn.Module) -> str | None:
         None, or why nothing is compiled: there is no working compiler here.
     """
     try:
-        torch.compile(lambda x: torch.sin(x) + 1)(torch.zeros(8, device=next(model.parameters()).device))
+        torch.compile(lambda x: torch.sin(x) + 1)(torch.zeros(8, device=device_type()))
     except Exception as error:  # what a missing compiler raises differs by platform and version
         return next(iter(str(error).strip().splitlines()), type(error).__name__)
     for layer in model.modules():

@@ -56,7 +56,8 @@ class Muon(torch.optim.Optimizer):
     2025, hf.co/papers/2502.16982, equation 4): both groups share the learning rate. Weight decay is decoupled.
 
     Args:
-        matrices: two-dimensional weights.
+        matrices: weights (rows, columns), and stacks of them (experts, rows, columns), each matrix of which is
+            orthogonalized by itself.
         others: all other weights, which do not decay.
         lr: learning rate.
         weight_decay: of the matrices, times the learning rate.
@@ -111,13 +112,13 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
         stacks: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for weight in weights:
-            stacks.setdefault(tuple(sorted(weight.shape)), []).append(weight)  # tall ones are transposed
+            shape = (*weight.shape[:-2], *sorted(weight.shape[-2:]))  # tall ones are transposed
+            stacks.setdefault(shape, []).append(weight)
         for shape, members in stacks.items():
-            elements = CPU_STACK_ELEMENTS if members[0].device.type == "cpu" else STACK_ELEMENTS
-            size = max(1, elements // math.prod(shape))
+            size = max(1, _stack_elements(members[0]) // math.prod(shape))
             if isinstance(members[0], DTensor):  # so that each process has one to orthogonalize
                 size *= distributed.get_world_size()
-            scale = 0.2 * math.sqrt(max(shape))
+            scale = 0.2 * math.sqrt(max(shape[-2:]))
             for start in range(0, len(members), size):
                 stack = members[start : start + size]
                 momenta = [self._nesterov(weight, group["momentum"]) for weight in stack]
@@ -131,10 +132,13 @@ class Muon(torch.optim.Optimizer):
         All processes gather each matrix, one of them orthogonalizes it, and the others get it from that one.
         """
         if not isinstance(matrices[0], DTensor):
-            moved = orthogonalize(torch.stack([_wide(matrix) for matrix in matrices]), self.dtype)
+            wide = torch.stack([_wide(matrix) for matrix in matrices])
+            single = wide.flatten(0, -3)  # of stacked experts too: (N, rows, columns)
+            size = max(1, _stack_elements(single) // math.prod(single.shape[1:]))
+            moved = torch.cat([orthogonalize(part, self.dtype) for part in single.split(size)])
             return [
-                update.mT if matrix.shape[0] > matrix.shape[1] else update
-                for matrix, update in zip(matrices, moved, strict=True)
+                update.mT if matrix.shape[-2] > matrix.shape[-1] else update
+                for matrix, update in zip(matrices, moved.view_as(wide), strict=True)
             ]
         rank, processes = distributed.get_rank(), distributed.get_world_size()
         whole = [matrix.full_tensor() for matrix in matrices]
@@ -187,4 +191,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def _wide(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    return matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix
+
+
+def _stack_elements(tensor: torch.Tensor) -> int:
+    """How many numbers are multiplied together on the tensor's device."""
+    return CPU_STACK_ELEMENTS if tensor.device.type == "cpu" else STACK_ELEMENTS

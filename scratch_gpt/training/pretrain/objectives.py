@@ -30,8 +30,9 @@ from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
 from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.likelihood import packed_nll
+from scratch_gpt.inference.likelihood import packed_nll, row_sums
 from scratch_gpt.inference.masked import keep_documents_apart, masked_nll, sampled_pseudo_nll
+from scratch_gpt.inference.varlen import VARLEN
 from scratch_gpt.tokenization import encode_plain, token_byte_lengths
 
 
@@ -93,7 +94,7 @@ class Objective(ABC):
     def nll(
         self, model: torch.nn.Module, blocks: list[np.ndarray], numbers: list[int], device: torch.device
     ) -> torch.Tensor:
-        """What each held-out block costs, float64 (B, num_sums); sums of such rows are what `metrics` takes."""
+        """What each held-out block costs, float64 (B, num_sums) on the CPU; sums of such rows are what `metrics` takes."""
 
     @abstractmethod
     def metrics(self, nll: torch.Tensor) -> dict[str, float]:
@@ -169,7 +170,7 @@ class MaskedObjective(Objective):
         """`masked_nll` and `sampled_pseudo_nll`."""
         hidden = masked_nll(model, to_device(self.held_out(blocks, numbers), device))
         alone = sampled_pseudo_nll(model, blocks, numbers, self.held_out, device)
-        return torch.cat([hidden, alone.to(device)], dim=1)
+        return torch.cat([hidden, alone], dim=1)
 
     def metrics(self, nll: torch.Tensor) -> dict[str, float]:
         """`eval_loss` in nats a hidden token; the pseudo-perplexity is an estimate from one token of each document."""
@@ -212,7 +213,7 @@ class SpanObjective(Objective):
         nats = torch.nn.functional.cross_entropy(
             logits.float().transpose(1, 2), batch["labels"], ignore_index=IGNORED, reduction="none"
         )
-        rows = torch.stack([nats.double().sum(1), (batch["labels"] != IGNORED).double().sum(1)], dim=1)
+        rows = row_sums(nats, batch["labels"] != IGNORED)
         documents = [len(self.held_out.documents(block)) for block in blocks]
         return torch.stack([part.sum(0) for part in rows.split(documents)])
 
@@ -305,6 +306,9 @@ def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str)
         UserError: the model type has no class for this objective, or its attention would mix documents.
     """
     auto_class = OBJECTIVES[objective].auto_class
+    if attn_implementation == VARLEN and objective == "span":
+        message = f"attn_implementation {VARLEN} takes packed blocks, which objective span has not: set sdpa"
+        raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
     check_attention(config, objective, attn_implementation)
     try:
         model = auto_class.from_config(config, attn_implementation=attn_implementation)

@@ -11,14 +11,33 @@ from torch import nn
 from scratch_gpt.training.pretrain.muon import Muon
 
 
+# Modules of mixtures of experts in transformers: those that choose experts, and those that stack their matrices.
+ROUTERS = {"gate", "router", "shared_expert_gate"}
+EXPERTS = "experts"
+
+
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weight matrices of the decoder layers, and everything else: embeddings, output head, norms, biases."""
+    """The weight matrices of the layers, and everything else: embeddings, output head, norms, biases, routers.
+
+    The experts of a mixture are stacks (experts, rows, columns) and count as matrices. A router does not: its rows are
+    scores of experts, and making them orthogonal would set how sharply it chooses.
+    """
     outside = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is not None:
         outside.add(id(head.weight))
-    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
-    others = [p for p in model.parameters() if p.ndim != 2 or id(p) in outside]
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        *modules, kind = name.split(".")
+        stacked = parameter.ndim == 3 and EXPERTS in modules
+        is_matrix = (
+            (parameter.ndim == 2 or stacked)
+            and "bias" not in kind  # of experts it has a row each
+            and not ROUTERS.intersection(modules)
+            and id(parameter) not in outside
+        )
+        (matrices if is_matrix else others).append(parameter)
     return matrices, others
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import SCALER_NAME
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
@@ -85,6 +87,7 @@ class Pretraining:
         self.max_steps, self.schedule = max_steps, schedule
         self.max_grad_norm = max_grad_norm
         self.vocab_size, self.num_parameters = model.config.vocab_size, model.num_parameters()
+        self.auxiliary_weight = getattr(model.config, "router_aux_loss_coef", 0.0)
         check_distribution(accelerator)
         use_float32_beside_matrices(accelerator, model)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -104,7 +107,11 @@ class Pretraining:
             UserError: the checkpoint is of sharded weights and this run is not, or the other way round.
         """
         check_sharding(self.accelerator, checkpoint)
-        self.accelerator.load_state(str(checkpoint / STATE_FOLDER))
+        state, scaler = checkpoint / STATE_FOLDER, self.accelerator.scaler
+        if not (state / SCALER_NAME).is_file():  # a run that was not in float16 until now
+            self.accelerator.scaler = None
+        self.accelerator.load_state(str(state))
+        self.accelerator.scaler = scaler
         progress = read_progress(checkpoint)
         self.step, self.position = progress["step"], progress["position"]
         self.elapsed_seconds = progress["elapsed_seconds"]
@@ -174,7 +181,8 @@ class Pretraining:
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                share = self.model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
+                output = self.model(**batch, use_cache=False, num_items_in_batch=num_tokens)
+                share = self._share_of(output)
                 self.accelerator.backward(share * self.accelerator.num_processes)
             loss += share.detach()
         grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
@@ -184,6 +192,20 @@ class Pretraining:
         self.position += self.blocks_per_step
         self.elapsed_seconds += time.perf_counter() - started
         return step_metrics
+
+    def _share_of(self, output: ModelOutput) -> torch.Tensor:
+        """What a micro-batch adds to the step's loss.
+
+        Cross-entropies are divided by the step's tokens already. The load-balancing loss of a mixture of experts, which
+        transformers adds where the configuration says `output_router_logits`, is a mean over one micro-batch, so that
+        it would weigh more the more there are.
+        """
+        loss: torch.Tensor = output.loss
+        auxiliary = getattr(output, "aux_loss", None)
+        if auxiliary is None:
+            return loss
+        parts = self.micro_batches * self.accelerator.num_processes
+        return loss - self.auxiliary_weight * auxiliary * (1 - 1 / parts)
 
     def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> StepMetrics:
         """One message between the processes, and one wait for the device, a step."""

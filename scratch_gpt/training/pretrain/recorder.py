@@ -37,6 +37,7 @@ class Recorder:
         settings: that decide the bits of the run; every checkpoint holds them.
         describe: writes into a finished folder how the model came about, run.yaml last: present means complete.
         save_total_limit: checkpoints that are kept.
+        peak_speed: tokens a second of all devices together at their peak, None where that is not known.
         compiled: layers are compiled, and run uncompiled at evaluations.
     """
 
@@ -51,6 +52,7 @@ class Recorder:
         settings: dict[str, Any],
         describe: Callable[[Path], None],
         save_total_limit: int,
+        peak_speed: float | None,
         compiled: bool,
     ) -> None:
         self.run, self.accelerator = run, run.accelerator
@@ -58,7 +60,7 @@ class Recorder:
         self.sample_prompts = sample_prompts
         self.log, self.output_dir = log, log.path.parent
         self.settings, self.describe = settings, describe
-        self.save_total_limit, self.compiled = save_total_limit, compiled
+        self.save_total_limit, self.peak_speed, self.compiled = save_total_limit, peak_speed, compiled
         # at the row before; a resumed run begins anew
         self._position, self._seconds = run.position, run.elapsed_seconds
 
@@ -76,6 +78,7 @@ class Recorder:
         speed = (run.position - self._position) * sequence_length
         speed /= run.elapsed_seconds - self._seconds
         self._position, self._seconds = run.position, run.elapsed_seconds
+        mfu = {"mfu": speed / self.peak_speed} if self.peak_speed else {}
         self.record(
             tokens=run.position * sequence_length,
             loss=outcome.loss,
@@ -86,8 +89,10 @@ class Recorder:
             skipped_steps=run.loss_spike_guard.skipped,
             token_hash=run.token_hash_of_all(),
             **{f"tokens_{folder}": tokens for folder, tokens in run.tokens_by_folder().items()},
+            **mfu,
         )
         status = f"loss {outcome.loss:.3f}  {speed:,.0f} tokens/s"
+        status += f"  {mfu['mfu']:.0%} MFU" if mfu else ""
         bar.update(bar.task_ids[0], completed=run.step, status=status)
 
     def evaluate(self) -> None:

@@ -112,7 +112,9 @@ def build_model(
         model = load_base(model_name_or_path, config, objective, attn_implementation)
     else:
         model = model_of(config, objective, attn_implementation)
-    chunk_tokens = chunk_tokens_for(batch_tokens, config.vocab_size, on_cpu=not torch.cuda.is_available())
+    chunk_tokens = chunk_tokens_for(
+        batch_tokens, config.vocab_size, on_cpu=not torch.accelerator.is_available()
+    )
     # The targets of span corruption are short.
     if chunk_tokens is not None and config.model_type in PLAIN_HEADS:
         use_chunked_loss(model, chunk_tokens)
@@ -129,7 +131,7 @@ def select_precision_and_threads(mixed_precision: str, num_threads: int | None) 
     Raises:
         UserError: fp16 is asked for on a CPU.
     """
-    if mixed_precision == "fp16" and not torch.cuda.is_available():
+    if mixed_precision == "fp16" and not torch.accelerator.is_available():
         raise UserError("gpu_missing", "mixed_precision fp16 needs a GPU: use bf16, no or auto")
     if mixed_precision == "auto":
         mixed_precision = best_precision()

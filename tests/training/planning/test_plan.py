@@ -81,18 +81,27 @@ def test_run_yaml_leaves_to_the_machine_what_it_decided(resolved, tmp_path) -> N
     }
 
 
-def test_a_checkpoint_fills_what_is_open(resolved, data, tmp_path) -> None:
+@pytest.fixture
+def stopped_run(data, tmp_path):
+    """`stopped_run(settings)`: the checkpoint of a run of these settings, with its progress."""
+
+    def make(settings: dict) -> tuple[Path, dict]:
+        manifest = PackedBlocks(Path(data["shards"]) / "train").manifest
+        progress = {"settings": settings, "content_hash": manifest["content_hash"]}
+        checkpoint = tmp_path / "base" / "checkpoint-1"
+        checkpoint.mkdir(parents=True)
+        write_progress(progress, checkpoint)
+        write_manifest(checkpoint)
+        return checkpoint, progress
+
+    return make
+
+
+def test_a_checkpoint_fills_what_is_open(resolved, stopped_run) -> None:
     """Its precision, batch, rate and steps; shards of another content are refused."""
     before = resolved(num_train_epochs=0.5)
     settings = {**before.settings(), "learning_rate": 0.5, "mixed_precision": "bf16"}
-    progress = {
-        "settings": settings,
-        "content_hash": PackedBlocks(Path(data["shards"]) / "train").manifest["content_hash"],
-    }
-    checkpoint = tmp_path / "base" / "checkpoint-1"
-    checkpoint.mkdir(parents=True)
-    write_progress(progress, checkpoint)
-    write_manifest(checkpoint)
+    checkpoint, progress = stopped_run(settings)
     plan = resolved("--resume_from_checkpoint", "latest", num_train_epochs=0.5)
     assert plan.checkpoint == checkpoint
     assert (plan.learning_rate, plan.mixed_precision, plan.max_steps) == (0.5, "bf16", before.max_steps)
@@ -103,3 +112,28 @@ def test_a_checkpoint_fills_what_is_open(resolved, data, tmp_path) -> None:
     write_manifest(checkpoint)
     with user_error("trained_on_other_shards", folder=checkpoint):
         resolved("--resume_from_checkpoint", "latest", num_train_epochs=0.5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_run_of_a_gpu_is_resumed_without_one(resolved, stopped_run, capsys, precision) -> None:
+    """What only the GPU has is decided again, and one line says what changes; what the user asks for is refused."""
+    of_gpu = {
+        "device": "NVIDIA A100-SXM4-80GB",
+        "mixed_precision": precision,
+        "attn_implementation": "varlen",
+        "torch_compile": True,
+    }
+    before = resolved(num_train_epochs=0.5, mixed_precision="no")
+    stopped_run({**before.settings(), **of_gpu, "learning_rate": 0.5})
+    resume = ("--resume_from_checkpoint", "latest")
+    plan = resolved(*resume, num_train_epochs=0.5)
+    assert (plan.attn_implementation, plan.torch_compile, plan.learning_rate) == ("sdpa", False, 0.5)
+    assert plan.mixed_precision in ("no", "bf16")
+    assert plan.origins["attn_implementation"] == "hardware"
+    told = capsys.readouterr().out
+    assert shows(told, "A100", "is cpu", "attn_implementation was varlen", "torch_compile was True")
+    assert len(told.splitlines()) == 1
+    with user_error("varlen_missing", setting="attn_implementation"):
+        resolved(*resume, num_train_epochs=0.5, attn_implementation="varlen")
+    with user_error("settings_changed", settings=["learning_rate"]):
+        resolved(*resume, num_train_epochs=0.5, learning_rate=0.1)

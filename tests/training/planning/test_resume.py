@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt.runs.checkpoints import write_progress
+from scratch_gpt.training.planning import resume
 from scratch_gpt.training.planning.resume import (
     check_settings,
     is_finished,
@@ -92,8 +93,8 @@ def test_another_number_of_threads_is_reported_and_no_reason_to_stop(capsys, mon
     check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
     assert "--num_threads 2" in " ".join(capsys.readouterr().out.split())
     check_settings({"settings": now}, now, Path("c"), allow_changed_settings=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    check_settings({"settings": settings()}, now, Path("c"), allow_changed_settings=False)
+    monkeypatch.setattr(resume, "gpu_name", lambda: "NVIDIA H100")
+    check_settings({"settings": settings()}, settings(num_threads=1), Path("c"), allow_changed_settings=False)
     assert capsys.readouterr().out == ""
 
 

@@ -22,7 +22,7 @@ from scratch_gpt.training.pretrain.setup import build_config
 from wording import user_error
 
 
-ATTENTIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2")
+ATTENTIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "varlen")
 FIRST = 9  # tokens of the first document, its end included
 MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
 
@@ -63,7 +63,7 @@ def flex_stand_in(query, key, value, training=False, block_mask=None, scale=None
 
 
 @pytest.fixture(autouse=True)
-def stand_ins(monkeypatch) -> None:
+def stand_ins(monkeypatch, varlen_kernel) -> None:
     """In the places of the kernels."""
     process = flash._lazy_define_process_function(varlen_stand_in)
     functions = (flash_stand_in, varlen_stand_in, None, flash._pad_input, flash._unpad_input)

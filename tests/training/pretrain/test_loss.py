@@ -64,12 +64,12 @@ def test_only_one_chunk_of_logits_exists_at_a_time() -> None:
 
 
 def test_chunks_begin_at_the_stated_size() -> None:
-    """2 x 1024 tokens: 4096 ids are 32 MiB and plain, more are not; 512 tokens a chunk, on a GPU 64 MiB."""
+    """2 x 1024 tokens: 4096 ids are 32 MiB and plain, more are not; 512 tokens a chunk, on a GPU 64 MiB and 2,048 tokens."""
     assert chunk_tokens_for(2 * 1024, 4096, on_cpu=True) is None
     assert chunk_tokens_for(4 * 1024, 4096, on_cpu=True) == 512
     assert chunk_tokens_for(1 << 20, 1 << 30, on_cpu=True) == 1
     assert chunk_tokens_for(4 * 1024, 4096, on_cpu=False) == 4096
-    assert chunk_tokens_for(16 * 1024, 49152, on_cpu=False) == 341
+    assert chunk_tokens_for(16 * 1024, 49152, on_cpu=False) == 2048
 
 
 def test_a_model_with_chunks_trains_alike_and_speaks_as_before(tiny_model) -> None:

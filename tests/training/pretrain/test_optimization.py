@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.training.pretrain.muon import Muon
@@ -88,3 +89,52 @@ def test_a_step_of_muon_turns_every_direction_alike() -> None:
     size = 0.2 * 24**0.5 * 0.1
     assert torch.linalg.svdvals(step).div(size).sub(1).abs().max() < 0.4
     assert (step * (u @ v)).sum() / (step.norm() * (u @ v).norm()) > 0.97
+
+
+MIXTURES = ("qwen3_moe", "mixtral", "olmoe")
+
+
+def mixture(model_type: str):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    experts = {"intermediate_size": 12, "moe_intermediate_size": 12, "num_experts": 4, "num_local_experts": 4}
+    special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
+    config = AutoConfig.for_model(
+        model_type, vocab_size=64, num_experts_per_tok=2, head_dim=8, **shape, **experts, **special
+    )
+    return AutoModelForCausalLM.from_config(config)
+
+
+@pytest.mark.parametrize("model_type", MIXTURES)
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_experts_are_matrices_and_routers_are_not(model_type, name) -> None:
+    """Mixtures of experts of transformers: the groups that decay, under Muon those that are orthogonalized."""
+    model = mixture(model_type)
+    optimizer = build_optimizer(model, name, 1e-2, 0.1, betas=(0.9, 0.95))
+    group = optimizer.param_groups[0]
+    assert group["weight_decay"] == 0.1
+    assert group.get("use_muon", False) == (name == "muon")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    mlp = "model.layers.0.mlp"
+    assert {names[id(parameter)] for parameter in group["params"]} == {
+        *(f"model.layers.0.self_attn.{each}_proj.weight" for each in "qkvo"),
+        *(f"{mlp}.experts.gate_up_proj", f"{mlp}.experts.down_proj"),
+    }
+    assert optimizer.param_groups[1]["weight_decay"] == 0.0
+    assert f"{mlp}.gate.weight" in {names[id(parameter)] for parameter in optimizer.param_groups[1]["params"]}
+
+
+def test_a_step_of_muon_on_experts_is_that_on_each_alone() -> None:
+    """A stack of four experts against four weights: the same update, and of about AdamW's size."""
+    model = mixture("qwen3_moe")
+    stack = model.model.layers[0].mlp.experts.gate_up_proj
+    model(input_ids=torch.arange(32)[None], labels=torch.arange(32)[None]).loss.backward()
+    alone = [torch.nn.Parameter(expert.detach().clone()) for expert in stack]
+    for weight, gradient in zip(alone, stack.grad, strict=True):
+        weight.grad = gradient.clone()
+    before = stack.detach().clone()
+    build_optimizer(model, "muon", 1e-2, 0.1, betas=(0.9, 0.95)).step()
+    Muon(alone, [], 1e-2, 0.1).step()
+    torch.testing.assert_close(stack.detach(), torch.stack([weight.detach() for weight in alone]))
+    steps = (stack.detach() - before).square().mean((1, 2)).sqrt()
+    assert ((steps > 0.001) & (steps < 0.004)).all()

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
 from safetensors import SafetensorError
 from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from scratch_gpt.data.shards.arguments import ShardsArguments
@@ -25,7 +26,9 @@ from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
+from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.training.planning import execution
 from scratch_gpt.training.pretrain import pretraining, recorder
 from wording import shows, user_error
 
@@ -92,7 +95,7 @@ def test_what_is_open_is_resolved_once(stage, arguments_for, tmp_path, monkeypat
     names = ["per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps"]
     settings = {**dict.fromkeys(names), "max_steps": -1, "tokens": 2000, "resume_from_checkpoint": "latest"}
     stage.main(arguments_for(tmp_path / "straight", **settings))
-    assert capsys.readouterr().out.count("by rule: ") == 3
+    assert capsys.readouterr().out.count("by rule: ") == 4
     resolved = yaml.safe_load((tmp_path / "straight" / "run.yaml").read_text())
     assert [resolved[name] for name in [*names, "max_steps"]] == [1, 1, 0.01, 2, 31]  # 44 tokens: 1 block
     interrupt_at(monkeypatch, 20, kill)
@@ -197,6 +200,126 @@ def test_evaluations_and_samples_compile_nothing(stage, arguments_for, tmp_path,
     stage.main(arguments_for(tmp_path / "once", eval_steps=6, **settings))
     often, once = ([row for row in rows(tmp_path / name) if "loss" in row] for name in ("often", "once"))
     assert often == once
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would wait for an accelerator: a value that Python reads, a shape that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.watching = 0, True
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waits = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        self.count += self.watching and func in waits
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def losses_of(stage, arguments_for, tmp_path, monkeypatch, varlen_kernel):
+    """`losses_of(name, **changes)`: of the four steps of a run, as if varlen ran here."""
+    monkeypatch.setattr(execution, "lacks_varlen", lambda *_: None)
+    settings = {
+        "model_config": NO_DROPOUT,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 4,
+        **dict.fromkeys(("eval_steps", "save_steps"), 9),
+        "max_eval_blocks": 1,
+        "sample_prompts": [],
+    }
+
+    def train(name: str, **changes) -> list[float]:
+        stage.main(arguments_for(tmp_path / name, **settings, **changes))
+        return [row["loss"] for row in rows(tmp_path / name) if "loss" in row]
+
+    return train
+
+
+def test_a_step_waits_for_the_device_once(losses_of, monkeypatch) -> None:
+    """With varlen: for the one list of loss, norm and interruption; the losses are those of sdpa."""
+    expected = losses_of("sdpa", attn_implementation="sdpa")
+    waits, lists, lists_of_steps = Waits(), [], []
+    read_step, train_step = pretraining.Pretraining.read_step, pretraining.Pretraining.train_step
+    tolist = torch.Tensor.tolist
+
+    def read(self):
+        waits.watching = False
+        batches = read_step(self)
+        waits.watching = True
+        return batches
+
+    def step(self, interrupted):
+        before = len(lists)
+        with waits:
+            outcome = train_step(self, interrupted)
+        lists_of_steps.append(len(lists) - before)
+        return outcome
+
+    monkeypatch.setattr(pretraining.Pretraining, "read_step", read)
+    monkeypatch.setattr(pretraining.Pretraining, "train_step", step)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: (lists.append(self), tolist(self))[1])
+    assert losses_of("varlen") == pytest.approx(expected, rel=1e-5)
+    assert (waits.count, lists_of_steps) == (0, [1] * 4)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_nothing_is_compiled_after_the_second_step(losses_of, monkeypatch) -> None:
+    """With varlen, where the number of documents changes from step to step; the losses are those without compiling."""
+    expected = losses_of("plain")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled = [counters["stats"]["unique_graphs"]]
+    train_step = pretraining.Pretraining.train_step
+
+    def step(self, interrupted):
+        outcome = train_step(self, interrupted)
+        compiled.append(counters["stats"]["unique_graphs"])
+        return outcome
+
+    monkeypatch.setattr(pretraining.Pretraining, "train_step", step)
+    assert losses_of("compiled", torch_compile=True) == pytest.approx(expected, rel=1e-5)
+    started, first, second, *others = compiled
+    assert started < first
+    assert others == [second] * 2
+
+
+def test_the_log_has_the_utilization(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """On a GPU: speed times the operations of a token, by the table's peak."""
+    settings = {"max_steps": 2, "max_eval_blocks": 1, "sample_prompts": []}
+    monkeypatch.setattr(execution, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
+    stage.main(arguments_for(tmp_path / "known", **settings))
+    row = RunLog(tmp_path / "known" / "log.jsonl").rows()[0]
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "known").config
+    flops = sum(training_flops_per_token(config, 64).values())
+    assert row["mfu"] == pytest.approx(row["tokens_per_second"] * flops / 989e12, rel=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_mixture_of_experts_balances_its_load_whatever_the_micro_batches(
+    stage, arguments_for, tmp_path, weight
+) -> None:
+    """The balance counts once a step: one micro-batch or four, and of a large weight the loss shows it."""
+    model_config = {
+        "model_type": "qwen3_moe",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "num_experts": 4,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 16,
+        "output_router_logits": True,
+        "router_aux_loss_coef": weight,
+    }
+    losses = []
+    for size in (8, 2):
+        batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
+        settings = {"model_config": model_config, "max_steps": 1, "max_eval_blocks": 1, "sample_prompts": []}
+        stage.main(arguments_for(tmp_path / f"{size}", **settings, **batch))
+        losses.append(rows(tmp_path / f"{size}")[0]["loss"])
+    # the mean of four parts' balances is not quite the balance of the whole
+    assert losses[0] == pytest.approx(losses[1], abs=0.02 if weight else 1e-5)
+    # experts chosen alike by all tokens give a balance of 4, by chance one of 1
+    assert math.log(512) + weight - 0.3 < losses[0] < math.log(512) + weight + 0.3 + weight
 
 
 def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) -> None:

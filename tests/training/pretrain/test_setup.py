@@ -55,6 +55,6 @@ def test_two_block_lengths_are_refused(data, tmp_path) -> None:
 
 def test_fp16_needs_a_gpu(monkeypatch) -> None:
     """Said before anything is built on it."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     with user_error("gpu_missing", "fp16"):
         select_precision_and_threads("fp16", None)
