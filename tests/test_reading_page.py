@@ -11,6 +11,7 @@ from scratch_gpt.data.sources.encodings import COMPRESSIONS, is_text_encoding
 from scratch_gpt.data.sources.files import ABOUT, DATA_SUFFIXES
 from scratch_gpt.data.sources.formats import FOREIGN_SUFFIXES, ROW_LISTS
 from scratch_gpt.data.sources.source import MANY_LINES, Source
+from scratch_gpt.data.sources.token_files import LLM_C_TYPES, TOKEN_SUFFIXES
 
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
@@ -41,6 +42,13 @@ def test_formats_and_compressions() -> None:
     refused = re.search(r"as text\. (`\.pdf`.*?) and their like", text)
     assert refused and set(re.findall(r"`(.*?)`", refused[1])) <= set(FOREIGN_SUFFIXES)
     assert all(name.upper() in text for name in ABOUT if name != "licence")
+
+
+def test_tokenized_files() -> None:
+    """Every suffix, and every number of llm.c."""
+    text = section("Tokenized files")
+    assert [name for name in first_cells(text) if name != ".ds.index"] == list(TOKEN_SUFFIXES)
+    assert all(str(magic) in text for magic in LLM_C_TYPES)
 
 
 def test_boundaries() -> None:

@@ -18,7 +18,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from transformers import PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.blocks import Blocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.publishing import push_to_hub, upload_checkpoint
 from scratch_gpt.runs.checkpoints import rollback
 from scratch_gpt.runs.folders import write_run_yaml
@@ -49,6 +50,7 @@ def main(arguments: PretrainArguments) -> None:
     tokenizer = load_run_tokenizer(arguments.tokenizer, arguments.model_name_or_path)
     train_blocks, validation_blocks = open_shards(arguments.shards, tokenizer)
     if is_finished(arguments, train_blocks.manifest["content_hash"]):
+        state.destroy_process_group()
         return
     plan = resolve(arguments, tokenizer, train_blocks, state.num_processes)
 
@@ -92,8 +94,8 @@ def main(arguments: PretrainArguments) -> None:
 def build(
     plan: PretrainPlan,
     tokenizer: PreTrainedTokenizerFast,
-    train_blocks: PackedBlocks,
-    validation_blocks: PackedBlocks,
+    train_blocks: MixedBlocks,
+    validation_blocks: MixedBlocks,
 ) -> tuple[Pretraining, Recorder]:
     """Model, objective and optimizer, the run over them, and what records it: each gets its part of the plan."""
     other_validation = open_validation(
@@ -157,7 +159,7 @@ def build(
         write_provenance(plan, plan.config, folder, log, [plan.model_name_or_path])
         write_run_yaml(plan, folder)
 
-    def evaluator_of(blocks: PackedBlocks) -> Evaluator:
+    def evaluator_of(blocks: Blocks) -> Evaluator:
         return Evaluator(blocks, objective, plan.per_device_eval_batch_size, max_blocks=plan.max_eval_blocks)
 
     recorder = Recorder(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import OPTIMIZER_NAME, DistributedType, broadcast_object_list
 from safetensors import SafetensorError
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -238,6 +238,22 @@ def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
 
     accelerator.register_save_state_pre_hook(before_save)
     accelerator.register_load_state_pre_hook(before_load)
+
+
+def check_sharding(accelerator: Accelerator, checkpoint: Path) -> None:
+    """Refuse the state of sharded weights where weights are not sharded, and the other way round.
+
+    Raises:
+        UserError: it is of the other kind.
+    """
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if sharded == (checkpoint / STATE_FOLDER / f"{OPTIMIZER_NAME}.bin").is_file():
+        message = (
+            f"{checkpoint} was written {'without' if sharded else 'with'} sharded weights and is resumed "
+            f"{'with' if sharded else 'without'}: start the run as before, or begin with its weights and a fresh optimizer "
+            f"(--model_name_or_path {checkpoint})"
+        )
+        raise UserError("cannot_resume", message, settings=["sharded"])
 
 
 @contextmanager

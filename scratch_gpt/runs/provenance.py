@@ -25,6 +25,7 @@ from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.runs.manifests import combine_manifests
 from scratch_gpt.settings.hardware import available_cpus, gpu_name
 from scratch_gpt.settings.parsing import scripts_folder
 from scratch_gpt.settings.sources import license_of
@@ -78,9 +79,14 @@ def git_commit() -> str | None:
 
 def _data(arguments: Any) -> dict[str, Any]:
     """What the stage read: of pretraining the manifest's sources with what was consumed, else the declared ones."""
-    manifest_file = Path(str(getattr(arguments, "shards", None))) / "train" / "manifest.json"
-    if manifest_file.is_file():
-        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+    shards = getattr(arguments, "shards", None)
+    # a list of entries, of which several may be of one folder
+    folders = [entry["path"] for entry in shards] if isinstance(shards, list) else [str(shards)]
+    files = {folder: Path(folder) / "train" / "manifest.json" for folder in folders}
+    if all(file.is_file() for file in files.values()):
+        manifest = combine_manifests(
+            {folder: json.loads(file.read_text(encoding="utf-8")) for folder, file in files.items()}
+        )
         keys = ("tokens", "bytes", "documents", "sequence_length", "content_hash", "tokenizer_hash", "seed")
         return {"sources": manifest["sources"]} | {key: manifest.get(key) for key in keys}
     declared = getattr(arguments, "sources", None) or []

@@ -114,8 +114,11 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     if kind in (Union, UnionType):
         if value is None:
             return None
-        (hint,) = (option for option in options if option is not NoneType)
-        return checked(name, value, hint)
+        kinds = [option for option in options if option is not NoneType]
+        if len(kinds) > 1:  # text, or a structure
+            as_text = isinstance(value, str) and not value.lstrip().startswith(("[", "{"))
+            kinds = [option for option in kinds if (option is str) == as_text]
+        return checked(name, value, kinds[0])
     if kind is Literal:
         # YAML 1.1 reads a bare no as false
         value = "no" if value is False and "no" in options else value

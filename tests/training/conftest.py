@@ -110,16 +110,17 @@ def varlen_kernel(monkeypatch) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_mask)
 
 
-@pytest.fixture
-def start(data, tmp_path):
+@pytest.fixture(scope="session")
+def start(data):
     """Start the stage as a program in one process, or with torchrun in several."""
 
     def popen(output_dir, num_processes=1, script=STAGE, **changes) -> subprocess.Popen:
-        config = tmp_path / f"{Path(output_dir).name}.yaml"
+        config = Path(f"{output_dir}.yaml")
         config.write_text(yaml.safe_dump({**data, **SETTINGS, **changes, "output_dir": str(output_dir)}))
         torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(num_processes)]
         torchrun += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-        launcher = torchrun if num_processes > 1 else []
+        # sharding needs a process group, of one process too
+        launcher = torchrun if num_processes > 1 or script != STAGE else []
         return subprocess.Popen(
             [sys.executable, *launcher, str(script), "--config", str(config)],
             stdout=subprocess.PIPE,

@@ -2,6 +2,8 @@
 """The blocks that the shards stage wrote, memory-mapped."""
 
 import json
+from abc import abstractmethod
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,26 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.tokenization import tokenizer_hash
 
 
-class PackedBlocks:
-    """The blocks of one split, as a sequence of int64 arrays of shape (sequence_length,).
+class Blocks(Sized):
+    """A sequence of blocks: int64 arrays of shape (sequence_length,).
+
+    Attributes:
+        manifest: what they are made of.
+    """
+
+    manifest: dict[str, Any]
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    def evenly_spaced_indices(self, most: int) -> list[int]:
+        """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
+        count = min(len(self), most)
+        return [index * len(self) // count for index in range(count)]
+
+
+class PackedBlocks(Blocks):
+    """The blocks of one split of a shards folder.
 
     Args:
         folder: `train` or `validation` in the shards folder.
@@ -36,7 +56,7 @@ class PackedBlocks:
         if not manifest.is_file():
             message = f"no complete shards in {folder} (manifest.json is missing): run the shards stage first"
             raise UserError("no_shards", message, folder=folder)
-        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        self.manifest = json.loads(manifest.read_text(encoding="utf-8"))
         if tokenizer is not None and self.manifest["tokenizer_hash"] != tokenizer_hash(tokenizer):
             message = (
                 f"the shards in {folder} were written with another tokenizer than {tokenizer.name_or_path}: write them "
@@ -65,8 +85,3 @@ class PackedBlocks:
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._blocks[index].astype(np.int64)
-
-    def evenly_spaced_indices(self, most: int) -> list[int]:
-        """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
-        count = min(len(self), most)
-        return [index * len(self) // count for index in range(count)]

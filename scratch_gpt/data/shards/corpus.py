@@ -19,9 +19,10 @@ from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.files import unread_files
 from scratch_gpt.data.sources.formats import TEXT_SUFFIXES, Part
 from scratch_gpt.data.sources.source import Source, iter_documents, parts_of
+from scratch_gpt.data.sources.token_files import token_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.sources import PRIMER
-from scratch_gpt.tokenization import encode_plain
+from scratch_gpt.tokenization import document_end, encode_plain
 
 
 # Text that is tokenized at once: it bounds the memory.
@@ -78,6 +79,25 @@ def text_reader(
             else:
                 data = text.encode()
                 yield Document(part, row, None, len(data), text_hash(data), text)
+
+    return read
+
+
+def token_reader(source: Source, tokenizer: PreTrainedTokenizerFast) -> Reader:
+    """Reads the documents of a source that is tokenized already; their bytes and hash are those of the decoded text."""
+    end, dtype = document_end(tokenizer), token_dtype(tokenizer)
+
+    def read(start: tuple[int, int], judged: bool) -> Iterator[Document]:
+        for part, path in enumerate(source.files[start[0] :], start=start[0]):
+            documents = token_documents(path, len(tokenizer), end)
+            for row, ids in enumerate(documents, start=1):
+                if (part, row) <= start:
+                    continue
+                text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+                rule = source.filters.broken_rule(text) if judged else None
+                data = text.encode()
+                ids = np.append(ids, end).astype(dtype)
+                yield Document(part, row, rule, len(data), text_hash(data), ids=None if rule else ids)
 
     return read
 

@@ -35,6 +35,7 @@ from scratch_gpt.data.shards.corpus import (
     Reader,
     open_corpus,
     token_dtype,
+    token_reader,
     tokenize,
     work_ahead,
 )
@@ -44,6 +45,7 @@ from scratch_gpt.data.shards.slices import check_slices, record_reader, slice_fo
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.hub import pin_commits
 from scratch_gpt.data.sources.source import ROW_SETTINGS, Source, parse_sources
+from scratch_gpt.data.sources.token_files import hold_tokens
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import (
     PROGRESS,
@@ -121,6 +123,8 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
     def reader_of(number: int, source: Source) -> Reader | None:
         if slices and source.path != PRIMER:
             return record_reader(slices, number, token_dtype(tokenizer))
+        if hold_tokens(source.files):
+            return token_reader(source, tokenizer)
         return None
 
     with atomic_directory(output_dir, ("train", "validation", "run.yaml"), all_settings) as folder:

@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 
 from scratch_gpt.data.sources.formats import ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
+from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import read_json
 
@@ -42,7 +43,8 @@ def data_files(path: str, split: str, subset: str | None) -> list[Path]:
     if _has_card(root):
         return _files_of_card(root, split, subset)
     found = [file for file in _visible(root) if data_suffix(file) in DATA_SUFFIXES]
-    return [file for file in found if not _is_about(root, file)] or found
+    text = [file for file in found if not _is_about(root, file)]
+    return text or [file for file in _visible(root) if file.suffix.lower() in TOKEN_SUFFIXES] or found
 
 
 def unread_files(path: str, files: list[Path]) -> list[Path]:

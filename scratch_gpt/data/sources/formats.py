@@ -28,6 +28,7 @@ from scratch_gpt.data.sources.documents import (
     split_documents,
 )
 from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile, is_text_encoding, unpacked
+from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, wrong_value
 
 
@@ -44,9 +45,7 @@ FOREIGN_SUFFIXES = {
     **dict.fromkeys((".pdf", ".docx", ".doc", ".odt", ".rtf", ".epub"), "save it as .txt"),
     **dict.fromkeys((".pptx", ".ppt", ".mobi", ".azw", ".azw3", ".djvu", ".ps", ".pages"), "save it as .txt"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
-    **dict.fromkeys(
-        (".pkl", ".pickle", ".npy", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"
-    ),
+    **dict.fromkeys((".pkl", ".pickle", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"),
 }
 DELIMITERS = ",;\t|"
 # Behind the lines of a .csv file: where it is in a field, a quote is open.
@@ -121,9 +120,9 @@ class Reader:
             f"separator has no effect with documents: {self.documents}": self.separator
             and self.documents != "separator",
             "documents has no effect: it divides text files, and here is none": self.documents != "block"
-            and suffixes <= set(ROW_SUFFIXES),
+            and suffixes <= {*ROW_SUFFIXES, *TOKEN_SUFFIXES},
             "encoding has no effect: it is of text, JSON, .csv and .tsv files": self.encoding
-            and suffixes <= set(TABLE_SUFFIXES),
+            and suffixes <= {*TABLE_SUFFIXES, *TOKEN_SUFFIXES},
         }
         for message, found in without_effect.items():
             if found:
@@ -142,6 +141,9 @@ class Reader:
             UserError: the file cannot be read.
         """
         suffix = data_suffix(path)
+        if suffix in TOKEN_SUFFIXES:
+            message = f"{path} holds token ids, no text: only the shards stage reads it, uncompressed and without num_slices"
+            raise UserError("unsupported_format", message, file=path)
         if suffix in TABLE_SUFFIXES:
             return _table_rows(path, start)
         file = TextFile(path, self.encoding)

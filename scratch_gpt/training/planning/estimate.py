@@ -14,8 +14,8 @@ from rich.table import Table
 from transformers import PreTrainedConfig
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
 from scratch_gpt.runs.log import console
@@ -107,8 +107,9 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
         message = f"plan knows objective causal alone, got {arguments.objective}"
         raise UserError("wrong_value", message, setting="objective", value=arguments.objective)
     launcher = read_launcher(arguments.accelerate_config)
-    shards = Path(arguments.shards) / "train"
-    manifest = PackedBlocks(shards).manifest if (shards / "manifest.json").is_file() else None
+    entries = parse_shards(arguments.shards)
+    written = all((Path(entry.path) / "train" / "manifest.json").is_file() for entry in entries)
+    manifest = MixedBlocks(entries, "train").manifest if written else None
     config, sequence_length = _model(arguments, manifest)
     memory = arguments.device_memory * GIB if arguments.device_memory else None
     scale, checkpointing, rules = resolve_scale(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import MANIFEST_FILE, checkpoint_step, read_progress, resolve_checkpoint
 from scratch_gpt.runs.cost import count_parameters
@@ -21,12 +21,14 @@ from scratch_gpt.settings.hardware import gpu_memory
 from scratch_gpt.training.planning.execution import choose_attention, choose_checkpointing, choose_compilation
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
+from scratch_gpt.training.planning.mixture import describe_mixture
 from scratch_gpt.training.planning.resume import (
     BY_DEVICE,
     check_settings,
     portable_settings,
     restore_settings,
     settings_of,
+    share_step,
 )
 from scratch_gpt.training.planning.scaling import (
     CPU_MICRO_BATCH_TOKENS,
@@ -65,8 +67,10 @@ class PretrainPlan(PretrainArguments):
         sequence_length: tokens of a block.
         config: of the model.
         checkpoint: to resume from, None for a new run.
+        began_with: the `STEP` settings of a run that began with another number of processes, else empty.
         origins: where the value of each setting is from.
         rules: a line for each value that a scaling rule gave.
+        mixture: a line for each folder of shards, where there are several.
     """
 
     # `field()`: without the default of the class above
@@ -84,8 +88,10 @@ class PretrainPlan(PretrainArguments):
     sequence_length: int
     config: PreTrainedConfig
     checkpoint: Path | None
+    began_with: Mapping[str, int]
     origins: Mapping[str, Origin]
     rules: Sequence[str]
+    mixture: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Nothing: the values were checked before they were decided upon."""
@@ -97,7 +103,7 @@ class PretrainPlan(PretrainArguments):
 
     def settings(self) -> dict[str, Any]:
         """What decides the bits of the run, as checkpoints keep it."""
-        return settings_of(self, self.num_processes)
+        return settings_of(self, self.num_processes) | dict(self.began_with)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as `run.yaml` has them; what the machine decided is open, as that file may serve on another one."""
@@ -175,7 +181,7 @@ def resolve_scale(
 
 
 def resolve(
-    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, blocks: PackedBlocks, num_processes: int
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerFast, blocks: MixedBlocks, num_processes: int
 ) -> PretrainPlan:
     """Decide all that `arguments` leave open; all processes call it and get the same plan.
 
@@ -197,8 +203,10 @@ def resolve(
     else:
         config = build_config(*model)
     restored = arguments
+    began_with: Mapping[str, int] = {}
     if progress:
         restored = restore_settings(arguments, portable_settings(progress["settings"]))
+        restored, began_with = share_step(restored, progress["settings"], num_processes)
     launcher = launcher_of_environment(num_processes)
     scale, checkpointing, rules = resolve_scale(
         restored, config, launcher, sequence_length, blocks.manifest, gpu_memory()
@@ -222,6 +230,7 @@ def resolve(
         sequence_length=sequence_length,
         config=config,
         checkpoint=checkpoint,
+        began_with=began_with,
         origins=origins_of(arguments, restored),
         rules=[*rules, reason] if reason else rules,
     )
@@ -233,10 +242,17 @@ def resolve(
         raise UserError("step_too_large", message, blocks=plan.blocks_per_step)
     if checkpoint and progress:
         if progress["content_hash"] != blocks.manifest["content_hash"]:
-            message = f"{checkpoint} was trained on other shards than {plan.shards}: name a new output_dir"
-            raise UserError("trained_on_other_shards", message, folder=checkpoint)
+            if not plan.allow_changed_settings:
+                message = (
+                    f"{checkpoint} was trained on other shards than {' and '.join(blocks.parts)}: name a new output_dir, or "
+                    "add --allow_changed_settings true to train on with these"
+                )
+                raise UserError("trained_on_other_shards", message, folder=checkpoint)
+            console.print(f"continuing on other shards: {', '.join(blocks.parts)}", soft_wrap=True)
         check_settings(progress, plan.settings(), checkpoint, plan.allow_changed_settings)
-    return plan
+    first_step = min(checkpoint_step(checkpoint), plan.max_steps) if checkpoint else 0
+    mixture = describe_mixture(blocks, plan.max_steps, plan.blocks_per_step, first_step)
+    return dataclasses.replace(plan, mixture=mixture)
 
 
 def origins_of(arguments: PretrainArguments, restored: PretrainArguments) -> dict[str, Origin]:
@@ -260,6 +276,9 @@ def origins_of(arguments: PretrainArguments, restored: PretrainArguments) -> dic
         origins[name] = origins[budget] if name == "max_steps" and budget else origin
         if getattr(restored, name) != getattr(arguments, name):
             origins[name] = "checkpoint"
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if getattr(arguments, name) not in (None, getattr(restored, name)):
+            origins[name] = "checkpoint"  # shared among other processes
     return origins
 
 
@@ -273,8 +292,18 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
         console.print(f"begins with the weights of {plan.model_name_or_path}: {plan.config.architectures[0]}")
     for line in plan.rules:
         console.print(f"by rule: {line}", markup=False, highlight=False)
+    for line in plan.mixture:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     decided = ", ".join(f"{name} {getattr(plan, name)} ({plan.origins[name]})" for name in OPEN)
     console.print(f"settings: {decided}", soft_wrap=True)
+    if plan.began_with:
+        size, micro_batches, processes = plan.began_with.values()
+        console.print(
+            f"num_processes was {processes}, is {plan.num_processes}: {plan.blocks_per_step} blocks a step as before, "
+            f"{plan.per_device_train_batch_size} x {plan.gradient_accumulation_steps} in each process (was {size} x "
+            f"{micro_batches}); the same blocks in the same order, sums in another, so losses differ by rounding",
+            soft_wrap=True,
+        )
     if plan.warmup_steps > plan.max_steps:
         console.print(
             f"warning: warmup_steps {plan.warmup_steps} are more than the run's {plan.max_steps} steps: the learning "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
@@ -16,6 +17,8 @@ from scratch_gpt.training.pretrain.arguments import PretrainArguments
 # A setting that is younger than a run had no other value in it.
 DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(PretrainArguments)}
 BY_RULE = ("learning_rate", "warmup_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+# Their product is the blocks of a step, which another number of processes keeps.
+STEP = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_processes")
 # What depends on the device, with the value that leaves it open.
 BY_DEVICE = {
     "mixed_precision": "auto",
@@ -43,7 +46,14 @@ def settings_of(arguments: PretrainArguments, num_processes: int) -> dict[str, A
     """All that decides the bits of a run, except the shards and the tokenizer; `device` is the one of this machine."""
     names = [entry.name for entry in dataclasses.fields(PretrainArguments) if entry.name not in HARMLESS]
     values = {name: getattr(arguments, name) for name in names}
-    return {**values, "num_processes": num_processes, "device": gpu_name() or "cpu"}
+    settings = {**values, "num_processes": num_processes, "device": gpu_name() or "cpu"}
+    entries = parse_shards(arguments.shards)
+    if len(entries) > 1:
+        paths = list(dict.fromkeys(entry.path for entry in entries))
+        settings["mixture"] = [
+            [paths.index(each.path), each.weight, each.start, each.stop] for each in entries
+        ]
+    return settings
 
 
 def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) -> PretrainArguments:
@@ -57,6 +67,49 @@ def restore_settings(arguments: PretrainArguments, settings: Mapping[str, Any]) 
     if arguments.max_steps < 0 and same_budget:
         names.append("max_steps")
     return dataclasses.replace(arguments, **{name: settings[name] for name in names if name in settings})
+
+
+def share_step(
+    arguments: PretrainArguments, settings: Mapping[str, Any], num_processes: int
+) -> tuple[PretrainArguments, dict[str, int]]:
+    """Share the steps of the run that is resumed among another number of processes: the same blocks in each step.
+
+    Args:
+        arguments: with the values of that run, see `restore_settings`.
+        settings: of that run.
+        num_processes: of this launch.
+
+    Returns:
+        The arguments with a micro-batch, at most as large as before, and accumulation that make the same step; and what
+        a checkpoint keeps as `STEP`: the settings that the run began with. Nothing changes and nothing is kept where the
+        processes are as many, or another step is asked for.
+
+    Raises:
+        UserError: the blocks of a step cannot be shared equally.
+    """
+    began_with: dict[str, int] = {name: settings[name] for name in STEP}
+    micro_batch, accumulation, processes = began_with.values()
+    size, micro_batches = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    if size is None or micro_batches is None or processes == num_processes:
+        return arguments, {}
+    blocks = micro_batch * accumulation * processes
+    if size * micro_batches * num_processes == blocks:
+        return arguments, began_with
+    if (size, micro_batches) != (micro_batch, accumulation):
+        return arguments, {}
+    if blocks % num_processes:
+        fitting = ", ".join(str(count) for count in range(1, blocks + 1) if blocks % count == 0)
+        message = (
+            f"a step of the run takes {blocks} blocks, which {num_processes} processes cannot share equally: start "
+            f"{fitting} processes"
+        )
+        raise UserError("step_not_divisible", message, blocks=blocks, num_processes=num_processes)
+    share = blocks // num_processes
+    size = next(size for size in range(min(micro_batch, share), 0, -1) if share % size == 0)
+    shared = dataclasses.replace(
+        arguments, per_device_train_batch_size=size, gradient_accumulation_steps=share // size
+    )
+    return shared, began_with
 
 
 def changed_device(settings: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.checking import Count, NotNegative, Positive, Range, Seed, check_values
 
@@ -21,7 +22,12 @@ class PretrainArguments:
     # Settings that the user or the config file named: see `parse`.
     given: ClassVar[Mapping[str, Literal["user", "config"]]] = {}
 
-    shards: str = field(default="", metadata={"help": "Folder of the shards stage."})
+    shards: str | list[dict[str, Any]] = field(
+        default="",
+        metadata={
+            "help": "Folder of the shards stage, or a list of {path, weight, from, until}: each used from one share of the run to another."
+        },
+    )
     tokenizer: str = field(
         default="",
         metadata={"help": "Folder of the tokenizer stage. Default: the tokenizer of model_name_or_path."},
@@ -169,6 +175,7 @@ class PretrainArguments:
             if not getattr(self, name) and not (name == "tokenizer" and self.model_name_or_path):
                 message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
                 raise UserError("setting_missing", message, setting=name)
+        parse_shards(self.shards)
         if self.whole_words and self.objective != "masked":
             message = f"whole_words is for objective masked, not for {self.objective}"
             raise UserError("settings_conflict", message, setting="whole_words", other="objective")

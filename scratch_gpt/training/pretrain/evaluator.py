@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.blocks import Blocks
 from scratch_gpt.inference.varlen import VARLEN
 from scratch_gpt.training.pretrain.loss import PLAIN_LOGITS_BYTES
 from scratch_gpt.training.pretrain.objectives import Objective
@@ -25,7 +25,7 @@ class Evaluator:
         max_blocks: so many are measured, evenly spaced over all.
     """
 
-    def __init__(self, blocks: PackedBlocks, objective: Objective, batch_size: int, max_blocks: int) -> None:
+    def __init__(self, blocks: Blocks, objective: Objective, batch_size: int, max_blocks: int) -> None:
         self.blocks, self.objective = blocks, objective
         logits_bytes = blocks.manifest["sequence_length"] * len(objective.tokenizer) * 4
         self.batch_size = max(1, min(batch_size, PLAIN_LOGITS_BYTES // logits_bytes))

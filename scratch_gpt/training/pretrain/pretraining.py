@@ -17,14 +17,19 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from scratch_gpt.data.collators.packed import IGNORED, to_device
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.errors import UserError
-from scratch_gpt.runs.checkpoints import STATE_FOLDER, keep_weights_in_model_folder, read_progress
+from scratch_gpt.runs.checkpoints import (
+    STATE_FOLDER,
+    check_sharding,
+    keep_weights_in_model_folder,
+    read_progress,
+)
 from scratch_gpt.runs.log import console
 from scratch_gpt.training.pretrain.distribution import check_distribution, use_float32_beside_matrices
 from scratch_gpt.training.pretrain.loss_spike_guard import LossSpikeGuard
 from scratch_gpt.training.pretrain.objectives import Objective
-from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices, block_hash
+from scratch_gpt.training.pretrain.shuffled_indices import block_hash, block_order
 
 
 Batch = dict[str, Any]
@@ -64,7 +69,7 @@ class Pretraining:
         model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
         objective: Objective,
-        blocks: PackedBlocks,
+        blocks: MixedBlocks,
         *,
         micro_batch_size: int,
         micro_batches: int,
@@ -75,9 +80,10 @@ class Pretraining:
         max_skipped_steps: int,
     ) -> None:
         self.accelerator, self.objective, self.blocks = accelerator, objective, blocks
-        self.order = ShuffledIndices(len(blocks), seed)
         self.micro_batch_size, self.micro_batches = micro_batch_size, micro_batches
         self.blocks_per_step = micro_batch_size * micro_batches * accelerator.num_processes
+        self.parts = list(blocks.parts.values())
+        self.order = block_order(blocks, max_steps, self.blocks_per_step, seed)
         self.max_steps, self.schedule = max_steps, schedule
         self.max_grad_norm = max_grad_norm
         self.vocab_size, self.num_parameters = model.config.vocab_size, model.num_parameters()
@@ -95,7 +101,12 @@ class Pretraining:
         self.model.train()
 
     def resume(self, checkpoint: Path) -> None:
-        """Put weights, optimizer, random states and counters back as they were after the checkpoint's step."""
+        """Put weights, optimizer, random states and counters back as they were after the checkpoint's step.
+
+        Raises:
+            UserError: the checkpoint is of sharded weights and this run is not, or the other way round.
+        """
+        check_sharding(self.accelerator, checkpoint)
         state, scaler = checkpoint / STATE_FOLDER, self.accelerator.scaler
         if not (state / SCALER_NAME).is_file():  # a run that was not in float16 until now
             self.accelerator.scaler = None
@@ -134,12 +145,12 @@ class Pretraining:
             turn = index * self.accelerator.num_processes + self.accelerator.process_index
             first = self.position + turn * size
             positions = range(first, first + size)
-            numbers = [self.order[position] for position in positions]
-            blocks = [self.blocks[number] for number in numbers]
-            for number, block in zip(numbers, blocks, strict=True):
+            places = [self.order[position] for position in positions]
+            blocks = [self.parts[part][number] for part, number in places]
+            for (part, number), block in zip(places, blocks, strict=True):
                 if block.max() >= self.vocab_size:
                     message = (
-                        f"block {number} of {self.blocks.folder} holds token {block.max()}, which the model does "
+                        f"block {number} of {self.parts[part].folder} holds token {block.max()}, which the model does "
                         "not have: the file is damaged, run the shards stage again"
                     )
                     raise UserError("unknown_token", message, token=int(block.max()))
@@ -230,6 +241,14 @@ class Pretraining:
             f"({problem}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
             "lengthen warmup_steps, and go on from an earlier checkpoint with --allow_changed_settings true"
         )
+
+    def tokens_by_folder(self) -> dict[str, int]:
+        """Tokens trained on so far by the folder of their shards, where there are several."""
+        if len(self.parts) == 1:
+            return {}
+        sequence_length = self.blocks.manifest["sequence_length"]
+        used = zip(self.blocks.parts, self.order.used(self.position), strict=True)
+        return {folder: count * sequence_length for folder, count in used}
 
     def is_due(self, every: int) -> bool:
         """Whether something done every so many steps, and after the last, is done now."""

@@ -88,6 +88,7 @@ class Recorder:
             elapsed_seconds=run.elapsed_seconds,
             skipped_steps=run.loss_spike_guard.skipped,
             token_hash=run.token_hash_of_all(),
+            **{f"tokens_{folder}": tokens for folder, tokens in run.tokens_by_folder().items()},
             **mfu,
         )
         status = f"loss {outcome.loss:.3f}  {speed:,.0f} tokens/s"

@@ -9,7 +9,8 @@ import torch
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.blocks import Blocks, PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.hardware import ComputeSettings, best_precision, choose_threads
@@ -18,18 +19,21 @@ from scratch_gpt.training.pretrain.loss import PLAIN_HEADS, chunk_tokens_for, co
 from scratch_gpt.training.pretrain.objectives import config_for, model_of
 
 
-def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[PackedBlocks, PackedBlocks]:
-    """The training and validation blocks of the shards stage; no validation blocks where nothing was held out.
+def open_shards(
+    shards: str | list[dict[str, Any]], tokenizer: PreTrainedTokenizerFast
+) -> tuple[MixedBlocks, MixedBlocks]:
+    """The training and validation blocks of one or several folders; no validation blocks where nothing was held out.
 
     Raises:
         UserError: they are not complete, of another tokenizer, or of two lengths.
     """
-    train = PackedBlocks(Path(folder) / "train", tokenizer)
-    validation = PackedBlocks(Path(folder) / "validation", tokenizer, may_be_empty=True)
+    entries = parse_shards(shards)
+    train = MixedBlocks(entries, "train", tokenizer)
+    validation = MixedBlocks(entries, "validation", tokenizer, may_be_empty=True)
     lengths = [blocks.manifest["sequence_length"] for blocks in (train, validation)]
     if lengths[0] != lengths[1]:
         message = (
-            f"the shards in {folder} have blocks of {lengths[0]} tokens to train on and of {lengths[1]} held out: "
+            f"the shards in {entries[0].path} have blocks of {lengths[0]} tokens to train on and of {lengths[1]} held out: "
             "run the shards stage again"
         )
         raise UserError("block_lengths_differ", message, lengths=lengths)
@@ -37,7 +41,7 @@ def open_shards(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple
 
 
 def open_validation(
-    folders: Mapping[str, str], tokenizer: PreTrainedTokenizerFast, own: PackedBlocks, max_positions: int
+    folders: Mapping[str, str], tokenizer: PreTrainedTokenizerFast, own: Blocks, max_positions: int
 ) -> dict[str, PackedBlocks]:
     """The held-out blocks of other shards, by name.
 

@@ -9,6 +9,7 @@ import yaml
 from accelerate import PartialState
 
 from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.runs.checkpoints import MANIFEST_FILE, write_manifest, write_progress
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.settings.parsing import parse
@@ -27,7 +28,8 @@ def resolved(data, trained_tokenizer, tmp_path):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
         arguments = parse(PretrainArguments, ["--config", str(tmp_path / "config.yaml"), *words])
         PartialState(cpu=True)
-        return resolve(arguments, trained_tokenizer, PackedBlocks(Path(data["shards"]) / "train"), 1)
+        blocks = MixedBlocks(parse_shards(arguments.shards), "train")
+        return resolve(arguments, trained_tokenizer, blocks, 1)
 
     return make
 

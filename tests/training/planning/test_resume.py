@@ -7,7 +7,13 @@ import pytest
 
 from scratch_gpt.runs.checkpoints import write_progress
 from scratch_gpt.training.planning import resume
-from scratch_gpt.training.planning.resume import check_settings, is_finished, restore_settings, settings_of
+from scratch_gpt.training.planning.resume import (
+    check_settings,
+    is_finished,
+    restore_settings,
+    settings_of,
+    share_step,
+)
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import user_error
 
@@ -110,3 +116,41 @@ def test_a_resumed_run_keeps_what_its_first_start_resolved() -> None:
     given = restore_settings(PretrainArguments(**FOLDERS, **named), before)
     assert (given.learning_rate, given.max_steps, given.warmup_steps) == (0.1, -1, 2)
     assert given.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    ("began", "processes", "now"),
+    [
+        ((4, 2, 1), 2, (4, 1)),
+        ((4, 1, 1), 2, (2, 1)),
+        ((4, 1, 2), 1, (4, 2)),
+        ((4, 3, 2), 3, (4, 2)),
+        ((6, 1, 2), 3, (4, 1)),
+        ((4, 2, 1), 8, (1, 1)),
+    ],
+)
+def test_another_number_of_processes_shares_the_same_step(began, processes, now) -> None:
+    """The largest micro-batch up to that of before; what the run began with is kept, so any number can follow."""
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    before = settings(began[2], **dict(zip(names, began)))
+    arguments = PretrainArguments(**FOLDERS, **dict(zip(names, began)))
+    shared, kept = share_step(arguments, before, processes)
+    assert tuple(getattr(shared, name) for name in names) == now
+    assert now[0] * now[1] * processes == began[0] * began[1] * began[2]
+    assert tuple(kept.values()) == began
+    check_settings(
+        {"settings": before}, settings(processes, **dict(zip(names, now))) | kept, Path("c"), False
+    )
+    assert share_step(shared, before, processes) == (shared, kept)  # named on the command line
+
+
+def test_a_step_that_does_not_divide_is_refused_with_the_numbers_that_do() -> None:
+    """More processes than blocks too; another batch that is asked for is another setting, as ever."""
+    before = settings(2, per_device_train_batch_size=3)
+    arguments = PretrainArguments(**FOLDERS, per_device_train_batch_size=3, gradient_accumulation_steps=1)
+    for processes in (4, 7):
+        with user_error("step_not_divisible", "1, 2, 3, 6", blocks=6, num_processes=processes):
+            share_step(arguments, before, processes)
+    assert share_step(arguments, before, 2) == (arguments, {})
+    other = PretrainArguments(**FOLDERS, per_device_train_batch_size=5, gradient_accumulation_steps=1)
+    assert share_step(other, before, 4) == (other, {})

@@ -5,6 +5,7 @@ Two processes on a CPU exchange by gloo, started with torchrun. Accelerate does 
 `fsdp2_on_cpu.py` beside this file tells it that these are GPUs: all that follows is its own FSDP2 road.
 """
 
+import functools
 import os
 import signal
 import subprocess
@@ -123,31 +124,40 @@ ROADS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module")
+def trained(start, tmp_path_factory):
+    """`trained(processes, script, optim)`: the folder of a run of eight blocks a step; each run is made once."""
+
+    @functools.cache
+    def run(processes: int, script: Path, optim: str) -> Path:
+        folder = tmp_path_factory.mktemp("trained") / "run"
+        finish(start(folder, processes, script, **(ONE if processes == 1 else SETTINGS), optim=optim))
+        return folder
+
+    return run
+
+
 @pytest.mark.slow
 @ROADS
-def test_two_processes_train_as_one(start, tmp_path, script, optim) -> None:
+def test_two_processes_train_as_one(trained, script, optim) -> None:
     """The same blocks in the same steps (hash), the same losses and norms within float error, the same evaluation.
 
     With sharded weights the loss is computed in chunks too, which must find the head's weights whole.
     """
-    finish(start(tmp_path / "one", 1, **ONE, optim=optim))
-    finish(start(tmp_path / "two", 2, script, **SETTINGS, optim=optim))
-    logs = [RunLog(tmp_path / name / "log.jsonl").rows() for name in ("one", "two")]
+    folders = trained(1, STAGE, optim), trained(2, script, optim)
+    logs = [RunLog(folder / "log.jsonl").rows() for folder in folders]
     for one, two in zip(*logs, strict=True):
         assert one.get("token_hash") == two.get("token_hash")
         for name in ("loss", "grad_norm", "eval_loss", "eval_bits_per_byte"):
             if name in one:
                 assert two[name] == pytest.approx(one[name], rel=1e-5)
-    one, two = (
-        AutoModelForCausalLM.from_pretrained(tmp_path / name / "checkpoint-4") for name in ("one", "two")
-    )
+    one, two = (AutoModelForCausalLM.from_pretrained(folder / "checkpoint-4") for folder in folders)
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
     for file in ("config.json", "modeling_scratch_gpt.py", "generation_config.json"):
-        assert (tmp_path / "one" / file).read_text() == (tmp_path / "two" / file).read_text()
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {
-        path.name for path in (tmp_path / "two").iterdir()
-    }
+        assert (folders[0] / file).read_text() == (folders[1] / file).read_text()
+    names = [{path.name for path in folder.iterdir()} for folder in folders]
+    assert names[0] == names[1]
 
 
 @pytest.mark.slow
@@ -190,16 +200,34 @@ def test_sharded_weights_in_bfloat16_give_the_losses_of_ddp(start, tmp_path) -> 
 
 
 @pytest.mark.slow
-def test_resuming_with_another_number_of_processes_is_refused(start, tmp_path) -> None:
-    """It is one of the settings."""
-    process = start(tmp_path / "run", 1, **ONE, save_total_limit=1)
-    deadline = time.monotonic() + 100
-    while not list_checkpoints(tmp_path / "run") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    (tmp_path / "run" / "run.yaml").unlink(missing_ok=True)
-    process = start(tmp_path / "run", 2, **ONE, resume_from_checkpoint="latest")
-    _, errors = process.communicate(timeout=200)
+@ROADS
+@pytest.mark.parametrize("processes", [(1, 2), (2, 1)], ids=["1-2", "2-1"])
+def test_a_run_resumes_with_another_number_of_processes(
+    trained, start, tmp_path, script, optim, processes
+) -> None:
+    """As the uninterrupted one: the same blocks in the same steps (hash), losses within rounding."""
+    before, after = processes
+    straight = trained(before, script, optim)
+    settings = {**(ONE if before == 1 else SETTINGS), "optim": optim}
+    settings["resume_from_checkpoint"] = str(straight / "checkpoint-2")
+    out = finish(start(tmp_path / "run", after, script, **settings))
+    assert shows(out, f"num_processes was {before}, is {after}", "8 blocks a step")
+    resumed = training_rows(tmp_path / "run")
+    assert [row["step"] for row in resumed] == [3, 4, 5, 6]
+    for one, other in zip(training_rows(straight)[2:], resumed, strict=True):
+        assert other["token_hash"] == one["token_hash"]
+        for name in ("loss", "grad_norm"):
+            assert other[name] == pytest.approx(one[name], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [STAGE, FSDP2], ids=["to-fsdp2", "to-ddp"])
+def test_a_checkpoint_of_the_other_kind_of_processes_is_refused(trained, start, tmp_path, script) -> None:
+    """One line; the folder of the new run is not begun."""
+    checkpoint = trained(1, script, "muon") / "checkpoint-2"
+    other = FSDP2 if script == STAGE else STAGE
+    process = start(tmp_path / "run", 1, other, **ONE, optim="muon", resume_from_checkpoint=str(checkpoint))
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert shows(errors, "error: ", "num_processes was 1")
+    assert shows(errors, "error: ", f"{checkpoint} was written", "--model_name_or_path")
+    assert not (tmp_path / "run").exists()

@@ -50,7 +50,7 @@ def test_two_block_lengths_are_refused(data, tmp_path) -> None:
     manifest["sequence_length"], manifest["blocks"] = 32, manifest["blocks"] * 2
     path.write_text(json.dumps(manifest))
     with user_error("block_lengths_differ", shards, lengths=[64, 32]):
-        open_shards(shards, load_tokenizer(data["tokenizer"]))
+        open_shards(str(shards), load_tokenizer(data["tokenizer"]))
 
 
 def test_fp16_needs_a_gpu(monkeypatch) -> None:
