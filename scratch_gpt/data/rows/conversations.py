@@ -10,13 +10,14 @@ from typing import Any
 
 from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import answer_text, make_message, read_messages
-from scratch_gpt.data.rows.preferences import LABELS
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.tasks.example import Example
 
 
+# What a `label` column says of a disliked answer, as text in lower case. A class 0 or "negative" says nothing of the answer.
+DISLIKED = ("false", "thumbs_down", "thumbs down", "👎", "down", "dislike", "disliked", "rejected", "undesirable")
 # The reference of a question that has no answer, scored as SQuAD 2 does: right is who says nothing.
 NO_ANSWER = ("",)
 
@@ -62,7 +63,7 @@ def split_rows(rows: list[Row], fraction: float, seed: int | str) -> tuple[list[
 
 
 def _instruction(values: Values) -> list[Row]:
-    if LABELS.get(str(values.get("label")).strip().lower()) is False:
+    if str(values.get("label")).strip().lower() in DISLIKED:
         column = values.name("label")
         raise UnusedRow(f"column {column!r} says that the answer was disliked: the kto stage learns from it")
     if "messages" in values:

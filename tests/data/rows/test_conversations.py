@@ -76,7 +76,7 @@ def test_instruction_layouts_become_one(read, row, columns):
 
 @pytest.mark.parametrize(
     ("column", "up", "down"),
-    [("label", True, False), ("label", 1, 0), ("kto_tag", "true", "false"), ("label", "👍", "👎")],
+    [("label", True, False), ("kto_tag", "true", "false"), ("label", "👍", "👎")],
 )
 def test_disliked_answers_are_not_learned(read, column, up, down):
     """Rows of KTO: those with thumbs down are left out and counted, however many they are."""
@@ -93,8 +93,8 @@ def test_disliked_answers_are_not_learned(read, column, up, down):
 
 def test_other_labels_are_no_judgement(read):
     """A class of the question, or none at all."""
-    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in ("sports", 7, None)]
-    assert len(read(instruction_rows, rows)) == 3
+    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in ("sports", 7, 0, "negative", None)]
+    assert len(read(instruction_rows, rows)) == 5
 
 
 def test_context_follows_the_instruction_after_a_blank_line(read):
