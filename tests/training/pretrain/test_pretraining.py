@@ -507,6 +507,23 @@ def test_float16_leaves_out_overflows_and_outliers(
     assert scalers[0].get_scale() == 2.0**15
 
 
+def test_a_run_without_a_scaler_is_resumed_with_one(stage, arguments_for, tmp_path, monkeypatch) -> None:
+    """As from bfloat16 on one GPU to float16 on another: the scale begins anew."""
+    settings = {"sample_prompts": [], "max_eval_blocks": 1, "resume_from_checkpoint": "latest"}
+    interrupt_at(monkeypatch, 3, kill)
+    with pytest.raises(Killed):
+        stage.main(arguments_for(tmp_path / "base", **settings))
+
+    class Scaled(Accelerator):
+        def __init__(self, **kwargs) -> None:
+            super().__init__(**kwargs)
+            self.scaler = torch.amp.GradScaler("cpu")
+
+    monkeypatch.setattr(stage, "Accelerator", Scaled)
+    stage.main(arguments_for(tmp_path / "base", **settings))
+    assert [row["step"] for row in rows(tmp_path / "base") if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_token_that_the_model_does_not_have_is_told(stage, arguments_for, data, tmp_path) -> None:
     """A flipped bit in tokens.bin: block and cure, instead of an index error inside the embedding."""
     shards = tmp_path / "shards"
