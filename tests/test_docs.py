@@ -59,6 +59,7 @@ STAGES = {
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
     "kto": posttraining_arguments.KTOArguments,
+    "distill": posttraining_arguments.DistillArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 COMMANDS = typer.main.get_command(cli.app).commands

@@ -125,12 +125,13 @@ def test_every_stage_takes_the_folder(
     pairs: list[dict[str, str]],
     tmp_path: Path,
 ) -> None:
-    """sft, dpo, reward and rlhf take one step each; what they write chats, answers requests, is measured and published."""
+    """sft, dpo, kto, reward and rlhf take one step each; what they write chats, answers requests, is measured and published."""
     stock, chat = str(write_stock_folder(layout, tmp_path / "stock")), str(tmp_path / "chat")
     run("sft", model_name_or_path=stock, sources=questions, output_dir=chat, **ONE_STEP)
     reward = str(tmp_path / "reward")
     start = {"model_name_or_path": stock if LAYOUTS[layout].template else chat}
     run("dpo", sources=pairs, output_dir=str(tmp_path / "dpo"), **start, **ONE_STEP)
+    run("kto", sources=pairs, output_dir=str(tmp_path / "kto"), **start, **ONE_STEP)
     run("reward", sources=pairs, output_dir=reward, **start, **ONE_STEP)
     run(
         "rlhf",
@@ -144,7 +145,7 @@ def test_every_stage_takes_the_folder(
         **start,
         **ONE_STEP,
     )
-    for stage in ("chat", "dpo", "rlhf"):
+    for stage in ("chat", "dpo", "kto", "rlhf"):
         model = AutoModelForCausalLM.from_pretrained(tmp_path / stage)
         assert type(model).__name__ == LAYOUTS[layout].architecture
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / stage)
@@ -155,6 +156,7 @@ def test_every_stage_takes_the_folder(
         assert RunLog(tmp_path / stage / "log.jsonl").rows()
     aligned = tmp_path / "rlhf"
     converse(aligned)
+    look(aligned)
     phrases = [{"de": f"Hier {n}.", "en": f"It is {n}."} for n in range(4)]
     translated = write_rows(tmp_path / "phrases.jsonl", phrases)[0]
     benchmark("qa", aligned, questions)
@@ -175,6 +177,7 @@ def test_a_published_chat_model_is_used_as_it_is(
     folder = write_stock_folder(layout, tmp_path / "stock")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     converse(folder)
+    look(folder)
     benchmark("qa", folder, questions)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
@@ -268,6 +271,24 @@ def converse(folder: Path) -> None:
         }
         answer = client.post("/v1/chat/completions", json=body).json()
     assert answer["usage"]["completion_tokens"] > 0
+
+
+def look(folder: Path) -> None:
+    """What the buttons of the web page do, without a browser."""
+    pytest.importorskip("gradio", reason="needs the packages of scratch-gpt[web]")
+    from scratch_gpt.serving.web import MEAN_OF_HEADS, Page, make_page
+
+    model = StreamingModel.load(str(folder))
+    make_page([model]).close()
+    page, settings = Page([model]), (0.5, 0.9, 4)
+    *_, (_, shown, messages) = page.chat("Hi", [], model.name, "", *settings)
+    assert [message["role"] for message in messages] == ["user", "assistant"] and len(shown) == 2
+    *_, text = page.complete("The cat", model.name, *settings)
+    assert text.startswith("The cat")
+    (tokens,) = page.next_tokens("The cat", model.name)
+    assert len(tokens) == 10 and all(share.endswith("%") for _, share in tokens)
+    (table,) = page.attention("The cat", model.name, 2, MEAN_OF_HEADS)
+    assert table.count("<tr>") > 2
 
 
 def _listed(model: Any) -> list[int]:
