@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from scratch_gpt.export.interop import export_folder, import_folder
@@ -227,6 +229,29 @@ def test_adapters_cannot_learn_new_tokens(
     with user_error("tokens_not_learned", "use_peft: false"):
         run("sft", use_peft="true", **settings)
     assert not output.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stage", ["sft", "dpo", "reward"])
+def test_four_bits_are_those_of_the_training_alone(
+    stage: str,
+    run: Callable[..., None],
+    questions: list[dict[str, str]],
+    pairs: list[dict[str, str]],
+    tmp_path: Path,
+) -> None:
+    """QLoRA leaves whole weights: those without an adapter as they were, to the bit, the others changed."""
+    pytest.importorskip("bitsandbytes")
+    stock, output = write_stock_folder("qwen3", tmp_path / "stock"), tmp_path / "out"
+    settings = {"use_peft": "true", "load_in_4bit": "true", "learning_rate": 1e-2, **ONE_STEP, "max_steps": 2}
+    sources = questions if stage == "sft" else pairs
+    run(stage, model_name_or_path=str(stock), output_dir=str(output), sources=sources, **settings)
+    assert "quantization_config" not in json.loads((output / "config.json").read_text())
+    before, after = (load_file(folder / "model.safetensors") for folder in (stock, output))
+    for name, weight in before.items():
+        assert after[name].dtype == weight.dtype
+        assert torch.equal(after[name], weight) != ("_proj" in name), name
 
 
 def test_the_origin_is_known_after_an_import(tmp_path: Path) -> None:
