@@ -605,7 +605,7 @@ def test_rlhf_writes_an_aligned_model(
 
 
 def test_distill_brings_the_student_near_the_teacher(
-    distill: Callable[..., None], teacher_folder: Path, tmp_path: Path
+    distill: Callable[..., None], chat_folder: Path, teacher_folder: Path, tmp_path: Path
 ) -> None:
     """A chat model whose distance from the teacher, on held-out prompts, is smaller than before; the teacher is in its record."""
     output = tmp_path / "out"
@@ -616,7 +616,11 @@ def test_distill_brings_the_student_near_the_teacher(
         "results",
         "checkpoint-8",
     }
-    assert AutoTokenizer.from_pretrained(output).eos_token == "<|im_end|>"
+    stops = [
+        AutoModelForCausalLM.from_pretrained(folder).generation_config.eos_token_id
+        for folder in (chat_folder, output)
+    ]
+    assert stops[0] == stops[1]
     training = rows_with(output, "loss")
     assert training[-1]["loss"] < training[0]["loss"] / 2
     assert {"completions/mean_length", *ROW_KEYS} <= set(training[0])

@@ -111,8 +111,10 @@ class Measurement:
 
     def compare(self, before: dict[str, Metric], trainer: Trainer) -> Columns:
         """What `measure` gave before and gives now, and the change with its paired interval; says what is forgotten."""
-        # sharded weights would need every process for every answer
-        if not before or trainer.is_fsdp_enabled:
+        if before and trainer.is_fsdp_enabled:  # sharded weights would need every process for every answer
+            console.print("sharded weights: gain and forgetting are not measured")
+            before = {}
+        if not before:
             return {}
         after = self.measure(trainer.accelerator.unwrap_model(trainer.model))
         change = {}
@@ -141,15 +143,16 @@ def _has_plain_answer(row: Row) -> bool:
 
 def pretraining_shards(folder: str, tokenizer: PreTrainedTokenizerFast) -> str | None:
     """The held-out shards of the pretraining that led to the model in `folder`; None where they are not there or do not fit."""
-    base = lineage(Path(folder))[0]
-    shards = find_folder(read_yaml(base / "run.yaml").get("shards"), base)
-    if shards is None:
-        return None
-    try:
-        PackedBlocks(shards / "validation", tokenizer)
-    except UserError:
-        return None
-    return str(shards / "validation")
+    for stage in reversed(lineage(Path(folder))):
+        shards = find_folder(read_yaml(stage / "run.yaml").get("shards"), stage)
+        # of rlhf, `shards` are blocks themselves
+        if shards is not None and (shards / "validation" / "manifest.json").is_file():
+            try:
+                PackedBlocks(shards / "validation", tokenizer)
+            except UserError:
+                return None
+            return str(shards / "validation")
+    return None
 
 
 def general_blocks(path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[np.ndarray]:
