@@ -24,7 +24,6 @@ from transformers import (
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.documents import documents_stay_apart
-from scratch_gpt.inference.loading import load_weights
 from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
 from scratch_gpt.publishing import push_to_hub
@@ -237,7 +236,7 @@ def _whole_weights(model: Any) -> Any:
 
     quantized = model.get_base_model()
     labels = {"num_labels": 1} if model.active_peft_config.task_type == "SEQ_CLS" else {}
-    whole = load_weights(type(quantized), quantized.name_or_path, **labels)
+    whole = type(quantized).from_pretrained(quantized.name_or_path, use_safetensors=True, **labels)
     whole.resize_token_embeddings(quantized.get_input_embeddings().num_embeddings)
     for name in ("pad_token_id", "eos_token_id"):
         setattr(whole.config, name, getattr(quantized.config, name))
