@@ -53,6 +53,8 @@ def main(arguments: DistillArguments) -> None:
         eval_dataset=datasets.Dataset.from_list(asked["dev"]),
         processing_class=tokenizer,
     )
+    # TRL would give it to the decoder without its head, where ours takes no keyword that it does not read
+    trainer.model_kwarg_keys = trainer.model_kwarg_keys - {"logits_to_keep"}
     answering |= {
         "reference": teacher,  # the KL is the distance from it: what is learned
         "seed": arguments.seed,

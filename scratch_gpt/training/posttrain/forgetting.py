@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.sources.bad_rows import BadRows
-from scratch_gpt.data.sources.source import Source, read_documents
+from scratch_gpt.data.sources.source import parse_sources, read_documents
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.generation import bits_per_byte, document_blocks
 from scratch_gpt.evaluation.benchmarks.instructions import answer_nll, answers_metrics, loss_metric
@@ -166,7 +166,7 @@ def general_blocks(path: str, model: PreTrainedModel, tokenizer: PreTrainedToken
     if shards is not None:
         blocks = PackedBlocks(shards, tokenizer)
         return [blocks[place] for place in blocks.evenly_spaced_indices(max(1, TOKENS // len(blocks[0])))]
-    source, bad_rows = Source("general_text", path), BadRows("skip")
+    (source,), bad_rows = parse_sources([{"name": "general_text", "path": path}]), BadRows("skip")
     documents = list(itertools.islice(read_documents(source, bad_rows, 0), DOCUMENTS))
     bad_rows.check()
     if not documents:

@@ -20,6 +20,7 @@ from transformers import (
     PrinterCallback,
     Trainer,
 )
+from trl.trainer.utils import RepeatSampler
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
@@ -35,7 +36,7 @@ from scratch_gpt.runs.checkpoints import (
     save_model_folder,
     writing_model,
 )
-from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
+from scratch_gpt.runs.folders import plain_settings, read_json, read_yaml, write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
@@ -204,6 +205,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
 
     trainer._run_epoch, trainer._save_checkpoint = run_what_is_left, save_whole_checkpoint
     share_batches(trainer)
+    if checkpoint is not None:
+        _resume_order(trainer, int(read_json(checkpoint / LAST_FILE)["epoch"]))
     with progress_bar(trainer.is_world_process_zero()) as bar:
         log = RunLog(output_dir / "log.jsonl")
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
@@ -228,6 +231,20 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         whole = _whole_weights(trainer.model) if getattr(arguments, "load_in_4bit", False) else trainer.model
         trainer.model = whole.merge_and_unload()
     return not signal.nothing_learned
+
+
+def _resume_order(trainer: Trainer, epochs: int) -> None:
+    """Let TRL's sampler of prompts, whose generator no checkpoint holds, go on behind the orders of the finished epochs."""
+    get_sampler = trainer._get_train_sampler
+
+    def get_resumed(*args: Any, **kwargs: Any) -> Any:
+        sampler = get_sampler(*args, **kwargs)
+        if isinstance(sampler, RepeatSampler) and sampler.shuffle:
+            for _ in range(epochs):
+                torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
+
+    trainer._get_train_sampler = get_resumed
 
 
 def _whole_weights(model: Any) -> Any:
