@@ -166,8 +166,8 @@ def load_teacher(
     sizes = teacher.config.vocab_size, student.config.vocab_size
     if own.get_vocab() != tokenizer.get_vocab() or sizes[0] != sizes[1]:
         message = (
-            f"the teacher {folder} has another vocabulary ({sizes[0]:,} tokens) than the student {student.name_or_path} "
-            f"({sizes[1]:,}): its probabilities are of other tokens; take a teacher of the same model family, or let it write "
+            f"the vocabularies of the teacher {folder} ({sizes[0]:,} tokens) and of the student {student.name_or_path} "
+            f"({sizes[1]:,}) differ: take a teacher of the same model family, or let it write "
             "answers and learn those with scratch-gpt sft"
         )
         raise UserError("another_vocabulary", message, folder=folder, sizes=sizes)

@@ -188,6 +188,10 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     trainer.remove_callback(PrinterCallback)
     # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
+    if getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
+        # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
+        for parameter in trainer.model.parameters():
+            parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
     run_epoch = trainer._run_epoch
 
     def run_what_is_left(*args: Any, **kwargs: Any) -> None:
