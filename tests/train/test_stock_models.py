@@ -40,6 +40,12 @@ BENCHMARKS = {
     "generation": "GenerationArguments",
     "alignment": "AlignmentArguments",
 }
+# Gradio leaves event loops of its threads unclosed, and sets an option that pandas 3 calls old.
+looks = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:'future.no_silent_downcasting' is deprecated",
+)
 
 
 def layouts(*chosen: str) -> Any:
@@ -118,6 +124,7 @@ def test_sft_takes_the_folder(
     )
 
 
+@looks
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_stage_takes_the_folder(
@@ -171,6 +178,7 @@ def test_every_stage_takes_the_folder(
     assert "trained from nothing" not in (aligned / "README.md").read_text(encoding="utf-8")
 
 
+@looks
 @layouts(*(name for name in LAYOUTS if LAYOUTS[name].template))
 def test_a_published_chat_model_is_used_as_it_is(
     layout: str, questions: list[dict[str, str]], tmp_path: Path
