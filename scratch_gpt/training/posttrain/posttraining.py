@@ -261,7 +261,8 @@ def _whole_weights(model: Any) -> Any:
     whole.resize_token_embeddings(quantized.get_input_embeddings().num_embeddings)
     for name in ("pad_token_id", "eos_token_id"):
         setattr(whole.config, name, getattr(quantized.config, name))
-    whole.generation_config = quantized.generation_config
+    if whole.can_generate():
+        whole.generation_config = quantized.generation_config
     adapted = get_peft_model(whole.to(quantized.device), model.active_peft_config)
     set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
     return adapted
