@@ -27,6 +27,7 @@ STAGES = {
     "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
     "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
     "kto": ("train/kto.py", "Align the chat model on single answers, each liked or not."),
+    "distill": ("train/distill.py", "Teach a small chat model the answers of a larger one."),
     "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
 }
 BENCHMARKS = {

@@ -56,6 +56,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
         "reward",
         "dpo",
         "kto",
+        "distill",
         "rlhf",
         "qa",
         "translation",

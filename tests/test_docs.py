@@ -2,8 +2,8 @@
 """The pages keep up with the code: what they quote stands there, what they print comes out, what they show can be typed.
 
 Of the commands in the pages, each is at least parsed as its stage would; `NOT_PARSED` names the programs of others, which
-are not. Executed are, here: the typed Python of the walk and the primer, the Python examples, the how-tos, the pipes of the
-chat page and the conversions; in test_encoders_page.py and test_upload.py (the guide to publishing) those pages, in
+are not. Executed are, here: the typed Python of the walk and the primer, the Python examples, the how-tos, the guide to
+tuning published models, the pipes of the chat page and the conversions; in test_encoders_page.py and test_upload.py (the guide to publishing) those pages, in
 test_api_server.py the requests to the server.
 """
 
@@ -46,6 +46,7 @@ from scratch_gpt.training.posttrain import seq2seq
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.rl import arguments as rlhf_arguments
 from scratch_gpt.training.rl.reward_functions import check_rewards
+from stock_folders import write_stock_folder
 
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,7 @@ STAGES = {
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
     "kto": posttraining_arguments.KTOArguments,
+    "distill": posttraining_arguments.DistillArguments,
     "rlhf": rlhf_arguments.RLHFArguments,
 }
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -457,6 +459,16 @@ def test_short_examples_of_python_run_as_printed(chat_folder: Path, tmp_path: Pa
         runpy.run_path("example.py")
 
 
+def run_command(command: str, words: list[str]) -> None:
+    """`scratch-gpt` with these words, and small settings behind them."""
+    if words[0] in TINY:
+        script = {**cli.STAGES, **cli.BENCHMARKS}[words[0]][0]
+        load(script).main(parse(arguments_of(script), [*words[1:], *TINY[words[0]].split()]))
+    else:
+        result = CliRunner().invoke(cli.app, words, input="", catch_exceptions=False)
+        assert result.exit_code == 0, f"{command}: {result.output}"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_how_tos_run_as_printed(tmp_path: Path, monkeypatch) -> None:
@@ -480,17 +492,34 @@ def test_how_tos_run_as_printed(tmp_path: Path, monkeypatch) -> None:
             or {"--accelerate_config", "--hub_private_repo"} & {*words}
         ):
             continue
-        if name in TINY:
-            script = {**cli.STAGES, **cli.BENCHMARKS}[name][0]
-            load(script).main(parse(arguments_of(script), [*words[1:], *TINY[name].split()]))
-        else:
-            result = CliRunner().invoke(cli.app, words, input="", catch_exceptions=False)
-            assert result.exit_code == 0, f"{command}: {result.output}"
+        run_command(command, words)
         ran.append(name)
     assert ran == [
         *("tokenizer", "shards", "pretrain", "chat", "sft", "qa", "contamination"),
         *("pretrain", "publish", "export", "export"),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_published_models_are_tuned_as_printed(tmp_path: Path, monkeypatch) -> None:
+    """In a tiny folder of Qwen3's layout, all after the download: tuned, measured, asked, published; with a general text."""
+    monkeypatch.chdir(tmp_path)
+    write_stock_folder("qwen3", Path("qwen3-0.6b"))
+    Path("data").mkdir()
+    rows = [{"prompt": f"What is {n}?", "completion": f"It is {n}."} for n in range(30)]
+    Path("data/mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("data/questions.jsonl").write_text('{"question": "What is 31?", "answer": "It is 31."}\n' * 3)
+    Path("data/wiki.txt").write_text("The cat sat on the mat.\n\nIt said: hello.")
+    ran = []
+    for command in commands_of(ROOT / "docs" / "tuning.md"):
+        program, words = program_of(command)
+        if program != "scratch-gpt" or not any("qwen3-0.6b" in word or "runs/mine" in word for word in words):
+            continue
+        run_command(command, words)
+        ran.append(words[0])
+    assert ran == ["sft", "qa", "chat", "publish", "sft"]
+    assert "change/general_text/bits_per_byte" in Path("runs/mine/measured/results/sft.json").read_text()
 
 
 def test_commands_are_found() -> None:

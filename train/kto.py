@@ -5,8 +5,8 @@
     scratch-gpt kto --config train/configs/demo/kto.yaml --undesirable_weight 1.5 --output_dir runs/try
 
 Reads the folder of the sft stage; writes one folder: the aligned chat model with run.yaml, log.jsonl and
-results/kto.json (how likely held-out answers have become, liked ones and others) beside the weights. A pair of answers
-counts as a liked one and one that is not.
+results/kto.json (how likely held-out answers have become, liked ones and others, and what the model gained and forgot)
+beside the weights. A pair of answers counts as a liked one and one that is not.
 """
 
 import scratch_gpt.openmp  # noqa: F401  # before torch
@@ -18,10 +18,10 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import KTOTrainer
 
-from scratch_gpt.data.rows.preferences import feedback_rows
+from scratch_gpt.data.rows.preferences import feedback_rows, good_answers
 from scratch_gpt.data.rows.splits import Row, drop_long_rows, read_splits
 from scratch_gpt.evaluation.benchmarks.preferences import log_ratios
-from scratch_gpt.evaluation.metrics.intervals import mean_metric, print_table
+from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.preview import show_rows
@@ -29,6 +29,7 @@ from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import KTOArguments
 from scratch_gpt.training.posttrain.defaults import resolve_defaults
+from scratch_gpt.training.posttrain.forgetting import Columns, Measurement
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
@@ -40,11 +41,13 @@ from scratch_gpt.training.posttrain.posttraining import (
 
 
 def main(arguments: KTOArguments) -> None:
-    """The order of steps: model, answers, trainer, (resume,) training, held-out answers before and after, save."""
+    """The order of steps: model, answers, trainer, before, (resume,) training, after, save."""
     begin(arguments)
     if is_finished(arguments):
         return
-    chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
+    chat_model, tokenizer = load_chat_model(
+        arguments.model_name_or_path, quantization_config=arguments.quantization_config()
+    )
     resolve_defaults(arguments, chat_model)
     answers = drop_long_rows(
         read_splits(feedback_rows, arguments, allow_no_held_out=True),
@@ -66,12 +69,26 @@ def main(arguments: KTOArguments) -> None:
         train_dataset=shuffled["train"],
         eval_dataset=shuffled.get("dev"),
         processing_class=tokenizer,
+        quantization_config=arguments.quantization_config(),
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
+    measurement = Measurement(arguments, chat_model, tokenizer, good_answers(answers["test"]))
+    before = measurement.measure(chat_model)
     learned = train(trainer, arguments, "kto")
 
-    if answers["test"]:
-        measure(trainer, chat_model, tokenizer, answers, arguments)
+    own = measure(trainer, chat_model, tokenizer, answers["test"], arguments.seed)
+    write_stage_result(
+        trainer,
+        arguments,
+        "kto",
+        len(answers["test"]),
+        {"held-out answers, nats gained": own, "before and after": measurement.compare(before, trainer)},
+        sources=arguments.sources,
+        beta=arguments.beta,
+        max_length=arguments.max_length,
+        general_text=measurement.general_text,
+        training_answers=len(answers["train"]),
+    )
     save_stage(trainer, tokenizer, arguments)
     use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
     console.print(closing_line(arguments, learned, use))
@@ -81,31 +98,22 @@ def measure(
     trainer: KTOTrainer,
     chat_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    answers: dict[str, list[Row]],
-    arguments: KTOArguments,
-) -> None:
-    """Write and show how much likelier held-out liked answers have become, and disliked ones."""
-
+    answers: list[Row],
+    seed: int,
+) -> Columns:
+    """How much likelier held-out liked answers have become, and disliked ones; nothing without answers."""
+    if not answers:
+        return {}
     # log(policy / reference) of each held-out answer: KTO raises it for liked ones and lowers it for the others
-    ratios = log_ratios(trainer.model.eval(), chat_model, tokenizer, answers["test"], "completion")
-    liked = np.array([row["label"] for row in answers["test"]])
-    metrics = {
-        name: mean_metric(ratios[chosen].tolist(), arguments.seed)
-        for name, chosen in (("liked_log_ratio", liked), ("disliked_log_ratio", ~liked))
-        if chosen.any()
+    ratios = log_ratios(trainer.model.eval(), chat_model, tokenizer, answers, "completion")
+    liked = np.array([row["label"] for row in answers])
+    return {
+        "kto": {
+            name: mean_metric(ratios[chosen].tolist(), seed)
+            for name, chosen in (("liked_log_ratio", liked), ("disliked_log_ratio", ~liked))
+            if chosen.any()
+        }
     }
-    if trainer.is_world_process_zero():
-        write_stage_result(
-            arguments,
-            "kto",
-            len(answers["test"]),
-            metrics,
-            sources=arguments.sources,
-            beta=arguments.beta,
-            max_length=arguments.max_length,
-            training_answers=len(answers["train"]),
-        )
-        print_table("held-out answers, nats gained", {"kto": metrics})
 
 
 if __name__ == "__main__":

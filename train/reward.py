@@ -26,7 +26,6 @@ from scratch_gpt.evaluation.benchmarks.preferences import (
     pair_accuracy,
     reward_margins,
 )
-from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.chat_format import measure_answers
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.preview import show_rows
@@ -50,7 +49,9 @@ def main(arguments: RewardArguments) -> None:
     begin(arguments)
     if is_finished(arguments):
         return
-    chat_model, tokenizer = load_chat_model(arguments.model_name_or_path)
+    chat_model, tokenizer = load_chat_model(
+        arguments.model_name_or_path, quantization_config=arguments.quantization_config()
+    )
     resolve_defaults(arguments, chat_model)
     pairs = drop_long_rows(
         read_splits(preference_rows, arguments, allow_no_held_out=True),
@@ -66,6 +67,7 @@ def main(arguments: RewardArguments) -> None:
         train_dataset=datasets.Dataset.from_list(pairs["train"]),
         eval_dataset=datasets.Dataset.from_list(pairs["dev"]) if pairs["dev"] else None,
         processing_class=tokenizer,
+        quantization_config=arguments.quantization_config(),
         peft_config=arguments.peft_config("SEQ_CLS"),
     )
     learned = train(trainer, arguments, "reward")
@@ -96,16 +98,16 @@ def measure(
             len(margins),
             Path(arguments.output_dir) / "results" / "calibration.png",
         )
-        write_stage_result(
-            arguments,
-            "reward",
-            len(pairs["test"]),
-            metrics,
-            sources=arguments.sources,
-            max_length=arguments.max_length,
-            training_pairs=len(pairs["train"]),
-        )
-        print_table("held-out pairs ranked right", {"reward": metrics})
+    write_stage_result(
+        trainer,
+        arguments,
+        "reward",
+        len(pairs["test"]),
+        {"held-out pairs ranked right": {"reward": metrics}},
+        sources=arguments.sources,
+        max_length=arguments.max_length,
+        training_pairs=len(pairs["train"]),
+    )
 
 
 if __name__ == "__main__":

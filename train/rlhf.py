@@ -20,13 +20,13 @@ from scratch_gpt.evaluation.benchmarks.alignment import (
     measure_model,
     model_judge,
 )
-from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.defaults import resolve_defaults
+from scratch_gpt.training.posttrain.forgetting import pretraining_shards
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
@@ -88,22 +88,21 @@ def main(arguments: RLHFArguments) -> None:
     aligned = trainer.accelerator.unwrap_model(trainer.model)  # LoRA's part is merged by now
 
     judges = {"gold": gold_scores, "reward": model_judge(reward_model, tokenizer) if reward_model else score}
-    answering |= {"shards": arguments.shards}
+    answering |= {"shards": arguments.shards or pretraining_shards(arguments.model_name_or_path, tokenizer)}
     before = measure_model(chat_model, tokenizer, prompts["test"], judges, baseline=None, **answering)
     after = measure_model(aligned.eval(), tokenizer, prompts["test"], judges, baseline=before, **answering)
     found = {BEFORE: before.metrics, AFTER: after.metrics}
-    if trainer.is_world_process_zero():
-        write_stage_result(
-            arguments,
-            "rlhf",
-            len(prompts["test"]),
-            {f"{model}/{name}": metric for model, of in found.items() for name, metric in of.items()},
-            algorithm=arguments.algorithm,
-            rewards=arguments.rewards,
-            max_completion_length=arguments.max_completion_length,
-            best_step=trainer.best["step"],
-        )
-        print_table("held-out prompts, before and after", found)
+    write_stage_result(
+        trainer,
+        arguments,
+        "rlhf",
+        len(prompts["test"]),
+        {"held-out prompts, before and after": found},
+        algorithm=arguments.algorithm,
+        rewards=arguments.rewards,
+        max_completion_length=arguments.max_completion_length,
+        best_step=trainer.best["step"],
+    )
     save_stage(trainer, tokenizer, arguments)
     use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
     console.print(closing_line(arguments, learned, use))

@@ -4,8 +4,8 @@
     accelerate launch train/sft.py --config train/configs/demo/sft.yaml
     scratch-gpt sft --config train/configs/demo/sft.yaml --max_steps 20 --output_dir runs/try
 
-Reads the folder of the pretraining stage; writes one folder: a chat model with run.yaml and log.jsonl beside the
-weights. Only the assistant's tokens are learned, and those of the pretraining's documents where `replay_shards` mixes
+Reads the folder of the pretraining stage; writes one folder: a chat model with run.yaml, log.jsonl and results/sft.json
+(what it gained and forgot, on held-out rows and a general text) beside the weights. Only the assistant's tokens are learned, and those of the pretraining's documents where `replay_shards` mixes
 some in.
 """
 
@@ -21,11 +21,12 @@ from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.inference.chat_format import check_chat_format, encode_conversation
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.preview import show_rows
-from scratch_gpt.inference.turns import training_tokenizer
+from scratch_gpt.inference.turns import is_chat, training_tokenizer
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.arguments import SFTArguments
 from scratch_gpt.training.posttrain.defaults import resolve_defaults
+from scratch_gpt.training.posttrain.forgetting import Measurement
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     check_packing,
@@ -33,16 +34,20 @@ from scratch_gpt.training.posttrain.posttraining import (
     make_chat_model,
     save_stage,
     train,
+    write_stage_result,
 )
 from scratch_gpt.training.posttrain.replay import replay_rows
 
 
 def main(arguments: SFTArguments) -> None:
-    """The order of steps: model, rows, trainer, (resume,) training, save."""
+    """The order of steps: model, rows, trainer, before, (resume,) training, after, save."""
     begin(arguments)
     if is_finished(arguments):
         return
-    model, tokenizer = load_model(arguments.model_name_or_path)
+    model, tokenizer = load_model(
+        arguments.model_name_or_path, quantization_config=arguments.quantization_config()
+    )
+    was_chat = is_chat(tokenizer)
     new_tokens = make_chat_model(model, tokenizer)
     taught = training_tokenizer(tokenizer)
     check_chat_format(taught, arguments.model_name_or_path)
@@ -77,7 +82,20 @@ def main(arguments: SFTArguments) -> None:
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM", new_tokens),
     )
+    measurement = Measurement(arguments, model, tokenizer, rows["test"])
+    before = measurement.measure(model, answers=was_chat)
     train(trainer, arguments, "sft")
+    write_stage_result(
+        trainer,
+        arguments,
+        "sft",
+        len(measurement.rows),
+        {"before and after": measurement.compare(before, trainer)},
+        sources=arguments.sources,
+        max_length=arguments.max_length,
+        general_text=measurement.general_text,
+        training_rows=len(rows["train"]),
+    )
     save_stage(trainer, tokenizer, arguments)
     console.print(f"wrote {arguments.output_dir}: talk to it with `scratch-gpt chat {arguments.output_dir}`")
 

@@ -91,12 +91,13 @@ def check_folder(folder: str | Path) -> None:
 
 
 def load_model(
-    folder: str | Path, *, allow_encoder_decoder: bool = False
+    folder: str | Path, *, allow_encoder_decoder: bool = False, quantization_config: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model that writes text and its tokenizer, on this process's device, ready for inference.
 
     Args:
         allow_encoder_decoder: accept these beside causal language models.
+        quantization_config: of transformers, to keep the weights in fewer bits.
 
     Raises:
         UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind (such as a reward
@@ -117,7 +118,8 @@ def load_model(
     else:
         message = f"{folder} is no causal language model but {', '.join(kinds) or 'of unknown kind'}"
         raise UserError("wrong_model", message, found=kinds)
-    model = load_weights(auto_class, folder)
+    options = {"quantization_config": quantization_config} if quantization_config else {}
+    model = load_weights(auto_class, folder, **options)
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     embeddings = model.get_input_embeddings().num_embeddings
@@ -133,13 +135,15 @@ def load_model(
     return model.to(PartialState().device).eval(), tokenizer
 
 
-def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load what the sft stage wrote, or a published chat model.
+def load_chat_model(
+    folder: str, *, quantization_config: Any = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load what the sft stage wrote, or a published chat model; arguments as for `load_model`.
 
     Raises:
         UserError: no such folder, a model of another kind, a base model, a tokenizer that cannot write conversations.
     """
-    model, tokenizer = load_model(folder)
+    model, tokenizer = load_model(folder, quantization_config=quantization_config)
     check_chat_format(training_tokenizer(tokenizer), folder)
     if not is_chat(tokenizer):
         message = (
@@ -148,6 +152,26 @@ def load_chat_model(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFa
         )
         raise UserError("base_model", message, model=folder)
     return model, tokenizer
+
+
+def load_teacher(
+    folder: str, student: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedModel:
+    """Load the chat model whose probabilities of each token a student with this tokenizer learns.
+
+    Raises:
+        UserError: as for `load_chat_model`; another vocabulary than the student's.
+    """
+    teacher, own = load_chat_model(folder)
+    sizes = teacher.config.vocab_size, student.config.vocab_size
+    if own.get_vocab() != tokenizer.get_vocab() or sizes[0] != sizes[1]:
+        message = (
+            f"the vocabularies of the teacher {folder} ({sizes[0]:,} tokens) and of the student {student.name_or_path} "
+            f"({sizes[1]:,}) differ: take a teacher of the same model family, or let it write "
+            "answers and learn those with scratch-gpt sft"
+        )
+        raise UserError("another_vocabulary", message, folder=folder, sizes=sizes)
+    return teacher
 
 
 def load_tokenizer_beside(folder: str | Path) -> PreTrainedTokenizerFast | None:

@@ -2,7 +2,6 @@
 """The reward model: loading it, and the scores it gives."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from transformers import (
 
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.loading import load_tokenizer_beside, load_weights, loading
+from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside, load_weights, loading
 from scratch_gpt.tokenization import protect_control_tokens, tokenizer_hash
 
 
@@ -26,9 +25,7 @@ def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
     Raises:
         UserError: no model in the folder, no reward model (one score), another tokenizer, damaged weights.
     """
-    if not (Path(folder) / "config.json").is_file():
-        message = f"no model in {folder} (config.json is missing): run the reward stage first"
-        raise UserError("no_model", message, folder=folder)
+    check_folder(folder)
     with loading(folder):
         config = AutoConfig.from_pretrained(folder)
     kinds = config.architectures or []

@@ -223,7 +223,8 @@ def _answer_spans(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools, text: str
 ) -> list[tuple[int, int]]:
     """Where the answers are in the rendered text, from behind the prompt up to the end of the turn."""
-    end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) or ""
+    ends = end_of_turn(tokenizer)
+    end = "" if ends is None else tokenizer.convert_ids_to_tokens(ends)
     spans = []
     for number, message in enumerate(messages):
         if message["role"] != "assistant":

@@ -24,6 +24,7 @@ from scratch_gpt.publishing.facts import (
     count_parameters,
     example_prompt,
     find_folder,
+    forgotten,
     known_failures,
     lineage,
     number,
@@ -33,6 +34,7 @@ from scratch_gpt.publishing.facts import (
     stage_facts,
     training_text,
     tuning_data,
+    tuning_table,
 )
 from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.publishing.metadata import Metadata, base_model_fields, hub_datasets
@@ -196,6 +198,7 @@ def make_card(
         models=list(results),
         origin=origin,
         scores=score_rows(compared, results),
+        tuning=tuning_table(own),
         alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
         samples=[
             {
@@ -204,7 +207,8 @@ def make_card(
             }
             for sample in read_samples(folder)
         ],
-        failures=known_failures(compared, folder.name, previous.name if previous else None, differences),
+        failures=forgotten(own)
+        + known_failures(compared, folder.name, previous.name if previous else None, differences),
         tested=len(differences),
         provenance=_provenance(folder, license_name or license, records, own) | origin_facts(origin),
     )

@@ -50,6 +50,10 @@ PREVIOUS_MODEL = "model_name_or_path"
 # Stages that can begin with random weights; where they began from a published model, that is the origin.
 FROM_NOTHING = ("pretrain", "seq2seq")
 
+# Columns of what a stage measured on both sides of its training, and the stages that do.
+BEFORE, AFTER, CHANGE = "before", "after", "change"
+TUNED = ("sft", "dpo", "kto", "distill")
+
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
     """What `samples.json` holds: `prompt`, and `answers` by the names of models; empty where there is none."""
@@ -351,3 +355,32 @@ def alignment_table(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
         model, _, measure = name.partition("/")
         rows.setdefault(measure, {})[model] = interval(metric)
     return rows
+
+
+def tuning_table(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Measure -> before, after, change, of the stage that tuned a model; empty where it measured nothing.
+
+    Args:
+        results: of `read_results`.
+    """
+    metrics = {
+        # what has no such name is a measure of the tuned model
+        name if name.partition("/")[0] in (BEFORE, AFTER, CHANGE) else f"{AFTER}/{name}": metric
+        for stage in TUNED
+        if stage in results
+        for name, metric in results[stage]["metrics"].items()
+    }
+    return alignment_table(metrics) if any(name.startswith(f"{BEFORE}/") for name in metrics) else {}
+
+
+def forgotten(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on the general text, where the stage that tuned a model made it less likely by the paired bootstrap."""
+    found = []
+    for stage in TUNED:
+        metrics = results.get(stage, {}).get("metrics", {})
+        for name, change in metrics.items():
+            if name.startswith(f"{CHANGE}/general_text") and change["ci95"][0] > 0:
+                measure = name.partition("/")[2]
+                before, after = (interval(metrics[f"{when}/{measure}"]) for when in (BEFORE, AFTER))
+                found.append(f"{measure}: {after}, forgotten in tuning, before which it was {before}")
+    return found

@@ -19,6 +19,7 @@ from scratch_gpt.publishing.facts import (
     score_rows,
     stage_facts,
     training_text,
+    tuning_table,
 )
 from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
 from scratch_gpt.report.overview import STAGES, draw_report
@@ -170,8 +171,8 @@ def _score_table(scores: Sequence[Comparison], models: Sequence[str]) -> Table |
     return Table(["measure", *models, "chance"], rows) if rows else None
 
 
-def _alignment_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
-    measures = alignment_table(metrics)
+def _measure_table(measures: Mapping[str, Mapping[str, str]]) -> Table:
+    """A row for each measure -> column -> value."""
     models = list(dict.fromkeys(model for values in measures.values() for model in values))
     return Table(
         ["measure", *models],
@@ -239,8 +240,11 @@ def write_report(run_dir: str | Path) -> list[Path]:
         records += [record for record in read_provenance(stage.folder) if record not in records]
     costs, energy_assumption = cost_table(records)
     sources, text_size = training_text(stages[0].folder, records)
+    tunings = {
+        name: _measure_table(table) for name, of_model in results.items() if (table := tuning_table(of_model))
+    }
     alignments = {
-        name: _alignment_table(of_model["rlhf"]["metrics"])
+        name: _measure_table(alignment_table(of_model["rlhf"]["metrics"]))
         for name, of_model in results.items()
         if "rlhf" in of_model
     }
@@ -250,6 +254,7 @@ def write_report(run_dir: str | Path) -> list[Path]:
     samples = _read_samples([stage.folder for stage in stages])
     missing = {
         "benchmarks (no results/*.json of qa, translation or generation)": not scores,
+        "a comparison before and after tuning (no results/*.json of sft, dpo or kto)": not tunings,
         "a comparison before and after reinforcement (no results/rlhf.json)": not alignments,
         "samples over time (no samples.jsonl)": not over_time,
         "the same questions to several models (no samples.json)": not samples,
@@ -269,6 +274,7 @@ def write_report(run_dir: str | Path) -> list[Path]:
         stages=[stage_facts(stage.folder) | {"pictures": pictures[stage.name]} for stage in stages],
         score_pictures=score_pictures,
         score_table=_score_table(scores, compared),
+        tunings=tunings,
         alignments=alignments,
         samples=samples,
         over_time=over_time,

@@ -34,8 +34,9 @@ from scratch_gpt.settings.sources import license_of
 FILE = "provenance.json"
 
 # Passes over a token beside the forward and backward one of training, in units of those two (which cost three forward
-# passes): the reference model's of DPO, and both models' on the mismatched answers of KTO; generation, reference and reward model of RLHF. An estimate.
-EXTRA_PASSES = {"dpo": 1 / 3, "kto": 1, "rlhf": 3 / 3}
+# passes): the reference model's of DPO, and both models' on the mismatched answers of KTO; generation, reference and reward model of RLHF; generation and a teacher of the same
+# size of distillation. An estimate.
+EXTRA_PASSES = {"dpo": 1 / 3, "kto": 1, "rlhf": 3 / 3, "distill": 2 / 3}
 
 
 def _processor() -> str:

@@ -28,6 +28,16 @@ def test_the_project_s_own_format_is_fit(tiny_tokenizer: Any) -> None:
     check_chat_format(tiny_tokenizer, "folder")
 
 
+def test_a_template_of_plain_text_ends_no_turn(tiny_tokenizer: Any) -> None:
+    """One without marks too, whose answers are found by rendering."""
+    tiny_tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    with user_error("end_of_turn_missing", "eos_token", folder="folder"):
+        check_chat_format(tiny_tokenizer, "folder")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

@@ -135,6 +135,24 @@ def test_alignment_is_shown_before_and_after(chat: Path) -> None:
     assert "| length | 12 [12, 12] | 14 [14, 14] |" in text
 
 
+def test_what_tuning_changed_is_shown(chat: Path) -> None:
+    """Before, after and change of the stage's own result; a text that became less likely is a known failure."""
+    values = {"before": [1.6, 1.5, 1.7], "after": [1.8, 1.7, 1.9], "change": [0.2, 0.1, 0.3]}
+    metrics = {
+        f"{when}/general_text/bits_per_byte": {"value": value, "ci95": ci95, "chance": None}
+        for when, (value, *ci95) in values.items()
+    } | {"accuracy": {"value": 0.75, "ci95": [0.5, 1.0], "chance": 0.5}}
+    result = chat / "results" / "dpo.json"
+    result.write_text(json.dumps({**RESULT, "task": "dpo", "metrics": metrics}))
+    text = publishing.write_card(chat).read_text()
+    row = "| general_text/bits_per_byte | 1.6 [1.5, 1.7] | 1.8 [1.7, 1.9] | 0.2 [0.1, 0.3] |"
+    assert row in text and "| accuracy | - | 0.75 [0.5, 1] | - |" in text
+    assert "- general_text/bits_per_byte: 1.8 [1.7, 1.9]" in text
+    metrics["change/general_text/bits_per_byte"]["ci95"] = [-0.1, 0.3]
+    result.write_text(json.dumps({**RESULT, "task": "dpo", "metrics": metrics}))
+    assert "forgotten" not in publishing.write_card(chat).read_text()
+
+
 def test_what_is_not_known_is_said(base_folder: Path) -> None:
     """A model without any file of its run gets a card that says so and makes nothing up."""
     text = publishing.write_card(base_folder).read_text()

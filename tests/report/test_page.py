@@ -48,7 +48,11 @@ def run_dir(tmp_path: Path) -> Path:
     )
     (tmp_path / "aligned/run.yaml").write_text("model_name_or_path: elsewhere/base\n")
     metric = {"value": 0.5, "ci95": [0.4, 0.6], "chance": 0.25}
-    for name, values in (("qa", ("facts/exact_match",)), ("rlhf", ("sft/gold", "aligned/gold"))):
+    for name, values in (
+        ("qa", ("facts/exact_match",)),
+        ("dpo", ("before/loss", "after/loss")),
+        ("rlhf", ("sft/gold", "aligned/gold")),
+    ):
         result = {
             "task": name,
             "n": 4,
@@ -96,6 +100,7 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     """Scores with intervals and chance, before and after, steps and tokens; what is absent is said."""
     text = write_report(run_dir)[0].read_text(encoding="utf-8")
     assert "<td>facts/exact_match</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
+    assert "<td>loss</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
     assert "<td>gold</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
     assert shows(text, "8 steps", "512 tokens")
     assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing

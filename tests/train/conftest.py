@@ -26,6 +26,7 @@ ARGUMENTS = {
     "reward": posttraining_arguments.RewardArguments,
     "dpo": posttraining_arguments.DPOArguments,
     "kto": posttraining_arguments.KTOArguments,
+    "distill": posttraining_arguments.DistillArguments,
     "rlhf": RLHFArguments,
 }
 

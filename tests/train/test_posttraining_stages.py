@@ -95,6 +95,7 @@ def sft(
         "model_name_or_path": str(base_folder),
         "sources": instruction_source,
         "per_device_train_batch_size": 8,
+        "max_eval_prompts": 0,
     }
     return lambda **more: run("sft", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
 
@@ -120,6 +121,7 @@ def dpo(
         "sources": preference_source,
         "per_device_train_batch_size": 8,
         "learning_rate": 1e-3,
+        "max_eval_prompts": 0,
     }
     return lambda **more: run("dpo", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
 
@@ -133,8 +135,43 @@ def kto(
         "sources": preference_source,
         "per_device_train_batch_size": 8,
         "learning_rate": 1e-3,
+        "max_eval_prompts": 0,
     }
     return lambda **more: run("kto", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+
+
+@pytest.fixture
+def teacher_folder(chat_folder: Path, tmp_path: Path) -> Path:
+    """A chat model with the student's tokenizer and weights, which are a little off."""
+    folder = tmp_path / "teacher"
+    shutil.copytree(chat_folder, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.02)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def distill(
+    run: Callable[..., None],
+    chat_folder: Path,
+    teacher_folder: Path,
+    instruction_source: list[dict[str, str]],
+) -> Callable[..., None]:
+    settings = {
+        "model_name_or_path": str(chat_folder),
+        "teacher_model_name_or_path": str(teacher_folder),
+        "sources": instruction_source,
+        "per_device_train_batch_size": 8,
+        "max_completion_length": 6,
+        "max_eval_prompts": 6,
+        "learning_rate": 3e-3,
+        "eval_strategy": "no",
+    }
+    return lambda **more: run("distill", **{**settings, **SMALL, **more})
 
 
 @pytest.fixture
@@ -168,9 +205,22 @@ def changed_everywhere(before: torch.nn.Module, after: torch.nn.Module) -> bool:
 def test_sft_writes_a_chat_model(sft: Callable[..., None], base_folder: Path, tmp_path: Path) -> None:
     """sft leaves a complete folder that loads, ends answers with <|im_end|>, and has learned in every weight."""
     output = tmp_path / "out"
-    sft(output_dir=str(output), max_steps=3)
+    (tmp_path / "general.txt").write_text("Anna is hungry. She wants an apple.")
+    sft(
+        output_dir=str(output),
+        max_steps=3,
+        general_text=str(tmp_path / "general.txt"),
+        max_eval_prompts=2,
+        learning_rate=1e-2,
+    )
     files = {path.name for path in output.iterdir()}
-    assert files == MODEL_FILES | {"generation_config.json", "samples.jsonl", "checkpoint-3"}
+    assert files == MODEL_FILES | {"generation_config.json", "samples.jsonl", "results", "checkpoint-3"}
+    metrics = json.loads((output / "results" / "sft.json").read_text())["metrics"]
+    assert metrics["after/loss"]["value"] < metrics["before/loss"]["value"]
+    assert metrics["change/loss"]["ci95"][1] < 0
+    assert {"before/general_text/bits_per_byte", "change/general_text/bits_per_byte"} < set(metrics)
+    # a base model is not asked
+    assert metrics["after/finished"]["n"] == 2 and "before/finished" not in metrics
     model, tokenizer = AutoModelForCausalLM.from_pretrained(output), AutoTokenizer.from_pretrained(output)
     assert tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids(
@@ -218,8 +268,12 @@ def test_sft_replays_the_pretraining(
             validation_fraction=0.05,
         )
     )
+    (base_folder / "run.yaml").write_text(json.dumps({"shards": str(shards)}))
     replay = {"replay_shards": str(shards / "train"), "replay_fraction": 0.5}
     sft(output_dir=str(tmp_path / "out"), num_train_epochs=1, **replay)
+    measured = json.loads((tmp_path / "out" / "results" / "sft.json").read_text())
+    assert measured["settings"]["general_text"] == str(shards / "validation")
+    assert "change/general_text/bits_per_byte" in measured["metrics"]
     assert "replay: " in capsys.readouterr().out
     sft(output_dir=str(tmp_path / "packed"), num_train_epochs=1, packing="true", **replay)
     tokens, packed = (rows_with(tmp_path / name, "loss")[-1]["tokens"] for name in ("out", "packed"))
@@ -248,6 +302,7 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
         ("reward", {}),
         ("dpo", {}),
         pytest.param("kto", {}, marks=pytest.mark.slow),
+        pytest.param("distill", {}, marks=pytest.mark.slow),
         ("rlhf", {"eval_steps": 4}),
         ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
     ],
@@ -395,6 +450,8 @@ def test_dpo_writes_an_aligned_model(dpo: Callable[..., None], chat_folder: Path
     metrics = json.loads((output / "results" / "dpo.json").read_text())["metrics"]
     assert {"accuracy/rude", "accuracy/wrong"} < set(metrics)
     assert metrics["accuracy"]["value"] == 1.0
+    # of the chosen answers, which became likelier
+    assert metrics["change/loss"]["ci95"][1] < 0 < metrics["chosen_log_ratio"]["value"]
     assert metrics["chosen_log_ratio"]["value"] > metrics["rejected_log_ratio"]["value"]
     training = rows_with(output, "loss")
     assert training[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)  # policy and reference are one
@@ -594,6 +651,51 @@ def test_rlhf_writes_an_aligned_model(
             assert {f"sft/{decoding}/{measure}", f"aligned/{decoding}/{measure}"} <= set(metrics)
     assert metrics["sft/temperature_1/kl"]["value"] == 0.0
     assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
+
+
+def test_distill_brings_the_student_near_the_teacher(
+    distill: Callable[..., None], chat_folder: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
+    """A chat model whose distance from the teacher, on held-out prompts, is smaller than before; the teacher is in its record."""
+    output = tmp_path / "out"
+    (teacher_folder / "provenance.json").write_text('{"stages": [{"stage": "sft", "folder": "teacher"}]}')
+    distill(output_dir=str(output), max_steps=8)
+    assert {path.name for path in output.iterdir()} == MODEL_FILES | {
+        "generation_config.json",
+        "results",
+        "checkpoint-8",
+    }
+    stops = [
+        AutoModelForCausalLM.from_pretrained(folder).generation_config.eos_token_id
+        for folder in (chat_folder, output)
+    ]
+    assert stops[0] == stops[1]
+    training = rows_with(output, "loss")
+    assert training[-1]["loss"] < 0.8 * training[0]["loss"]
+    assert {"completions/mean_length", *ROW_KEYS} <= set(training[0])
+    metrics = json.loads((output / "results" / "distill.json").read_text())["metrics"]
+    kl = {when: metrics[f"{when}/temperature_1/kl"]["value"] for when in ("before", "after")}
+    assert 0 < kl["after"] < 0.8 * kl["before"]
+    records = json.loads((output / "provenance.json").read_text())["stages"]
+    assert [record["stage"] for record in records] == ["sft", "distill"]
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(
+    distill: Callable[..., None], teacher_folder: Path, tmp_path: Path
+) -> None:
+    """Both sizes are named; a token more is enough, and a teacher is needed."""
+    tokenizer = AutoTokenizer.from_pretrained(teacher_folder)
+    tokenizer.add_special_tokens({"unk_token": "<|more|>"})
+    tokenizer.save_pretrained(teacher_folder)
+    model = AutoModelForCausalLM.from_pretrained(teacher_folder)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(teacher_folder)
+    sizes = (len(tokenizer), len(tokenizer) - 1)
+    with user_error("another_vocabulary", "scratch-gpt sft", folder=teacher_folder, sizes=sizes):
+        distill(output_dir=str(tmp_path / "out"), max_steps=1)
+    with user_error("setting_missing", setting="teacher_model_name_or_path"):
+        distill(output_dir=str(tmp_path / "out"), teacher_model_name_or_path="")
+    assert not (tmp_path / "out").exists()
 
 
 def test_rlhf_says_when_nothing_was_learned(

@@ -17,7 +17,17 @@ from scratch_gpt.tasks.example import Example
 
 
 # What a `label` column says of a disliked answer, as text in lower case. A class 0 or "negative" says nothing of the answer.
-DISLIKED = ("false", "thumbs_down", "thumbs down", "👎", "down", "dislike", "disliked", "rejected", "undesirable")
+DISLIKED = (
+    "false",
+    "thumbs_down",
+    "thumbs down",
+    "👎",
+    "down",
+    "dislike",
+    "disliked",
+    "rejected",
+    "undesirable",
+)
 # The reference of a question that has no answer, scored as SQuAD 2 does: right is who says nothing.
 NO_ANSWER = ("",)
 

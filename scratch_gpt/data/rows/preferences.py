@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from scratch_gpt import primer
@@ -57,6 +58,15 @@ def feedback_rows(sources: list[Source], split: str, bad_rows: BadRows, seed: in
         return [row for pair in _primer_pairs(split, seed) for row in _unpaired(pair)]
 
     return all_rows(sources, from_primer, FEEDBACK, bad_rows, seed)
+
+
+def good_answers(rows: Sequence[Row]) -> list[Row]:
+    """The conversations that end with a preferred or liked answer, with their "messages"."""
+    return [
+        {**row, "messages": row["prompt"] + (row["chosen"] if "chosen" in row else row["completion"])}
+        for row in rows
+        if row.get("label", True)
+    ]
 
 
 def _primer_pairs(split: str, seed: int) -> list[Row]:

@@ -96,7 +96,11 @@ def evaluate_instructions(
             metrics[f"{name}/loss"] = loss_metric(nll[names == name], arguments.seed)
     if is_chat(tokenizer):
         random.Random(arguments.seed).shuffle(rows)
-        metrics |= answers_metrics(model, tokenizer, rows[: arguments.limit], arguments)
+        written = answers_metrics(
+            model, tokenizer, rows[: arguments.limit], **arguments.generation_settings()
+        )
+        # another seed asks other questions: these numbers are shown side by side, and not tested item by item
+        metrics |= {name: metric._replace(items=None) for name, metric in written.items()}
     return metrics
 
 
@@ -138,15 +142,20 @@ def answers_metrics(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     rows: Sequence[Row],
-    arguments: InstructionArguments,
+    seed: int,
+    **generation: Any,
 ) -> dict[str, Metric]:
-    """What a chat model writes to the rows' first questions, beside the replies that stand there."""
+    """What a chat model writes to the rows' first questions, beside the replies that stand there.
+
+    Args:
+        generation: settings of `generate_answers`.
+    """
     asked = [first_question(row) for row in rows]
     replies = [prompt.example.references[0] for prompt in asked if prompt.example]
     answers = generate_answers(
-        model, tokenizer, [prompt.messages for prompt in asked], chat=True, **arguments.generation_settings()
+        model, tokenizer, [prompt.messages for prompt in asked], chat=True, seed=seed, **generation
     )
-    texts, seed = [answer.text for answer in answers], arguments.seed
+    texts = [answer.text for answer in answers]
 
     def f1(written: Sequence[str]) -> list[float]:
         return [token_f1(text, [reply]) for text, reply in zip(written, replies, strict=True)]
@@ -165,5 +174,4 @@ def answers_metrics(
     metrics["distinct_2"] = distinct_metric(texts, 2)
     for name, value in expected.items():
         metrics[name] = metrics[name]._replace(baselines={"references": value})
-    # another seed asks other questions: these numbers are shown side by side, and not tested item by item
-    return {name: metric._replace(items=None) for name, metric in metrics.items()}
+    return metrics

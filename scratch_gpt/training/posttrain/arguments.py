@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from trl import DPOConfig, KTOConfig, RewardConfig, SFTConfig
+from trl import DistillationConfig, DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Range, check_values
@@ -28,6 +28,7 @@ from scratch_gpt.training.posttrain.checks import (
     refuse_unused,
     refuse_without,
 )
+from scratch_gpt.training.posttrain.forgetting import ForgettingArguments
 
 
 # Settings that follow from the others.
@@ -155,6 +156,10 @@ class LoraArguments:
             "weights does not fit into memory."
         },
     )
+    load_in_4bit: bool = field(
+        default=False,
+        metadata={"help": "Keep the weights that are not learned in 4 bits, by bitsandbytes: QLoRA."},
+    )
     lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
     lora_alpha: int = field(default=32, metadata={"help": "What they learn counts lora_alpha / lora_r."})
     lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the adapters."})
@@ -164,8 +169,29 @@ class LoraArguments:
     )
 
     def __post_init__(self) -> None:
-        refuse_without(self, "use_peft", ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"))
+        names = ("load_in_4bit", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+        refuse_without(self, "use_peft", names)
         super().__post_init__()  # type: ignore[misc]  # of the arguments that this is combined with
+
+    def quantization_config(self) -> Any:
+        """What TRL's trainers take: None without `load_in_4bit`, else NF4 as Dettmers et al. 2023 (arXiv 2305.14314) have it.
+
+        Raises:
+            UserError: bitsandbytes is not installed.
+        """
+        if not self.load_in_4bit:
+            return None
+        if find_spec("bitsandbytes") is None:
+            message = "load_in_4bit needs the package bitsandbytes: pip install bitsandbytes"
+            raise UserError("missing_package", message, package="bitsandbytes")
+        from transformers import BitsAndBytesConfig
+
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if self.bf16 else torch.float32,  # type: ignore[attr-defined]
+        )
 
     def peft_config(self, task_type: str, new_tokens: Sequence[int] = ()) -> Any:
         """What TRL's trainers take: None without `use_peft`, else a `peft.LoraConfig`.
@@ -201,7 +227,7 @@ class LoraArguments:
 
 
 @dataclass
-class SFTArguments(SampleArguments, LoraArguments, PosttrainingArguments, SFTConfig):
+class SFTArguments(SampleArguments, ForgettingArguments, LoraArguments, PosttrainingArguments, SFTConfig):
     """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
 
     learning_rate: float | None = field(
@@ -282,7 +308,7 @@ class RewardArguments(PairArguments, RewardConfig):
 
 
 @dataclass
-class DPOArguments(SampleArguments, PairArguments, DPOConfig):
+class DPOArguments(SampleArguments, ForgettingArguments, PairArguments, DPOConfig):
     """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
 
     learning_rate: float | None = field(
@@ -295,7 +321,7 @@ class DPOArguments(SampleArguments, PairArguments, DPOConfig):
 
 
 @dataclass
-class KTOArguments(SampleArguments, PairArguments, KTOConfig):
+class KTOArguments(SampleArguments, ForgettingArguments, PairArguments, KTOConfig):
     """Settings of `train/kto.py`: those of TRL's `KTOConfig`, and where data and model come from."""
 
     learning_rate: float | None = field(
@@ -310,3 +336,37 @@ class KTOArguments(SampleArguments, PairArguments, KTOConfig):
             if self.train_sampling_strategy != "sequential":
                 raise wrong_value("train_sampling_strategy", self.train_sampling_strategy, "sequential")
         super().__post_init__()
+
+
+@dataclass
+class DistillArguments(SampleArguments, PosttrainingArguments, DistillationConfig):
+    """Settings of `train/distill.py`: those of TRL's `DistillationConfig`, and where data and models come from."""
+
+    teacher_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Folder of the chat model to learn from, with the same vocabulary."}
+    )
+    shards: str | None = field(
+        default=None,
+        metadata={
+            "help": "Held-out blocks, such as shards/validation: bits per byte before and after. Default: those of the "
+            "pretraining, where the model's run.yaml names them."
+        },
+    )
+    max_eval_prompts: Count = field(
+        default=256, metadata={"help": "Held-out prompts of the comparison, at most."}
+    )
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-4 to 1e-6."}
+    )
+    per_device_train_batch_size: Count = field(
+        default=32, metadata={"help": "Prompts that go through both models together."}
+    )
+    max_completion_length: Count = field(default=128, metadata={"help": "Longest answer in tokens."})
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if not self.teacher_model_name_or_path:
+            message = "teacher_model_name_or_path is missing: give --teacher_model_name_or_path DIR, the chat model to learn from"
+            raise UserError("setting_missing", message, setting="teacher_model_name_or_path")
+        super().__post_init__()
+        self.include_num_input_tokens_seen = "no"  # TRL counts prompts and answers itself

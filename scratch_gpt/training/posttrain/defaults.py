@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 from transformers import PreTrainedModel
-from trl import DPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
+from trl import DistillationConfig, DPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from scratch_gpt.inference.chat_format import LONGEST, context_length
 from scratch_gpt.runs.log import console
@@ -27,6 +27,7 @@ RATES = {
     "DPO": (5e-5, DPOConfig.learning_rate),
     "KTO": (5e-5, KTOConfig.learning_rate),
     "RLHF": (1e-4, RLOOConfig.learning_rate),
+    "Distill": (5e-4, DistillationConfig.learning_rate),
 }
 MANY = 100e6
 EPOCHS = {
@@ -47,7 +48,9 @@ ROWS = 8  # in one step and process: TRL's default
 EVAL_ROWS = 64
 # Bytes a parameter in float32: weights, gradient, AdamW's two moments; and the copies that a stage keeps beside them.
 TRAINED_BYTES, COPY_BYTES = 16, 4
-COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "KTO": 2, "RLHF": 2}
+COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "KTO": 2}
+# Stages whose rows are answers that the model itself writes while it learns.
+ANSWERING = ("RLHF", "Distill")
 # Sequences with logits in a row: a pair is two, as is an answer with another one for the KL divergence; a reward model has none.
 SIDES = {"SFT": 1, "Reward": 0, "DPO": 2, "KTO": 2}
 MEMORY_SHARE, LOGITS_SHARE = 0.8, 0.25
@@ -81,7 +84,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
     parameters, memory = model.num_parameters(), device_memory()
     size = f"{parameters:,} parameters"
     tell: list[str] = []
-    if stage != "RLHF":
+    if stage not in ANSWERING:
         _resolve_rows(arguments, model, memory, SIDES[stage], tell)
         if arguments.num_train_epochs is None:
             few, many, source = EPOCHS[stage]

@@ -20,8 +20,10 @@ from transformers import (
     PrinterCallback,
     Trainer,
 )
+from trl.trainer.utils import RepeatSampler
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.documents import documents_stay_apart
 from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
@@ -34,7 +36,7 @@ from scratch_gpt.runs.checkpoints import (
     save_model_folder,
     writing_model,
 )
-from scratch_gpt.runs.folders import plain_settings, read_yaml, write_run_yaml
+from scratch_gpt.runs.folders import plain_settings, read_json, read_yaml, write_run_yaml
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
@@ -54,6 +56,7 @@ from scratch_gpt.training.posttrain.distribution import end, share_batches
 
 # What Trainer writes last into a checkpoint.
 LAST_FILE = "trainer_state.json"
+INPUT_MODELS = ("model_name_or_path", "reward_model", "teacher_model_name_or_path")
 # With another one of these, a finished run is the same one.
 HARMLESS = frozenset(
     {
@@ -149,7 +152,7 @@ def is_finished(arguments: PosttrainingArguments) -> bool:
         if name not in HARMLESS and value is not None and value != before.get(name)
     }
     led_here = read_provenance(output_dir)
-    for name, model in zip(("model_name_or_path", "reward_model"), input_models(arguments), strict=True):
+    for name, model in input_models(arguments).items():
         if any(record not in led_here for record in read_provenance(model)):
             changed[name] = f"{name} {model} was trained again since"
     if changed:
@@ -162,9 +165,9 @@ def is_finished(arguments: PosttrainingArguments) -> bool:
     return True
 
 
-def input_models(arguments: PosttrainingArguments) -> tuple[str | None, str | None]:
-    """The folders of the models that a stage begins with."""
-    return arguments.model_name_or_path, getattr(arguments, "reward_model", None)
+def input_models(arguments: PosttrainingArguments) -> dict[str, str | None]:
+    """Setting -> folder of each model that a stage begins with, the one that is trained first."""
+    return {name: getattr(arguments, name, None) for name in INPUT_MODELS}
 
 
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> bool:
@@ -185,6 +188,10 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     trainer.remove_callback(PrinterCallback)
     # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
+    if getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
+        # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
+        for parameter in trainer.model.parameters():
+            parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
     run_epoch = trainer._run_epoch
 
     def run_what_is_left(*args: Any, **kwargs: Any) -> None:
@@ -202,6 +209,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
 
     trainer._run_epoch, trainer._save_checkpoint = run_what_is_left, save_whole_checkpoint
     share_batches(trainer)
+    if checkpoint is not None:
+        _resume_order(trainer, int(read_json(checkpoint / LAST_FILE)["epoch"]))
     with progress_bar(trainer.is_world_process_zero()) as bar:
         log = RunLog(output_dir / "log.jsonl")
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
@@ -223,8 +232,40 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
             raise UserError(error.code, message, **error.values) from None
     if hasattr(trainer.model, "merge_and_unload"):
         # What LoRA learned becomes part of the weights: the folder holds an ordinary model, not an adapter.
-        trainer.model = trainer.model.merge_and_unload()
+        whole = _whole_weights(trainer.model) if getattr(arguments, "load_in_4bit", False) else trainer.model
+        trainer.model = whole.merge_and_unload()
     return not signal.nothing_learned
+
+
+def _resume_order(trainer: Trainer, epochs: int) -> None:
+    """Let TRL's sampler of prompts, whose generator no checkpoint holds, go on behind the orders of the finished epochs."""
+    get_sampler = trainer._get_train_sampler
+
+    def get_resumed(*args: Any, **kwargs: Any) -> Any:
+        sampler = get_sampler(*args, **kwargs)
+        if isinstance(sampler, RepeatSampler) and sampler.shuffle:
+            for _ in range(epochs):
+                torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
+
+    trainer._get_train_sampler = get_resumed
+
+
+def _whole_weights(model: Any) -> Any:
+    """The adapters of a quantized model on the weights as they were before: merged in 4 bits, they would be rounded away."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    quantized = model.get_base_model()
+    labels = {"num_labels": 1} if model.active_peft_config.task_type == "SEQ_CLS" else {}
+    whole = type(quantized).from_pretrained(quantized.name_or_path, use_safetensors=True, **labels)
+    whole.resize_token_embeddings(quantized.get_input_embeddings().num_embeddings)
+    for name in ("pad_token_id", "eos_token_id"):
+        setattr(whole.config, name, getattr(quantized.config, name))
+    if whole.can_generate():
+        whole.generation_config = quantized.generation_config
+    adapted = get_peft_model(whole.to(quantized.device), model.active_peft_config)
+    set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
+    return adapted
 
 
 def closing_line(arguments: PosttrainingArguments, learned: bool, use: str) -> str:
@@ -236,13 +277,33 @@ def closing_line(arguments: PosttrainingArguments, learned: bool, use: str) -> s
 
 
 def write_stage_result(
-    arguments: PosttrainingArguments, stage: str, n: int, metrics: dict[str, Metric], **settings: Any
+    trainer: Trainer,
+    arguments: PosttrainingArguments,
+    stage: str,
+    n: int,
+    tables: dict[str, dict[str, dict[str, Metric]]],
+    **settings: Any,
 ) -> None:
-    """Write `results/STAGE.json` beside the model: what the stage measured at its end on `n` held-out rows."""
+    """Write `results/STAGE.json` beside the model, and print it: what the stage measured on `n` held-out rows.
+
+    Args:
+        tables: title -> column -> metrics. A metric is called COLUMN/NAME in the file, and NAME in the column STAGE.
+    """
+    metrics = {
+        name if column == stage else f"{column}/{name}": metric
+        for columns in tables.values()
+        for column, of_column in columns.items()
+        for name, metric in of_column.items()
+    }
+    if not metrics or not trainer.is_world_process_zero():
+        return
     folder = Path(str(arguments.output_dir))
     write_result(
         folder / "results" / f"{stage}.json", stage, str(folder), n, metrics, settings, arguments.seed
     )
+    for title, columns in tables.items():
+        if columns:
+            print_table(title, columns)
 
 
 def save_stage(
@@ -259,7 +320,8 @@ def save_stage(
         with writing_model(output_dir):
             save_model_folder(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
             log = RunLog(output_dir / "log.jsonl")
-            write_provenance(arguments, trainer.model.config, output_dir, log, input_models(arguments))
+            models = input_models(arguments).values()
+            write_provenance(arguments, trainer.model.config, output_dir, log, models)
             write_run_yaml(arguments, output_dir)
         if arguments.push_to_hub:
             private = bool(arguments.hub_private_repo)  # type: ignore[attr-defined]  # of TRL's configuration

@@ -93,7 +93,9 @@ def test_disliked_answers_are_not_learned(read, column, up, down):
 
 def test_other_labels_are_no_judgement(read):
     """A class of the question, or none at all."""
-    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in ("sports", 7, 0, "negative", None)]
+    rows = [
+        {"prompt": "Q", "completion": "A", "label": label} for label in ("sports", 7, 0, "negative", None)
+    ]
     assert len(read(instruction_rows, rows)) == 5
 
 

@@ -11,7 +11,13 @@ import yaml
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.posttrain import arguments as posttraining_arguments
-from scratch_gpt.training.posttrain.arguments import DPOArguments, KTOArguments, RewardArguments, SFTArguments
+from scratch_gpt.training.posttrain.arguments import (
+    DistillArguments,
+    DPOArguments,
+    KTOArguments,
+    RewardArguments,
+    SFTArguments,
+)
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from wording import user_error
@@ -23,6 +29,7 @@ CONFIG_FILES = {
     "demo/reward.yaml": RewardArguments,
     "demo/dpo.yaml": DPOArguments,
     "demo/kto.yaml": KTOArguments,
+    "demo/distill.yaml": DistillArguments,
     "demo/rlhf.yaml": RLHFArguments,
     "demo/seq2seq.yaml": Seq2SeqArguments,
     "real/sft_dolly.yaml": SFTArguments,
@@ -67,6 +74,11 @@ def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
             user_error("setting_without_effect", 0.2, "replay_shards", setting="replay_fraction"),
         ),
         ({"lora_r": 4}, user_error("setting_without_effect", 4, "use_peft", setting="lora_r")),
+        (
+            {"load_in_4bit": True},
+            user_error("setting_without_effect", "use_peft", setting="load_in_4bit"),
+        ),
+        ({"max_eval_prompts": -1}, user_error("wrong_value", setting="max_eval_prompts", value=-1)),
         ({"output_dir": "./base"}, user_error("output_is_input", folder="./base")),
         ({"max_train_samples": 0}, user_error("wrong_value", setting="max_train_samples", value=0)),
         *(
@@ -179,3 +191,7 @@ def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Pat
         SFTArguments, ["--config", str(tmp_path / "run.yaml"), "--activation_checkpointing", "false"]
     )
     assert again.activation_checkpointing is False
+    four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
+    assert arguments.quantization_config() is None
+    with user_error("missing_package", "pip install bitsandbytes", package="bitsandbytes"):
+        four_bits.quantization_config()
