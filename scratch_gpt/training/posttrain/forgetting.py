@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer
 
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.data.shards.blocks import PackedBlocks
+from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import parse_sources, read_documents
 from scratch_gpt.errors import UserError
@@ -144,7 +145,9 @@ def _has_plain_answer(row: Row) -> bool:
 def pretraining_shards(folder: str, tokenizer: PreTrainedTokenizerFast) -> str | None:
     """The held-out shards of the pretraining that led to the model in `folder`; None where they are not there or do not fit."""
     for stage in reversed(lineage(Path(folder))):
-        shards = find_folder(read_yaml(stage / "run.yaml").get("shards"), stage)
+        declared = read_yaml(stage / "run.yaml").get("shards")
+        # of several folders the first, with which the training began
+        shards = find_folder(parse_shards(declared)[0].path, stage) if declared else None
         # of rlhf, `shards` are blocks themselves
         if shards is not None and (shards / "validation" / "manifest.json").is_file():
             try:

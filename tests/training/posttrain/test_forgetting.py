@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import IM_END
-from scratch_gpt.training.posttrain.forgetting import GENERAL, Measurement
+from scratch_gpt.training.posttrain.forgetting import GENERAL, Measurement, pretraining_shards
 from wording import shows, user_error
 
 
@@ -131,3 +131,14 @@ def test_the_general_text_must_be_readable(chat, tmp_path: Path) -> None:
     folder = Path(chat[0].name_or_path)
     (folder / "run.yaml").write_text(yaml.safe_dump({"shards": str(tmp_path / "gone")}))
     assert Measurement(settings(), *chat, ROWS).general_text is None
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_held_out_shards_of_the_pretraining_are_the_general_text(
+    listed: bool, data: dict[str, str], trained_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Of a run on several folders, those of the first."""
+    declared = [{"path": data["shards"]}, {"path": "gone", "from": 0.5}] if listed else data["shards"]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"shards": declared}))
+    found = pretraining_shards(str(tmp_path), trained_tokenizer)
+    assert found == str(Path(data["shards"]) / "validation")
