@@ -63,7 +63,7 @@ def test_qa_answers_all_tasks(chat_folder: Path, capsys: pytest.CaptureFixture[s
     run("qa", "--config", config, "--model", str(chat_folder), "--limit", "4", "--max_new_tokens", "4")
     result = read(chat_folder, "qa")
     assert result["task"] == "qa"
-    assert result["n"] == 16
+    assert result["n"] == 20
     names = {
         "facts/exact_match",
         "facts/continues_with_question",

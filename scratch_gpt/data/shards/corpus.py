@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stream of training documents: of all sources, filtered, deduplicated, mixed and tokenized; it restarts at any point."""
+"""Where documents become tokens: all sources filtered, deduplicated, mixed, in one stream that restarts at any point."""
 
 import itertools
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenizer of packed documents: this project's own, or that of a published model."""
+"""Loading the tokenizer that documents are written with: this project's own, or that of a published model."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import scratch_gpt
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import wrong_value
 from scratch_gpt.runs.folders import atomic_directory
 
 
@@ -45,10 +45,8 @@ def write_metric_module(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     if not folder.name.isidentifier():
-        message = (
-            f"{folder.name} cannot name a module: take letters, digits and underscores, as scratch_gpt_scores"
-        )
-        raise UserError("wrong_value", message, setting="folder", value=folder.name)
+        wanted = "a name of letters, digits and underscores, such as scratch_gpt_scores"
+        raise wrong_value("folder", folder.name, wanted)
     # `evaluate` 0.4.6 copies only the files that the main one imports itself, by lines of this form
     copied = "".join(f"from .{name} import __name__ as _{name}\n" for name in PARTS.values())
     contents = (f"{folder.name}.py", *(f"{name}.py" for name in PARTS.values()), "requirements.txt")

@@ -48,7 +48,7 @@ ROWS = 8  # in one step and process: TRL's default
 EVAL_ROWS = 64
 # Bytes a parameter in float32: weights, gradient, AdamW's two moments; and the copies that a stage keeps beside them.
 TRAINED_BYTES, COPY_BYTES = 16, 4
-COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "KTO": 2}
+COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "KTO": 2, "RLHF": 2}
 # Stages whose rows are answers that the model itself writes while it learns.
 ANSWERING = ("RLHF", "Distill")
 # Sequences with logits in a row: a pair is two, as is an answer with another one for the KL divergence; a reward model has none.
@@ -92,7 +92,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
             if arguments.max_steps <= 0:
                 why = source if parameters > MANY else f"below {MANY / 1e6:.0f} million parameters"
                 tell.append(f"num_train_epochs {arguments.num_train_epochs}: {why}")
-    if arguments.use_peft is None:
+    if stage in COPIES and arguments.use_peft is None:
         needed = (TRAINED_BYTES + COPY_BYTES * COPIES[stage]) * parameters
         fits = needed <= memory * MEMORY_SHARE
         arguments.use_peft = not fits and find_spec("peft") is not None
@@ -108,7 +108,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
         small, large = RATES[stage]
         rate = rate_by_size(small, large, parameters)
         source = f"by {size}, from {small:g} up to {SMALL / 1e6:.0f} million to TRL's {large:g} from {LARGE / 1e6:.0f} million on"
-        if arguments.use_peft:
+        if stage in COPIES and arguments.use_peft:
             rate = float(f"{min(LORA_FACTOR * rate, LORA_FACTOR_SMALL * small):.2g}")
             source += ", times ten for LoRA (Schulman et al. 2025)"
         arguments.learning_rate = rate
