@@ -163,7 +163,9 @@ def resolve_scale(
         needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
         return sum(needed.values()) <= USABLE_SHARE * device_memory
 
-    checkpointing = choose_checkpointing(arguments, sequence_length, fits if device_memory else None)
+    # not twice, where the launcher wraps the layers already
+    needs_room = bool(device_memory) and not launcher.activation_checkpointing
+    checkpointing = choose_checkpointing(arguments, sequence_length, fits if needs_room else None)
     settings = dataclasses.replace(
         settings, activation_checkpointing=checkpointing or launcher.activation_checkpointing
     )
