@@ -16,6 +16,7 @@ from pathlib import Path
 from scratch_gpt.evaluation.benchmarks.lm_eval_tasks import (
     HarnessArguments,
     items_digest,
+    measured_tasks,
     run_tasks,
     task_metrics,
 )
@@ -37,7 +38,7 @@ def main(arguments: HarnessArguments) -> None:
         if found is None:  # not the main process
             continue
         results[folder] = {}
-        for task in arguments.tasks:
+        for task in measured_tasks(found, arguments.tasks):
             metrics = task_metrics(found, task, arguments.seed)
             results[folder] |= metrics
             path = Path(folder) / "results" / f"{LM_EVAL}{task}.json"

@@ -193,7 +193,8 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
     """The rows of the table of sources, and one sentence on the size; empty where nothing is known of them."""
     data = next((record["data"] for record in records if "content_hash" in record["data"]), None)
     if data is None:  # a folder from before there were records: the manifest, if the shards are still there
-        shards = find_folder(read_yaml(base / "run.yaml").get("shards"), base)
+        declared = read_yaml(base / "run.yaml").get("shards")
+        shards = find_folder(declared, base) if isinstance(declared, str) else None
         manifest_path = shards / "train" / "manifest.json" if shards else None
         if manifest_path is None or not manifest_path.is_file():
             return [], ""

@@ -17,7 +17,7 @@ def combine_manifests(manifests: Mapping[str, dict[str, Any]]) -> dict[str, Any]
 
     Returns:
         The only manifest, if there is one; else sums, the sources of all (a name that two folders have gets its path
-        before it), and a hash of all content.
+        before it), a hash of all content, and `content_hashes` by path.
     """
     first, *others = manifests.values()
     if not others:
@@ -33,10 +33,11 @@ def combine_manifests(manifests: Mapping[str, dict[str, Any]]) -> dict[str, Any]
                 moved["block_range"] = [number + offset for number in source["block_range"]]
             sources.append(source | moved)
         offset += manifest["blocks"]
-    hashes = "".join(manifest["content_hash"] for manifest in manifests.values())
+    hashes = {path: manifest["content_hash"] for path, manifest in manifests.items()}
     return {
         **first,
         **{name: sum(manifest.get(name, 0) for manifest in manifests.values()) for name in SUMS},
         "sources": sources,
-        "content_hash": hashlib.sha256(hashes.encode()).hexdigest(),
+        "content_hash": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+        "content_hashes": hashes,
     }

@@ -82,14 +82,15 @@ def _data(arguments: Any) -> dict[str, Any]:
     """What the stage read: of pretraining the manifest's sources with what was consumed, else the declared ones."""
     shards = getattr(arguments, "shards", None)
     # a list of entries, of which several may be of one folder
-    folders = [entry["path"] for entry in shards] if isinstance(shards, list) else [str(shards)]
+    folders = [str(Path(entry["path"])) for entry in shards] if isinstance(shards, list) else [str(shards)]
     files = {folder: Path(folder) / "train" / "manifest.json" for folder in folders}
     if all(file.is_file() for file in files.values()):
         manifest = combine_manifests(
             {folder: json.loads(file.read_text(encoding="utf-8")) for folder, file in files.items()}
         )
         keys = ("tokens", "bytes", "documents", "sequence_length", "content_hash", "tokenizer_hash", "seed")
-        return {"sources": manifest["sources"]} | {key: manifest.get(key) for key in keys}
+        several = {"content_hashes": manifest["content_hashes"]} if "content_hashes" in manifest else {}
+        return {"sources": manifest["sources"]} | {key: manifest.get(key) for key in keys} | several
     declared = getattr(arguments, "sources", None) or []
     sources = [{key: entry.get(key) for key in ("name", "path", "weight")} for entry in declared]
     return {

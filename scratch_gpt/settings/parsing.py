@@ -24,7 +24,7 @@ from scratch_gpt.settings.processes import exit_with_error
 CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 # Whose refusals are a line like ours.
-LIBRARIES = ("transformers", "trl", "peft", "accelerate")
+LIBRARIES = ("transformers", "trl", "peft", "accelerate", "lm_eval")
 
 
 class _OwnSettingsFirst(argparse.ArgumentDefaultsHelpFormatter):
@@ -126,8 +126,8 @@ def _unknown_setting(word: str, names: list[str]) -> UserError:
     return UserError("invalid_arguments", f"there is no setting {key}{hint}")
 
 
-def _refused_by_library(error: Exception) -> bool:
-    """Whether transformers, TRL, PEFT or accelerate raised it by a line of their own: mostly a setting that they refuse.
+def _place_of_refusal(error: Exception) -> str | None:
+    """The place in one of LIBRARIES whose own `raise` it is: mostly a setting that they refuse; None of all others.
 
     What fails below such a line, such as memory that runs out, is none of that and keeps its traceback.
     """
@@ -135,10 +135,11 @@ def _refused_by_library(error: Exception) -> bool:
     while trace and trace.tb_next:
         trace = trace.tb_next
     if trace is None:
-        return False
-    package = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        return None
+    module = str(trace.tb_frame.f_globals.get("__name__"))
     line = linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-    return package in LIBRARIES and line.lstrip().startswith("raise")
+    refused = module.partition(".")[0] in LIBRARIES and line.lstrip().startswith("raise")
+    return f"{module}:{trace.tb_lineno}" if refused else None
 
 
 def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str] | None = None) -> None:
@@ -162,9 +163,11 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
         cure = "set PYTORCH_ENABLE_MPS_FALLBACK=1 to compute it on the CPU"
         exit_with_error(f"error: Apple GPUs have no kernel for {operation}: {cure}", 2)
     except (ValueError, ImportError, RuntimeError) as error:
-        if not _refused_by_library(error):
+        place = _place_of_refusal(error)
+        if place is None:
             raise
-        exit_with_error(f"error: {' '.join(str(error).split())}", 2)
+        # with the place, since it may be a fault of ours that they refuse
+        exit_with_error(f"error: {' '.join(str(error).split())} (raised in {place})", 2)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None

@@ -193,12 +193,14 @@ def test_a_stage_turns_wording_into_one_line(monkeypatch, capsys) -> None:
 
 
 def test_what_a_library_refuses_is_one_line(monkeypatch, capsys) -> None:
-    """transformers' own ValueError is a line; one of ours, or a fault below a line of theirs, keeps its traceback."""
+    """transformers' own ValueError is a line that names its place; one of ours, or a fault below a line of theirs, keeps its traceback."""
     monkeypatch.setattr("sys.argv", ["pretrain.py", *(f"--{key}={value}" for key, value in FOLDERS.items())])
     with pytest.raises(SystemExit) as stopped:
         run_stage(lambda _: AutoConfig.for_model("no_such"), PretrainArguments)
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith("error: Unrecognized model identifier: no_such")
+    line = capsys.readouterr().err
+    assert line.startswith("error: Unrecognized model identifier: no_such")
+    assert "(raised in transformers.models.auto.configuration_auto:" in line
     for fails in (lambda _: int("three"), lambda _: set_seed(-1)):  # numpy takes no such seed
         with pytest.raises(ValueError, match=r"three|Seed"):
             run_stage(fails, PretrainArguments)

@@ -119,23 +119,30 @@ def item_texts(task: str, examples: Sequence[Example]) -> list[str]:
 
 
 def unsearched_sources(model: str, blocks: PackedBlocks) -> list[str]:
-    """What else the model learned from: `STAGE (SOURCE, ...)` of each stage after its pretraining on these blocks.
+    """What else the model learned from: `STAGE (SOURCE, ...)` of each later stage, and other shards of its pretraining.
 
     Raises:
         UserError: by its provenance.json the model was pretrained on other blocks, or nothing is known of it.
     """
-    records = read_provenance(model)
-    if blocks.manifest["content_hash"] not in [record["data"].get("content_hash") for record in records]:
+    records, own = read_provenance(model), blocks.manifest["content_hash"]
+    # of several folders of shards, each has a hash
+    folders = [record["data"].get("content_hashes", {}) for record in records]
+    known = [record["data"].get("content_hash") for record in records]
+    if own not in [*known, *(digest for folder in folders for digest in folder.values())]:
         message = (
             f"{model} was not trained on {blocks.folder}, as far as its provenance.json knows: give the shards of its "
             "pretraining, or leave --model out"
         )
         raise UserError("trained_on_other_shards", message, folder=model)
-    return [
-        f"{record['stage']} ({', '.join(source['name'] for source in record['data']['sources'])})"
-        for record in records
-        if "content_hash" not in record["data"]
-    ]
+    unsearched = []
+    for record, of_shards in zip(records, folders, strict=True):
+        is_later = "content_hash" not in record["data"]
+        names = [path for path, digest in of_shards.items() if digest != own]
+        if is_later:
+            names = [source["name"] for source in record["data"]["sources"]]
+        if names or is_later:
+            unsearched.append(f"{record['stage']} ({', '.join(names)})")
+    return unsearched
 
 
 def overlap_metrics(task: str, found: Sequence[Overlap], seed: int) -> dict[str, Metric]:

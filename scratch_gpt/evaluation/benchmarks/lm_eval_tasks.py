@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 
 import scratch_gpt.registration  # noqa: F401  # so that lm-eval can load models of ours
 from scratch_gpt.errors import UserError
@@ -23,6 +22,7 @@ from scratch_gpt.evaluation.metrics.item_statistics import STATISTICS
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Items, Metric
 from scratch_gpt.settings.checking import Count, Range, check_values
+from scratch_gpt.settings.hardware import device_type
 
 
 # Statistic -> its row of what lm-eval has for an item: a number, or log-likelihood and weight.
@@ -43,7 +43,8 @@ class HarnessArguments:
         default_factory=list, metadata={"help": "Model folders: one, or several to compare in one table."}
     )
     tasks: list[str] = field(
-        default_factory=list, metadata={"help": "Tasks and groups of lm-eval, such as gsm8k or mmlu."}
+        default_factory=list,
+        metadata={"help": "Tasks, groups and tags of lm-eval, such as gsm8k, mmlu or 'arc_*'."},
     )
     include_path: str | None = field(default=None, metadata={"help": "Folder with task files of your own."})
     num_fewshot: Annotated[int, Range("at least 0", lambda value: value >= 0)] | None = field(
@@ -83,10 +84,9 @@ def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None
     if unknown := [name for name in arguments.tasks if not manager.match_tasks([name])]:
         message = f"lm-eval knows no task {unknown[0]!r}: `lm_eval ls tasks` lists them; files of your own need include_path"
         raise UserError("unknown_task", message, task=unknown[0])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     found: dict[str, Any] | None = simple_evaluate(
-        HFLM(folder, batch_size=arguments.batch_size, device=device),
-        tasks=arguments.tasks,
+        HFLM(folder, batch_size=arguments.batch_size, device=device_type()),
+        tasks=manager.match_tasks(arguments.tasks),
         num_fewshot=arguments.num_fewshot,
         limit=arguments.limit,
         apply_chat_template=arguments.apply_chat_template,
@@ -101,6 +101,12 @@ def members_of(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     if not groups.get(task):
         return [task]
     return [member for part in groups[task] for member in members_of(part, groups)]
+
+
+def measured_tasks(found: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
+    """The tasks and groups that get a file: those asked for by name, and what a pattern or a tag stands for."""
+    members = {member for parts in found.get("group_subtasks", {}).values() for member in parts}
+    return [name for name in found["results"] if name in asked or name not in members]
 
 
 def task_metrics(found: Mapping[str, Any], task: str, seed: int) -> dict[str, Metric]:

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run reads of each of its shards folders."""
 
-from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, phases_of
 from scratch_gpt.errors import UserError
+from scratch_gpt.runs.checkpoints import checkpoint_step
 from scratch_gpt.training.planning.scaling import GOOD_PASSES
 from scratch_gpt.training.pretrain.shuffled_indices import block_order
 
@@ -39,3 +44,28 @@ def describe_mixture(blocks: MixedBlocks, max_steps: int, blocks_per_step: int, 
                 "lower its weight or the budget, or write more text"
             )
     return lines
+
+
+def check_phases(
+    blocks: MixedBlocks, max_steps: int, blocks_per_step: int, checkpoint: Path, progress: Mapping[str, Any]
+) -> None:
+    """Refuse another step than before where the shards change in the course of the run: they would change at another step.
+
+    Args:
+        checkpoint: that is resumed.
+        progress: of the checkpoint.
+
+    Raises:
+        UserError: a step had other blocks.
+    """
+    phases = phases_of(blocks.entries, list(blocks.parts), max_steps, blocks_per_step)
+    if len(phases) < 2:
+        return
+    before = progress["position"] / checkpoint_step(checkpoint)
+    if before != blocks_per_step:
+        message = (
+            f"{checkpoint} took {before:g} blocks a step and this run takes {blocks_per_step}, so its shards would change "
+            "at another step than from and until say: keep per_device_train_batch_size x gradient_accumulation_steps x "
+            "processes"
+        )
+        raise UserError("step_changed", message, checkpoint=checkpoint, blocks=blocks_per_step)

@@ -21,7 +21,7 @@ from scratch_gpt.settings.hardware import gpu_memory
 from scratch_gpt.training.planning.execution import choose_attention, choose_checkpointing, choose_compilation
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
-from scratch_gpt.training.planning.mixture import describe_mixture
+from scratch_gpt.training.planning.mixture import check_phases, describe_mixture
 from scratch_gpt.training.planning.resume import (
     BY_DEVICE,
     check_settings,
@@ -163,7 +163,9 @@ def resolve_scale(
         needed = memory_of_a_step(config, trial, optimizer_of, arguments.attn_implementation)
         return sum(needed.values()) <= USABLE_SHARE * device_memory
 
-    checkpointing = choose_checkpointing(arguments, sequence_length, fits if device_memory else None)
+    # not twice, where the launcher wraps the layers already
+    needs_room = bool(device_memory) and not launcher.activation_checkpointing
+    checkpointing = choose_checkpointing(arguments, sequence_length, fits if needs_room else None)
     settings = dataclasses.replace(
         settings, activation_checkpointing=checkpointing or launcher.activation_checkpointing
     )
@@ -250,6 +252,7 @@ def resolve(
                 raise UserError("trained_on_other_shards", message, folder=checkpoint)
             console.print(f"continuing on other shards: {', '.join(blocks.parts)}", soft_wrap=True)
         check_settings(progress, plan.settings(), checkpoint, plan.allow_changed_settings)
+        check_phases(blocks, plan.max_steps, plan.blocks_per_step, checkpoint, progress)
     first_step = min(checkpoint_step(checkpoint), plan.max_steps) if checkpoint else 0
     mixture = describe_mixture(blocks, plan.max_steps, plan.blocks_per_step, first_step)
     return dataclasses.replace(plan, mixture=mixture)

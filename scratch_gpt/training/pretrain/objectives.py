@@ -290,7 +290,10 @@ def is_stock_encoder(config: PreTrainedConfig, objective: str) -> bool:
 
 
 def check_attention(config: PreTrainedConfig, objective: str, attn_implementation: str) -> None:
-    """Raise UserError if the attention of the model would mix documents."""
+    """Raise UserError if the attention of the model would mix documents, or takes none but packed blocks."""
+    if attn_implementation == VARLEN and objective == "span":
+        message = f"attn_implementation {VARLEN} takes packed blocks, which objective span has not: set sdpa"
+        raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
     if is_stock_encoder(config, objective) and needs_lengths(attn_implementation):
         message = (
             f"attn_implementation {attn_implementation} cannot keep the documents of a packed block apart in a "
@@ -306,9 +309,6 @@ def model_of(config: PreTrainedConfig, objective: str, attn_implementation: str)
         UserError: the model type has no class for this objective, or its attention would mix documents.
     """
     auto_class = OBJECTIVES[objective].auto_class
-    if attn_implementation == VARLEN and objective == "span":
-        message = f"attn_implementation {VARLEN} takes packed blocks, which objective span has not: set sdpa"
-        raise UserError("settings_conflict", message, setting="attn_implementation", other="objective")
     check_attention(config, objective, attn_implementation)
     try:
         model = auto_class.from_config(config, attn_implementation=attn_implementation)

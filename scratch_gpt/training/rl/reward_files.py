@@ -37,7 +37,8 @@ def refuse_code_of_model(arguments: Any) -> None:
     paths = [entry["path"] for entry in arguments.rewards if "path" in entry]
     if not paths or arguments.given.get("rewards") != "config":
         return
-    if (Path(arguments.config_file).resolve().parent / "config.json").is_file():
+    # also in a folder inside the model's, as a repository of the Hub may have one for configs
+    if any((parent / "config.json").is_file() for parent in Path(arguments.config_file).resolve().parents):
         message = (
             f"{arguments.config_file} lies in a model's folder and names code to run ({paths[0]}): read it, then give "
             "--rewards on the command line, or copy the config elsewhere"
@@ -82,7 +83,9 @@ def load_reward(path: str) -> Callable[..., list[float | None]]:
 def _failed(name: str, file: str, error: Exception) -> UserError:
     """What a user's code raised, with its line in his file."""
     lines = [
-        str(frame.lineno) for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file
+        str(frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == Path(file).resolve()
     ]
     place = f"{file}:{lines[-1]}" if lines else file
     message = (

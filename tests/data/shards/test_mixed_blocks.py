@@ -87,6 +87,7 @@ def test_folders_are_one_after_the_other(tmp_path) -> None:
         {"name": f"{tmp_path}/a/web", "block_range": [0, 2]},
         {"name": f"{tmp_path}/b/web", "block_range": [2, 5]},
     ]
+    assert manifest["content_hashes"] == {f"{tmp_path}/a": "a", f"{tmp_path}/b": "b"}
     alone = MixedBlocks(parse_shards(str(tmp_path / "a")), "validation").manifest
     assert alone == json.loads((tmp_path / "a" / "validation" / "manifest.json").read_text())
     others = [MixedBlocks(parse_shards(order), "validation").manifest for order in (entries[1:], entries[:1])]

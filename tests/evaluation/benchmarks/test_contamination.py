@@ -119,3 +119,11 @@ def test_a_model_is_that_of_the_blocks(tmp_path: Path) -> None:
     for model in (tmp_path, tmp_path / "unknown"):
         with user_error("trained_on_other_shards", "shards/train", folder=model):
             unsearched_sources(model, blocks)
+
+
+def test_of_several_shards_the_others_are_named(tmp_path: Path) -> None:
+    """A model that was pretrained on a mixture is that of each of its folders."""
+    data = {"sources": [], "content_hash": "both", "content_hashes": {"runs/web": "abc", "runs/books": "def"}}
+    (tmp_path / "provenance.json").write_text(json.dumps({"stages": [{"stage": "pretrain", "data": data}]}))
+    blocks = SimpleNamespace(folder=Path("runs/web/train"), manifest={"content_hash": "abc"})
+    assert unsearched_sources(tmp_path, blocks) == ["pretrain (runs/books)"]

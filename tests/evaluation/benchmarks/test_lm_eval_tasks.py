@@ -15,6 +15,7 @@ import pytest
 from scratch_gpt.evaluation.benchmarks.lm_eval_tasks import (
     HarnessArguments,
     items_digest,
+    measured_tasks,
     run_tasks,
     task_metrics,
 )
@@ -92,6 +93,12 @@ def test_numbers_and_items_are_taken_over(capsys: pytest.CaptureFixture[str]) ->
     assert text["text/bits_per_byte"].items.rows == ((6.0, 2.0), (2.0, 6.0))
     assert text["text/median"].ci95 == pytest.approx((3 - 0.98, 3 + 0.98))
     assert shows(capsys.readouterr().out, "text/odd", 7)
+
+
+def test_a_pattern_or_tag_is_the_tasks_that_it_stands_for() -> None:
+    """lm-eval gives a tag no number of its own; members of a group are in the group's file, unless they are asked for."""
+    assert measured_tasks(found(), ["quiz", "sums"]) == ["quiz", "sums", "text"]
+    assert measured_tasks(found(), ["quiz", "one", "te*"]) == ["quiz", "one", "sums", "text"]
 
 
 def test_other_questions_have_another_hash() -> None:

@@ -52,6 +52,15 @@ def test_each_value_has_an_origin(resolved, capsys, monkeypatch) -> None:
     assert shows(capsys.readouterr().out, "learning_rate 0.003 (user)", "warmup_steps 1 (rule)")
 
 
+@pytest.mark.parametrize("launcher", [False, True])
+def test_activations_are_not_checkpointed_twice(resolved, monkeypatch, launcher) -> None:
+    """Where nothing fits without, the plan checkpoints them, unless the launcher does."""
+    monkeypatch.setattr("scratch_gpt.training.planning.plan.gpu_memory", lambda: 1000)
+    monkeypatch.setenv("FSDP_ACTIVATION_CHECKPOINTING", str(launcher).lower())
+    plan = resolved(per_device_train_batch_size=1, gradient_accumulation_steps=1, max_steps=2)
+    assert plan.activation_checkpointing is not launcher
+
+
 def test_steps_of_a_budget_are_of_whoever_gave_it(resolved) -> None:
     """Without one they are the rule's."""
     assert resolved(tokens=9000).origins["max_steps"] == "config"

@@ -59,11 +59,15 @@ def test_a_function_of_a_file_is_called_as_by_trl(file: str, capsys: pytest.Capt
         ("short", user_error("reward_count", reward="short", found=1, wanted=2)),
     ],
 )
-def test_what_fails_in_it_is_one_line(file: str, name: str, expected: user_error) -> None:
-    """An error of the function's, with its line; the wrong number of values."""
-    score = load_reward(f"{file}:{name}")
-    with expected:
-        score(ASKED, SAID, [[5], [6]])
+def test_what_fails_in_it_is_one_line(
+    file: str, name: str, expected: user_error, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the function's, with its line, also of a file named from its folder; the wrong number of values."""
+    monkeypatch.chdir(Path(file).parent)
+    for path in (file, Path(file).name):
+        score = load_reward(f"{path}:{name}")
+        with expected:
+            score(ASKED, SAID, [[5], [6]])
 
 
 def test_what_is_not_there_is_one_line(file: str, tmp_path: Path) -> None:
@@ -79,20 +83,21 @@ def test_what_is_not_there_is_one_line(file: str, tmp_path: Path) -> None:
         check_rewards([{"path": "my_rewards.py"}])
 
 
+@pytest.mark.parametrize("place", ["run.yaml", "configs/rlhf.yaml"])
 @pytest.mark.parametrize("origin", ["config", "user"])
-def test_a_model_brings_no_code(file: str, tmp_path: Path, origin: str) -> None:
-    """A config beside a model's config.json may not name code; elsewhere, or on the command line, it may."""
+def test_a_model_brings_no_code(file: str, tmp_path: Path, origin: str, place: str) -> None:
+    """A config beside or below a model's config.json may not name code; elsewhere, or on the command line, it may."""
     folder = tmp_path / "model"
     folder.mkdir()
     arguments = SimpleNamespace(
         rewards=check_rewards([{"path": f"{file}:brevity"}]),
         given={"rewards": origin},
-        config_file=str(folder / "run.yaml"),
+        config_file=str(folder / place),
     )
     refuse_code_of_model(arguments)
     (folder / "config.json").write_text("{}")
     if origin == "user":
         refuse_code_of_model(arguments)
     else:
-        with user_error("code_of_model", file=folder / "run.yaml", path=f"{file}:brevity"):
+        with user_error("code_of_model", file=folder / place, path=f"{file}:brevity"):
             refuse_code_of_model(arguments)
