@@ -114,6 +114,10 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
     with user_error("missing_package", "pip install 'scratch-gpt[peft]'", package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")
+    four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
+    assert arguments.quantization_config() is None
+    with user_error("missing_package", "pip install bitsandbytes", package="bitsandbytes"):
+        four_bits.quantization_config()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,3 @@ def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Pat
         SFTArguments, ["--config", str(tmp_path / "run.yaml"), "--activation_checkpointing", "false"]
     )
     assert again.activation_checkpointing is False
-    four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
-    assert arguments.quantization_config() is None
-    with user_error("missing_package", "pip install bitsandbytes", package="bitsandbytes"):
-        four_bits.quantization_config()
