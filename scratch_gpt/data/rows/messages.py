@@ -92,23 +92,33 @@ def _turns(value: Any) -> list[Any]:
     if isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ROLE_KEYS):
         # `datasets` makes a list of objects whose features are a Sequence an object of lists
         found = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
-    while found and isinstance(found[-1], dict) and found[-1].get("replies"):
-        found = [*found, min(found[-1]["replies"], key=_rank)]
+    while found and (replies := _replies(found[-1])):
+        found = [*found, min(replies, key=_rank)]
     turns: list[Any] = []
     for number, written in enumerate(found):
         if isinstance(written, str) and len(found) > 1:
             turns.append({"role": ("user", "assistant")[number % 2], "content": written})
-        elif isinstance(written, dict) and {"input", "output"} <= written.keys():
+        elif (
+            isinstance(written, dict) and {"input", "output"} <= written.keys() and not _role(written, {})[0]
+        ):
             turns += [{"role": role, "content": written[key]} for role, key in PAIR_OF_TURNS]
         else:
             turns += _without_tool_parts(written)
     return turns
 
 
+def _replies(written: Any) -> list[dict[str, Any]]:
+    """The replies to a message of a tree; other data sets have their number under this name."""
+    replies = written.get("replies") if isinstance(written, dict) else None
+    return [reply for reply in replies if isinstance(reply, dict)] if isinstance(replies, list) else []
+
+
 def _rank(reply: dict[str, Any]) -> float:
-    """The place of a reply among others, from 0; one that nobody ranked comes last."""
-    rank = reply.get("rank")
-    return math.inf if rank is None else rank
+    """The place of a reply among others, from 0, also as text; one that nobody ranked comes last."""
+    try:
+        return float(reply["rank"])
+    except (KeyError, TypeError, ValueError):
+        return math.inf
 
 
 def _without_tool_parts(written: Any) -> list[Any]:

@@ -135,11 +135,12 @@ class Measurement:
 
 
 def _has_plain_answer(row: Row) -> bool:
-    """Whether the first question is answered by a text, not by a call of a tool."""
+    """Whether the first question is answered by a text that is learned, not by a call of a tool."""
     messages = row["messages"]
     place = next((number for number, each in enumerate(messages) if each["role"] == "user"), len(messages))
     reply = messages[place + 1] if place + 1 < len(messages) else {}
-    return not row.get("tools") and not reply.get("tool_calls") and bool(reply.get("content"))
+    plain = not row.get("tools") and not reply.get("tool_calls") and "weight" not in reply
+    return plain and bool(reply.get("content"))
 
 
 def pretraining_shards(folder: str, tokenizer: PreTrainedTokenizerFast) -> str | None:
