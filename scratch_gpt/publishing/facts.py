@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison, Difference
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
+from scratch_gpt.runs.manifests import combine_manifests
 from scratch_gpt.settings.sources import license_of
 
 
@@ -193,11 +195,13 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
     """The rows of the table of sources, and one sentence on the size; empty where nothing is known of them."""
     data = next((record["data"] for record in records if "content_hash" in record["data"]), None)
     if data is None:  # a folder from before there were records: the manifest, if the shards are still there
-        shards = find_folder(read_yaml(base / "run.yaml").get("shards"), base)
-        manifest_path = shards / "train" / "manifest.json" if shards else None
-        if manifest_path is None or not manifest_path.is_file():
+        declared = read_yaml(base / "run.yaml").get("shards")
+        paths = [entry.path for entry in parse_shards(declared)] if declared else []
+        folders = {path: find_folder(path, base) for path in paths}
+        manifests = {path: folder / "train" / "manifest.json" for path, folder in folders.items() if folder}
+        if not paths or len(manifests) < len(folders) or not all(map(Path.is_file, manifests.values())):
             return [], ""
-        data = read_json(manifest_path)
+        data = combine_manifests({path: read_json(manifest) for path, manifest in manifests.items()})
     rows = [
         {
             "name": source["name"],

@@ -254,7 +254,7 @@ def write_report(run_dir: str | Path) -> list[Path]:
     samples = _read_samples([stage.folder for stage in stages])
     missing = {
         "benchmarks (no results/*.json of qa, translation or generation)": not scores,
-        "a comparison before and after tuning (no results/*.json of sft, dpo or kto)": not tunings,
+        "a comparison before and after tuning (no results/*.json of sft, dpo, kto or distill)": not tunings,
         "a comparison before and after reinforcement (no results/rlhf.json)": not alignments,
         "samples over time (no samples.jsonl)": not over_time,
         "the same questions to several models (no samples.json)": not samples,

@@ -82,7 +82,7 @@ def _data(arguments: Any) -> dict[str, Any]:
     """What the stage read: of pretraining the manifest's sources with what was consumed, else the declared ones."""
     shards = getattr(arguments, "shards", None)
     # a list of entries, of which several may be of one folder
-    folders = [entry["path"] for entry in shards] if isinstance(shards, list) else [str(shards)]
+    folders = [str(Path(entry["path"])) for entry in shards] if isinstance(shards, list) else [str(shards)]
     files = {folder: Path(folder) / "train" / "manifest.json" for folder in folders}
     if all(file.is_file() for file in files.values()):
         manifest = combine_manifests(

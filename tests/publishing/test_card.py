@@ -2,6 +2,7 @@
 """The model card: what the run's files say, nothing else."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def chat(chat_folder: Path) -> Path:
                 "left_out": {"duplicate": 4},
             }
         ],
+        "blocks": 444,
         "tokens": 56789,
         "bytes": 200000,
         "sequence_length": 128,
@@ -87,6 +89,16 @@ def test_card_holds_the_numbers_of_the_files(chat: Path) -> None:
     del manifest["sources"][0]["left_out"]  # shards of an older version
     manifest_path.write_text(json.dumps(manifest))
     assert "| 56,789 | 1 | 3 | not known |" in publishing.write_card(chat).read_text()
+
+
+def test_text_of_several_shards_folders_is_shown(chat: Path) -> None:
+    """Where only run.yaml names them; of one that is gone nothing is known, and nothing of all of them."""
+    run, shards = chat.parent / "base" / "run.yaml", chat.parent / "shards"
+    run.write_text(yaml.safe_dump({"shards": [{"path": "elsewhere/shards"}, {"path": "elsewhere/more"}]}))
+    assert "| 56,789 |" not in publishing.write_card(chat).read_text()
+    shutil.copytree(shards, chat.parent / "more")
+    text = publishing.write_card(chat).read_text()
+    assert "| elsewhere/shards/primer | primer |" in text and "| elsewhere/more/primer | primer |" in text
 
 
 def test_use_says_what_it_needs(chat: Path, tmp_path: Path) -> None:
