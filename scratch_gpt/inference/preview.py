@@ -16,7 +16,6 @@ from scratch_gpt.inference.chat_format import tools_of, with_objects
 from scratch_gpt.runs.log import console
 
 
-ROWS = 3
 # Marks that a terminal without color or Unicode shows too.
 OPEN, CLOSE = "[[", "]]"
 # Characters of one part of a row: its beginning and its end.
@@ -31,7 +30,7 @@ def show_rows(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> None:
         tokenizer: with the chat template to learn by.
         rows: with labels, or judged answers.
     """
-    shown = sorted({0, len(rows) // 2, len(rows) - 1})[:ROWS]
+    shown = sorted({0, len(rows) // 2, len(rows) - 1})
     console.print(
         f"{len(shown)} of {len(rows):,} training rows, what is learned between {OPEN} and {CLOSE}:",
         markup=False,

@@ -12,13 +12,11 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison, Difference
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
-from scratch_gpt.runs.manifests import combine_manifests
 from scratch_gpt.settings.sources import license_of
 
 
@@ -196,12 +194,11 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
     data = next((record["data"] for record in records if "content_hash" in record["data"]), None)
     if data is None:  # a folder from before there were records: the manifest, if the shards are still there
         declared = read_yaml(base / "run.yaml").get("shards")
-        paths = [entry.path for entry in parse_shards(declared)] if declared else []
-        folders = {path: find_folder(path, base) for path in paths}
-        manifests = {path: folder / "train" / "manifest.json" for path, folder in folders.items() if folder}
-        if not paths or len(manifests) < len(folders) or not all(map(Path.is_file, manifests.values())):
+        shards = find_folder(declared, base) if isinstance(declared, str) else None
+        manifest_path = shards / "train" / "manifest.json" if shards else None
+        if manifest_path is None or not manifest_path.is_file():
             return [], ""
-        data = combine_manifests({path: read_json(manifest) for path, manifest in manifests.items()})
+        data = read_json(manifest_path)
     rows = [
         {
             "name": source["name"],
@@ -383,7 +380,9 @@ def forgotten(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for stage in TUNED:
         metrics = results.get(stage, {}).get("metrics", {})
         for name, change in metrics.items():
-            if name.startswith(f"{CHANGE}/general_text") and change["ci95"][0] > 0:
+            # a single block has no interval
+            beyond_chance = change["ci95"][0] > 0 and change.get("n") != 1
+            if name.startswith(f"{CHANGE}/general_text") and beyond_chance:
                 measure = name.partition("/")[2]
                 before, after = (interval(metrics[f"{when}/{measure}"]) for when in (BEFORE, AFTER))
                 found.append(f"{measure}: {after}, forgotten in tuning, before which it was {before}")

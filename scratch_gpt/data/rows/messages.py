@@ -2,7 +2,8 @@
 """Conversations as public data sets write them, made into one form: a list of messages as OpenAI and transformers have them.
 
 A message is {"role", "content"}; the assistant's may have `reasoning_content`, `tool_calls` and a `weight` of 0 besides:
-it is read and not learned. What differs from row to row is kept as JSON in a string (a call's `arguments`, a row's `tools`): Arrow would give each row the keys of all.
+it is read and not learned. What differs from row to row is kept as JSON in a string (a call's `arguments`, a row's
+`tools`): Arrow would give each row the keys of all.
 """
 
 import json
@@ -37,7 +38,7 @@ WEIGHT_KEYS = ("weight", "train", "loss")
 # Parts of a content that are text, in the chat and in the responses interface of OpenAI.
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 # Texts that begin like JSON and are transcripts.
-MARK = re.compile(r"\s*\[(?:INST\]|\|)")
+BRACKETED_TURN = re.compile(r"\s*\[(?:INST\]|\|)")
 # The keys of Capybara's turns.
 PAIR_OF_TURNS = (("user", "input"), ("assistant", "output"))
 # transformers marks the message that it continues with this end, and the chat templates then write the message raw.
@@ -63,7 +64,7 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
         BadRow: anything else, an unknown role, a part that is no text, a call that cannot be read.
         UnusedRow: a turn is empty.
     """
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not MARK.match(value):
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not BRACKETED_TURN.match(value):
         value = _from_json(value, column)
     if isinstance(value, str):
         checked_text(value, column)

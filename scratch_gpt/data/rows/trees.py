@@ -4,7 +4,7 @@
 from typing import Any
 
 
-COLUMNS = frozenset({"message_id", "parent_id", "message_tree_id", "text", "role"})
+TREE_COLUMNS = frozenset({"message_id", "parent_id", "message_tree_id", "text", "role"})
 
 
 PlacedRow = tuple[str, dict[str, Any]]

@@ -125,7 +125,8 @@ class Measurement:
                 rows = np.array(new.rows), np.array(old.rows)
                 value, ci95, _ = paired_difference(*rows, statistic=new.statistic, seed=self.arguments.seed)
                 change[name] = Metric(value, ci95, n=metric.n)
-        if GENERAL in change and change[GENERAL].ci95[0] > 0:
+        # a single block has no interval
+        if len(self.blocks) > 1 and GENERAL in change and change[GENERAL].ci95[0] > 0:
             console.print(
                 f"general text: {before[GENERAL].value:.3f} -> {after[GENERAL].value:.3f} bits per byte: the model has forgotten some of it; a lower "
                 "learning_rate, fewer epochs or, in sft, replay_shards keep more",
