@@ -5,8 +5,8 @@
     scratch-gpt sft --config train/configs/demo/sft.yaml --max_steps 20 --output_dir runs/try
 
 Reads the folder of the pretraining stage; writes one folder: a chat model with run.yaml, log.jsonl and results/sft.json
-(what it gained and forgot, on held-out rows and a general text) beside the weights. Only the assistant's tokens are learned, and those of the pretraining's documents where `replay_shards` mixes
-some in.
+(what it gained and forgot, on held-out rows and a general text) beside the weights. Only the assistant's tokens are
+learned, and those of the pretraining's documents where `replay_shards` mixes some in.
 """
 
 import scratch_gpt.openmp  # noqa: F401  # before torch

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a stage is about to learn: a few of its training rows as the model sees them, with the learned tokens marked."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from os.path import commonprefix
@@ -15,11 +16,11 @@ from scratch_gpt.inference.chat_format import tools_of, with_objects
 from scratch_gpt.runs.log import console
 
 
-ROWS = 3
 # Marks that a terminal without color or Unicode shows too.
 OPEN, CLOSE = "[[", "]]"
 # Characters of one part of a row: its beginning and its end.
 HEAD, TAIL = 120, 60
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def show_rows(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> None:
@@ -29,8 +30,11 @@ def show_rows(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> None:
         tokenizer: with the chat template to learn by.
         rows: with labels, or judged answers.
     """
-    shown = sorted({0, len(rows) // 2, len(rows) - 1})[:ROWS]
-    console.print(f"what is learned, {OPEN}so{CLOSE}, in {len(shown)} of the training rows:", markup=False)
+    shown = sorted({0, len(rows) // 2, len(rows) - 1})
+    console.print(
+        f"{len(shown)} of {len(rows):,} training rows, what is learned between {OPEN} and {CLOSE}:",
+        markup=False,
+    )
     for index in shown:
         for line in rendered(tokenizer, rows[index]):
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
@@ -59,7 +63,8 @@ def _text(tokenizer: PreTrainedTokenizerFast, row: Row, messages: Sequence[Messa
 
 
 def _part(text: str, learned: bool) -> str:
-    text = text.replace("\n", "\\n")
+    # also what would steer a terminal
+    text = CONTROLS.sub(lambda control: repr(control[0])[1:-1], text)
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]} ... {text[-TAIL:]}"
     return f"{OPEN}{text}{CLOSE}" if learned else text

@@ -122,6 +122,8 @@ def first_question(row: Row) -> Prompt:
     messages = row["messages"]
     place = next(number for number, message in enumerate(messages) if message["role"] == "user")
     system = next((message["content"] for message in messages[:place] if message["role"] == "system"), None)
-    question, *rest = (message["content"] for message in messages[place : place + 2])
+    question = messages[place]["content"]
+    # an answer of weight 0 is no model for another one
+    rest = [message["content"] for message in messages[place + 1 : place + 2] if "weight" not in message]
     example = Example(question, tuple(rest), kind=row["source"], key=question) if rest else None
     return Prompt(question, example, row["source"], system)

@@ -380,7 +380,9 @@ def forgotten(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for stage in TUNED:
         metrics = results.get(stage, {}).get("metrics", {})
         for name, change in metrics.items():
-            if name.startswith(f"{CHANGE}/general_text") and change["ci95"][0] > 0:
+            # a single block has no interval
+            beyond_chance = change["ci95"][0] > 0 and change.get("n") != 1
+            if name.startswith(f"{CHANGE}/general_text") and beyond_chance:
                 measure = name.partition("/")[2]
                 before, after = (interval(metrics[f"{when}/{measure}"]) for when in (BEFORE, AFTER))
                 found.append(f"{measure}: {after}, forgotten in tuning, before which it was {before}")

@@ -32,6 +32,10 @@ def test_answers_and_ends_of_turns_are_marked(tokenizer: Any) -> None:
     parts = [part.partition("]]")[0] for part in line.split("[[")[1:]]
     assert [part.removesuffix("\\n") for part in parts] == ["One\\ntwo.<|im_end|>", "No.<|im_end|>"]
     assert line.startswith("f:1: ") and line.count("Hi?") == 1 and "\n" not in line
+    colored = encode_conversation(
+        tokenizer, {"messages": [*turns[:3], assistant("\x1b[31mNo.")], "place": "f:1"}
+    )
+    assert "[[\\x1b[31mNo.<|im_end|>" in next(rendered(tokenizer, colored))
     everything = encode_conversation(tokenizer, {"messages": turns, "place": "f:1"}, assistant_only=False)
     assert next(rendered(tokenizer, everything)).startswith("f:1: [[<|im_start|>user")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scratch_gpt import primer
-from scratch_gpt.inference.prompts import Prompt, read_prompts
+from scratch_gpt.inference.prompts import Prompt, first_question, read_prompts
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from wording import shows, user_error
 
@@ -122,3 +122,11 @@ def test_conversations_with_tools_are_left_out(
     found = [prompt for split in prompts.values() for prompt in split if prompt.source == "tools"]
     assert [(prompt.text, prompt.example.references) for prompt in found] == [("Q", ("A",))]
     assert shows(capsys.readouterr().out, "tools: 2 of 3")
+
+
+def test_a_reply_of_weight_0_is_no_reference() -> None:
+    """What is not to be learned is not rewarded either; the question is asked all the same."""
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    assert first_question({"messages": messages, "source": "s"}).example.references == ("A",)
+    messages[1]["weight"] = 0
+    assert first_question({"messages": messages, "source": "s"}) == Prompt("Q", None, "s")

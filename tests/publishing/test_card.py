@@ -148,9 +148,10 @@ def test_what_tuning_changed_is_shown(chat: Path) -> None:
     row = "| general_text/bits_per_byte | 1.6 [1.5, 1.7] | 1.8 [1.7, 1.9] | 0.2 [0.1, 0.3] |"
     assert row in text and "| accuracy | - | 0.75 [0.5, 1] | - |" in text
     assert "- general_text/bits_per_byte: 1.8 [1.7, 1.9]" in text
-    metrics["change/general_text/bits_per_byte"]["ci95"] = [-0.1, 0.3]
-    result.write_text(json.dumps({**RESULT, "task": "dpo", "metrics": metrics}))
-    assert "forgotten" not in publishing.write_card(chat).read_text()
+    for unclear in ({"n": 1}, {"n": 9, "ci95": [-0.1, 0.3]}):
+        metrics["change/general_text/bits_per_byte"] |= unclear
+        result.write_text(json.dumps({**RESULT, "task": "dpo", "metrics": metrics}))
+        assert "forgotten" not in publishing.write_card(chat).read_text()
 
 
 def test_what_is_not_known_is_said(base_folder: Path) -> None:

@@ -85,6 +85,10 @@ def _instruction(values: Values) -> list[Row]:
             messages.pop()
         if answers and all("weight" in message for message in answers):
             raise UnusedRow(f"column {values.name('messages')!r}: all answers have a weight of 0")
+        if "tree" in values and not messages:
+            raise UnusedRow(f"column {values.name('messages')!r}: a question that nobody answered")
+        if answers and messages and messages[-1] is not answers[-1]:
+            values.pop("thinking", None)  # it came before an answer that is not learned
     elif "response" in values:
         messages = values.prompt() + values.answer("response")
     elif "calls" in values:

@@ -2,7 +2,8 @@
 """Conversations as public data sets write them, made into one form: a list of messages as OpenAI and transformers have them.
 
 A message is {"role", "content"}; the assistant's may have `reasoning_content`, `tool_calls` and a `weight` of 0 besides:
-it is read and not learned. What differs from row to row is kept as JSON in a string (a call's `arguments`, a row's `tools`): Arrow would give each row the keys of all.
+it is read and not learned. What differs from row to row is kept as JSON in a string (a call's `arguments`, a row's
+`tools`): Arrow would give each row the keys of all.
 """
 
 import json
@@ -37,7 +38,7 @@ WEIGHT_KEYS = ("weight", "train", "loss")
 # Parts of a content that are text, in the chat and in the responses interface of OpenAI.
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 # Texts that begin like JSON and are transcripts.
-MARK = re.compile(r"\s*\[(?:INST\]|\|)")
+BRACKETED_TURN = re.compile(r"\s*\[(?:INST\]|\|)")
 # The keys of Capybara's turns.
 PAIR_OF_TURNS = (("user", "input"), ("assistant", "output"))
 # transformers marks the message that it continues with this end, and the chat templates then write the message raw.
@@ -63,7 +64,7 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
         BadRow: anything else, an unknown role, a part that is no text, a call that cannot be read.
         UnusedRow: a turn is empty.
     """
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not MARK.match(value):
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not BRACKETED_TURN.match(value):
         value = _from_json(value, column)
     if isinstance(value, str):
         checked_text(value, column)
@@ -92,23 +93,33 @@ def _turns(value: Any) -> list[Any]:
     if isinstance(value, dict) and any(isinstance(value.get(key), list) for key in ROLE_KEYS):
         # `datasets` makes a list of objects whose features are a Sequence an object of lists
         found = [dict(zip(value, each, strict=False)) for each in zip(*value.values(), strict=False)]
-    while found and isinstance(found[-1], dict) and found[-1].get("replies"):
-        found = [*found, min(found[-1]["replies"], key=_rank)]
+    while found and (replies := _replies(found[-1])):
+        found = [*found, min(replies, key=_rank)]
     turns: list[Any] = []
     for number, written in enumerate(found):
         if isinstance(written, str) and len(found) > 1:
             turns.append({"role": ("user", "assistant")[number % 2], "content": written})
-        elif isinstance(written, dict) and {"input", "output"} <= written.keys():
+        elif (
+            isinstance(written, dict) and {"input", "output"} <= written.keys() and not _role(written, {})[0]
+        ):
             turns += [{"role": role, "content": written[key]} for role, key in PAIR_OF_TURNS]
         else:
             turns += _without_tool_parts(written)
     return turns
 
 
+def _replies(written: Any) -> list[dict[str, Any]]:
+    """The replies to a message of a tree; other data sets have their number under this name."""
+    replies = written.get("replies") if isinstance(written, dict) else None
+    return [reply for reply in replies if isinstance(reply, dict)] if isinstance(replies, list) else []
+
+
 def _rank(reply: dict[str, Any]) -> float:
-    """The place of a reply among others, from 0; one that nobody ranked comes last."""
-    rank = reply.get("rank")
-    return math.inf if rank is None else rank
+    """The place of a reply among others, from 0, also as text; one that nobody ranked comes last."""
+    try:
+        return float(reply["rank"])
+    except (KeyError, TypeError, ValueError):
+        return math.inf
 
 
 def _without_tool_parts(written: Any) -> list[Any]:

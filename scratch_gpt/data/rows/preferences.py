@@ -115,7 +115,7 @@ def _shared_turns(chosen: list[Message], rejected: list[Message]) -> int:
     """How many messages are the prompt of both: those before the first answer that differs, or after which they part."""
     shared = 0
     for number, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
-        if one["role"] == "assistant":
+        if one["role"] == other["role"] == "assistant":
             shared = number
         if one != other:
             break
@@ -203,7 +203,8 @@ def _best_and_worst(values: Values) -> tuple[str, str]:
     """Of scored completions, texts or objects of a text and a score or rank, the best and the worst."""
     column, completions = values.name("completions"), values["completions"]
     if "tree" in values and isinstance(completions, list):
-        completions = [reply for reply in completions if reply.get("rank") is not None]
+        ranked = (reply for reply in completions if isinstance(reply, dict))
+        completions = [reply for reply in ranked if reply.get("rank") not in (None, "")]
         if len(completions) < 2:
             raise UnusedRow(f"column {column!r} holds fewer than two ranked replies")
     if not isinstance(completions, list) or len(completions) < 2:

@@ -22,7 +22,7 @@ from scratch_gpt.data.rows.messages import (
 )
 from scratch_gpt.data.rows.passages import read_passages
 from scratch_gpt.data.rows.transcripts import read_transcript
-from scratch_gpt.data.rows.trees import COLUMNS, grow_trees
+from scratch_gpt.data.rows.trees import TREE_COLUMNS, grow_trees
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
 from scratch_gpt.data.sources.columns import checked_text, with_inner_values
 from scratch_gpt.data.sources.source import Source, parse_counted, read_rows
@@ -229,7 +229,7 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
         return schema.parse(values)
 
     def by_role_or_tree(row: dict[str, Any]) -> Parsed | dict[str, Any]:
-        return row if "tree" in schema.roles and row.keys() >= COLUMNS else by_role(row)
+        return row if "tree" in schema.roles and row.keys() >= TREE_COLUMNS else by_role(row)
 
     found = list(read_rows(source, bad_rows, by_role_or_tree))
     messages = [(place, row) for place, row in found if isinstance(row, dict)]

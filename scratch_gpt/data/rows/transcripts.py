@@ -39,6 +39,8 @@ NAMES = {
 }
 # These go on with what the user said before: Alpaca's input, and what Llama 2 has behind its system message.
 CONTINUING = ("input", "/sys")
+# What chat templates write before all turns: of Llama 2 and Mistral, Llama 3, Gemma.
+_BEGINNING = re.compile(r"\A(?:<s>|<\|begin_of_text\|>|<bos>)+")
 _CALL = re.compile(r"<functioncall>\s*(\{.*\})", re.S)
 
 
@@ -48,8 +50,9 @@ def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]
     Args:
         preamble: text before the first turn is a system message; else the text must begin with a turn.
     """
+    text = _BEGINNING.sub("", text)
     for mark, end in STYLES:
-        before, *parts = re.split(mark, text.removeprefix("<s>").removeprefix("<|begin_of_text|>"))
+        before, *parts = re.split(mark, text)
         if before.strip() and not preamble:
             continue
         turns = [{"role": "system", "content": before.strip()}] if before.strip() else []

@@ -9,7 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -205,7 +205,9 @@ def likely_encodings(path: Path) -> dict[str, str]:
 @lru_cache(maxsize=16)
 def _likely_encodings(path: Path, size: int, changed: int) -> dict[str, str]:
     with unpacked(path) as file:
-        odd = (line for line in islice(file, GUESSED_LINES) if not line.isascii())
+        # a file with "\r" alone at its line ends is one line of any size
+        lines = iter(partial(file.readline, HEAD_BYTES), b"")
+        odd = (line for line in islice(lines, GUESSED_LINES) if not line.isascii())
         data = b"".join(islice(odd, GUESSED_ODD_LINES))[:LOOKED_AT]
     text = [character for character in data.decode(UTF_8, MARKED) if not character.isascii()]
     bad = sum(BAD_BYTE <= ord(character) < BAD_BYTE + 256 for character in text)

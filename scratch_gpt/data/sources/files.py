@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 
 from scratch_gpt.data.sources.formats import ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
-from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
+from scratch_gpt.data.sources.token_files import INDEX_SUFFIX, TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import read_json
 
@@ -48,9 +48,13 @@ def data_files(path: str, split: str, subset: str | None) -> list[Path]:
 
 
 def unread_files(path: str, files: list[Path]) -> list[Path]:
-    """The visible files of a folder that are not among `files`."""
+    """The visible files of a folder that are not among `files`, nor read with one of them."""
     root = Path(path).expanduser()
-    return [file for file in _visible(root) if file not in files] if root.is_dir() else []
+    read = {
+        *files,
+        *(file.with_name(file.name + INDEX_SUFFIX) for file in files if file.suffix.lower() == ".ds"),
+    }
+    return [file for file in _visible(root) if file not in read] if root.is_dir() else []
 
 
 def _visible(root: Path) -> Iterator[Path]:

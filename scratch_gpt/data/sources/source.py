@@ -33,6 +33,7 @@ from scratch_gpt.data.sources.formats import (
     data_suffix,
 )
 from scratch_gpt.data.sources.hub import hub_parts
+from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
@@ -148,7 +149,7 @@ class Source:
             and not self.files
             and not Path(self.path).is_dir()
             and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.path) is not None
-            and data_suffix(Path(self.path)) not in DATA_SUFFIXES + tuple(FOREIGN_SUFFIXES)
+            and data_suffix(Path(self.path)) not in (*DATA_SUFFIXES, *TOKEN_SUFFIXES, *FOREIGN_SUFFIXES)
             and Path(self.path).suffix not in COMPRESSIONS
         )
 

@@ -22,6 +22,8 @@ from scratch_gpt.errors import UserError
 TOKEN_SUFFIXES = (".bin", ".npy", ".ds")
 LLM_C_HEADER = 256
 LLM_C_TYPES = {20240520: "<u2", 20240801: "<u4"}
+# Beside a .ds file.
+INDEX_SUFFIX = ".index"
 # Ids that are looked through at once.
 CHUNK = 1 << 20
 
@@ -65,10 +67,12 @@ def read_tokens(path: Path, vocab_size: int) -> np.ndarray:
         dtype, count, offset = LLM_C_TYPES[magic], int(np.frombuffer(start, "<i4")[2]), len(start)
         expected = offset + count * np.dtype(dtype).itemsize
         if size != expected:
-            message = f"{path} has {size} bytes, its header says {expected}: it is not whole, get it again"
+            message = (
+                f"{path} has {size} bytes, its header says {expected}: it is incomplete, download it again"
+            )
             raise UserError("damaged_file", message, file=path)
     elif size % np.dtype(dtype).itemsize:
-        message = f"{path} has {size} bytes, which are no whole {np.dtype(dtype).name} ids: it is not whole, get it again"
+        message = f"{path} has {size} bytes, which are no whole {np.dtype(dtype).name} ids: it is incomplete, download it again"
         raise UserError("damaged_file", message, file=path)
     # an empty file cannot be mapped
     return np.memmap(path, dtype, "r", offset=offset) if size > offset else np.zeros(0, dtype)
@@ -106,7 +110,7 @@ def _ends(tokens: np.ndarray, end_of_text: int) -> Iterator[int]:
 
 
 def _index(path: Path, length: int) -> Iterator[int]:
-    index = path.with_name(path.name + ".index")
+    index = path.with_name(path.name + INDEX_SUFFIX)
     if not index.is_file():
         message = f"{index} not found: it says where the documents of {path.name} end"
         raise UserError("file_not_found", message, file=index)

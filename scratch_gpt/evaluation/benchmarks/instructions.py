@@ -94,10 +94,11 @@ def evaluate_instructions(
     if len(set(names)) > 1:
         for name in dict.fromkeys(names.tolist()):
             metrics[f"{name}/loss"] = loss_metric(nll[names == name], arguments.seed)
-    if is_chat(tokenizer):
-        random.Random(arguments.seed).shuffle(rows)
+    asked = [row for row in rows if first_question(row).example]
+    if asked and is_chat(tokenizer):
+        random.Random(arguments.seed).shuffle(asked)
         written = answers_metrics(
-            model, tokenizer, rows[: arguments.limit], **arguments.generation_settings()
+            model, tokenizer, asked[: arguments.limit], **arguments.generation_settings()
         )
         # another seed asks other questions: these numbers are shown side by side, and not tested item by item
         metrics |= {name: metric._replace(items=None) for name, metric in written.items()}
@@ -148,6 +149,7 @@ def answers_metrics(
     """What a chat model writes to the rows' first questions, beside the replies that stand there.
 
     Args:
+        rows: with a reply of which `first_question` makes an example.
         generation: settings of `generate_answers`.
     """
     asked = [first_question(row) for row in rows]

@@ -7,7 +7,7 @@ smaller, and the recipes in `train/` say the rest.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from scratch_gpt.settings.hardware import gpu_precision
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 from scratch_gpt.training.posttrain.checks import (
     UNUSED,
+    UNUSED_IN_DISTILL,
     UNUSED_IN_DPO,
     UNUSED_IN_SFT,
     check_options,
@@ -368,5 +369,9 @@ class DistillArguments(SampleArguments, PosttrainingArguments, DistillationConfi
         if not self.teacher_model_name_or_path:
             message = "teacher_model_name_or_path is missing: give --teacher_model_name_or_path DIR, the chat model to learn from"
             raise UserError("setting_missing", message, setting="teacher_model_name_or_path")
+        refuse_unused(self, UNUSED_IN_DISTILL)
+        refuse_without(
+            self, "use_vllm", [entry.name for entry in fields(self) if entry.name.startswith("vllm_")]
+        )
         super().__post_init__()
         self.include_num_input_tokens_seen = "no"  # TRL counts prompts and answers itself

@@ -30,6 +30,14 @@ UNUSED_IN_SFT = {
     "model_init_kwargs": "the model is loaded as its folder says: bf16: true computes in bfloat16",
 }
 UNUSED_IN_DPO = {"padding_free": "TRL's DPO pads every batch: leave it out"}
+UNUSED_IN_RLHF = {"load_in_4bit": "the model that writes the answers is not quantized: leave it out"}
+UNUSED_IN_DISTILL = {
+    **dict.fromkeys(
+        ("model_init_kwargs", "teacher_model_init_kwargs"),
+        "the models are loaded as their folders say: bf16: true computes in bfloat16",
+    ),
+    "teacher_model_revision": "the teacher is a folder: download that revision into it",
+}
 
 _COUNT = Range("at least 1", lambda value: value >= 1)
 _SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)

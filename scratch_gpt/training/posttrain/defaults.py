@@ -50,7 +50,7 @@ EVAL_ROWS = 64
 TRAINED_BYTES, COPY_BYTES = 16, 4
 COPIES = {"SFT": 0, "Reward": 1, "DPO": 2, "KTO": 2, "RLHF": 2}
 # Stages whose rows are answers that the model itself writes while it learns.
-ANSWERING = ("RLHF", "Distill")
+ANSWERING_STAGES = ("RLHF", "Distill")
 # Sequences with logits in a row: a pair is two, as is an answer with another one for the KL divergence; a reward model has none.
 SIDES = {"SFT": 1, "Reward": 0, "DPO": 2, "KTO": 2}
 MEMORY_SHARE, LOGITS_SHARE = 0.8, 0.25
@@ -84,7 +84,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
     parameters, memory = model.num_parameters(), device_memory()
     size = f"{parameters:,} parameters"
     tell: list[str] = []
-    if stage not in ANSWERING:
+    if stage not in ANSWERING_STAGES:
         _resolve_rows(arguments, model, memory, SIDES[stage], tell)
         if arguments.num_train_epochs is None:
             few, many, source = EPOCHS[stage]

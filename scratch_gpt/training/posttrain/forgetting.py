@@ -125,7 +125,8 @@ class Measurement:
                 rows = np.array(new.rows), np.array(old.rows)
                 value, ci95, _ = paired_difference(*rows, statistic=new.statistic, seed=self.arguments.seed)
                 change[name] = Metric(value, ci95, n=metric.n)
-        if GENERAL in change and change[GENERAL].ci95[0] > 0:
+        # a single block has no interval
+        if len(self.blocks) > 1 and GENERAL in change and change[GENERAL].ci95[0] > 0:
             console.print(
                 f"general text: {before[GENERAL].value:.3f} -> {after[GENERAL].value:.3f} bits per byte: the model has forgotten some of it; a lower "
                 "learning_rate, fewer epochs or, in sft, replay_shards keep more",
@@ -135,11 +136,12 @@ class Measurement:
 
 
 def _has_plain_answer(row: Row) -> bool:
-    """Whether the first question is answered by a text, not by a call of a tool."""
+    """Whether the first question is answered by a text that is learned, not by a call of a tool."""
     messages = row["messages"]
     place = next((number for number, each in enumerate(messages) if each["role"] == "user"), len(messages))
     reply = messages[place + 1] if place + 1 < len(messages) else {}
-    return not row.get("tools") and not reply.get("tool_calls") and bool(reply.get("content"))
+    plain = not row.get("tools") and not reply.get("tool_calls") and "weight" not in reply
+    return plain and bool(reply.get("content"))
 
 
 def pretraining_shards(folder: str, tokenizer: PreTrainedTokenizerFast) -> str | None:

@@ -6,6 +6,7 @@ TRL's trainers do the learning.
 
 import logging
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,9 @@ def is_finished(arguments: PosttrainingArguments) -> bool:
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
         return False
-    before = read_yaml(output_dir / "run.yaml")
+    # a setting that was added after the run is assumed to be at its default
+    defaults = {entry.name: entry.default for entry in fields(arguments)}
+    before = defaults | read_yaml(output_dir / "run.yaml")
     changed = {
         name: f"{name} was {before.get(name)}, is {value}"
         for name, value in plain_settings(arguments).items()

@@ -11,7 +11,7 @@ from trl import GRPOConfig, RLOOConfig
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Finite, check_values
 from scratch_gpt.training.posttrain.arguments import LoraArguments, PosttrainingArguments, SampleArguments
-from scratch_gpt.training.posttrain.checks import refuse_without
+from scratch_gpt.training.posttrain.checks import UNUSED_IN_RLHF, refuse_unused, refuse_without
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 
@@ -120,6 +120,7 @@ class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOF
         self._check_algorithm()
         vllm = [entry.name for entry in dataclasses.fields(self) if entry.name.startswith("vllm_")]
         refuse_without(self, "use_vllm", vllm)
+        refuse_unused(self, UNUSED_IN_RLHF)
         if self.save_steps not in (None, self.eval_steps):
             message = (
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "

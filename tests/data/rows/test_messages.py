@@ -152,6 +152,10 @@ def test_thinking_may_be_a_column(read, column):
     rows[1][column] = "otherwise"
     for row in read(instruction_rows, rows):
         assert row["messages"][-1] == {"role": "assistant", "content": "A", "reasoning_content": "so"}
+    wrong = {"role": "assistant", "content": "B", "weight": 0}
+    chat = [*rows[1]["messages"][:1], {"role": "assistant", "content": "A"}, rows[1]["messages"][0], wrong]
+    (row,) = read(instruction_rows, [{"messages": chat, column: "of the answer that is not learned"}])
+    assert row["messages"][1:] == [{"role": "assistant", "content": "A"}]
     (row,) = read(instruction_rows, [{"prompt": "Q", "completion": "A", column: " "}])
     assert row["messages"][-1] == {"role": "assistant", "content": "A"}
 
@@ -192,6 +196,12 @@ def test_thinking_has_one_name(key):
     ]
     with pytest.raises(UnusedRow):
         read_messages([{**message, "content": ""}], "m")
+
+
+def test_what_messages_have_besides_makes_no_other_layout_of_them():
+    """A number of replies, and what Arrow fills in of the messages of other rows."""
+    written = {"role": "user", "content": "Q", "replies": 3, "input": None, "output": None}
+    assert read_messages([written], "m") == [{"role": "user", "content": "Q"}]
 
 
 def test_conversations_may_be_json():

@@ -219,6 +219,12 @@ def test_conversations_that_part_early_share_the_turns_before(read):
     ):
         (row,) = read(preference_rows, [{"chosen": shared + chosen, "rejected": shared + rejected}])
         assert (row["prompt"], row["chosen"], row["rejected"]) == (shared, chosen, rejected)
+    # where one answers and the other asks on, nothing is compared
+    unlike = {"chosen": [user("Q"), assistant("a")], "rejected": [user("Q"), user("R"), assistant("b")]}
+    assert (
+        len(read(preference_rows, [unlike, {"chosen": first, "rejected": [user("Q"), assistant("B")]}])) == 1
+    )
+    assert read.bad_rows.count("s") == 0
 
 
 JUDGED = [

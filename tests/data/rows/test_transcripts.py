@@ -60,6 +60,16 @@ def test_text_before_the_first_turn(read):
 
 
 @pytest.mark.parametrize(
+    ("beginning", "style"), [("<bos>", "gemma"), ("<|begin_of_text|>", "llama3"), ("<s>", "zephyr")]
+)
+def test_the_beginning_of_a_text_is_no_turn(beginning, style):
+    """The token that chat templates write before all turns."""
+    turn, names = STYLES[style]
+    text = beginning + turn.format(names["user"], "Q\n\nmore") + turn.format(names["assistant"], "A: b\n  c")
+    assert read_transcript(text, preamble=True) == [QUESTION, ANSWER]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "A story.",

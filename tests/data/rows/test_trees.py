@@ -29,6 +29,16 @@ def test_the_best_ranked_replies_are_a_conversation(read):
     assert [each["content"] for each in row["messages"]] == ["Q", "yes", "R", "B"]
     assert row["place"].endswith("rows.jsonl:1")
     assert shows(" ".join(read.bad_rows.report()), "1 of 2 rows", "as trees", "parents", "rows.jsonl:8")
+    assert read.bad_rows.count("s") == 0
+
+
+def test_tables_of_text_are_read_as_well(read):
+    """Of a .csv file: no parent is an empty text, and a rank one of digits; a row that comes twice is one message."""
+    table = [{key: "" if value is None else str(value) for key, value in row.items()} for row in TABLE]
+    (row,) = read(instruction_rows, [*table, table[1]])
+    assert [each["content"] for each in row["messages"]] == ["Q", "yes", "R", "B"]
+    (row,) = read(preference_rows, [*table, table[1]])
+    assert [row[key][0]["content"] for key in ("chosen", "rejected")] == ["yes", "no"]
 
 
 def test_the_best_and_the_worst_reply_are_a_pair(read):

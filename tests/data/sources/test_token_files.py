@@ -8,6 +8,7 @@ from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArgument
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.data.sources.bad_rows import BadRows
+from scratch_gpt.data.sources.files import unread_files
 from scratch_gpt.data.sources.source import parse_sources, read_documents
 from scratch_gpt.data.sources.token_files import hold_tokens, read_tokens, token_documents
 from scratch_gpt.tokenization import END_OF_TEXT, tokenizer_hash
@@ -118,6 +119,10 @@ def test_which_files_of_a_folder_hold_tokens(tmp_path) -> None:
     path = write(tmp_path, "bin-nanogpt")
     source = {"name": "x", "path": str(tmp_path)}
     assert parse_sources([source])[0].files == [path]
+    (tmp_path / "x.ds.index").write_bytes(b"")
+    (tmp_path / "y.ds.index").write_bytes(b"")
+    unread = unread_files(str(tmp_path), [path, tmp_path / "x.ds"])
+    assert [file.name for file in unread] == ["readme.md", "y.ds.index"]
     for setting in ({"documents": "line"}, {"encoding": "cp1252"}):
         with user_error("setting_without_effect", setting=next(iter(setting))):
             parse_sources([source | setting])

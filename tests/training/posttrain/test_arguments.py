@@ -114,6 +114,10 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
     with user_error("missing_package", "pip install 'scratch-gpt[peft]'", package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")
+    four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
+    assert arguments.quantization_config() is None
+    with user_error("missing_package", "pip install bitsandbytes", package="bitsandbytes"):
+        four_bits.quantization_config()
 
 
 @pytest.mark.parametrize(
@@ -123,13 +127,20 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (RewardArguments, {"eos_token": "</s>"}),
         (DPOArguments, {"truncation_mode": "keep_end"}),
         (DPOArguments, {"padding_free": True}),
+        (DistillArguments, {"teacher_model_init_kwargs": {"dtype": "bfloat16"}}),
+        (DistillArguments, {"vllm_mode": "server"}),
+        (RLHFArguments, {"load_in_4bit": True, "use_peft": True}),
     ],
 )
 def test_other_stages_refuse_what_has_no_effect(
     stage: type, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     """Settings of TRL's that their trainers would take and the stage does not use."""
-    (name,) = settings
+    name = next(iter(settings))
+    settings |= {
+        DistillArguments: {"teacher_model_name_or_path": "t"},
+        RLHFArguments: {"reward_model": "r"},
+    }.get(stage, {})
     sources = [{"name": "primer", "path": "primer"}]
     with user_error("setting_without_effect", setting=name):
         stage(model_name_or_path="chat", sources=sources, output_dir=str(tmp_path), **settings)
@@ -191,7 +202,3 @@ def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Pat
         SFTArguments, ["--config", str(tmp_path / "run.yaml"), "--activation_checkpointing", "false"]
     )
     assert again.activation_checkpointing is False
-    four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
-    assert arguments.quantization_config() is None
-    with user_error("missing_package", "pip install bitsandbytes", package="bitsandbytes"):
-        four_bits.quantization_config()

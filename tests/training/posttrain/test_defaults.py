@@ -6,10 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from trl import DPOConfig, SFTConfig
+from trl import DistillationConfig, DPOConfig, SFTConfig
 
 from scratch_gpt.training.posttrain import defaults
-from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
+from scratch_gpt.training.posttrain.arguments import (
+    DistillArguments,
+    DPOArguments,
+    RewardArguments,
+    SFTArguments,
+)
 from scratch_gpt.training.posttrain.defaults import rate_by_size, resolve_defaults
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from wording import shows
@@ -51,6 +56,8 @@ def test_a_published_model_gets_what_its_size_bears(
     assert (dpo.learning_rate, dpo.num_train_epochs) == (DPOConfig.learning_rate, 1)
     assert resolved(RewardArguments, 6e8, tmp_path).learning_rate == 1e-4
     assert resolved(RLHFArguments, 6e8, tmp_path, rewards=[{"name": "finished"}]).learning_rate == 1e-6
+    distill = resolved(DistillArguments, 6e8, tmp_path, teacher_model_name_or_path="teacher")
+    assert distill.learning_rate == DistillationConfig.learning_rate and not hasattr(distill, "use_peft")
 
 
 def test_a_step_has_eight_rows_however_few_fit(tmp_path: Path) -> None:

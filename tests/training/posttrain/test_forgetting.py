@@ -105,12 +105,15 @@ def test_the_change_is_paired_and_forgetting_is_said(
 
 
 def test_calls_of_tools_are_not_asked_for(chat) -> None:
-    """Their answers are weighed; a text is no answer to them."""
+    """Nor questions whose answer has weight 0: a text is no answer to them, or the wrong one. What is learned is weighed."""
     call = {"type": "function", "function": {"name": "add", "arguments": "{}"}}
     called = {"role": "assistant", "content": "", "tool_calls": [call]}
     rows = [{**ROWS[0], "messages": [ROWS[0]["messages"][0], called]}]
     measurement = Measurement(settings(), *chat, rows)
     assert len(measurement.rows) == 1 and measurement.questions == []
+    wrong = {"role": "assistant", "content": "It is 5.", "weight": 0}
+    rows = [{**ROWS[0], "messages": [ROWS[0]["messages"][0], wrong, *ROWS[0]["messages"]]}]
+    assert Measurement(settings(), *chat, rows).questions == []
 
 
 def test_without_rows_and_text_nothing_is_measured(chat, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTTrainer
@@ -15,9 +16,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from scratch_gpt.inference.chat_format import context_length, encode_conversation
 from scratch_gpt.inference.loading import load_chat_model
+from scratch_gpt.runs.folders import read_yaml, write_run_yaml
 from scratch_gpt.training.posttrain.arguments import SFTArguments
 from scratch_gpt.training.posttrain.callbacks import FiniteGradients
-from scratch_gpt.training.posttrain.posttraining import make_chat_model
+from scratch_gpt.training.posttrain.posttraining import is_finished, make_chat_model
 from wording import user_error
 
 
@@ -136,3 +138,25 @@ def test_gradients_must_be_finite() -> None:
     with user_error("gradient_not_finite", value=math.inf):
         FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=False), None, None, model=model)
     FiniteGradients().on_pre_optimizer_step(SimpleNamespace(fp16=True), None, None, model=model)
+
+
+def test_settings_younger_than_a_finished_run_are_at_their_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of an older version is complete; with another value than the default it is another run."""
+    arguments = SFTArguments(
+        model_name_or_path="base",
+        output_dir=str(tmp_path),
+        sources=[{"name": "primer", "path": "primer"}],
+        resume_from_checkpoint="latest",
+    )
+    write_run_yaml(arguments, tmp_path)
+    settings = read_yaml(tmp_path / "run.yaml")
+    for name in ("max_eval_prompts", "load_in_4bit"):
+        del settings[name]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert is_finished(arguments)
+    assert "complete already" in capsys.readouterr().out
+    arguments.max_eval_prompts = 3
+    with user_error("finished_run_differs", 64, 3, settings=["max_eval_prompts"]):
+        is_finished(arguments)
