@@ -3,6 +3,7 @@
 
     python eval/engineering/kill_test.py --pretrain_config train/configs/demo/pretrain.yaml --kills 20
     python eval/engineering/kill_test.py --pretrain_config train/configs/demo/pretrain.yaml --kills 20 --num_processes 2
+    python eval/engineering/kill_test.py --pretrain_config train/configs/demo/pretrain.yaml --kills 20 --busy true
 
 Exit status 0: after all kills, every number of log.jsonl (clocks aside), the hash of the tokens trained on, and the
 weights have the bits of the undisturbed run.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from busy import busy_process
 
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.settings.parsing import run_stage, scripts_folder
@@ -38,6 +40,9 @@ class KillTestArguments:
     )
     kills: int = field(default=20, metadata={"help": "How often to kill, over as many runs as that takes."})
     num_processes: int = field(default=1, metadata={"help": "More than 1: started with torchrun."})
+    busy: bool = field(
+        default=False, metadata={"help": "Another process keeps a core busy beside every second run."}
+    )
     max_steps: int = field(default=200, metadata={"help": "Steps of the run."})
     save_steps: int = field(default=20, metadata={"help": "Steps between its checkpoints."})
     output_dir: str = field(default="runs/kill_test", metadata={"help": "Emptied first; holds every run."})
@@ -101,7 +106,7 @@ def main(arguments: KillTestArguments) -> None:
 
     started = time.monotonic()
     run(command(arguments, output_dir / "straight"))
-    whole_run = time.monotonic() - started
+    whole_run = time.monotonic() - started  # the shortest so far: later moments would not kill
     rows, weights = outcome(output_dir / "straight")
     print(f"undisturbed: {whole_run:.0f} s, {len(rows)} rows, last {rows[-1]}")
 
@@ -109,10 +114,17 @@ def main(arguments: KillTestArguments) -> None:
     while kills < arguments.kills:
         rounds += 1
         folder = output_dir / f"killed-{rounds}"
-        while kills < arguments.kills and not run(command(arguments, folder), moments.uniform(0, whole_run)):
+        while kills < arguments.kills:
+            busy = arguments.busy and kills % 2 == 1
+            started = time.monotonic()
+            with busy_process() if busy else contextlib.nullcontext():
+                if run(command(arguments, folder), moments.uniform(0, whole_run)):
+                    whole_run = min(whole_run, time.monotonic() - started)
+                    break
             kills += 1
             logged = [row["step"] for row in RunLog(folder / "log.jsonl").rows()]
-            print(f"kill {kills}: round {rounds}, after step {logged[-1] if logged else 0}")
+            beside = ", beside a busy process" if busy else ""
+            print(f"kill {kills}: round {rounds}, after step {logged[-1] if logged else 0}{beside}")
         if not (folder / "run.yaml").is_file():
             run(command(arguments, folder))
         killed_rows, killed_weights = outcome(folder)

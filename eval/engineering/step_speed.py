@@ -11,17 +11,14 @@ the operations a second are what the rule for `torch_compile` on a CPU is made o
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 import dataclasses
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from busy import busy_process
 from speed import (
     interleaved_seconds,
     median_of,
@@ -49,16 +46,6 @@ class Shape:
     sequence_length: int
     batch_size: int
     gradient_accumulation_steps: int
-
-
-@contextmanager
-def busy_process() -> Iterator[None]:
-    """A process that keeps one core busy meanwhile."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def compare_steps(
