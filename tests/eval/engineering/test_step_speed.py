@@ -4,7 +4,8 @@
 import psutil
 import pytest
 import step_speed
-from step_speed import Shape, busy_process, compare_steps
+from busy import busy_process
+from step_speed import Shape, compare_steps
 
 
 TINY = Shape(
