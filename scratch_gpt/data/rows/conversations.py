@@ -10,24 +10,13 @@ from typing import Any
 
 from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import answer_text, make_message, read_messages
+from scratch_gpt.data.rows.preferences import DISLIKED
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.tasks.example import Example
 
 
-# What a `label` column says of a disliked answer, as text in lower case. A class 0 or "negative" says nothing of the answer.
-DISLIKED = (
-    "false",
-    "thumbs_down",
-    "thumbs down",
-    "👎",
-    "down",
-    "dislike",
-    "disliked",
-    "rejected",
-    "undesirable",
-)
 # The reference of a question that has no answer, scored as SQuAD 2 does: right is who says nothing.
 NO_ANSWER = ("",)
 

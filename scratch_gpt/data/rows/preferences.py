@@ -24,14 +24,23 @@ WINNERS = {
 # The keys of completions that are objects: of UltraFeedback, Nectar, StackExchange, OpenAssistant.
 SCORES = ("overall_score", "score", "fine-grained_score", "pm_score")
 COMPLETIONS = ("response", "answer", "text")
-# What a `label` column says of one answer, as text in lower case.
+# What a `label` column says of one answer, as text in lower case: a thumb down, whatever the rows are for ...
+DISLIKED = (
+    "false",
+    "thumbs_down",
+    "thumbs down",
+    "👎",
+    "down",
+    "dislike",
+    "disliked",
+    "rejected",
+    "undesirable",
+)
+# ... and all that it may say where it is known to judge answers; elsewhere 0 or "negative" may be a class.
 LABELS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "up", "thumbs_up", "good", "desirable"), True),
     **dict.fromkeys(("thumbs up", "👍", "like", "liked", "positive", "chosen", "accepted"), True),
-    **dict.fromkeys(("thumbs down", "👎", "dislike", "disliked", "negative", "rejected"), False),
-    **dict.fromkeys(
-        ("false", "0", "-1", "0.0", "-1.0", "no", "down", "thumbs_down", "bad", "undesirable"), False
-    ),
+    **dict.fromkeys((*DISLIKED, "0", "-1", "0.0", "-1.0", "no", "bad", "negative"), False),
 }
 
 

@@ -27,7 +27,7 @@ class Blocks(Sized):
     def __getitem__(self, index: int) -> np.ndarray: ...
 
     def evenly_spaced_indices(self, most: int) -> list[int]:
-        """So many block numbers, at most, evenly spaced over all: sources stand one after the other."""
+        """At most `most` block numbers, evenly spaced over all, since the sources follow one another."""
         count = min(len(self), most)
         return [index * len(self) // count for index in range(count)]
 

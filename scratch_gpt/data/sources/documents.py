@@ -18,7 +18,7 @@ END_MARKERS = frozenset(
 )
 # These can be nothing else: they also count at the end of a line.
 _AT_LINE_END = ("<|endoftext|>", "<|end_of_text|>")
-# So many equal lines of signs may part documents; a novel has fewer between its scenes.
+# From this many equal lines of signs on, they may part documents; a novel has fewer between its scenes.
 MANY_RULES = 20
 _MARKED_LINE = re.compile(
     rf"^[ \t]*(?:({'|'.join(map(re.escape, END_MARKERS))})|.*({'|'.join(map(re.escape, _AT_LINE_END))}))[ \t\r]*$",

@@ -179,7 +179,7 @@ def _wide_encoding(head: bytes) -> str | None:
             try:
                 head.decode(name)
             except UnicodeDecodeError as error:
-                if error.end < len(head):  # half a character may stand at the end
+                if error.end < len(head):  # it may end in the middle of a character
                     continue
             return name
     return None
@@ -188,7 +188,7 @@ def _wide_encoding(head: bytes) -> str | None:
 def _legacy_encoding(path: Path, head: bytes) -> str | None:
     """The encoding of a file that is not UTF-8, where there is no doubt."""
     try:
-        # half a character may stand at the end of what was read
+        # what was read may end in the middle of a character
         codecs.getincrementaldecoder(UTF_8)().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
         likely = likely_encodings(path)

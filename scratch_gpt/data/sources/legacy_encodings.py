@@ -208,7 +208,7 @@ def _decoded(data: bytes, names: tuple[str, ...]) -> tuple[str, str]:
     """The first of some encodings that has all bytes, and the text; else the first of all, with marks for the others."""
     for name in names:
         try:
-            # half a character may stand at the end
+            # it may end in the middle of a character
             return name, codecs.getincrementaldecoder(name)().decode(data)
         except UnicodeDecodeError:
             continue

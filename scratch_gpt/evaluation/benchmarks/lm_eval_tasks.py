@@ -50,7 +50,9 @@ class HarnessArguments:
     num_fewshot: Annotated[int, Range("at least 0", lambda value: value >= 0)] | None = field(
         default=None, metadata={"help": "Examples before each question. Default: the task's."}
     )
-    limit: Count | None = field(default=None, metadata={"help": "The first so many items of each task."})
+    limit: Count | None = field(
+        default=None, metadata={"help": "At most this many items of each task, the first ones."}
+    )
     batch_size: Count = field(default=8, metadata={"help": "Texts that run through the model together."})
     apply_chat_template: bool = field(default=False, metadata={"help": "Ask through the chat template."})
     confirm_run_unsafe_code: bool = field(
