@@ -322,9 +322,9 @@ def test_conversations_over_a_pipe_run_as_printed(
         assert ran.stdout.strip()
 
 
-def test_commands_of_the_readme_are_those_there_are() -> None:
+def test_commands_of_the_page_are_those_there_are() -> None:
     """The table of commands names every command of `scratch-gpt`, and no other."""
-    table = read(ROOT / "README.md").split("## Commands\n")[1].split("\n## ")[0]
+    table = read(ROOT / "docs" / "commands.md")
     named = [
         name
         for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE)
