@@ -107,7 +107,9 @@ def test_supported_versions_agree() -> None:
         for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
         if not line.startswith("#")
     )
-    table = (ROOT / "docs" / "install.md").read_text("utf-8").split("| | lowest | tested by `make test` |\n")[1]
+    table = (
+        (ROOT / "docs" / "install.md").read_text("utf-8").split("| | lowest | tested by `make test` |\n")[1]
+    )
     rows = [line.strip("| ").split(" | ") for line in table.split("\n\n")[0].splitlines()[1:]]
     bounds = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
     assert len(rows) == 7

@@ -30,22 +30,22 @@ from scratch_gpt.runs.results import read_results
 
 
 BITS_PER_BYTE = "eval_bits_per_byte"
-# A measure of the log -> its title and unit, beside loss, learning rate, gradient norm and throughput, which all have.
+# A measure of the log -> its title and unit, beside the loss, which all have.
 MEASURES = {
     "accuracy": ("pairs ranked right", "share"),
     "rewards/accuracies": ("pairs ranked right", "share"),
     "margin": ("margin between the sides", "reward"),
     "rewards/margins": ("margin between the sides", "reward"),
     "mean_token_accuracy": ("tokens predicted right", "share"),
-    "reward": ("reward, which is optimised", "reward"),
-    "kl": ("KL divergence from the model before", "nats"),
+    "reward": ("reward, which is optimized", "reward"),
     "completions/mean_length": ("length of the answers", "tokens"),
     "entropy": ("entropy of the next token", "nats"),
 }
-SETTINGS_OF_ALL = {
+# Only drawn for those who look for a fault: folded below the others.
+DIAGNOSTICS = {
+    "tokens_per_second": ("throughput", "tokens a second"),
     "learning_rate": ("learning rate", ""),
     "grad_norm": ("gradient norm, before clipping", ""),
-    "tokens_per_second": ("throughput", "tokens a second"),
 }
 DATA_COLUMNS = {
     "name": "source",
@@ -103,8 +103,8 @@ def find_stages(run_dir: Path) -> list[Stage]:
     )
 
 
-def _stage_pictures(stage: Stage) -> list[Picture]:
-    """All curves of a stage; pretraining is drawn over tokens, reinforcement over steps."""
+def _stage_pictures(stage: Stage) -> tuple[list[Picture], list[Picture]]:
+    """The curves of a stage, and its diagnostics; pretraining is drawn over tokens, reinforcement over steps."""
     reinforced = any("kl" in row for row in stage.rows)
     x_label = "step" if reinforced or not any("tokens" in row for row in stage.rows) else "tokens"
 
@@ -136,9 +136,16 @@ def _stage_pictures(stage: Stage) -> list[Picture]:
             draw(key.replace("/", "-"), title, {key: "training", f"eval_{key}": "held out"}, unit)
             for key, (title, unit) in MEASURES.items()
         ),
-        *(draw(key, title, {key: "training"}, unit) for key, (title, unit) in SETTINGS_OF_ALL.items()),
+        draw("kl", "KL from the model before", {"eval_kl": "held out"}, "nats an answer"),
     ]
-    return [picture for picture in pictures if picture is not None]
+    diagnostics = [
+        draw("training-kl", "KL from the model before", {"kl": "training"}, "nats a token"),  # TRL's mean
+        *(draw(key, title, {key: "training"}, unit) for key, (title, unit) in DIAGNOSTICS.items()),
+    ]
+    return (
+        [picture for picture in pictures if picture is not None],
+        [picture for picture in diagnostics if picture is not None],
+    )
 
 
 def _cut(text: str) -> str:
@@ -271,7 +278,11 @@ def write_report(run_dir: str | Path) -> list[Path]:
     page = template.render(
         title=run_dir.resolve().name,
         road=[stage.name for stage in stages],
-        stages=[stage_facts(stage.folder) | {"pictures": pictures[stage.name]} for stage in stages],
+        stages=[
+            stage_facts(stage.folder)
+            | dict(zip(("pictures", "diagnostics"), pictures[stage.name], strict=True))
+            for stage in stages
+        ],
         score_pictures=score_pictures,
         score_table=_score_table(scores, compared),
         tunings=tunings,
@@ -285,7 +296,8 @@ def write_report(run_dir: str | Path) -> list[Path]:
         missing=[what for what, absent in missing.items() if absent],
     )
     write_pictures(
-        [*(each for of_stage in pictures.values() for each in of_stage), *score_pictures], run_dir / "report"
+        [*(each for parts in pictures.values() for part in parts for each in part), *score_pictures],
+        run_dir / "report",
     )
     path = run_dir / "report.html"
     with atomic_write(path) as temporary:

@@ -44,7 +44,7 @@ def run_dir(tmp_path: Path) -> Path:
             {"step": n, "tokens": n, "loss": 0.0, "reward": n, "kl": 0.1 * n, "elapsed_seconds": n}
             for n in range(3)
         ]
-        + [{"step": 2, "eval_gold": 0.75}],
+        + [{"step": 2, "eval_gold": 0.75, "eval_kl": 2.0}],
     )
     (tmp_path / "aligned/run.yaml").write_text("model_name_or_path: elsewhere/base\n")
     metric = {"value": 0.5, "ci95": [0.4, 0.6], "chance": 0.25}
@@ -88,6 +88,7 @@ def test_page_and_pictures_are_written(run_dir: Path) -> None:
         "base-loss.png",
         "base-bits-per-byte.png",
         "aligned-kl.png",
+        "aligned-training-kl.png",
         "aligned-gold.png",
         "benchmark-qa.png",
     } <= names
@@ -106,6 +107,10 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing
     assert text.count("<figcaption>loss: ") == 1
     missing = text[text.index("Not in this run") :]
+    titles = ("What was trained", "The same questions", "Benchmarks", "Samples over time", "base: curves")
+    places = [text.index(f"<h2>{title}") for title in titles]
+    assert places == sorted(places)
+    assert text.index("gradient norm, before clipping") > text.index("<summary>gradient norm")  # folded
     assert shows(missing, "the cost (", "provenance.json", "the data (")
     assert "samples over time" not in missing
 
