@@ -4,6 +4,8 @@
 Heavy imports wait inside the commands, so that help and a mistyped name answer at once.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -15,6 +17,7 @@ import typer
 from scratch_gpt import __version__
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import launch
+from scratch_gpt.settings.parsing import line_of_mistake, show_all_characters
 
 
 # Command -> (file below the scripts folder, help); the order is the order of the road.
@@ -142,9 +145,9 @@ def compare(
 def plan(context: typer.Context) -> None:
     """What a pretraining run will need: parameters, memory, time, cost; the arguments of pretrain and a few more."""
     from scratch_gpt.settings.parsing import run_stage
-    from scratch_gpt.training.planning.estimate import PlanArguments, estimate_run, print_estimate
+    from scratch_gpt.training.planning.estimate import PlanArguments, plan_run, print_estimate
 
-    run_stage(lambda arguments: print_estimate(estimate_run(arguments)), PlanArguments, context.args)
+    run_stage(lambda arguments: print_estimate(plan_run(arguments)), PlanArguments, context.args)
 
 
 @app.command(rich_help_panel="Before training")
@@ -371,12 +374,14 @@ def export(
 
 def main() -> None:
     """The `scratch-gpt` command: a user's mistake becomes one line and exit status 2."""
-    for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what it cannot show or read becomes "?"
+    show_all_characters()
     try:
         app(prog_name="scratch-gpt")
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except Exception as error:
+        line = line_of_mistake(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -34,7 +34,7 @@ from scratch_gpt.data.sources.formats import (
 )
 from scratch_gpt.data.sources.hub import hub_parts
 from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
 
@@ -173,7 +173,7 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
             )
         for key in entry:
             if key not in known:
-                message = f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}"
+                message = f"sources: unknown key {key!r} in entry {number}{did_you_mean(key, known)} (keys: {', '.join(known)})"
                 raise UserError("unknown_key", message, key=key)
             if refused and key in refused and entry[key]:
                 message = f"sources: {key} in entry {number} has no effect here: {refused[key]}"
