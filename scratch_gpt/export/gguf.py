@@ -127,7 +127,7 @@ def _gguf() -> Any:
     try:
         import gguf
     except ImportError:
-        message = "the gguf package is missing: pip install 'scratch-gpt[gguf]'"
+        message = 'the gguf package is missing: pip install "scratch-gpt[gguf]"'
         raise UserError("missing_package", message, package="scratch-gpt[gguf]") from None
     return gguf
 

@@ -76,7 +76,7 @@ def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None
         UserError: lm-eval is not installed; a task that it does not know.
     """
     if find_spec("lm_eval") is None:
-        message = "eval/harness.py needs the package lm_eval: pip install 'scratch-gpt[harness]'"
+        message = 'eval/harness.py needs the package lm_eval: pip install "scratch-gpt[harness]"'
         raise UserError("missing_package", message, package="scratch-gpt[harness]")
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM

@@ -179,10 +179,10 @@ def plan_run(arguments: PlanArguments) -> Estimate:
     """`estimate_run` for this machine where the arguments name no other, with the speed that is measured on it."""
     memory = gpu_memory()
     if arguments.device_memory is None:
-        precision = arguments.mixed_precision if arguments.mixed_precision != "auto" else best_precision()
-        arguments = dataclasses.replace(
-            arguments, device_memory=memory and memory / GIB, mixed_precision=precision
-        )
+        here: dict[str, Any] = {"device_memory": memory and memory / GIB}
+        if arguments.mixed_precision == "auto":
+            here["mixed_precision"] = best_precision()
+        arguments = dataclasses.replace(arguments, **here)
     estimate = estimate_run(arguments)
     if estimate.tokens_per_second:
         return estimate

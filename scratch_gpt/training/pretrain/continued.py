@@ -122,7 +122,7 @@ def base_config(
         message = (
             f"{folder} has max_position_embeddings {config.max_position_embeddings}, shorter than the shards' "
             f"sequence_length {sequence_length}: write shorter blocks, or extend rotary positions by "
-            f"--model_config '{{max_position_embeddings: {sequence_length}}}' and perhaps rope_parameters"
+            f'--model_config "{{max_position_embeddings: {sequence_length}}}" and perhaps rope_parameters'
         )
         raise UserError("context_too_short", message, max_position_embeddings=config.max_position_embeddings)
     return config
