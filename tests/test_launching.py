@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from scratch_gpt import launching
 from wording import user_error
@@ -95,6 +96,39 @@ def test_missing_launcher_settings_are_named(scripts: Path) -> None:
     """A settings file that does not exist is the user's mistake."""
     with user_error("file_not_found", file="nowhere.yaml"):
         launching.launch("stage.py", [], "nowhere.yaml")
+
+
+def test_launcher_settings_that_are_no_yaml_are_named(scripts: Path) -> None:
+    """accelerate itself would end with a traceback; a file of the package's own is found by its name."""
+    (scripts / "broken.yaml").write_text("a: [1,")
+    with user_error("invalid_yaml", "broken.yaml"):
+        launching.launch("stage.py", [], str(scripts / "broken.yaml"))
+
+
+def test_the_packages_launcher_settings_are_found_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    """By their path or name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train/accelerate/single_gpu.yaml", "single_gpu.yaml"):
+        option, file = launching.launcher_arguments(name)
+        assert option == "--config_file"
+        assert Path(file).is_file()
+
+
+@pytest.mark.parametrize(("code", "status"), [(2, 2), (1, 1), (-9, 137)])
+def test_the_status_of_several_processes_is_that_of_the_first_that_failed(
+    scripts: Path, monkeypatch, code: int, status: int
+) -> None:
+    """As torchrun reports it, whatever became of the others."""
+
+    def fail(arguments) -> None:
+        failures = {
+            rank: ProcessFailure(rank, 0, exitcode, "none.json") for rank, exitcode in enumerate((code, -15))
+        }
+        failures[1].timestamp = failures[0].timestamp + 1
+        raise ChildFailedError("stage.py", failures)
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", fail)
+    assert launching.launch("stage.py", []) == status
 
 
 def test_settings_written_by_accelerate_config_are_left_to_it(scripts: Path) -> None:
