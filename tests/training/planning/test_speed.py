@@ -23,7 +23,12 @@ SETTINGS = StepSettings(micro_batch=2, sequence_length=512, accumulation=3)
 
 def measure(**memory: int) -> speed.Speed:
     return speed.measure_speed(
-        CONFIG, SETTINGS, torch.optim.SGD, attn_implementation="sdpa", num_threads=1, memory=memory
+        CONFIG,
+        SETTINGS,
+        lambda model: torch.optim.SGD(model.parameters(), 0.1),
+        attn_implementation="sdpa",
+        num_threads=1,
+        memory=memory,
     )
 
 
