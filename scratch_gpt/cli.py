@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from scratch_gpt import __version__
+from scratch_gpt.command_group import CommandGroup
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import launch
 from scratch_gpt.settings.parsing import line_of_mistake, show_all_characters
@@ -48,6 +49,7 @@ BENCHMARKS = {
 
 app = typer.Typer(
     name="scratch-gpt",
+    cls=CommandGroup,
     help="From raw text to an aligned chat model; every folder on the way is an ordinary Hugging Face model.",
     no_args_is_help=True,
     add_completion=False,
@@ -102,7 +104,7 @@ def demo(
     raise typer.Exit(run_demo(Path(output_dir), seed))
 
 
-for _panel, _commands in (("The road, in order", STAGES), ("Benchmarks", BENCHMARKS)):
+for _panel, _commands in (("Train, in order", STAGES), ("Benchmarks", BENCHMARKS)):
     for _name, (_script, _help) in _commands.items():
         app.command(
             _name,

@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 
@@ -39,6 +40,11 @@ def did_you_mean(name: Any, known: Iterable[str], otherwise: str = "") -> str:
     plain = {each.lower().replace("-", "_"): each for each in known}
     nearest = get_close_matches(str(name).lower().replace("-", "_"), plain, n=1)
     return f": did you mean {plain[nearest[0]]}?" if nearest else otherwise
+
+
+def beside(path: str | Path) -> list[str]:
+    """What lies in the folder of a path, written as the path is: names for `did_you_mean` where it does not exist."""
+    return [each.as_posix() for each in Path(path).parent.glob("*")]
 
 
 def wrong_value(

@@ -48,9 +48,13 @@ def launched(monkeypatch) -> list[tuple]:
 
 
 def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
-    """`--help` names every command, the stages in the order in which they run."""
+    """`--help` names every command on one screen, the stages in the order in which they run."""
     lines = CliRunner().invoke(cli.app, ["--help"]).output.splitlines()
-    listed = [line.split()[1] for line in lines if line.startswith("\u2502 ") and line[2] not in " -"]
+    assert len(lines) <= 24
+    assert max(map(len, lines)) < 80
+    cells = [line[start : start + 39] for line in lines if line.startswith(" ") for start in (0, 39)]
+    listed = [cell.split()[0] for cell in cells if cell]
+    assert all(cell[14] == " " for cell in cells if cell)
     road = [
         "demo",
         "tokenizer",
@@ -246,6 +250,11 @@ def test_wrong_conversions_are_one_line(
     assert sorted(base_folder.parent.rglob("*")) == before
 
 
-def test_unknown_command_fails() -> None:
-    """A command that does not exist is refused."""
-    assert CliRunner().invoke(cli.app, ["evaluate"]).exit_code == 2
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("pretain", "did you mean pretrain?"), ("sfft", "sft?"), ("xyz", "--help")]
+)
+def test_an_unknown_command_brings_the_nearest(typed: str, shown: str, monkeypatch, capsys) -> None:
+    """One line, exit status 2."""
+    code, output, errors = run(monkeypatch, capsys, typed)
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert shows(errors, typed, shown)

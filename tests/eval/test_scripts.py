@@ -308,7 +308,7 @@ def test_the_shipped_configs_are_understood(config: str, base_folder: Path) -> N
         ("qa", ["--model", "gone"], "no model in gone"),
         ("qa", ["--tasks", "riddles"], "'riddles'"),
         ("qa", ["--score", "points"], "score must be answer or number, got 'points'"),
-        ("qa", ["--sources", '[{"name": "x", "path": "gone.jsonl"}]'], "file gone.jsonl not found"),
+        ("qa", ["--sources", '[{"name": "x", "path": "gone.jsonl"}]'], "no file gone.jsonl"),
         ("translation", ["--instruction", "Translate:"], "instruction must hold {source}"),
         ("generation", ["--shards", "gone"], "no complete shards in gone"),
         ("generation", ["--prompt_words", "0"], "prompt_words must be at least 1, got 0"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line > YAML > default, and one clear line for every mistake."""
 
+import io
 from dataclasses import dataclass, field, fields
 
 import pytest
@@ -10,7 +11,7 @@ from transformers import AutoConfig, TrainingArguments, set_seed
 from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import write_run_yaml
-from scratch_gpt.settings.parsing import find_config, parse, run_stage
+from scratch_gpt.settings.parsing import find_config, parse, run_stage, show_all_characters
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import shows, user_error
 
@@ -224,6 +225,15 @@ def test_a_missing_config_names_the_nearest(name, nearest, tmp_path, monkeypatch
     (tmp_path / "mine.yaml").touch()
     with user_error("file_not_found", f"{nearest}?", file=name):
         find_config(name)
+
+
+def test_any_terminal_can_show_any_text(monkeypatch) -> None:
+    """A pipe on Windows has the characters of cp1252; others become "?" there."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", stream)
+    show_all_characters()
+    print("\u2501 \u00fc", file=stream, flush=True)
+    assert stream.buffer.getvalue().decode("cp1252").split() == ["?", "\u00fc"]
 
 
 def test_what_lies_outside_the_configs_is_not_found(tmp_path, monkeypatch) -> None:
