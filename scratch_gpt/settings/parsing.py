@@ -62,14 +62,25 @@ def _parser(arguments_class: type, everything: bool) -> Any:
     class Parser(TrlParser):
         """Lets values of our settings through as text: `checked` knows their types, and those of the YAML file too."""
 
+        required: tuple[str, ...] = ()
+
         def set_defaults_with_config(self, **config: Any) -> list[str]:
             for action in self._actions:
                 if isinstance(config.get(action.dest), str):
                     self._check_value(action, config[action.dest])
-            return list(super().set_defaults_with_config(**config))
+            if unknown := super().set_defaults_with_config(**config):
+                raise self.unknown_setting(unknown[0].removeprefix("--"))
+            return []
 
         def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
             found, rest = super().parse_known_args(args, namespace)
+            # before the settings are checked: one that is missing may be the mistyped one
+            if rest:
+                raise self.unknown_setting(rest[0].partition("=")[0])
+            for name in self.required:
+                if getattr(found, name) is None:
+                    message = f"{name} is missing: give --{name} or {name}: in the YAML"
+                    raise UserError("setting_missing", message, setting=name)
             for name, value in list(vars(found).items()):
                 if name in own:
                     if isinstance(value, list) and value is not self.get_default(name):
@@ -78,6 +89,12 @@ def _parser(arguments_class: type, everything: bool) -> Any:
                 elif name in structures and isinstance(value, str) and value.lstrip().startswith(("{", "[")):
                     setattr(found, name, decode_yaml(value, name))
             return found, rest
+
+        def unknown_setting(self, key: str) -> UserError:
+            """The error for a key that no setting has."""
+            names = [action.dest for action in self._actions]
+            hint = did_you_mean(key.lstrip("-"), names, "; --help lists them")
+            return UserError("invalid_arguments", f"there is no setting {key}{hint}")
 
         def _check_value(self, action: argparse.Action, value: Any) -> None:
             if action.choices is not None and value not in action.choices:
@@ -93,13 +110,18 @@ def _parser(arguments_class: type, everything: bool) -> Any:
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
         formatter_class=partial(_OwnSettingsFirst, {*own, "help", "help_all"}, everything),
     )
+    defaults = {field.name: field.default for field in dataclasses.fields(arguments_class)}
+    parser.required = tuple(action.dest for action in parser._actions if action.required)
     for action in parser._actions:
+        action.required = False
         if hint := own.get(action.dest):
             action.type, action.choices = None, None
             if options := choices(hint):
                 action.metavar = f"{{{','.join(map(str, options))}}}"
         if action.dest in structures:
             action.type, action.nargs = None, None
+            if action.default is None and defaults[action.dest] is not dataclasses.MISSING:
+                action.default = defaults[action.dest]  # which TRL's parser drops from a union with a list
     inherited = [field.name for field in dataclasses.fields(arguments_class) if field.name not in own]
     more = f"show the {len(inherited)} settings inherited from TRL and transformers too"
     parser.add_argument("--help-all", action="help", help=more if inherited else argparse.SUPPRESS)
@@ -117,17 +139,12 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     config = {} if config_file is None else _read_config(config_file)
     parser = _parser(arguments_class, everything="--help-all" in words)
     try:
-        unknown = parser.set_defaults_with_config(**config)
-        arguments, more_unknown = parser.parse_args_into_dataclasses(words, return_remaining_strings=True)
+        parser.set_defaults_with_config(**config)
+        (arguments,) = parser.parse_args_into_dataclasses(words)
     except UserError:
         raise
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise UserError("invalid_arguments", " ".join(str(error).split())) from None
-    if unknown or more_unknown:
-        key = (unknown or more_unknown)[0].partition("=")[0].lstrip("-")
-        hint = did_you_mean(key, vars(arguments), "; --help lists them")
-        where = f"{config_file}: " if unknown else ""
-        raise UserError("invalid_arguments", f"{where}there is no setting {key}{hint}")
     given = {word.partition("=")[0] for word in words}
     by_user = {action.dest for action in parser._actions if given & {*action.option_strings}}
     origins = dict.fromkeys(config, "config") | dict.fromkeys(by_user, "user")
@@ -220,10 +237,12 @@ def _place_of_refusal(error: Exception) -> str | None:
 
 def line_of_mistake(error: Exception) -> str | None:
     """The line that tells a user what to mend; None for an error that only a programmer can mend."""
-    from huggingface_hub.errors import StrictDataclassError
-
     line = " ".join(str(error).split())
-    if isinstance(error, UserError | StrictDataclassError):
+    if isinstance(error, UserError):
+        return line
+    from huggingface_hub.errors import StrictDataclassError  # slow to import
+
+    if isinstance(error, StrictDataclassError):
         return line
     if isinstance(error, OSError) and error.errno in CURABLE:
         return f"{error.strerror}: {error.filename or 'while writing'}"

@@ -143,8 +143,8 @@ def test_one_check_for_command_line_yaml_and_python(config, name, text, value, t
     """Each way gives the same value."""
     found = (
         parse(PretrainArguments, ["--config", config(**FOLDERS), f"--{name}", text]),
-        parse(PretrainArguments, ["--config", config(**FOLDERS, **{name: value})]),
-        PretrainArguments(**FOLDERS, **{name: value}),
+        parse(PretrainArguments, ["--config", config(**{**FOLDERS, name: value})]),
+        PretrainArguments(**{**FOLDERS, name: value}),
     )
     assert [getattr(arguments, name) for arguments in found] == [typed] * 3
 

@@ -15,7 +15,13 @@ import torch
 from transformers import PreTrainedConfig
 
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
-from scratch_gpt.settings.hardware import choose_threads, device_type, gpu_memory, gpu_name
+from scratch_gpt.settings.hardware import (
+    choose_threads,
+    describe_compute,
+    device_type,
+    gpu_memory,
+    gpu_name,
+)
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings
 from scratch_gpt.training.pretrain.setup import build_model
 
@@ -105,7 +111,8 @@ def measure_speed(
         memory: bytes of the step by component (`memory_of_a_step`).
     """
     torch.set_num_threads(choose_threads(num_threads))
-    where = gpu_name() or f"this CPU, {torch.get_num_threads()} threads"
+    where = gpu_name() or "this CPU"
+    where += f" ({describe_compute(settings.mixed_precision, torch.get_num_threads(), 1)})"
     shallow = _with_one_layer(config)
     few = GPU_PROBE_TOKENS if gpu_name() else CPU_PROBE_TOKENS
     short = StepSettings(1, min(few, settings.sequence_length), mixed_precision=settings.mixed_precision)

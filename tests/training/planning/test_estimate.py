@@ -121,6 +121,7 @@ def test_a_shape_alone_is_planned(monkeypatch, capsys) -> None:
 def test_what_is_not_here_is_not_measured(arguments, extra, monkeypatch) -> None:
     """A GPU that this machine lacks, and several processes."""
     monkeypatch.setattr(estimate, "gpu_memory", lambda: None)
+    monkeypatch.setattr(estimate, "largest_micro_batch", lambda *_: 0)  # takes seconds
     plan = plan_run(parse(PlanArguments, [*arguments, *extra]))
     assert plan.seconds is None
     assert shows(plan.how, "tokens_per_second")

@@ -35,6 +35,7 @@ def measure(**memory: int) -> speed.Speed:
 def test_a_small_shape_is_measured_whole(monkeypatch) -> None:
     """The tokens of a step over its passes and its update; the weights of the trial change."""
     monkeypatch.setattr(speed, "SECONDS", 0.05)
+    monkeypatch.setattr(speed, "PATIENCE", float("inf"))
     seen = []
     timed = speed._TimedStep.seconds_of
 
