@@ -27,8 +27,6 @@ from scratch_gpt.tokenization import document_end, encode_plain
 
 # Text that is tokenized at once: it bounds the memory.
 BATCH_BYTES = 1 << 20
-# Hashes of kept documents that are read at once.
-PIECE = 1 << 16
 # Files that are not read: the most that are named.
 SHOWN_FILES = 5
 BAD_ROW, DUPLICATE = "bad_row", "duplicate"
@@ -131,7 +129,6 @@ class SourceStream:
     def __post_init__(self) -> None:
         self.kept_file.touch()
         self._unwritten = bytearray()
-        self._piece, self._first = np.zeros(0, dtype=np.uint64), 0
 
     def state(self) -> list[Any]:
         """What `restore` needs, as plain values."""
@@ -156,23 +153,12 @@ class SourceStream:
             for value in np.fromfile(self.kept_file, dtype=np.uint64).tolist():
                 self.seen.add(value)
 
-    def _next_kept(self) -> int | None:
-        """The hash of the next document that a later pass keeps.
-
-        Read in pieces, not mapped: Windows does not rename a folder with a mapped file in it.
-        """
-        if self.matched == self.kept:
-            return None
-        if not 0 <= self.matched - self._first < len(self._piece):
-            self._first = self.matched
-            self._piece = np.fromfile(self.kept_file, np.uint64, PIECE, offset=8 * self._first)
-        return int(self._piece[self.matched - self._first])
-
     def __iter__(self) -> Iterator[Document]:
         """The rest of the current pass, from the current place on."""
         first_pass = self.passes == 0
         if not first_pass:
             self.flush()
+            kept = np.memmap(self.kept_file, dtype=np.uint64, mode="r", shape=(self.kept,))
         for document in self.reader(self.place, first_pass):
             self.place = (document.part, document.row)
             if first_pass:
@@ -185,7 +171,7 @@ class SourceStream:
                 self.kept += 1
                 if self.source.path != PRIMER:  # it has no second pass
                     self._unwritten += document.hash.to_bytes(8, "little")
-            elif not document.rule and document.hash == self._next_kept():
+            elif not document.rule and self.matched < len(kept) and document.hash == kept[self.matched]:
                 self.matched += 1
             else:
                 continue
