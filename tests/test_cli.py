@@ -2,6 +2,7 @@
 """The command line: what it lists, and that stages get their arguments as typed."""
 
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import io
@@ -151,6 +152,7 @@ def test_users_mistake_is_one_line_and_status_2(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == "error: no model in x\n"
 
 
+@functools.cache
 def main_of(script: Path) -> tuple[Callable, type]:
     """The function that the script hands to `run_stage`, and its settings."""
     spec = importlib.util.spec_from_file_location(f"script_{script.stem}", script)

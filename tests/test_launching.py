@@ -131,6 +131,17 @@ def test_the_status_of_several_processes_is_that_of_the_first_that_failed(
     assert launching.launch("stage.py", []) == status
 
 
+def test_a_users_mistake_among_processes_exits_with_2(scripts: Path, monkeypatch) -> None:
+    """Two processes by accelerate's own launcher, of which the main one finds the mistake."""
+    settings = "distributed_type: FSDP\nnum_processes: 2\nuse_cpu: true\nfsdp_config: {fsdp_version: 2}\n"
+    (scripts / "two.yaml").write_text(settings)
+    (scripts / "stage.py").write_text(
+        "import os, time\nassert os.environ['WORLD_SIZE'] == '2'\n"
+        "time.sleep(60 * int(os.environ['RANK']))\nraise SystemExit(2)"
+    )
+    assert launching.launch("stage.py", [], str(scripts / "two.yaml")) == 2
+
+
 def test_settings_written_by_accelerate_config_are_left_to_it(scripts: Path) -> None:
     """Flags of ours would override the file that the user made with `accelerate config`."""
     (scripts / "none.json").write_text("{}")

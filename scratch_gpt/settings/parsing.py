@@ -214,8 +214,10 @@ def _read_config(file: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         message = f"config file {file} must be a mapping of settings such as seed: 0, got {config!r:.60}"
         raise UserError("invalid_yaml", message)
-    # as TRL's own parser does
-    os.environ.update({name: str(value) for name, value in (config.pop("env", None) or {}).items()})
+    variables = config.pop("env", None) or {}  # a key of TRL's own parser
+    if not isinstance(variables, dict):
+        raise wrong_value("env", variables, "a mapping of environment variables", where=f"{file}: ")
+    os.environ.update({name: str(value) for name, value in variables.items()})
     return {str(name): value for name, value in config.items()}
 
 

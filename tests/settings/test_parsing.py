@@ -2,6 +2,7 @@
 """Command line > YAML > default, and one clear line for every mistake."""
 
 import io
+import os
 from dataclasses import dataclass, field, fields
 
 import pytest
@@ -225,6 +226,15 @@ def test_a_missing_config_names_the_nearest(name, nearest, tmp_path, monkeypatch
     (tmp_path / "mine.yaml").touch()
     with user_error("file_not_found", f"{nearest}?", file=name):
         find_config(name)
+
+
+def test_a_config_sets_environment_variables(config, monkeypatch) -> None:
+    """The key `env` of TRL's parser."""
+    monkeypatch.setenv("NAMES_TEST", "before")
+    parse(PretrainArguments, ["--config", config(**FOLDERS, env={"NAMES_TEST": 3})])
+    assert os.environ["NAMES_TEST"] == "3"
+    with user_error("wrong_value", setting="env", value="A=1"):
+        parse(PretrainArguments, ["--config", config(**FOLDERS, env="A=1")])
 
 
 def test_any_terminal_can_show_any_text(monkeypatch) -> None:
