@@ -10,37 +10,7 @@ from typer.core import TyperGroup
 from scratch_gpt.errors import UserError, did_you_mean
 
 
-# What a command is for, in two dozen characters; its own --help says the rest.
-SHORT_HELP = {
-    "demo": "all stages, tiny corpus",
-    "tokenizer": "learn a BPE vocabulary",
-    "shards": "text to token blocks",
-    "pretrain": "blocks to a base model",
-    "sft": "fine-tune on chats",
-    "seq2seq": "fine-tune on pairs",
-    "reward": "train a reward model",
-    "dpo": "align on pairs (DPO)",
-    "kto": "align on likes (KTO)",
-    "distill": "learn from a larger one",
-    "rlhf": "align on rewards (RL)",
-    "qa": "questions and choices",
-    "translation": "BLEU and chrF",
-    "instructions": "held-out instructions",
-    "generation": "bits per byte, stories",
-    "contamination": "test items in the text",
-    "harness": "tasks of lm-eval",
-    "alignment": "aligned models compared",
-    "compare": "results side by side",
-    "plan": "memory, time, cost",
-    "sizes": "the shipped sizes",
-    "chat": "talk in the terminal",
-    "web": "talk in the browser",
-    "serve": "OpenAI-compatible API",
-    "publish": "card and Hub upload",
-    "report": "one page of a run",
-    "import": "from Qwen3, Llama, GPT-2",
-    "export": "to transformers, GGUF",
-}
+# Most characters of a command's `short_help`; its own --help says the rest.
 SHORT_WIDTH = 24
 
 
@@ -57,12 +27,10 @@ class CommandGroup(TyperGroup):
             names = list(members)
             for first in range(0, len(names), 2):
                 cells = (
-                    f" {name:<14}{self._short(name):<{SHORT_WIDTH}}" for name in names[first : first + 2]
+                    f" {name:<14}{self.commands[name].get_short_help_str(SHORT_WIDTH):<{SHORT_WIDTH}}"
+                    for name in names[first : first + 2]
                 )
                 formatter.write("".join(cells).rstrip() + "\n")
-
-    def _short(self, name: str) -> str:
-        return SHORT_HELP.get(name) or self.commands[name].get_short_help_str(SHORT_WIDTH)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Typer's, with the line of a user's mistake.

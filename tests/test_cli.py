@@ -56,6 +56,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
     cells = [line[start : start + 39] for line in lines if line.startswith(" ") for start in (0, 39)]
     listed = [cell.split()[0] for cell in cells if cell]
     assert all(cell[14] == " " for cell in cells if cell)
+    assert not any("..." in cell for cell in cells)  # a short_help of at most SHORT_WIDTH
     road = [
         "demo",
         "tokenizer",
