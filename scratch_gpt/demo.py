@@ -7,9 +7,7 @@ goes on where it stopped.
 
 import json
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
-from scratch_gpt.launching import launch_preloaded
+from scratch_gpt.launching import launch_preloaded, shell_line
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
@@ -125,11 +123,6 @@ def command_prefix(program: str) -> str:
     if found is not None and Path(found).parent.resolve() == folder.resolve():
         return program
     return _shown(folder / program)
-
-
-def shell_line(words: Sequence[str]) -> str:
-    """The words as one line for this system's shell: Windows has no single quotes."""
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def run_steps(

@@ -4,10 +4,11 @@
 import multiprocessing
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,11 @@ PRELOADED = (
     "trl.trainer.sft_trainer",
     "trl.trainer.reward_trainer",
 )
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """The words as one line for this system's shell: Windows has no single quotes."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def launcher_arguments(accelerate_config: str | None) -> list[str]:

@@ -72,14 +72,6 @@ def test_each_command_is_printed_before_it_runs(tmp_path: Path, console: Console
     assert "train/shards.py --config" in shown[1]
 
 
-def test_commands_are_printed_for_the_systems_own_shell(monkeypatch) -> None:
-    """Windows has no single quotes."""
-    words = ["accelerate", "launch", "C:/my scripts/sft.py"]
-    assert demo.shell_line(words) == "accelerate launch 'C:/my scripts/sft.py'"
-    monkeypatch.setattr("sys.platform", "win32")
-    assert demo.shell_line(words) == 'accelerate launch "C:/my scripts/sft.py"'
-
-
 def test_another_folder_moves_every_input_and_output() -> None:
     """No step of a demo elsewhere reads or writes below runs/demo."""
     for step in demo.STEPS:

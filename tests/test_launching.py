@@ -85,6 +85,14 @@ def test_preloaded_scripts_share_what_was_loaded_and_nothing_else(tmp_path: Path
     assert launched.communicate(timeout=120)[0] == 2 * "True False\n"
 
 
+def test_commands_are_printed_for_the_systems_own_shell(monkeypatch) -> None:
+    """Windows has no single quotes."""
+    words = ["accelerate", "launch", "C:/my scripts/sft.py"]
+    assert launching.shell_line(words) == "accelerate launch 'C:/my scripts/sft.py'"
+    monkeypatch.setattr("sys.platform", "win32")
+    assert launching.shell_line(words) == 'accelerate launch "C:/my scripts/sft.py"'
+
+
 def test_settings_of_the_user_are_not_passed_by(scripts: Path, monkeypatch) -> None:
     """Whoever ran `accelerate config` gets accelerate's launcher for every stage."""
     (scripts / "none.json").write_text("{}")
