@@ -6,14 +6,17 @@ the next time.
 """
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import psutil
 import torch
 from transformers import PreTrainedConfig
 
+from scratch_gpt.data.collators.packed import PackedCollator, needs_lengths, to_device
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.settings.hardware import (
     choose_threads,
@@ -64,9 +67,9 @@ class _TimedStep:
         self.model.train()
         self.optimizer = build_optimizer(self.model)
         shape = (settings.micro_batch, settings.sequence_length)
-        ids = torch.randint(config.vocab_size, shape, device=self.kind)
-        positions = torch.arange(settings.sequence_length, device=self.kind).expand(shape)
-        self.batch = {"input_ids": ids, "labels": ids, "position_ids": positions.contiguous()}
+        ids = np.random.default_rng(0).integers(2, config.vocab_size, shape)  # 0 and 1 would end documents
+        collator = PackedCollator(0, 1, needs_lengths(attn_implementation))
+        self.batch = to_device(collator(list(ids)), torch.device(self.kind))
 
     def forward_and_backward(self) -> None:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
@@ -121,7 +124,9 @@ def measure_speed(
     where += f" ({describe_compute(settings.mixed_precision, torch.get_num_threads(), 1)})"
     shallow = _with_one_layer(config)
     few = GPU_PROBE_TOKENS if gpu_name() else CPU_PROBE_TOKENS
-    short = StepSettings(1, min(few, settings.sequence_length), mixed_precision=settings.mixed_precision)
+    short = dataclasses.replace(
+        settings, micro_batch=1, sequence_length=min(few, settings.sequence_length)
+    )  # precision and checkpointing are those of the run
     tokens = settings.micro_batch * settings.sequence_length
 
     probe = _TimedStep(shallow, short, build_optimizer, attn_implementation)
@@ -135,7 +140,7 @@ def measure_speed(
         updated = step.seconds_of(step.update, SECONDS / 5)
         how = f"measured: steps of this shape on {where}"
     else:
-        # a step of so large a shape has so many tokens that the optimizer's share is below a hundredth
+        # by rule, so large a shape has so many tokens in a step that the optimizer's share is small
         passed, updated = expected, 0.0
         how = (
             f"scaled by FLOPs from 1 of its {config.num_hidden_layers} layers on {short.sequence_length} tokens, measured "
