@@ -292,7 +292,8 @@ def print_estimate(estimate: Estimate) -> None:
     if estimate.passes:
         facts["passes over the shards"] = f"{estimate.passes:.2g}"
     if estimate.tokens_per_second:
-        facts["tokens a second"] = f"{estimate.tokens_per_second:,.0f}"
+        speed = estimate.tokens_per_second
+        facts["tokens a second"] = f"{speed:,.0f}" if speed >= 100 else f"{speed:.2g}"
         facts["FLOP/s needed for that"] = f"{flops / estimate.tokens * estimate.tokens_per_second:.3g}"
         facts["time"] = duration(estimate.seconds)
     if estimate.cost:
