@@ -3,7 +3,7 @@
 
     accelerate launch eval/alignment.py --config eval/configs/alignment.yaml --model runs/demo/chat runs/demo/aligned
     accelerate launch eval/alignment.py --model CHAT DPO RLOO GRPO --reward_model REWARD --best_of_n 8
-    accelerate launch eval/alignment.py --model 'runs/seed{seed}/chat' 'runs/seed{seed}/aligned' --seeds 0 1 2
+    accelerate launch eval/alignment.py --model "runs/seed{seed}/chat" "runs/seed{seed}/aligned" --seeds 0 1 2
 
 Writes MODEL/results/alignment.json for each, and FIRST/results/alignment_best_of_N.json for the best of N answers.
 """

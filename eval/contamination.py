@@ -4,7 +4,7 @@
     accelerate launch eval/contamination.py --shards runs/demo/shards/train --tokenizer runs/demo/tokenizer \
         --tasks facts reading --output results/contamination.json
     scratch-gpt contamination --shards runs/real/shards/train --tokenizer runs/real/tokenizer \
-        --sources '[{"name": "squad", "path": "data/squad.jsonl"}]'
+        --sources "[{name: squad, path: data/squad.jsonl}]"
 
 One pass over the text; the memory is that of the benchmark. Documents longer than a block lie in it in pieces, so a run
 that crosses two pieces is not found.

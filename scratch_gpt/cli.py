@@ -4,6 +4,8 @@
 Heavy imports wait inside the commands, so that help and a mistyped name answer at once.
 """
 
+import scratch_gpt.openmp  # noqa: F401  # before torch
+
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -13,38 +15,38 @@ from typing import Annotated
 import typer
 
 from scratch_gpt import __version__
+from scratch_gpt.command_group import CommandGroup
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import launch
+from scratch_gpt.settings.parsing import line_of_mistake, show_all_characters
 
 
-# Command -> (file below the scripts folder, help); the order is the order of the road.
+# Command -> (file below the scripts folder, short help); the order is the order of the road.
 STAGES = {
-    "tokenizer": ("train/tokenizer.py", "Train a byte-level BPE tokenizer on the sources."),
-    "shards": ("train/shards.py", "Tokenize the sources once, into packed blocks."),
-    "pretrain": ("train/pretrain.py", "Train a fresh model on the blocks, or a trained one further."),
-    "sft": ("train/sft.py", "Teach the base model to answer: supervised fine-tuning."),
-    "seq2seq": ("train/seq2seq.py", "Teach an encoder-decoder to answer: fine-tuning on pairs."),
-    "reward": ("train/reward.py", "Train a reward model on pairs of better and worse answers."),
-    "dpo": ("train/dpo.py", "Align the chat model on such pairs directly, without a reward model."),
-    "kto": ("train/kto.py", "Align the chat model on single answers, each liked or not."),
-    "distill": ("train/distill.py", "Teach a small chat model the answers of a larger one."),
-    "rlhf": ("train/rlhf.py", "Align the chat model by reinforcement against the reward model."),
+    "tokenizer": ("train/tokenizer.py", "learn a BPE vocabulary"),
+    "shards": ("train/shards.py", "text to token blocks"),
+    "pretrain": ("train/pretrain.py", "blocks to a base model"),
+    "sft": ("train/sft.py", "fine-tune on chats"),
+    "seq2seq": ("train/seq2seq.py", "fine-tune on pairs"),
+    "reward": ("train/reward.py", "train a reward model"),
+    "dpo": ("train/dpo.py", "align on pairs (DPO)"),
+    "kto": ("train/kto.py", "align on likes (KTO)"),
+    "distill": ("train/distill.py", "learn from a larger one"),
+    "rlhf": ("train/rlhf.py", "align on rewards (RL)"),
 }
 BENCHMARKS = {
-    "qa": ("eval/qa.py", "Questions: exact match, F1, multiple choice."),
-    "translation": ("eval/translation.py", "Translation: BLEU and chrF."),
-    "instructions": (
-        "eval/instructions.py",
-        "Held-out instructions: loss of the answers, and what is written.",
-    ),
-    "generation": ("eval/generation.py", "Free text: bits per byte, repetition, coherence."),
-    "contamination": ("eval/contamination.py", "How much of a benchmark the training text holds."),
-    "harness": ("eval/harness.py", "Tasks of lm-eval, such as mmlu and gsm8k."),
-    "alignment": ("eval/alignment.py", "Aligned chat models and best-of-n beside the model they came from."),
+    "qa": ("eval/qa.py", "questions and choices"),
+    "translation": ("eval/translation.py", "BLEU and chrF"),
+    "instructions": ("eval/instructions.py", "held-out instructions"),
+    "generation": ("eval/generation.py", "bits per byte, stories"),
+    "contamination": ("eval/contamination.py", "test items in the text"),
+    "harness": ("eval/harness.py", "tasks of lm-eval"),
+    "alignment": ("eval/alignment.py", "aligned models compared"),
 }
 
 app = typer.Typer(
     name="scratch-gpt",
+    cls=CommandGroup,
     help="From raw text to an aligned chat model; every folder on the way is an ordinary Hugging Face model.",
     no_args_is_help=True,
     add_completion=False,
@@ -88,7 +90,7 @@ def _launching_command(script: str) -> Callable[..., None]:
     return command
 
 
-@app.command(rich_help_panel="Start here")
+@app.command(rich_help_panel="Start here", short_help="all stages, tiny corpus")
 def demo(
     output_dir: Annotated[str, typer.Option("--output_dir", help="Where all stages write.")] = "runs/demo",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every stage.")] = 0,
@@ -99,18 +101,18 @@ def demo(
     raise typer.Exit(run_demo(Path(output_dir), seed))
 
 
-for _panel, _commands in (("The road, in order", STAGES), ("Benchmarks", BENCHMARKS)):
+for _panel, _commands in (("Train, in order", STAGES), ("Benchmarks", BENCHMARKS)):
     for _name, (_script, _help) in _commands.items():
         app.command(
             _name,
-            help=_help,
+            short_help=_help,
             rich_help_panel=_panel,
             add_help_option=False,
             context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         )(_launching_command(_script))
 
 
-@app.command(rich_help_panel="Benchmarks")
+@app.command(rich_help_panel="Benchmarks", short_help="results side by side")
 def compare(
     models: Annotated[
         list[str], typer.Argument(metavar="A B ...", help="Folders of models that benchmarks were run on.")
@@ -136,18 +138,19 @@ def compare(
 
 @app.command(
     rich_help_panel="Before training",
+    short_help="memory, time, cost",
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def plan(context: typer.Context) -> None:
     """What a pretraining run will need: parameters, memory, time, cost; the arguments of pretrain and a few more."""
     from scratch_gpt.settings.parsing import run_stage
-    from scratch_gpt.training.planning.estimate import PlanArguments, estimate_run, print_estimate
+    from scratch_gpt.training.planning.estimate import PlanArguments, plan_run, print_estimate
 
-    run_stage(lambda arguments: print_estimate(estimate_run(arguments)), PlanArguments, context.args)
+    run_stage(lambda arguments: print_estimate(plan_run(arguments)), PlanArguments, context.args)
 
 
-@app.command(rich_help_panel="Before training")
+@app.command(rich_help_panel="Before training", short_help="the shipped sizes")
 def sizes(
     output: Annotated[
         str | None, typer.Option("--output", help="A Markdown file with the marks of such a table, to renew.")
@@ -162,7 +165,7 @@ def sizes(
         write_sizes(output)
 
 
-@app.command(rich_help_panel="Use a model")
+@app.command(rich_help_panel="Use a model", short_help="talk in the terminal")
 def chat(
     model: Annotated[str, typer.Argument(help="Folder of a model.")],
     system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
@@ -199,7 +202,7 @@ def chat(
     )
 
 
-@app.command(rich_help_panel="Use a model")
+@app.command(rich_help_panel="Use a model", short_help="talk in the browser")
 def web(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL [MODEL2]", help="Folder of a model, or of two to compare.")
@@ -227,7 +230,7 @@ def web(
         print(f"wrote {space}: hf upload USER/NAME {space} --repo-type space")
 
 
-@app.command(rich_help_panel="Use a model")
+@app.command(rich_help_panel="Use a model", short_help="OpenAI-compatible API")
 def serve(
     model: Annotated[str, typer.Argument(help="Folder of a model.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "localhost",
@@ -249,7 +252,7 @@ def serve(
     serve_model(model, host, port, api_key)
 
 
-@app.command(rich_help_panel="Use a model")
+@app.command(rich_help_panel="Use a model", short_help="card and Hub upload")
 def publish(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
     hub_model_id: Annotated[
@@ -306,7 +309,7 @@ def publish(
     )
 
 
-@app.command(rich_help_panel="Use a model")
+@app.command(rich_help_panel="Use a model", short_help="one page of a run")
 def report(
     run_dir: Annotated[str, typer.Argument(help="Folder of a run: base/, chat/, ... or one model's folder.")],
 ) -> None:
@@ -323,7 +326,7 @@ def _report(output_dir: str, notes: list[str]) -> None:
         print(f"note: {note}")
 
 
-@app.command("import", rich_help_panel="Use a model")
+@app.command("import", rich_help_panel="Use a model", short_help="from Qwen3, Llama, GPT-2")
 def import_(
     stock_dir: Annotated[
         str, typer.Argument(help="Folder of a GPT-2, Llama or Qwen3 model of transformers.")
@@ -339,7 +342,7 @@ def import_(
     _report(output_dir, import_folder(stock_dir, output_dir))
 
 
-@app.command(rich_help_panel="Use a model")
+@app.command(rich_help_panel="Use a model", short_help="to transformers, GGUF")
 def export(
     model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
     output_dir: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
@@ -371,12 +374,14 @@ def export(
 
 def main() -> None:
     """The `scratch-gpt` command: a user's mistake becomes one line and exit status 2."""
-    for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what it cannot show or read becomes "?"
+    show_all_characters()
     try:
         app(prog_name="scratch-gpt")
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except Exception as error:
+        line = line_of_mistake(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -7,7 +7,6 @@ goes on where it stopped.
 
 import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -21,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
-from scratch_gpt.launching import launch_preloaded
+from scratch_gpt.launching import launch_preloaded, shell_line
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.settings.parsing import scripts_folder
@@ -119,11 +118,11 @@ def _shown(path: Path) -> str:
 
 def command_prefix(program: str) -> str:
     """How to call a program of this environment: its name if the shell would find it, else its path."""
-    beside_python = Path(sys.executable).parent / program
+    folder = Path(sys.executable).parent
     found = shutil.which(program)
-    if found is not None and Path(found).resolve() == beside_python.resolve():
+    if found is not None and Path(found).parent.resolve() == folder.resolve():
         return program
-    return _shown(beside_python)
+    return _shown(folder / program)
 
 
 def run_steps(
@@ -142,7 +141,7 @@ def run_steps(
     for step in steps:
         arguments = step.arguments(run_dir, seed)
         script = _shown(scripts_folder() / step.script)
-        command = shlex.join([launcher, "launch", script, *arguments])
+        command = shell_line([launcher, "launch", script, *arguments])
         if step.products and step.is_complete(run_dir):
             console.print(
                 f"[dim]{step.name}: complete already ({escape(step.products[0])})[/dim]", soft_wrap=True
@@ -152,8 +151,8 @@ def run_steps(
         started = time.monotonic()
         exit_code = start(step.script, arguments)
         if exit_code != 0:
-            again = command_prefix("scratch-gpt") + " demo"
-            again += "" if run_dir == DEFAULT_FOLDER else f" --output_dir {shlex.quote(str(run_dir))}"
+            where = [] if run_dir == DEFAULT_FOLDER else ["--output_dir", run_dir.as_posix()]
+            again = shell_line([command_prefix("scratch-gpt"), "demo", *where])
             console.print(
                 f"\n{step.name} stopped with exit code {exit_code}. This step alone: {escape(command)}\n"
                 f"To go on from here: {escape(again)}",
@@ -263,6 +262,6 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     )
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     console.print(f"time     {minutes} min {seconds} s (this call)\n\nNow talk to it:", soft_wrap=True)
-    chat = shlex.join([command_prefix("scratch-gpt"), "chat", (run_dir / "aligned").as_posix()])
+    chat = shell_line([command_prefix("scratch-gpt"), "chat", (run_dir / "aligned").as_posix()])
     console.print(f"[bold]$ {escape(chat)}[/bold]", soft_wrap=True)
     return 0

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and the name that was probably meant."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 
@@ -26,7 +29,31 @@ class UserError(ValueError):
         return partial(type(self), self.code, str(self), **self.values), ()
 
 
-def wrong_value(setting: str, value: Any, wanted: str, *, where: str = "") -> UserError:
-    """The error for a setting that cannot have this value: "limit must be at least 1, got 0"."""
-    line = f"{where}{setting} must be {wanted}, got {value!r}"
+def did_you_mean(name: Any, known: Iterable[str], otherwise: str = "") -> str:
+    """What follows a name that is not known: ": did you mean NAME?" with the nearest of `known`.
+
+    Case, hyphens and underscores do not count.
+
+    Args:
+        otherwise: the text where no name is near.
+    """
+    plain = {each.lower().replace("-", "_"): each for each in known}
+    nearest = get_close_matches(str(name).lower().replace("-", "_"), plain, n=1)
+    return f": did you mean {plain[nearest[0]]}?" if nearest else otherwise
+
+
+def beside(path: str | Path) -> list[str]:
+    """What lies in the folder of a path, written as the path is: names for `did_you_mean` where it does not exist."""
+    return [each.as_posix() for each in Path(path).parent.glob("*")]
+
+
+def wrong_value(
+    setting: str, value: Any, wanted: str, *, where: str = "", choices: Iterable[str] = ()
+) -> UserError:
+    """The error for a setting that cannot have this value: "limit must be at least 1, got 0".
+
+    Args:
+        choices: the names that it can have, to suggest the nearest.
+    """
+    line = f"{where}{setting} must be {wanted}, got {value!r}{did_you_mean(value, choices)}"
     return UserError("wrong_value", line, setting=setting, value=value)

@@ -4,18 +4,19 @@
 import multiprocessing
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.settings.parsing import scripts_folder
+from scratch_gpt.training.planning.launcher import find_launcher_file, read_launcher
 
 
 # How long an interrupted stage may take to end by itself.
@@ -32,6 +33,11 @@ PRELOADED = (
 )
 
 
+def shell_line(words: Sequence[str]) -> str:
+    """The words as one line for this system's shell: Windows has no single quotes."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
 def launcher_arguments(accelerate_config: str | None) -> list[str]:
     """What `accelerate launch` is told before the script's name.
 
@@ -41,10 +47,9 @@ def launcher_arguments(accelerate_config: str | None) -> list[str]:
     from accelerate.commands.config.config_args import default_config_file
 
     if accelerate_config is not None:
-        if not Path(accelerate_config).is_file():
-            message = f"--accelerate_config: no file {accelerate_config}; examples: {scripts_folder()}/train/accelerate"
-            raise UserError("file_not_found", message, file=accelerate_config)
-        return ["--config_file", accelerate_config]
+        file = find_launcher_file(accelerate_config)
+        read_launcher(file)  # the launcher would answer a file that is not YAML with a traceback
+        return ["--config_file", file]
     if Path(default_config_file).is_file():
         return []
     flags = {"num_processes": "1", "num_machines": "1", "mixed_precision": "no", "dynamo_backend": "no"}
@@ -69,7 +74,10 @@ def _stopped_together(stage: Callable[[], list[psutil.Process]]) -> Iterator[Non
         # A terminal sends Ctrl-C to the stage too: give it time to say its last word, and ask again if it was not told.
         _, running = psutil.wait_procs(stage(), timeout=GRACE_SECONDS)
         for process in running:
-            process.send_signal(signal.SIGINT)
+            if sys.platform == "win32":  # which has no SIGINT for a single process
+                process.terminate()
+            else:
+                process.send_signal(signal.SIGINT)
         psutil.wait_procs(running, timeout=GRACE_SECONDS)
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
@@ -91,12 +99,18 @@ def launch(script: str, arguments: list[str], accelerate_config: str | None = No
     except (
         subprocess.CalledProcessError
     ) as failure:  # with --quiet the launcher would make 1 of every exit code
-        return failure.returncode if failure.returncode > 0 else 128 - failure.returncode
-    except ChildFailedError:  # of several processes: the script has said why
-        return 1
+        return _exit_code(failure.returncode)
+    except ChildFailedError as failure:  # of several processes: the script has said why
+        _, first = failure.get_first_failure()
+        return _exit_code(first.exitcode)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     return 0
+
+
+def _exit_code(returncode: int) -> int:
+    """As a shell has it: 128 and the signal's number for a process that a signal ended."""
+    return returncode if returncode >= 0 else 128 - returncode
 
 
 def launch_preloaded(script: str, arguments: list[str]) -> int:
@@ -130,7 +144,7 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
             stage.join()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
-    return stage.exitcode or 0
+    return _exit_code(stage.exitcode or 0)
 
 
 def _run_script(script: Path, arguments: list[str], threads: str | None) -> None:

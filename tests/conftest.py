@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: a tiny tokenizer, a tiny model, a chat folder; all made here, no network."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import psutil
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -31,6 +33,40 @@ from scratch_gpt.tokenization import IM_END, save_tokenizer, train_tokenizer
 def _one_thread() -> None:
     """Tiny tensors are faster on one thread, and other processes are left alone."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def windows_files(monkeypatch) -> None:
+    """Files as on Windows: what this process has open or mapped is not renamed or removed; only what may be written is synced."""
+    if not Path("/proc/self/maps").is_file():
+        pytest.skip("needs /proc")
+    import fcntl
+
+    fsync = os.fsync
+
+    def in_use(path: Any, folder: int | None) -> None:
+        where = Path(os.readlink(f"/proc/self/fd/{folder}")) / path if folder else Path(path).absolute()
+        used = {entry.path for entry in psutil.Process().open_files()}
+        used |= {line.split(None, 5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
+        if busy := [name for name in used if where in (Path(name), *Path(name).parents)]:
+            raise PermissionError(errno.EACCES, f"open or mapped: {busy}", str(path))
+
+    def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *others: Any, dir_fd: int | None = None, **options: Any) -> Any:
+            in_use(path, dir_fd)
+            return function(path, *others, **({"dir_fd": dir_fd} if dir_fd else {}), **options)
+
+        return call
+
+    def sync(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        fsync(descriptor)
+
+    for name in ("rename", "replace", "unlink", "remove"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr("scratch_gpt.runs.folders.fcntl", None)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ ROWS = (
     ("training.pretrain", "training.posttrain"),
     ("training.planning", "training.rl"),
     ("report", "serving", "export"),
-    ("launching",),
+    ("launching", "command_group"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -2,23 +2,29 @@
 """The command line: what it lists, and that stages get their arguments as typed."""
 
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from scratch_gpt import __version__, cli
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.parsing import parse, scripts_folder
+from scratch_gpt.settings.checking import own_settings, takes_structure
+from scratch_gpt.settings.parsing import _parser, parse, run_stage, scripts_folder
+from wording import shows
 
 
 SCRIPTS = sorted(
@@ -43,9 +49,14 @@ def launched(monkeypatch) -> list[tuple]:
 
 
 def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
-    """`--help` names every command, the stages in the order in which they run."""
+    """`--help` names every command on one screen, the stages in the order in which they run."""
     lines = CliRunner().invoke(cli.app, ["--help"]).output.splitlines()
-    listed = [line.split()[1] for line in lines if line.startswith("\u2502 ") and line[2] not in " -"]
+    assert len(lines) <= 24
+    assert max(map(len, lines)) < 80
+    cells = [line[start : start + 39] for line in lines if line.startswith(" ") for start in (0, 39)]
+    listed = [cell.split()[0] for cell in cells if cell]
+    assert all(cell[14] == " " for cell in cells if cell)
+    assert not any("..." in cell for cell in cells)  # a short_help of at most SHORT_WIDTH
     road = [
         "demo",
         "tokenizer",
@@ -142,13 +153,51 @@ def test_users_mistake_is_one_line_and_status_2(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == "error: no model in x\n"
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_every_script_explains_its_options(script: Path, capsys) -> None:
-    """`--help-all` of each stage lists the fields of its arguments: help texts are format strings, a lone % breaks them."""
+@functools.cache
+def main_of(script: Path) -> tuple[Callable, type]:
+    """The function that the script hands to `run_stage`, and its settings."""
     spec = importlib.util.spec_from_file_location(f"script_{script.stem}", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    arguments_class = inspect.signature(module.main).parameters["arguments"].annotation
+    return module.main, inspect.signature(module.main).parameters["arguments"].annotation
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_list_and_mapping_is_yaml_or_json_on_the_command_line(script: Path) -> None:
+    """Of each stage and benchmark, those inherited from TRL and transformers too; lists of words are also words."""
+    _, arguments_class = main_of(script)
+    parser = _parser(arguments_class, everything=False)
+    hints = get_type_hints(arguments_class)
+    parser.set_defaults(**{name: "x" for name in parser.required if hints[name] is str})
+    parser.required = ()
+    for name, hint in hints.items():
+        if takes_structure(hint):
+            value = [{"name": "b", "path": "x"}] if "list[dict" in str(hint) else {"a": {"b": 1}}
+            for text in (json.dumps(value), yaml.safe_dump(value, default_flow_style=True).strip()):
+                found, rest = parser.parse_known_args([f"--{name}", text])
+                assert (getattr(found, name), rest) == (value, []), name
+        elif name in own_settings(arguments_class) and "list[str]" in str(hint):
+            for words in (["a", "b c"], ["[a, b c]"], ['["a", "b c"]']):
+                assert getattr(parser.parse_known_args([f"--{name}", *words])[0], name) == ["a", "b c"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_script_exits_with_2_for_a_users_mistake(script: Path, capsys) -> None:
+    """A key, a file and a YAML that are not there: one line, no traceback."""
+    main, arguments_class = main_of(script)
+    mistakes = (["--colour", "red"], ["--config", "nowhere.yaml"], ["--config", str(script)])
+    for mistake, named in zip(mistakes, ("colour", "nowhere.yaml", script.name), strict=True):
+        with pytest.raises(SystemExit) as exit_:
+            run_stage(main, arguments_class, mistake)
+        errors = capsys.readouterr().err
+        assert (exit_.value.code, errors.count("\n")) == (2, 1)
+        assert shows(errors, "error: ", named)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_every_script_explains_its_options(script: Path, capsys) -> None:
+    """`--help-all` of each stage lists the fields of its arguments: help texts are format strings, a lone % breaks them."""
+    _, arguments_class = main_of(script)
     with pytest.raises(SystemExit) as exit_:
         parse(arguments_class, ["--help-all"])
     assert exit_.value.code == 0
@@ -184,6 +233,8 @@ def test_export_and_import_are_each_others_inverse(base_folder: Path, monkeypatc
         (("import", "nowhere", "out"), "no model in nowhere"),
         (("import", "base", "out"), "holds a ScratchGPTForCausalLM"),
         (("export", "base", "out", "--to", "onnx"), "to must be one of qwen3, llama, gpt2, eurobert "),
+        (("export", "base", "out", "--to", "lama"), "did you mean llama?"),
+        (("sft", "--accelerate_config", "base/config.json"), "`distributed_type` must be"),
         (("export", "base", "out", "--to", "llama"), "llama cannot hold use_qk_norm=True"),
         (("export", "base", "out", "--dtype", "f16"), "--dtype f16 is for --to gguf"),
         (("export", "base", "base"), "name a new folder"),
@@ -203,6 +254,11 @@ def test_wrong_conversions_are_one_line(
     assert sorted(base_folder.parent.rglob("*")) == before
 
 
-def test_unknown_command_fails() -> None:
-    """A command that does not exist is refused."""
-    assert CliRunner().invoke(cli.app, ["evaluate"]).exit_code == 2
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("pretain", "did you mean pretrain?"), ("sfft", "sft?"), ("xyz", "--help")]
+)
+def test_an_unknown_command_brings_the_nearest(typed: str, shown: str, monkeypatch, capsys) -> None:
+    """One line, exit status 2."""
+    code, output, errors = run(monkeypatch, capsys, typed)
+    assert (code, output, errors.count("\n")) == (2, "", 1)
+    assert shows(errors, typed, shown)

@@ -207,6 +207,16 @@ def test_named_files_exist(page: Path) -> None:
 
 
 @page_by_page
+def test_no_command_needs_single_quotes(page: Path) -> None:
+    """Windows' shells know none around JSON, YAML or a package's extra; beside the pages, the recipes' docstrings."""
+    texts = [FENCE.sub(lambda match: "" if match[1] else match[2], read(page))]
+    if page.name == "README.md":
+        texts += [read(file) for folder in ("train", "eval") for file in (ROOT / folder).rglob("*.py")]
+    quoted = re.compile(r"(?:--\w+|-d|install) '[^']*[\[{][^']*'")
+    assert [found for text in texts for found in quoted.findall(text)] == []
+
+
+@page_by_page
 def test_relative_links_lead_somewhere(page: Path) -> None:
     """Each link to a file of this repository, or to a heading in it, is no dead end."""
     text = FENCE.sub("", read(page))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from wording import user_error
 
 
@@ -46,6 +46,24 @@ def test_a_wrong_value_names_setting_value_and_cure() -> None:
     with user_error("wrong_value", setting="limit", value=0) as caught:
         raise wrong_value("limit", 0, "at least 1", where="source 'a': ")
     assert str(caught.value) == "source 'a': limit must be at least 1, got 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("learning_rat", "learning_rate"),
+        ("learning-rate", "learning_rate"),
+        ("ADAMW", "adamw"),
+        ("hellaswg", "hellaswag"),
+        (True, None),
+        ("", None),
+        ("colour", None),
+    ],
+)
+def test_the_nearest_name_is_suggested(name, nearest) -> None:
+    """Case and hyphens do not count; where nothing is near, nothing is suggested."""
+    known = ["learning_rate", "warmup_steps", "adamw", "muon", "hellaswag"]
+    assert did_you_mean(name, known, "; --help") == (f": did you mean {nearest}?" if nearest else "; --help")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from scratch_gpt import launching
 from wording import user_error
@@ -84,6 +85,14 @@ def test_preloaded_scripts_share_what_was_loaded_and_nothing_else(tmp_path: Path
     assert launched.communicate(timeout=120)[0] == 2 * "True False\n"
 
 
+def test_commands_are_printed_for_the_systems_own_shell(monkeypatch) -> None:
+    """Windows has no single quotes."""
+    words = ["accelerate", "launch", "C:/my scripts/sft.py"]
+    assert launching.shell_line(words) == "accelerate launch 'C:/my scripts/sft.py'"
+    monkeypatch.setattr("sys.platform", "win32")
+    assert launching.shell_line(words) == 'accelerate launch "C:/my scripts/sft.py"'
+
+
 def test_settings_of_the_user_are_not_passed_by(scripts: Path, monkeypatch) -> None:
     """Whoever ran `accelerate config` gets accelerate's launcher for every stage."""
     (scripts / "none.json").write_text("{}")
@@ -95,6 +104,50 @@ def test_missing_launcher_settings_are_named(scripts: Path) -> None:
     """A settings file that does not exist is the user's mistake."""
     with user_error("file_not_found", file="nowhere.yaml"):
         launching.launch("stage.py", [], "nowhere.yaml")
+
+
+def test_launcher_settings_that_are_no_yaml_are_named(scripts: Path) -> None:
+    """accelerate itself would end with a traceback; a file of the package's own is found by its name."""
+    (scripts / "broken.yaml").write_text("a: [1,")
+    with user_error("invalid_yaml", "broken.yaml"):
+        launching.launch("stage.py", [], str(scripts / "broken.yaml"))
+
+
+def test_the_packages_launcher_settings_are_found_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    """By their path or name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train/accelerate/single_gpu.yaml", "single_gpu.yaml"):
+        option, file = launching.launcher_arguments(name)
+        assert option == "--config_file"
+        assert Path(file).is_file()
+
+
+@pytest.mark.parametrize(("code", "status"), [(2, 2), (1, 1), (-9, 137)])
+def test_the_status_of_several_processes_is_that_of_the_first_that_failed(
+    scripts: Path, monkeypatch, code: int, status: int
+) -> None:
+    """As torchrun reports it, whatever became of the others."""
+
+    def fail(arguments) -> None:
+        failures = {
+            rank: ProcessFailure(rank, 0, exitcode, "none.json") for rank, exitcode in enumerate((code, -15))
+        }
+        failures[1].timestamp = failures[0].timestamp + 1
+        raise ChildFailedError("stage.py", failures)
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", fail)
+    assert launching.launch("stage.py", []) == status
+
+
+def test_a_users_mistake_among_processes_exits_with_2(scripts: Path, monkeypatch) -> None:
+    """Two processes by accelerate's own launcher, of which the main one finds the mistake."""
+    settings = "distributed_type: FSDP\nnum_processes: 2\nuse_cpu: true\nfsdp_config: {fsdp_version: 2}\n"
+    (scripts / "two.yaml").write_text(settings)
+    (scripts / "stage.py").write_text(
+        "import os, time\nassert os.environ['WORLD_SIZE'] == '2'\n"
+        "time.sleep(60 * int(os.environ['RANK']))\nraise SystemExit(2)"
+    )
+    assert launching.launch("stage.py", [], str(scripts / "two.yaml")) == 2
 
 
 def test_settings_written_by_accelerate_config_are_left_to_it(scripts: Path) -> None:

@@ -3,7 +3,7 @@
 
     accelerate launch train/shards.py --config train/configs/demo/shards.yaml
     accelerate launch train/shards.py --tokenizer runs/tokenizer --output_dir runs/shards --sequence_length 256 \
-        --sources '[{"name": "book", "path": "data/book.txt"}]'
+        --sources "[{name: book, path: data/book.txt}]"
 
 Writes train/ and validation/, each with tokens.bin and manifest.json: present means complete. After an interruption the
 same command goes on. With --num_slices N --slice I it writes one of N slices; with --num_slices N alone it merges them.

@@ -3,7 +3,7 @@
 
     accelerate launch train/tokenizer.py --config train/configs/demo/tokenizer.yaml
     accelerate launch train/tokenizer.py --output_dir runs/tokenizer --vocab_size 8192 \
-        --sources '[{"name": "book", "path": "data/book.txt"}]'
+        --sources "[{name: book, path: data/book.txt}]"
 
 Text is drawn in the proportions of the weights until `max_characters`, or until every source was read once; filters and
 duplicates leave out what they leave out of the shards. A fiftieth is kept aside, to measure the tokenizer on. Writes

@@ -98,7 +98,7 @@ def write_gguf(
     gguf = _gguf()
     dtype = dtype or next((key for key, (kind, _) in DTYPES.items() if kind == model.dtype), "f32")
     if dtype not in DTYPES:
-        raise wrong_value("dtype", dtype, f"one of {', '.join(DTYPES)}")
+        raise wrong_value("dtype", dtype, f"one of {', '.join(DTYPES)}", choices=DTYPES)
     _refuse_unsupported(model)
     pre_tokenizer, notes = find_pre_tokenizer(tokenizer)
     config = model.config
@@ -127,7 +127,7 @@ def _gguf() -> Any:
     try:
         import gguf
     except ImportError:
-        message = "the gguf package is missing: pip install 'scratch-gpt[gguf]'"
+        message = 'the gguf package is missing: pip install "scratch-gpt[gguf]"'
         raise UserError("missing_package", message, package="scratch-gpt[gguf]") from None
     return gguf
 

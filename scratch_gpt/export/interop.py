@@ -206,7 +206,9 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
     config = model.config
     to = to or (config.dialect if config.is_causal else "eurobert")
     if to not in STOCK:
-        raise wrong_value("to", to, f"one of {', '.join(STOCK)} (or gguf, on the command line)")
+        raise wrong_value(
+            "to", to, f"one of {', '.join(STOCK)} (or gguf, on the command line)", choices=STOCK
+        )
     design = STOCK[to]
     foreign = [
         f"{name}={getattr(config, name)!r} (it has {value!r})"

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import scratch_gpt.registration  # noqa: F401  # whoever loads a model has its classes, also in a command
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, beside, did_you_mean
 from scratch_gpt.inference.chat_format import LONGEST, check_chat_format
 from scratch_gpt.inference.turns import is_chat, prepare_turns, training_tokenizer
 from scratch_gpt.tokenization import protect_control_tokens
@@ -81,12 +81,16 @@ def check_folder(folder: str | Path) -> None:
             f"{folder} is in llama.cpp's format, GGUF: give the folder of safetensors that it was made from"
         )
         raise UserError("gguf_file", message, folder=folder)
-    message = f"no model in {folder} (config.json is missing): give a folder that a training stage wrote"
     if HUB_NAME.fullmatch(str(folder)) and not path.parent.exists():
         message = (
             f"there is no folder {folder}: if that is a model's name on the Hub, download it first with `hf download "
             f"{folder} --local-dir DIR` (a gated one after `hf auth login`), and give DIR"
         )
+        raise UserError("no_model", message, folder=folder)
+    hint = ": give a folder that a training stage wrote"
+    if not path.exists():
+        hint = did_you_mean(path.as_posix(), beside(path), hint)
+    message = f"no model in {folder} (config.json is missing){hint}"
     raise UserError("no_model", message, folder=folder)
 
 

@@ -4,7 +4,7 @@
 import random
 from collections.abc import Callable
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.primer import arithmetic, conversation, facts, reading, stories, translation
 from scratch_gpt.primer.splits import check_split, generator
 from scratch_gpt.primer.wording import as_sentence
@@ -83,7 +83,9 @@ def benchmark(name: str, split: str, seed: int = 0) -> list[Example]:
     """
     check_split(split)
     if name not in BENCHMARKS:
-        message = f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}"
+        message = (
+            f"unknown benchmark {name!r}{did_you_mean(name, BENCHMARKS)} (known: {', '.join(BENCHMARKS)})"
+        )
         raise UserError("wrong_value", message, setting="benchmark", value=name)
     rng = generator(seed, "benchmark", name, split)
     examples = BENCHMARKS[name](rng, split)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.tasks.example import Example
 
 
@@ -41,7 +41,7 @@ def split_of(key: str) -> str:
 def check_split(split: str) -> None:
     """Raises UserError for a name that is no split."""
     if split not in SPLITS:
-        message = f"unknown split {split!r}: choose one of {', '.join(SPLITS)}"
+        message = f"unknown split {split!r}{did_you_mean(split, SPLITS)} (known: {', '.join(SPLITS)})"
         raise UserError("wrong_value", message, setting="split", value=split)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scratch_gpt import primer
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.primer.conversation import refuses
 from scratch_gpt.tasks import scores
 from scratch_gpt.tasks.example import Example
@@ -131,6 +131,6 @@ def choose_tasks(asked: list[str], known: Sequence[str], default: bool) -> list[
     """
     for name in asked:
         if name not in known:
-            message = f"unknown task {name!r}; known tasks: {', '.join(known)}"
+            message = f"unknown task {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"
             raise UserError("wrong_value", message, setting="task", value=name)
     return [TASKS[name] for name in asked or (known if default else ())]

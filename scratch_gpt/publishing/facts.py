@@ -245,7 +245,7 @@ def duration(seconds: float | None) -> str:
     """Seconds as a person reads them."""
     if seconds is None:
         return UNKNOWN
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The licenses that the Hub has an identifier for."""
 
-import difflib
-
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 
 
 # https://huggingface.co/docs/hub/repositories-licenses, in August 2026.
@@ -24,9 +22,10 @@ LICENSES = frozenset(_IDENTIFIERS.split())
 def check_license(identifier: str, name: str | None) -> None:
     """Raise UserError unless the Hub knows the identifier of the license; `other` needs a name, and it alone has one."""
     if identifier not in LICENSES:
-        near = difflib.get_close_matches(identifier.lower(), LICENSES, n=1)
-        cure = f"did you mean {near[0]}?" if near else "its list is hf.co/docs/hub/repositories-licenses."
-        message = f"license {identifier!r} is no identifier of the Hub: {cure} For one of another kind say other, with license_name"
+        cure = did_you_mean(
+            identifier, LICENSES, ": they are listed at hf.co/docs/hub/repositories-licenses."
+        )
+        message = f"license {identifier!r} is not an identifier of the Hub{cure} For any other license set other, with license_name"
         raise UserError("wrong_value", message, setting="license", value=identifier)
     if identifier == "other" and not name:
         message = "license other needs its name: give license_name"

@@ -26,7 +26,7 @@ try:
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from starlette.exceptions import HTTPException
 except ImportError:
-    message = "serving needs more packages: pip install 'scratch-gpt[serve]'"
+    message = 'serving needs more packages: pip install "scratch-gpt[serve]"'
     raise UserError("missing_package", message, package="scratch-gpt[serve]") from None
 
 from scratch_gpt.serving.answers import Answer, ChatAnswer, CompletionAnswer

@@ -241,7 +241,7 @@ class ServedModel:
         try:
             import xgrammar
         except ImportError:
-            line = "response_format: JSON needs one more package here: pip install 'scratch-gpt[json]'"
+            line = 'response_format: JSON needs one more package here: pip install "scratch-gpt[json]"'
             raise RequestError(line, "response_format") from None
         written = json.dumps(schema)
         if len(written) > MAX_SCHEMA_CHARACTERS:

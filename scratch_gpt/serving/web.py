@@ -21,7 +21,7 @@ try:
     import uvicorn  # noqa: F401  # by listening.py
     from fastapi import FastAPI
 except ImportError:
-    message = "the page needs more packages: pip install 'scratch-gpt[web]'"
+    message = 'the page needs more packages: pip install "scratch-gpt[web]"'
     raise UserError("missing_package", message, package="scratch-gpt[web]") from None
 
 from scratch_gpt.inference.sampling import Sampling

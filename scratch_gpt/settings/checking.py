@@ -8,6 +8,7 @@ command line, from YAML and from Python pass the same check.
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
@@ -42,15 +43,44 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but 1e-6 is a number, as in YAML 1.2 and JSON."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+\Z"), list("-+0123456789")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: it is not valid YAML.
+    """
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader
+
+
+def decode_list(words: list[Any]) -> list[Any]:
+    """The items of a list given on the command line: `a b c`, or one word `[a, b, c]`; other texts stay as they are."""
+    if len(words) == 1 and isinstance(words[0], str) and words[0].startswith("[") and words[0].endswith("]"):
+        try:
+            decoded = load_yaml(words[0])
+        except yaml.YAMLError:
+            return words
+        return decoded if isinstance(decoded, list) else words
+    return words
+
+
 def decode_yaml(value: Any, name: str) -> Any:
-    """A mapping or list given on the command line arrives as text: JSON or YAML's flow style."""
+    """A mapping or list given on the command line arrives as text: YAML's flow style or JSON."""
     if not isinstance(value, str):
         return value
     try:
-        decoded = json.loads(value)  # before YAML 1.1, to which 1e-6 is no number
+        decoded = json.loads(value)  # YAML does not know all of JSON's escapes
     except json.JSONDecodeError:
         try:
-            decoded = yaml.safe_load(value)
+            decoded = load_yaml(value)
         except yaml.YAMLError as error:
             reason = getattr(error, "problem", error)
             message = f"--{name} must be YAML or JSON, got {value!r} ({reason})"
@@ -124,7 +154,7 @@ def checked(name: str, value: Any, hint: Any) -> Any:
         value = "no" if value is False and "no" in options else value
         if value not in options:
             *others, last = options
-            raise wrong_value(name, value, f"{', '.join(others)} or {last}")
+            raise wrong_value(name, value, f"{', '.join(others)} or {last}", choices=options)
         return value
     if kind in (dict, list) and value is None:  # a key of a YAML file without a value
         return kind()

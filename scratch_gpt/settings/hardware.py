@@ -9,6 +9,10 @@ import psutil
 import torch
 
 
+# What a value of `mixed_precision` computes in.
+PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
 @dataclass(frozen=True)
 class ComputeSettings:
     """How a step is computed here: threads of one process, and "no" (float32), "bf16" or "fp16" autocast.
@@ -86,6 +90,12 @@ def cpu_precision() -> str:
 def best_precision() -> str:
     """The precision that this machine's GPU, or else its CPU, is made for."""
     return cpu_precision() if device_type() == "cpu" else gpu_precision()
+
+
+def describe_compute(mixed_precision: str, num_threads: int, num_processes: int) -> str:
+    """For people: "float32, 2 threads, 1 process"."""
+    threads = f"{num_threads} thread{'s' * (num_threads != 1)}"
+    return f"{PRECISIONS[mixed_precision]}, {threads}, {num_processes} process{'es' * (num_processes != 1)}"
 
 
 def choose_threads(num_threads: int | None) -> int:

@@ -4,24 +4,36 @@
 import argparse
 import dataclasses
 import errno
+import io
 import linecache
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable
-from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 
-from scratch_gpt.errors import UserError
-from scratch_gpt.settings.checking import checked, choices, own_settings, takes_structure
+from scratch_gpt.errors import UserError, beside, did_you_mean, wrong_value
+from scratch_gpt.settings.checking import (
+    checked,
+    choices,
+    decode_list,
+    decode_yaml,
+    load_yaml,
+    own_settings,
+    takes_structure,
+)
 from scratch_gpt.settings.processes import exit_with_error
 
 
 # What the user can cure: no room, no permission, a file where a folder should be.
 CURABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+# Folders of the scripts folder whose files `--config` finds by their names from any working directory.
+CONFIG_FOLDERS = ("train/configs", "eval/configs")
 
 # Whose refusals are a line like ours.
 LIBRARIES = ("transformers", "trl", "peft", "accelerate", "lm_eval")
@@ -45,22 +57,49 @@ def _parser(arguments_class: type, everything: bool) -> Any:
     from trl import TrlParser  # slow to import, and `scripts_folder` does not need it
 
     own = own_settings(arguments_class)
+    structures = {name for name, hint in get_type_hints(arguments_class).items() if takes_structure(hint)}
 
     class Parser(TrlParser):
         """Lets values of our settings through as text: `checked` knows their types, and those of the YAML file too."""
 
-        from_config: frozenset[str] = frozenset()
+        required: tuple[str, ...] = ()
 
         def set_defaults_with_config(self, **config: Any) -> list[str]:
-            self.from_config = frozenset(config)
-            return list(super().set_defaults_with_config(**config))
+            for action in self._actions:
+                if isinstance(config.get(action.dest), str):
+                    self._check_value(action, config[action.dest])
+            if unknown := super().set_defaults_with_config(**config):
+                raise self.unknown_setting(unknown[0].removeprefix("--"))
+            return []
 
         def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
             found, rest = super().parse_known_args(args, namespace)
-            for name, hint in own.items():
-                if hasattr(found, name):
-                    setattr(found, name, checked(name, getattr(found, name), hint))
+            # before the settings are checked: one that is missing may be the mistyped one
+            if rest:
+                raise self.unknown_setting(rest[0].partition("=")[0])
+            for name in self.required:
+                if getattr(found, name) is None:
+                    message = f"{name} is missing: give --{name} or {name}: in the YAML"
+                    raise UserError("setting_missing", message, setting=name)
+            for name, value in list(vars(found).items()):
+                if name in own:
+                    if isinstance(value, list) and value is not self.get_default(name):
+                        value = decode_list(value)  # of the command line
+                    setattr(found, name, checked(name, value, own[name]))
+                elif name in structures and isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+                    setattr(found, name, decode_yaml(value, name))
             return found, rest
+
+        def unknown_setting(self, key: str) -> UserError:
+            """The error for a key that no setting has."""
+            names = [action.dest for action in self._actions]
+            hint = did_you_mean(key.lstrip("-"), names, "; --help lists them")
+            return UserError("invalid_arguments", f"there is no setting {key}{hint}")
+
+        def _check_value(self, action: argparse.Action, value: Any) -> None:
+            if action.choices is not None and value not in action.choices:
+                names = [str(choice) for choice in action.choices]
+                raise wrong_value(action.dest, value, f"one of {', '.join(names)}", choices=names)
 
         def error(self, message: str) -> NoReturn:
             raise UserError("invalid_arguments", message)
@@ -71,13 +110,18 @@ def _parser(arguments_class: type, everything: bool) -> Any:
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
         formatter_class=partial(_OwnSettingsFirst, {*own, "help", "help_all"}, everything),
     )
+    defaults = {field.name: field.default for field in dataclasses.fields(arguments_class)}
+    parser.required = tuple(action.dest for action in parser._actions if action.required)
     for action in parser._actions:
+        action.required = False
         if hint := own.get(action.dest):
             action.type, action.choices = None, None
             if options := choices(hint):
                 action.metavar = f"{{{','.join(map(str, options))}}}"
-            if takes_structure(hint):
-                action.nargs = None
+        if action.dest in structures:
+            action.type, action.nargs = None, None
+            if action.default is None and defaults[action.dest] is not dataclasses.MISSING:
+                action.default = defaults[action.dest]  # which TRL's parser drops from a union with a list
     inherited = [field.name for field in dataclasses.fields(arguments_class) if field.name not in own]
     more = f"show the {len(inherited)} settings inherited from TRL and transformers too"
     parser.add_argument("--help-all", action="help", help=more if inherited else argparse.SUPPRESS)
@@ -90,40 +134,91 @@ def parse(arguments_class: type, args: list[str] | None = None) -> Any:
     Raises:
         UserError: an unknown key, a YAML file that is missing or is not a mapping, a value that its setting does not take.
     """
-    words = sys.argv[1:] if args is None else args
+    config_name, words = _split_config(sys.argv[1:] if args is None else args)
+    config_file = None if config_name is None else find_config(config_name)
+    config = {} if config_file is None else _read_config(config_file)
     parser = _parser(arguments_class, everything="--help-all" in words)
     try:
-        arguments, unknown = parser.parse_args_and_config(words, return_remaining_strings=True)
-    except FileNotFoundError as error:
-        message = f"config file not found: {error.filename}"
-        raise UserError("file_not_found", message, file=error.filename) from None
-    except IndexError:
-        raise UserError("setting_missing", "--config needs a file name", setting="config") from None
-    except yaml.YAMLError as error:
-        message = f"config file is not valid YAML: {' '.join(str(error).split())}"
-        raise UserError("invalid_yaml", message) from None
+        parser.set_defaults_with_config(**config)
+        (arguments,) = parser.parse_args_into_dataclasses(words)
     except UserError:
         raise
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise UserError("invalid_arguments", " ".join(str(error).split())) from None
-    if unknown:
-        raise _unknown_setting(unknown[0], [field.name for field in dataclasses.fields(arguments_class)])
     given = {word.partition("=")[0] for word in words}
     by_user = {action.dest for action in parser._actions if given & {*action.option_strings}}
-    origins = dict.fromkeys(parser.from_config, "config") | dict.fromkeys(by_user, "user")
+    origins = dict.fromkeys(config, "config") | dict.fromkeys(by_user, "user")
     # may be frozen
     object.__setattr__(arguments, "given", origins)
-    object.__setattr__(
-        arguments, "config_file", words[words.index("--config") + 1] if parser.from_config else None
-    )
+    object.__setattr__(arguments, "config_file", config_file)
     return arguments
 
 
-def _unknown_setting(word: str, names: list[str]) -> UserError:
-    key = word.partition("=")[0]
-    nearest = get_close_matches(key.lstrip("-").replace("-", "_"), names, n=1)
-    hint = f": did you mean {nearest[0]}?" if nearest else "; --help lists them"
-    return UserError("invalid_arguments", f"there is no setting {key}{hint}")
+def _split_config(words: list[str]) -> tuple[str | None, list[str]]:
+    """The value of `--config`, and the other words."""
+    config, others, following = None, [], iter(words)
+    for word in following:
+        key, equals, value = word.partition("=")
+        if key != "--config":
+            others.append(word)
+            continue
+        if config is not None:
+            raise UserError("invalid_arguments", "--config is given twice: one file holds the settings")
+        config = value if equals else next(following, "")
+        if not config:
+            raise UserError("setting_missing", "--config needs a file name", setting="config")
+    return config, others
+
+
+def find_config(name: str, folders: Collection[str] = CONFIG_FOLDERS, key: str = "--config") -> str:
+    """The YAML file of this name: of the working directory, else of the package's own.
+
+    `train/configs/small/pretrain.yaml` and `small/pretrain.yaml` name the same file from any working directory, also
+    where the package was installed from a wheel.
+
+    Args:
+        folders: of the scripts folder, in which short names are looked for.
+        key: that gave the name.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path, root = Path(name), scripts_folder()
+    if path.is_file():
+        return name
+    if ".." not in path.parts:
+        for folder in (root, *(root / folder for folder in folders)):
+            if (folder / path).is_file():
+                return str(folder / path)
+    shipped = [file for folder in folders for file in (root / folder).rglob("*.yaml")]
+    known = [file.relative_to(root).as_posix() for file in shipped]
+    known += [
+        file.relative_to(root / folder).as_posix()
+        for file in shipped
+        for folder in folders
+        if file.is_relative_to(root / folder)
+    ]
+    message = f"{key}: no file {name}{did_you_mean(path.as_posix(), [*known, *beside(path)])}"
+    raise UserError("file_not_found", message, file=name)
+
+
+def _read_config(file: str) -> dict[str, Any]:
+    try:
+        config = load_yaml(Path(file).read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        message = f"config file {file} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        raise UserError("invalid_yaml", message) from None
+    except yaml.YAMLError as error:
+        message = f"config file {file} is not valid YAML: {' '.join(str(error).split())}"
+        raise UserError("invalid_yaml", message) from None
+    if not isinstance(config, dict):
+        message = f"config file {file} must be a mapping of settings such as seed: 0, got {config!r:.60}"
+        raise UserError("invalid_yaml", message)
+    variables = config.pop("env", None) or {}  # a key of TRL's own parser
+    if not isinstance(variables, dict):
+        raise wrong_value("env", variables, "a mapping of environment variables", where=f"{file}: ")
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    return {str(name): value for name, value in config.items()}
 
 
 def _place_of_refusal(error: Exception) -> str | None:
@@ -142,35 +237,50 @@ def _place_of_refusal(error: Exception) -> str | None:
     return f"{module}:{trace.tb_lineno}" if refused else None
 
 
+def line_of_mistake(error: Exception) -> str | None:
+    """The line that tells a user what to mend; None for an error that only a programmer can mend."""
+    line = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return line
+    from huggingface_hub.errors import StrictDataclassError  # slow to import
+
+    if isinstance(error, StrictDataclassError):
+        return line
+    if isinstance(error, OSError) and error.errno in CURABLE:
+        return f"{error.strerror}: {error.filename or 'while writing'}"
+    if isinstance(error, NotImplementedError) and "MPS" in line:  # torch names the operation and the device
+        operation = next(iter(line.split("'")[1::2]), "an operation")
+        cure = "set PYTORCH_ENABLE_MPS_FALLBACK=1 to compute it on the CPU"
+        return f"Apple GPUs have no kernel for {operation}: {cure}"
+    if isinstance(error, ValueError | ImportError | RuntimeError) and (place := _place_of_refusal(error)):
+        # with the place, since it may be a fault of ours that they refuse
+        return f"{line} (raised in {place})"
+    return None
+
+
 def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str] | None = None) -> None:
     """Parse `args` (default: the command line) and run one stage; a user's mistake becomes one line and exit status 2."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of transformers: one bar a stage, and that is ours
+    show_all_characters()
     try:
         main(parse(arguments_class, args))
-    except (UserError, StrictDataclassError) as error:
-        exit_with_error(f"error: {' '.join(str(error).split())}", 2)
-    except OSError as error:
-        if error.errno not in CURABLE:
-            raise
-        exit_with_error(f"error: {error.strerror}: {error.filename or 'while writing'}", 2)
-    except NotImplementedError as error:
-        if "MPS" not in str(error):  # torch names the operation and the device
-            raise
-        operation = next(iter(str(error).split("'")[1::2]), "an operation")
-        cure = "set PYTORCH_ENABLE_MPS_FALLBACK=1 to compute it on the CPU"
-        exit_with_error(f"error: Apple GPUs have no kernel for {operation}: {cure}", 2)
-    except (ValueError, ImportError, RuntimeError) as error:
-        place = _place_of_refusal(error)
-        if place is None:
-            raise
-        # with the place, since it may be a fault of ours that they refuse
-        exit_with_error(f"error: {' '.join(str(error).split())} (raised in {place})", 2)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        line = line_of_mistake(error)
+        if line is None:
+            raise
+        exit_with_error(f"error: {line}", 2)
+
+
+def show_all_characters() -> None:
+    """Let the standard streams replace what their encoding lacks: a pipe on Windows has the 256 characters of cp1252."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def scripts_folder() -> Path:

@@ -412,7 +412,7 @@ def test_users_mistakes_leave_nothing(tiny_model, base_folder: Path, tmp_path: P
     with user_error("output_is_file", ".gguf", path=tmp_path / "m.gguf"):
         export_gguf(base_folder, tmp_path / "m.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with user_error("missing_package", "pip install 'scratch-gpt[gguf]'", package="scratch-gpt[gguf]"):
+    with user_error("missing_package", 'pip install "scratch-gpt[gguf]"', package="scratch-gpt[gguf]"):
         export_gguf(base_folder, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "reward"]
 

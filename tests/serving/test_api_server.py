@@ -533,7 +533,7 @@ def test_json_without_its_package_is_refused(app_client, chat_folder: Path, monk
     request = CHAT | {"response_format": {"type": "json_object"}}
     response = app_client(chat_folder).post("/v1/chat/completions", json=request)
     assert response.status_code == 400
-    assert "pip install 'scratch-gpt[json]'" in response.json()["error"]["message"]
+    assert 'pip install "scratch-gpt[json]"' in response.json()["error"]["message"]
 
 
 def test_embeddings_are_means_of_the_last_states(app_client, chat_folder: Path, masked_folder: Path) -> None:
@@ -725,7 +725,7 @@ def test_missing_packages_are_named(
         cli.main()
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"pip install 'scratch-gpt[{extra}]'" in line
+    assert f'pip install "scratch-gpt[{extra}]"' in line
 
 
 @pytest.mark.slow

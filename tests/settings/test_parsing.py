@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line > YAML > default, and one clear line for every mistake."""
 
+import io
+import os
 from dataclasses import dataclass, field, fields
 
 import pytest
@@ -10,7 +12,7 @@ from transformers import AutoConfig, TrainingArguments, set_seed
 from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import write_run_yaml
-from scratch_gpt.settings.parsing import parse, run_stage
+from scratch_gpt.settings.parsing import find_config, parse, run_stage, show_all_characters
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import shows, user_error
 
@@ -66,6 +68,8 @@ def test_lists_on_the_command_line_are_json(config) -> None:
         ({"shards": "s", "tokenizer": "t"}, [], user_error("setting_missing", setting="output_dir")),
         (FOLDERS, ["--model_config", "{hidden"], user_error("wrong_value", "expected", value="{hidden")),
         (FOLDERS, ["--model_config", "small"], user_error("wrong_value", "mapping", value="small")),
+        (FOLDERS, ["--optim", "adam"], user_error("wrong_value", "adamw?", setting="optim", value="adam")),
+        (FOLDERS, ["--config", "x.yaml"], user_error("invalid_arguments", "--config")),
         (FOLDERS, ["--model_config", "[64]"], user_error("wrong_value", setting="model_config", value=[64])),
         ({**FOLDERS, "push_to_hub": True}, [], user_error("setting_missing", setting="hub_model_id")),
         ({**FOLDERS, "sample_prompts": ["The", ""]}, [], user_error("empty_text", "sample_prompts")),
@@ -125,14 +129,23 @@ def test_values_that_cannot_be_are_refused(config, name, value) -> None:
         ("report_to", "wandb", "wandb", ["wandb"]),
         ("max_grad_norm", "inf", float("inf"), float("inf")),
         ("model_config", "{hidden_size: 8}", {"hidden_size": 8}, {"hidden_size": 8}),
+        ("model_config", "{rms_norm_eps: 1e-6}", {"rms_norm_eps": 1e-6}, {"rms_norm_eps": 1e-6}),
+        (
+            "shards",
+            "[{path: 'C:\\data', weight: 2}]",
+            [{"path": "C:\\data", "weight": 2}],
+            [{"path": "C:\\data", "weight": 2}],
+        ),
+        ("sample_prompts", "[One, 'two, three']", ["One", "two, three"], ["One", "two, three"]),
+        ("sample_prompts", "[INST] Hi", ["[INST] Hi"], ["[INST] Hi"]),
     ],
 )
 def test_one_check_for_command_line_yaml_and_python(config, name, text, value, typed) -> None:
     """Each way gives the same value."""
     found = (
         parse(PretrainArguments, ["--config", config(**FOLDERS), f"--{name}", text]),
-        parse(PretrainArguments, ["--config", config(**FOLDERS, **{name: value})]),
-        PretrainArguments(**FOLDERS, **{name: value}),
+        parse(PretrainArguments, ["--config", config(**{**FOLDERS, name: value})]),
+        PretrainArguments(**{**FOLDERS, name: value}),
     )
     assert [getattr(arguments, name) for arguments in found] == [typed] * 3
 
@@ -170,13 +183,75 @@ def test_a_tokenizer_needs_text(name) -> None:
         TokenizerArguments(sources=[{"name": "p", "path": "primer"}], output_dir="o", **{name: 0})
 
 
-def test_missing_and_broken_config_files_are_wording(tmp_path) -> None:
-    """A YAML that is not there, and one that is not YAML."""
-    with user_error("file_not_found", file=tmp_path / "none.yaml"):
-        parse(PretrainArguments, ["--config", str(tmp_path / "none.yaml")])
-    (tmp_path / "broken.yaml").write_text("a: [1,")
-    with user_error("invalid_yaml"):
+@pytest.mark.parametrize("content", [b"a: [1,", b"- a", b"", "# gr\u00fcn".encode("cp1252")])
+def test_broken_config_files_are_wording(tmp_path, content) -> None:
+    """Not YAML, no mapping, empty, another encoding than UTF-8: the file is named."""
+    (tmp_path / "broken.yaml").write_bytes(content)
+    with user_error("invalid_yaml", tmp_path / "broken.yaml"):
         parse(PretrainArguments, ["--config", str(tmp_path / "broken.yaml")])
+
+
+def test_config_files_are_utf8_also_with_a_byte_order_mark(tmp_path) -> None:
+    """As Windows' editor writes them."""
+    values = {**FOLDERS, "sample_prompts": ["\u011fece"]}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8-sig")
+    assert parse(PretrainArguments, [f"--config={tmp_path / 'a.yaml'}"]).sample_prompts == ["\u011fece"]
+
+
+@pytest.mark.parametrize("name", ["train/configs/small/pretrain.yaml", "small/pretrain.yaml"])
+def test_the_packages_configs_are_found_from_anywhere(name, tmp_path, monkeypatch) -> None:
+    """By their path or a shorter one; a file of the user's with the same name is taken first."""
+    monkeypatch.chdir(tmp_path)
+    arguments = parse(PretrainArguments, ["--config", name])
+    assert arguments.output_dir == "runs/small/base"
+    assert arguments.config_file.endswith("small/pretrain.yaml")
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text(yaml.safe_dump(FOLDERS))
+    arguments = parse(PretrainArguments, ["--config", name])
+    assert (arguments.output_dir, arguments.config_file) == ("o", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("smal/pretrain.yaml", "small/pretrain.yaml"),
+        ("train/configs/demo/pretrian.yaml", "train/configs/demo/pretrain.yaml"),
+        ("eval/configs/qas.yaml", "eval/configs/qa.yaml"),
+        ("mine.yml", "mine.yaml"),
+    ],
+)
+def test_a_missing_config_names_the_nearest(name, nearest, tmp_path, monkeypatch) -> None:
+    """Among the package's own files and those in the folder that was named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    with user_error("file_not_found", f"{nearest}?", file=name):
+        find_config(name)
+
+
+def test_a_config_sets_environment_variables(config, monkeypatch) -> None:
+    """The key `env` of TRL's parser."""
+    monkeypatch.setenv("NAMES_TEST", "before")
+    parse(PretrainArguments, ["--config", config(**FOLDERS, env={"NAMES_TEST": 3})])
+    assert os.environ["NAMES_TEST"] == "3"
+    with user_error("wrong_value", setting="env", value="A=1"):
+        parse(PretrainArguments, ["--config", config(**FOLDERS, env="A=1")])
+
+
+def test_any_terminal_can_show_any_text(monkeypatch) -> None:
+    """A pipe on Windows has the characters of cp1252; others become "?" there."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", stream)
+    show_all_characters()
+    print("\u2501 \u00fc", file=stream, flush=True)
+    assert stream.buffer.getvalue().decode("cp1252").split() == ["?", "\u00fc"]
+
+
+def test_what_lies_outside_the_configs_is_not_found(tmp_path, monkeypatch) -> None:
+    """A name leads out of the package's folders by no "..", and an absolute path is only itself."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("../pyproject.toml", "train/../pyproject.toml", "/small/pretrain.yaml"):
+        with user_error("file_not_found", file=name):
+            find_config(name)
 
 
 def test_a_stage_turns_wording_into_one_line(monkeypatch, capsys) -> None:
@@ -264,6 +339,21 @@ class OwnArguments(TrainingArguments):
 
     sources: str = field(default="", metadata={"help": "What is read."})
     learning_rate: float = field(default=1.0, metadata={"help": "Ours."})
+
+
+def test_mappings_of_transformers_are_yaml_too(config) -> None:
+    """Which itself reads JSON alone."""
+    for text in ("{num_cycles: 2}", '{"num_cycles": 2}'):
+        assert parse(OwnArguments, ["--lr_scheduler_kwargs", text]).lr_scheduler_kwargs == {"num_cycles": 2}
+
+
+def test_a_mistyped_optimizer_of_transformers_brings_the_nearest(config) -> None:
+    """On the command line and in YAML; transformers itself lists fifty."""
+    expected = user_error("wrong_value", "adamw_torch?", setting="optim", value="adamw_troch")
+    with expected:
+        parse(OwnArguments, ["--optim", "adamw_troch"])
+    with expected:
+        parse(OwnArguments, ["--config", config(optim="adamw_troch")])
 
 
 @pytest.mark.parametrize("asked", ["--help", "--help-all"])

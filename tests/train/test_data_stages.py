@@ -91,6 +91,20 @@ def test_both_stages_on_a_mixture(run, corpus, tmp_path, capsys):
     assert len(PackedBlocks(shards_folder / "validation")) > 0
 
 
+def test_no_file_is_in_use_where_one_is_renamed(run, corpus, tmp_path, windows_files):
+    """As Windows asks for: in the tokenizer stage, in shards that read a source again, in shards that are replaced."""
+    run("tokenizer", sources=corpus, vocab_size=320, output_dir=str(tmp_path / "tokenizer"))
+    config = {
+        "sources": corpus,
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "output_dir": str(tmp_path / "shards"),
+    }
+    for max_tokens in (60_000, 8000):
+        run("shards", **config, sequence_length=64, max_tokens=max_tokens)
+        manifest = PackedBlocks(tmp_path / "shards" / "train").manifest
+    assert manifest["tokens"] < 8200
+
+
 def test_the_vocabulary_is_learned_on_the_text_that_the_shards_keep(run, tmp_path, capsys):
     """What the filters or the hash leave out of the shards shapes no merge, and is told."""
     kept = "\n\n".join(f"bdfh {number} jlbd" for number in range(50))

@@ -26,7 +26,7 @@ from scratch_gpt.data.rows.trees import TREE_COLUMNS, grow_trees
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
 from scratch_gpt.data.sources.columns import checked_text, with_inner_values
 from scratch_gpt.data.sources.source import Source, parse_counted, read_rows
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.settings.sources import PRIMER
 
 
@@ -205,8 +205,8 @@ def file_rows(source: Source, schema: Schema[Parsed], bad_rows: BadRows) -> list
     for setting, roles in written_by.items():
         for role in roles:
             if role not in schema.roles:
-                message = f"source {source.name!r}: unknown role {role!r} in {setting}; known: {', '.join(schema.roles)}"
-                raise UserError("unknown_role", message, role=role)
+                message = f"source {source.name!r}: unknown role {role!r} in {setting}{did_you_mean(role, schema.roles)}"
+                raise UserError("unknown_role", f"{message} (known: {', '.join(schema.roles)})", role=role)
     if source.template is not None and not written_by["template"]:
         message = (
             f"source {source.name!r}: the template names no role in braces: all prompts would be the same"

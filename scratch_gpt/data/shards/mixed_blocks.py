@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from scratch_gpt.data.shards.blocks import Blocks, PackedBlocks
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.runs.manifests import combine_manifests
 
 
@@ -53,7 +53,7 @@ def parse_shards(declared: str | Sequence[Mapping[str, Any]]) -> list[ShardsEntr
             )
         for key, value in entry.items():
             if key not in KEYS:
-                message = f"{where}unknown key {key!r}; known keys: {', '.join(KEYS)}"
+                message = f"{where}unknown key {key!r}{did_you_mean(key, KEYS)} (keys: {', '.join(KEYS)})"
                 raise UserError("unknown_key", message, key=key)
             if not isinstance(value, KEYS[key]) or isinstance(value, bool):
                 raise wrong_value(key, value, "text" if key == "path" else "a number", where=where)

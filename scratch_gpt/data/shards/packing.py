@@ -131,7 +131,7 @@ class Packer:
 
     def sync(self) -> None:
         """Bring what was written to the disk: only now is it sure that there was room."""
-        with self.file.open("rb") as file:
+        with self.file.open("r+b") as file:  # Windows syncs no file that is open for reading alone
             os.fsync(file.fileno())
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

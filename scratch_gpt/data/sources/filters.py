@@ -10,7 +10,7 @@ defaults here leave out only what is mostly repetition.
 from dataclasses import dataclass, fields
 from typing import Any
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.tasks.words import units
 
 
@@ -69,7 +69,7 @@ def parse_filters(declared: Any, name: str) -> Filters:
         )
     for key, value in declared.items():
         if key not in RULES:
-            message = f"{name}: unknown filter {key!r}; known: {', '.join(RULES)}"
+            message = f"{name}: unknown filter {key!r}{did_you_mean(key, RULES)} (known: {', '.join(RULES)})"
             raise UserError("unknown_key", message, key=key)
         if value is None and key != "min_characters":
             continue

@@ -34,7 +34,7 @@ from scratch_gpt.data.sources.formats import (
 )
 from scratch_gpt.data.sources.hub import hub_parts
 from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, beside, did_you_mean, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
 
@@ -173,7 +173,7 @@ def parse_sources(declared: list[dict[str, Any]], refused: Mapping[str, str] | N
             )
         for key in entry:
             if key not in known:
-                message = f"sources: unknown key {key!r} in entry {number}; known keys: {', '.join(known)}"
+                message = f"sources: unknown key {key!r} in entry {number}{did_you_mean(key, known)} (keys: {', '.join(known)})"
                 raise UserError("unknown_key", message, key=key)
             if refused and key in refused and entry[key]:
                 message = f"sources: {key} in entry {number} has no effect here: {refused[key]}"
@@ -232,7 +232,8 @@ def _check_files(source: Source, name: str) -> None:
             raise UserError("no_files", message, path=source.path)
         if any(character in source.path for character in "*?["):
             raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
-        raise UserError("file_not_found", f"{name}: file {source.path} not found", file=source.path)
+        hint = did_you_mean(source.path, [PRIMER, *beside(source.path)])
+        raise UserError("file_not_found", f"{name}: no file {source.path}{hint}", file=source.path)
     for file in source.files:
         if data_suffix(file) in FOREIGN_SUFFIXES:
             message = f"{name}: cannot read {file}: {FOREIGN_SUFFIXES[data_suffix(file)]}"

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 
 import scratch_gpt.registration  # noqa: F401  # so that lm-eval can load models of ours
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.evaluation.metrics.intervals import bootstrap_ci, mean_metric
 from scratch_gpt.evaluation.metrics.item_statistics import STATISTICS
 from scratch_gpt.runs.log import console
@@ -76,7 +76,7 @@ def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None
         UserError: lm-eval is not installed; a task that it does not know.
     """
     if find_spec("lm_eval") is None:
-        message = "eval/harness.py needs the package lm_eval: pip install 'scratch-gpt[harness]'"
+        message = 'eval/harness.py needs the package lm_eval: pip install "scratch-gpt[harness]"'
         raise UserError("missing_package", message, package="scratch-gpt[harness]")
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -84,7 +84,8 @@ def run_tasks(folder: str, arguments: HarnessArguments) -> dict[str, Any] | None
 
     manager = TaskManager(include_path=arguments.include_path)
     if unknown := [name for name in arguments.tasks if not manager.match_tasks([name])]:
-        message = f"lm-eval knows no task {unknown[0]!r}: `lm_eval ls tasks` lists them; files of your own need include_path"
+        suggestion = did_you_mean(unknown[0], manager.all_tasks, ":")
+        message = f"lm-eval has no task {unknown[0]!r}{suggestion} `lm_eval ls tasks` lists them; files of your own need include_path"
         raise UserError("unknown_task", message, task=unknown[0])
     found: dict[str, Any] | None = simple_evaluate(
         HFLM(folder, batch_size=arguments.batch_size, device=device_type()),

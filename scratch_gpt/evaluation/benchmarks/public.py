@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public benchmarks as tasks: by their names from the Hub, or from files with the same columns."""
 
-import difflib
 import functools
 import json
 import logging
@@ -17,7 +16,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError, meta
 from scratch_gpt.data.rows.examples import answer_index, wikihow
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
 from scratch_gpt.data.sources.source import CORPUS_SETTINGS, ROW_SETTINGS, Source, parse_sources, read_rows
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.evaluation.benchmarks.layouts import (
     ACC,
     ACC_BYTES,
@@ -46,11 +45,10 @@ REFUSED = {**CORPUS_SETTINGS, **ROW_SETTINGS, "columns": "call the columns as th
 
 
 def check_layout(name: str, known: Sequence[str] = (*LAYOUTS, *GROUPS)) -> None:
-    """Raise UserError if the name is not known; the nearest one is named."""
+    """Raise UserError if the name is not known."""
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-        message = f"unknown task or layout {name!r}, the nearest is {near[0]!r}; known: {', '.join(known)}"
-        raise UserError("unknown_layout", message, name=name, nearest=near[0])
+        message = f"unknown task or layout {name!r}{did_you_mean(name, known)}"
+        raise UserError("unknown_layout", f"{message} (known: {', '.join(known)})", name=name)
 
 
 def public_tasks(

@@ -61,7 +61,7 @@ def choose_tokenizer(task: str, language: str | None, references: Iterable[str])
         BLEU(tokenize=name)
     except RuntimeError:  # without its packages
         logger.warning(
-            "%s: BLEU counts characters (tokenizer char); for words (tokenizer %s) run pip install 'sacrebleu[%s]'",
+            '%s: BLEU counts characters (tokenizer char); for words (tokenizer %s) run pip install "sacrebleu[%s]"',
             task,
             name,
             language,
@@ -77,12 +77,12 @@ def check_tokenizer(name: str) -> None:
         UserError: no such tokenizer, its packages or its model are missing.
     """
     if name not in CHOICES:
-        raise wrong_value("bleu_tokenizer", name, f"one of {', '.join(CHOICES)}")
+        raise wrong_value("bleu_tokenizer", name, f"one of {', '.join(CHOICES)}", choices=CHOICES)
     package = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}.get(name, "sentencepiece")
     try:
         BLEU(tokenize=name)
     except (RuntimeError, ImportError):
-        message = f"bleu_tokenizer {name} needs more packages: pip install '{package}'"
+        message = f'bleu_tokenizer {name} needs more packages: pip install "{package}"'
         raise UserError("missing_package", message, package=package) from None
     except OSError as error:
         reason = " ".join(str(error).split())

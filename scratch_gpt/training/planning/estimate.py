@@ -1,41 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pretraining run will need, before anything is trained: parameters, compute, memory, time, cost.
 
-Nothing here allocates a weight: parameters are counted on the meta device, memory on fake tensors (memory.py).
+Parameters are counted on the meta device, memory on fake tensors (memory.py); the speed of this machine is measured
+(speed.py).
 """
 
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassError
 from rich.table import Table
 from transformers import PreTrainedConfig
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
+from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.errors import UserError
+from scratch_gpt.publishing.facts import duration
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.checking import Count, Positive
+from scratch_gpt.settings.hardware import best_precision, choose_threads, describe_compute, gpu_memory
+from scratch_gpt.training.planning.execution import choose_attention, choose_compilation
 from scratch_gpt.training.planning.launcher import read_launcher
 from scratch_gpt.training.planning.memory import StepSettings, largest_micro_batch, memory_of_a_step
 from scratch_gpt.training.planning.plan import USABLE_SHARE, optimizer_builder, resolve_scale, step_settings
 from scratch_gpt.training.planning.scaling import CHINCHILLA_TOKENS_PER_PARAMETER, Scale
+from scratch_gpt.training.planning.speed import measure_speed
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.continued import base_config, load_run_tokenizer
 from scratch_gpt.training.pretrain.objectives import check_model_config
 
 
 GIB = 2**30
-NO_LENGTH = "sequence_length is not known: there are no shards yet, so give --sequence_length"
 
 
 @dataclass(frozen=True)
 class PlanArguments(PretrainArguments):
-    """Settings of `scratch-gpt plan`: those of pretraining, and what the run will meet."""
+    """Settings of `scratch-gpt plan`: those of pretraining, none of them required, and what the run will meet."""
+
+    required: ClassVar[tuple[str, ...]] = ()
 
     accelerate_config: str | None = field(
         default=None,
@@ -45,17 +52,21 @@ class PlanArguments(PretrainArguments):
     )
     sequence_length: Count | None = field(
         default=None,
-        metadata={"help": "Tokens in a block. Default: as in the shards if they exist, else all positions."},
+        metadata={
+            "help": "Tokens in a block. Default: as in the shards if they exist, else all positions of model_config."
+        },
     )
     device_memory: Positive | None = field(
         default=None,
         metadata={
-            "help": "GiB of one GPU: the plan says which micro-batch fits. Default: planned for a CPU."
+            "help": "GiB of one GPU: the plan says which micro-batch fits. Default: this machine's GPU, or its CPU."
         },
     )
     tokens_per_second: Positive | None = field(
         default=None,
-        metadata={"help": "Throughput of all processes together, as eval/engineering/speed.py measures it."},
+        metadata={
+            "help": "Throughput of all processes together. Default: measured here for some seconds, with one process."
+        },
     )
     cost_per_hour: Positive | None = field(
         default=None, metadata={"help": "Price of all devices together for one hour, in your currency."}
@@ -64,17 +75,21 @@ class PlanArguments(PretrainArguments):
 
 @dataclass(frozen=True)
 class Estimate:
-    """The figures of a run; memory in bytes, time in seconds, unknown ones None.
+    """The figures of a run; memory in bytes, unknown ones None.
 
     Attributes:
         arguments: as given.
         scale: what they leave open is filled.
         rules: a line for each value that was found by a rule.
+        assumptions: a line for each value of stages that have not run yet.
+        passes: over the shards; None where there are none yet.
+        how: where `tokens_per_second` is from, or why there is none.
     """
 
     arguments: PlanArguments
     scale: Scale
     rules: list[str]
+    assumptions: list[str]
     config: PreTrainedConfig
     settings: StepSettings
     parameters: dict[str, int]
@@ -82,9 +97,21 @@ class Estimate:
     memory: dict[str, int]
     tokens_per_step: int
     tokens: int
+    passes: float | None
     largest_micro_batch: int | None
-    seconds: float | None
-    cost: float | None
+    tokens_per_second: float | None
+    how: str
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole run."""
+        return self.tokens / self.tokens_per_second if self.tokens_per_second else None
+
+    @property
+    def cost(self) -> float | None:
+        """Of the whole run, in the currency of `cost_per_hour`."""
+        price = self.arguments.cost_per_hour
+        return self.seconds / 3600 * price if self.seconds and price else None
 
     @property
     def num_parameters(self) -> int:
@@ -101,7 +128,7 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     """Estimate the run that `train/pretrain.py` would start with these arguments and launcher settings.
 
     Raises:
-        UserError: the vocabulary is not known yet, a file is missing, or the model cannot be.
+        UserError: a file is missing, or the model cannot be.
     """
     if arguments.objective != "causal":
         message = f"plan knows objective causal alone, got {arguments.objective}"
@@ -110,7 +137,7 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     entries = parse_shards(arguments.shards)
     written = all((Path(entry.path) / "train" / "manifest.json").is_file() for entry in entries)
     manifest = MixedBlocks(entries, "train").manifest if written else None
-    config, sequence_length = _model(arguments, manifest)
+    config, sequence_length, assumptions = _model(arguments, manifest)
     memory = arguments.device_memory * GIB if arguments.device_memory else None
     scale, checkpointing, rules = resolve_scale(
         arguments, config, launcher, sequence_length, manifest, memory
@@ -124,12 +151,12 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     optimizer_of = optimizer_builder(arguments, settings.mixed_precision)
     tokens_per_step = settings.micro_batch * settings.accumulation * settings.num_processes * sequence_length
     tokens = scale.max_steps * tokens_per_step
-    seconds = tokens / arguments.tokens_per_second if arguments.tokens_per_second else None
     attention = arguments.attn_implementation
     return Estimate(
         arguments=arguments,
         scale=scale,
         rules=rules,
+        assumptions=assumptions,
         config=config,
         settings=settings,
         parameters=count_parameters(config),
@@ -137,41 +164,77 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
         memory=memory_of_a_step(config, settings, optimizer_of, attention),
         tokens_per_step=tokens_per_step,
         tokens=tokens,
+        passes=tokens / (manifest["blocks"] * sequence_length) if manifest else None,
         largest_micro_batch=largest_micro_batch(
             config, settings, optimizer_of, USABLE_SHARE * memory, attention
         )
         if memory
         else None,
-        seconds=seconds,
-        cost=seconds / 3600 * arguments.cost_per_hour if seconds and arguments.cost_per_hour else None,
+        tokens_per_second=arguments.tokens_per_second,
+        how="as given" if arguments.tokens_per_second else "not measured",
     )
 
 
-def _model(arguments: PlanArguments, manifest: dict[str, Any] | None) -> tuple[PreTrainedConfig, int]:
-    """The model's configuration and the tokens of a block."""
-    sequence_length = arguments.sequence_length or (manifest["sequence_length"] if manifest else None)
+def plan_run(arguments: PlanArguments) -> Estimate:
+    """`estimate_run` for this machine where the arguments name no other, with the speed that is measured on it."""
+    memory = gpu_memory()
+    if arguments.device_memory is None:
+        here: dict[str, Any] = {"device_memory": memory and memory / GIB}
+        if arguments.mixed_precision == "auto":
+            here["mixed_precision"] = best_precision()
+        arguments = dataclasses.replace(arguments, **here)
+    estimate = estimate_run(arguments)
+    if estimate.tokens_per_second:
+        return estimate
+    if estimate.settings.num_processes > 1:
+        how = f"not measured: {estimate.settings.num_processes} processes; give tokens_per_second"
+        return dataclasses.replace(estimate, how=how)
+    if arguments.device_memory and not memory:
+        how = "not measured: there is no GPU here; give tokens_per_second"
+        return dataclasses.replace(estimate, how=how)
+    config, settings = estimate.config, estimate.settings
+    speed = measure_speed(
+        config,
+        settings,
+        optimizer_builder(arguments, settings.mixed_precision),
+        attn_implementation=choose_attention(arguments, config, settings.mixed_precision),
+        num_threads=arguments.num_threads,
+        memory=estimate.memory,
+    )
+    how = speed.how
+    if choose_compilation(arguments, config, estimate.tokens, settings.sequence_length)[0]:
+        how += "; without torch_compile, which the run uses and which is faster"
+    return dataclasses.replace(estimate, tokens_per_second=speed.tokens_per_second, how=how)
+
+
+def _model(
+    arguments: PlanArguments, manifest: dict[str, Any] | None
+) -> tuple[PreTrainedConfig, int, list[str]]:
+    """The model's configuration, the tokens of a block, and a line for each value that another stage would decide."""
+    assumptions = []
+    model_config = dict(arguments.model_config)
+    sequence_length = (
+        arguments.sequence_length
+        or (manifest["sequence_length"] if manifest else None)
+        or model_config.get("max_position_embeddings")
+    )
+    if sequence_length is None:
+        sequence_length = ShardsArguments.sequence_length
+        assumptions.append(f"sequence_length {sequence_length:,}: the default of the shards stage")
     if arguments.model_name_or_path:
         tokenizer = load_run_tokenizer(arguments.tokenizer, arguments.model_name_or_path)
-        base = (arguments.model_name_or_path, arguments.objective, arguments.model_config, tokenizer)
-        if sequence_length is None:
-            raise UserError("setting_missing", NO_LENGTH, setting="sequence_length")
-        return base_config(*base, sequence_length), sequence_length
-    model_config = dict(arguments.model_config)
-    if "vocab_size" not in model_config:
-        if not Path(arguments.tokenizer).is_dir():
-            message = (
-                f"the vocabulary is not known: there is no tokenizer in {arguments.tokenizer} yet; run its stage, or "
-                "give vocab_size in model_config"
-            )
-            raise UserError("no_tokenizer", message, folder=arguments.tokenizer)
+        base = (arguments.model_name_or_path, arguments.objective, model_config, tokenizer)
+        return base_config(*base, sequence_length), sequence_length, assumptions
+    if "vocab_size" not in model_config and arguments.tokenizer and Path(arguments.tokenizer).is_dir():
         model_config["vocab_size"] = len(load_document_tokenizer(arguments.tokenizer))
-    sequence_length = sequence_length or model_config.get("max_position_embeddings")
-    if sequence_length is None:
-        raise UserError("setting_missing", NO_LENGTH, setting="sequence_length")
+    elif "vocab_size" not in model_config:
+        model_config["vocab_size"] = TokenizerArguments.vocab_size
+        line = f"vocab_size {TokenizerArguments.vocab_size:,}: the default of the tokenizer stage"
+        assumptions.append(line)
     model_config.setdefault("max_position_embeddings", sequence_length)
     check_model_config(model_config, ScratchGPTConfig.model_type)
     try:
-        return ScratchGPTConfig(**model_config), sequence_length
+        return ScratchGPTConfig(**model_config), sequence_length, assumptions
     except (ValueError, StrictDataclassError) as error:
         raise UserError("invalid_model_config", f"model_config: {error}") from None
 
@@ -200,7 +263,8 @@ def print_estimate(estimate: Estimate) -> None:
         table.add_section()
         table.add_row("together", total)
         console.print(table)
-    how = [f"{settings.mixed_precision} precision", f"{settings.num_processes} process(es)"]
+    num_threads = choose_threads(estimate.arguments.num_threads)
+    how = [describe_compute(settings.mixed_precision, num_threads, settings.num_processes)]
     how += ["sharded"] * settings.sharded + ["checkpointed activations"] * settings.activation_checkpointing
     facts = {
         "micro-batch": f"{settings.micro_batch} x {settings.sequence_length} tokens",
@@ -225,14 +289,21 @@ def print_estimate(estimate: Estimate) -> None:
     )
     facts["budget against Chinchilla's"] = f"{share:.2f} times"
     facts["training FLOPs"] = f"{flops:.3g}"
-    if estimate.seconds:
-        facts["time"] = f"{estimate.seconds / 3600:,.2f} hours"
-        facts["FLOP/s needed for that"] = f"{flops / estimate.seconds:.3g}"
+    if estimate.passes:
+        facts["passes over the shards"] = f"{estimate.passes:.2g}"
+    if estimate.tokens_per_second:
+        speed = estimate.tokens_per_second
+        facts["tokens a second"] = f"{speed:,.0f}" if speed >= 100 else f"{speed:.2g}"
+        facts["FLOP/s needed for that"] = f"{flops / estimate.tokens * estimate.tokens_per_second:.3g}"
+        facts["time"] = duration(estimate.seconds)
     if estimate.cost:
         facts["cost"] = f"{estimate.cost:,.2f}"
     console.print(_table("the run", facts))
+    for line in estimate.assumptions:
+        console.print(f"assumed: {line}", markup=False, highlight=False)
     for line in estimate.rules:
         console.print(f"by rule: {line}", markup=False, highlight=False)
+    console.print(f"tokens a second: {estimate.how}", markup=False, highlight=False)
 
 
 def _table(title: str, rows: dict[str, str]) -> Table:

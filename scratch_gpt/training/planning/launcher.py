@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.settings.parsing import find_config
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,24 @@ class Launcher:
     activation_checkpointing: bool = False
 
 
-def read_launcher(path: str | None) -> Launcher:
+def find_launcher_file(name: str) -> str:
+    """The Accelerate YAML of this name, also one of `train/accelerate/` from any working directory.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    return find_config(name, ("train/accelerate",), "--accelerate_config")
+
+
+def read_launcher(name: str | None) -> Launcher:
     """The settings of an Accelerate YAML; one process without a file. Its precision is not asked, see `ComputeSettings`.
 
     Raises:
         UserError: there is no such file, or it is no YAML mapping.
     """
-    if path is None:
+    if name is None:
         return Launcher()
-    if not Path(path).is_file():
-        raise UserError("file_not_found", f"--accelerate_config: no file {path}", file=path)
+    path = find_launcher_file(name)
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

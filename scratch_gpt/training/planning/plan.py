@@ -17,7 +17,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import MANIFEST_FILE, checkpoint_step, read_progress, resolve_checkpoint
 from scratch_gpt.runs.cost import count_parameters
 from scratch_gpt.runs.log import console
-from scratch_gpt.settings.hardware import gpu_memory
+from scratch_gpt.settings.hardware import describe_compute, gpu_memory
 from scratch_gpt.training.planning.execution import choose_attention, choose_checkpointing, choose_compilation
 from scratch_gpt.training.planning.launcher import Launcher, launcher_of_environment
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings, memory_of_a_step
@@ -315,6 +315,6 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
         )
     console.print(
         f"{num_parameters:,} parameters, {plan.max_steps} steps, {tokens:,} tokens in the shards; "
-        f"{plan.mixed_precision} precision, {plan.num_threads} threads, {plan.num_processes} process(es)"
+        + describe_compute(plan.mixed_precision, plan.num_threads, plan.num_processes)
         + (f"; going on after step {checkpoint_step(plan.checkpoint)}" if plan.checkpoint else "")
     )

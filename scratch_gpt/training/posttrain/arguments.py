@@ -214,7 +214,7 @@ class LoraArguments:
             )
             raise UserError("tokens_not_learned", message, tokens=list(new_tokens))
         if find_spec("peft") is None:
-            message = "use_peft needs the package peft: pip install 'scratch-gpt[peft]'"
+            message = 'use_peft needs the package peft: pip install "scratch-gpt[peft]"'
             raise UserError("missing_package", message, package="scratch-gpt[peft]")
         from peft import LoraConfig
 

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.settings.checking import Range
 
 
@@ -115,11 +115,12 @@ def check_options(arguments: Any) -> None:
     for name in arguments.lr_scheduler_kwargs or {}:
         if name not in known:
             message = (
-                f"lr_scheduler_kwargs: the schedule {arguments.lr_scheduler_type.value} has no option {name}"
+                f"lr_scheduler_kwargs: the schedule {arguments.lr_scheduler_type.value} has no option "
+                f"{name}{did_you_mean(name, known)}"
             )
             raise UserError("unknown_key", message, key=name)
     options = getattr(arguments, "generation_kwargs", None)
     for name in options if isinstance(options, dict) else ():
         if not hasattr(GenerationConfig(), name):
-            message = f"generation_kwargs: generate has no option {name}"
+            message = f"generation_kwargs: generate has no option {name}{did_you_mean(name, vars(GenerationConfig()))}"
             raise UserError("unknown_key", message, key=name)

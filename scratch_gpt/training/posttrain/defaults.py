@@ -98,7 +98,7 @@ def resolve_defaults(arguments: Any, model: PreTrainedModel) -> None:
         arguments.use_peft = not fits and find_spec("peft") is not None
         if not fits:
             cure = (
-                "" if arguments.use_peft else ", but PEFT is not installed: pip install 'scratch-gpt[peft]'"
+                "" if arguments.use_peft else ', but PEFT is not installed: pip install "scratch-gpt[peft]"'
             )
             tell.append(
                 f"use_peft {arguments.use_peft}: training all {size} takes {needed / 2**30:.1f} GiB, of "

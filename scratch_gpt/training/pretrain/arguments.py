@@ -21,6 +21,7 @@ class PretrainArguments:
 
     # Settings that the user or the config file named: see `parse`.
     given: ClassVar[Mapping[str, Literal["user", "config"]]] = {}
+    required: ClassVar[tuple[str, ...]] = ("shards", "tokenizer", "output_dir")
 
     shards: str | list[dict[str, Any]] = field(
         default="",
@@ -171,7 +172,7 @@ class PretrainArguments:
 
     def __post_init__(self) -> None:
         check_values(self)
-        for name in ("shards", "tokenizer", "output_dir"):
+        for name in self.required:
             if not getattr(self, name) and not (name == "tokenizer" and self.model_name_or_path):
                 message = f"{name} is missing: give --{name} DIR or {name}: DIR in the YAML"
                 raise UserError("setting_missing", message, setting=name)

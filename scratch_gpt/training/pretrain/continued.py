@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, RopeParameters
 
 from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.inference.documents import documents_stay_apart
 from scratch_gpt.inference.loading import check_folder, load_weights, loading
 from scratch_gpt.inference.masked import keep_documents_apart
@@ -122,7 +122,7 @@ def base_config(
         message = (
             f"{folder} has max_position_embeddings {config.max_position_embeddings}, shorter than the shards' "
             f"sequence_length {sequence_length}: write shorter blocks, or extend rotary positions by "
-            f"--model_config '{{max_position_embeddings: {sequence_length}}}' and perhaps rope_parameters"
+            f'--model_config "{{max_position_embeddings: {sequence_length}}}" and perhaps rope_parameters'
         )
         raise UserError("context_too_short", message, max_position_embeddings=config.max_position_embeddings)
     return config
@@ -140,12 +140,13 @@ def _with_context(config: PreTrainedConfig, changes: dict[str, Any]) -> PreTrain
         kinds := ("default", *ROPE_INIT_FUNCTIONS)
     ):  # only warned of
         message = f"model_config: rope_type must be one of {', '.join(kinds)}, got {asked['rope_type']!r}"
+        message += did_you_mean(asked["rope_type"], kinds)
         raise UserError("invalid_model_config", message)
     if "rope_theta" in rotary:  # elsewhere each kind of layer has its own
         if unknown := sorted(asked.keys() - RopeParameters.__annotations__.keys()):  # only warned of
-            raise UserError(
-                "unknown_key", f"model_config: rope_parameters has no {', '.join(unknown)}", key=unknown[0]
-            )
+            suggestion = did_you_mean(unknown[0], RopeParameters.__annotations__)
+            message = f"model_config: rope_parameters has no {unknown[0]}{suggestion}"
+            raise UserError("unknown_key", message, key=unknown[0])
         if asked.get("rope_type", "default") != "default" and rotary.get("rope_type") == "default":
             asked.setdefault("original_max_position_embeddings", config.max_position_embeddings)
         asked = {**rotary, **asked}

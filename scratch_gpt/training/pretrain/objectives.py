@@ -29,7 +29,7 @@ from transformers import (
 from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
 from scratch_gpt.data.collators.span_corruption import SpanCorruptionCollator
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.inference.likelihood import packed_nll, row_sums
 from scratch_gpt.inference.masked import keep_documents_apart, masked_nll, sampled_pseudo_nll
 from scratch_gpt.inference.varlen import VARLEN
@@ -279,8 +279,10 @@ def check_model_config(model_config: dict[str, Any], model_type: str) -> None:
     """
     config_class = CONFIG_MAPPING[model_type]
     known = {entry.name for entry in fields(config_class)} | config_class.attribute_map.keys()
-    if unknown := sorted(model_config.keys() - known - FOLDED_KEYS):
-        message = f"model_config: {config_class.__name__} has no {', '.join(map(str, unknown))}"
+    if unknown := sorted(map(str, model_config.keys() - known - FOLDED_KEYS)):
+        message = (
+            f"model_config: {config_class.__name__} has no {unknown[0]}{did_you_mean(unknown[0], known)}"
+        )
         raise UserError("unknown_key", message, key=unknown[0])
 
 

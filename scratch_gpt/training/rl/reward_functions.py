@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl.rewards import get_soft_overlong_punishment
 
 from scratch_gpt.data.rows.messages import Message
-from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.inference.generation import Answer
 from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
@@ -107,7 +107,7 @@ def check_rewards(entries: Any) -> list[dict[str, Any]]:
     for entry in checked:
         name, weight = entry.get("name"), entry["weight"]
         if name not in REWARD_SETTINGS:
-            message = f"unknown reward {name!r}: choose among {', '.join(REWARD_SETTINGS)}"
+            message = f"unknown reward {name!r}{did_you_mean(name, REWARD_SETTINGS)} (known: {', '.join(REWARD_SETTINGS)})"
             raise UserError("wrong_value", message, setting="reward", value=name)
         # a truth value is a number to Python, and NaN is neither below nor above 0
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
@@ -116,9 +116,10 @@ def check_rewards(entries: Any) -> list[dict[str, Any]]:
         if missing := [key for key in needed if key not in entry]:
             message = f"reward {name!r} needs {', '.join(missing)}"
             raise UserError("setting_missing", message, setting=missing[0])
-        if unknown := entry.keys() - {"name", "weight", *needed, *optional}:
-            message = f"reward {name!r} has no setting {', '.join(sorted(unknown))}"
-            raise UserError("unknown_key", message, key=min(unknown))
+        known = {"name", "weight", *needed, *optional}
+        if unknown := sorted(entry.keys() - known):
+            message = f"reward {name!r} has no setting {unknown[0]}{did_you_mean(unknown[0], known)}"
+            raise UserError("unknown_key", message, key=unknown[0])
         _check_settings(entry)
     if not any(entry["weight"] for entry in checked):
         raise UserError("all_weights_zero", "every reward has weight 0: nothing would be learned")
@@ -153,7 +154,7 @@ def _check_settings(entry: dict[str, Any]) -> None:
     if entry["name"] == "task":
         written = [name for name, task in TASKS.items() if not task.by_likelihood]
         if entry["task"] not in written:
-            message = f"reward 'task': {entry['task']!r} scores no written answer: choose among {', '.join(written)}"
+            message = f"reward 'task': {entry['task']!r} is not a task with written answers (known: {', '.join(written)})"
             raise UserError("wrong_value", message, setting="task", value=entry["task"])
 
 

@@ -341,7 +341,7 @@ MISTAKES = [
     ([{"name": "a", "path": "missing.txt"}], user_error("file_not_found", "'a'", file="missing.txt")),
     ([{"name": "a", "path": "missing/tokens.bin"}], user_error("file_not_found", file="missing/tokens.bin")),
     ([{"name": "a", "path": "./missing/folder"}], user_error("file_not_found", file="./missing/folder")),
-    ([{"name": "a", "path": "primmer"}], user_error("file_not_found", file="primmer")),
+    ([{"name": "a", "path": "primmer"}], user_error("file_not_found", "primer?", file="primmer")),
     ([{"name": "a", "path": "missing/*.jsonl"}], user_error("no_files", "'a'", path="missing/*.jsonl")),
     (
         [{"name": "a", "path": "primer", "documents": "page"}],

@@ -293,7 +293,7 @@ def bad(**changes) -> dict:
 
 ARC = ROWS["arc_easy"]
 WRONG = [
-    (bad(layout="helaswag"), ARC, "unknown_layout", {"name": "helaswag", "nearest": "hellaswag"}),
+    (bad(layout="helaswag"), ARC, "unknown_layout", {"name": "helaswag"}),
     (bad(layout="hellaswag"), ARC, "too_many_bad_rows", {}),
     (bad(layout="blimp", num_fewshot=2), ROWS["blimp"], "no_shots", {"layout": "blimp", "num_fewshot": 2}),
     (

@@ -12,11 +12,15 @@ from typer.testing import CliRunner
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM
 from scratch_gpt.cli import app
+from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
+from scratch_gpt.settings.hardware import best_precision
 from scratch_gpt.settings.parsing import parse, scripts_folder
 from scratch_gpt.training.planning import estimate
-from scratch_gpt.training.planning.estimate import PlanArguments, estimate_run
+from scratch_gpt.training.planning.estimate import PlanArguments, estimate_run, plan_run, print_estimate
 from scratch_gpt.training.planning.launcher import Launcher, read_launcher
+from scratch_gpt.training.planning.speed import Speed
+from wording import shows
 
 
 TINY = {
@@ -99,6 +103,30 @@ def test_what_is_open_is_planned_by_the_rules(arguments, monkeypatch) -> None:
     assert settings.micro_batch * settings.accumulation in (12, 14)
 
 
+def test_a_shape_alone_is_planned(monkeypatch, capsys) -> None:
+    """No shards, no tokenizer: what their stages would decide is assumed, and printed."""
+    monkeypatch.setattr(estimate, "measure_speed", lambda *_, **__: Speed(1000.0, "measured: here"))
+    shape = "{hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2}"
+    plan = plan_run(parse(PlanArguments, ["--model_config", shape, "--max_steps", "10"]))
+    vocabulary, length = TokenizerArguments.vocab_size, ShardsArguments.sequence_length
+    assert (plan.config.vocab_size, plan.settings.sequence_length) == (vocabulary, length)
+    assert shows(" ".join(plan.assumptions), vocabulary, length)
+    assert plan.seconds == plan.tokens / 1000
+    assert plan.settings.mixed_precision == best_precision()
+    print_estimate(plan)
+    assert shows(capsys.readouterr().out, "assumed", "measured: here", "tokens a second", plan.tokens)
+
+
+@pytest.mark.parametrize("extra", [["--device_memory", "0.1"], ["--accelerate_config", "multi_gpu.yaml"]])
+def test_what_is_not_here_is_not_measured(arguments, extra, monkeypatch) -> None:
+    """A GPU that this machine lacks, and several processes."""
+    monkeypatch.setattr(estimate, "gpu_memory", lambda: None)
+    monkeypatch.setattr(estimate, "largest_micro_batch", lambda *_: 0)  # takes seconds
+    plan = plan_run(parse(PlanArguments, [*arguments, *extra]))
+    assert plan.seconds is None
+    assert shows(plan.how, "tokens_per_second")
+
+
 def test_the_command_prints_the_plan(arguments, capsys) -> None:
     """`scratch-gpt plan` shows parameters, operations, memory by component and the largest micro-batch."""
     result = CliRunner().invoke(app, ["plan", *arguments, "--device_memory", "0.1"])
@@ -115,11 +143,10 @@ def test_the_command_prints_the_plan(arguments, capsys) -> None:
     ("extra", "message"),
     [
         (["--accelerate_config", "gone.yaml"], "no file gone.yaml"),
-        (["--model_config", "{}"], "the vocabulary is not known"),
         (["--tokens", "0"], "tokens must be at least 1, got 0"),
         (["--colour", "red"], "--colour"),
-        (["--model_config", '{"vocab_size": 64, "hiden_size": 64}'], "ScratchGPTConfig has no hiden_size"),
-        (["--model_config", '{"vocab_size": 64, "hidden_size": 63}'], "hidden_size 63 is not a multiple"),
+        (["--model_config", "{vocab_size: 64, hiden_size: 64}"], "no hiden_size: did you mean hidden_size?"),
+        (["--model_config", "{vocab_size: 64, hidden_size: 63}"], "hidden_size 63 is not a multiple"),
     ],
 )
 def test_a_users_mistake_is_one_line(arguments, extra, message, capsys) -> None:

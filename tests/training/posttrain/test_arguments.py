@@ -112,7 +112,7 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (config.r, config.lora_alpha, config.target_modules) == (4, 9, {"q_proj"})
     assert config.task_type == "SEQ_CLS"
     monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
-    with user_error("missing_package", "pip install 'scratch-gpt[peft]'", package="scratch-gpt[peft]"):
+    with user_error("missing_package", 'pip install "scratch-gpt[peft]"', package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")
     four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
     assert arguments.quantization_config() is None

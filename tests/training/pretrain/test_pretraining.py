@@ -90,6 +90,18 @@ def test_a_run_killed_twice_equals_the_one_left_alone(stage, arguments_for, tmp_
     assert [row["step"] for row in rows(tmp_path / "killed") if "loss" in row] == [1, 2, 3, 4, 5, 6]
 
 
+def test_checkpoints_and_resuming_work_where_files_in_use_stay(
+    stage, arguments_for, tmp_path, monkeypatch, windows_files
+) -> None:
+    """As on Windows: no checkpoint that is renamed or removed holds a file that the run has open or mapped."""
+    settings = {"resume_from_checkpoint": "latest", "save_total_limit": 1}
+    interrupt_at(monkeypatch, 5, kill)
+    with pytest.raises(Killed):
+        stage.main(arguments_for(tmp_path / "run", **settings))
+    stage.main(arguments_for(tmp_path / "run", **settings))
+    assert (tmp_path / "run" / "run.yaml").is_file()
+
+
 def test_what_is_open_is_resolved_once(stage, arguments_for, tmp_path, monkeypatch, capsys) -> None:
     """Batch, rate, warm-up and steps by rule, told and written; a resumed run on another machine keeps them."""
     names = ["per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps"]
