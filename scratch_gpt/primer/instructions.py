@@ -13,6 +13,7 @@ from scratch_gpt.tasks.example import Example
 Room = Callable[[random.Random, str, int], list[Item]]
 ROOMS: dict[str, Room] = {
     "fact": facts.items,
+    "fact_casual": conversation.casual_items,
     "reading": reading.items,
     "repeat": reading.repeat_items,
     "sum": arithmetic.items,
@@ -25,7 +26,8 @@ ROOMS: dict[str, Room] = {
 # Rows asked for, by kind; a kind that has fewer different prompts gives those it has.
 INSTRUCTION_COUNTS = {
     "train": {
-        "fact": 2000,
+        "fact": 1800,
+        "fact_casual": 450,
         "reading": 500,
         "repeat": 500,
         "sum": 450,
@@ -37,6 +39,7 @@ INSTRUCTION_COUNTS = {
     },
     "dev": {
         "fact": 150,
+        "fact_casual": 20,
         "reading": 50,
         "repeat": 20,
         "sum": 30,
@@ -48,6 +51,7 @@ INSTRUCTION_COUNTS = {
     },
     "test": {
         "fact": 300,
+        "fact_casual": 40,
         "reading": 100,
         "repeat": 40,
         "sum": 60,
@@ -58,27 +62,31 @@ INSTRUCTION_COUNTS = {
         "unanswerable": 40,
     },
 }
+# Most about what a chat model of the demo has half right: what it always has right teaches nothing.
 PROMPT_COUNTS = {
     "train": {
-        "fact": 280,
-        "reading": 80,
-        "sum": 60,
-        "en_de": 90,
+        "fact": 150,
+        "reading": 90,
+        "sum": 40,
+        "en_de": 180,
         "advice": 90,
+        "unanswerable": 50,
     },
     "dev": {
-        "fact": 90,
+        "fact": 60,
         "reading": 30,
         "sum": 20,
-        "en_de": 30,
+        "en_de": 45,
         "advice": 30,
+        "unanswerable": 15,
     },
     "test": {
-        "fact": 140,
-        "reading": 40,
+        "fact": 100,
+        "reading": 45,
         "sum": 30,
-        "en_de": 45,
-        "advice": 45,
+        "en_de": 60,
+        "advice": 40,
+        "unanswerable": 25,
     },
 }
 # Real instruction data has many writers. Shares of the *training* answers that are right in a poor style;
@@ -88,7 +96,7 @@ POOR_STYLE: dict[str, tuple[float, Callable[[random.Random, str], str]]] = {
     "unfinished": (0.06, faults.unfinished),
 }
 # Everyday conversation is in the training split only, always plain.
-CONVERSATIONS = 1200
+CONVERSATIONS = 1300
 # Share of the training rows that stand behind one or two other ones in the same conversation.
 FOLLOWING_TURNS = 0.15
 
