@@ -190,7 +190,8 @@ def answered_right(
         right = {
             example.prompt
             for example, (score, *_) in zip(rows, scored, strict=False)
-            if score == 1 and not example.choices and len(example.prompt) <= LONGEST_QUESTION
+            if score == 1 and not example.choices
+            if len(example.prompt) <= LONGEST_QUESTION and "\n" not in example.prompt
         }
         if right:
             found[task] = sorted(right, key=lambda prompt: (len(prompt), prompt))[:QUESTIONS]

@@ -5,8 +5,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from scratch_gpt.primer import advice, arithmetic, conversation, facts, faults, reading, stories, translation
-from scratch_gpt.primer.splits import Item, check_split, generator
+from scratch_gpt.primer import advice, arithmetic, conversation, facts, reading, stories, translation
+from scratch_gpt.primer.splits import PRACTICE, Item, check_split, generator
 from scratch_gpt.tasks.example import Example
 
 
@@ -64,14 +64,15 @@ INSTRUCTION_COUNTS = {
 }
 # Most about what a chat model of the demo has half right: what it always has right teaches nothing.
 PROMPT_COUNTS = {
-    "train": {
+    PRACTICE: {
         "fact": 150,
         "reading": 90,
         "sum": 40,
         "en_de": 180,
-        "advice": 90,
         "unanswerable": 50,
     },
+    # too few troubles are held out for practice
+    "train": {"advice": 90},
     "dev": {
         "fact": 60,
         "reading": 30,
@@ -89,13 +90,7 @@ PROMPT_COUNTS = {
         "unanswerable": 25,
     },
 }
-# Real instruction data has many writers. Shares of the *training* answers that are right in a poor style;
-# answers of the other splits are plain. None is rude: what a model says, somebody reads.
-POOR_STYLE: dict[str, tuple[float, Callable[[random.Random, str], str]]] = {
-    "rambling": (0.20, faults.rambling),
-    "unfinished": (0.06, faults.unfinished),
-}
-# Everyday conversation is in the training split only, always plain.
+# Everyday conversation is in the training split only.
 CONVERSATIONS = 1300
 # Share of the training rows that stand behind one or two other ones in the same conversation.
 FOLLOWING_TURNS = 0.15
@@ -113,21 +108,11 @@ def _row(turns: conversation.Turns, kind: str, key: str) -> dict[str, Any]:
     return {"messages": messages, "kind": kind, "key": key}
 
 
-def _styles(rng: random.Random, count: int) -> list[Callable[[random.Random, str], str] | None]:
-    """A style for each of `count` answers, in exactly the stated shares; None is plain."""
-    styles: list[Callable[[random.Random, str], str] | None] = []
-    for share, fault in POOR_STYLE.values():
-        styles += [fault] * round(share * count)
-    styles += [None] * (count - len(styles))
-    rng.shuffle(styles)
-    return styles
-
-
 def instructions(split: str, seed: int = 0) -> list[dict[str, Any]]:
     """Rows {"messages", "kind", "key"} with one question and one right answer each.
 
-    The training split also has everyday conversations, and rows that follow another one in the same conversation.
-    There a stated share of answers has a poor style (`POOR_STYLE`).
+    The training split also has everyday conversations, and rows that follow another one in the same conversation. No answer has
+    a fault of style: those of preference pairs are planted nowhere else.
 
     Raises:
         UserError: for an unknown split.
@@ -135,16 +120,10 @@ def instructions(split: str, seed: int = 0) -> list[dict[str, Any]]:
     check_split(split)
     rng = generator(seed, "instructions", split)
     items = draw_items(INSTRUCTION_COUNTS[split], rng, split)
-    if split == "train":
-        styles = _styles(rng, len(items))
-    else:
-        styles = [None] * len(items)
-    rows = []
-    for item, style in zip(items, styles, strict=True):
-        answer = item.example.references[0]
-        if style is not None:
-            answer = style(rng, answer)
-        rows.append(_row([(item.example.prompt, answer)], item.example.kind, item.example.key))
+    rows = [
+        _row([(item.example.prompt, item.example.references[0])], item.example.kind, item.example.key)
+        for item in items
+    ]
     if split == "train":
         rows += [
             _row(conversation.exchange(rng), "conversation", "conversation") for _ in range(CONVERSATIONS)
@@ -166,13 +145,16 @@ def _continued(rng: random.Random, rows: list[dict[str, Any]]) -> list[dict[str,
 
 
 def prompts(split: str, seed: int = 0) -> list[Example]:
-    """What reinforcement learning asks (train) and is judged on (dev, test).
+    """What reinforcement learning asks (train) and is judged on (dev, test): contents that tuning answers nowhere.
+
+    Those of training are of the side PRACTICE, but for advice, which is of the tuning's own.
 
     Raises:
         UserError: for an unknown split.
     """
     check_split(split)
     rng = generator(seed, "prompts", split)
-    examples = [item.example for item in draw_items(PROMPT_COUNTS[split], rng, split)]
+    sides = (PRACTICE, "train") if split == "train" else (split,)
+    examples = [item.example for side in sides for item in draw_items(PROMPT_COUNTS[side], rng, side)]
     rng.shuffle(examples)
     return examples

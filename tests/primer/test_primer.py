@@ -21,6 +21,7 @@ from scratch_gpt.primer import (
     documents,
     facts,
     faults,
+    gold_score,
     instructions,
     preferences,
     prompts,
@@ -31,6 +32,7 @@ from scratch_gpt.primer import (
     world,
 )
 from scratch_gpt.primer.pretraining import documents_with_kinds
+from scratch_gpt.primer.splits import PRACTICE, SIDES
 from scratch_gpt.primer.wording import NAMES, normalized, sentences, words
 from wording import user_error
 
@@ -88,9 +90,12 @@ def test_held_out_rows_and_prompts_are_of_their_split():
     """Every row of every split has a key of that split (everyday conversation, in training only, has no side)."""
     for split in SPLITS:
         rows = [row["key"] for row in instructions(split) + preferences(split)]
-        rows += [example.key for example in prompts(split)]
-        assert rows
+        asked = [example.key for example in prompts(split)]
+        assert rows and asked
         assert {split_of(key) for key in rows if key != "conversation"} == {split}
+        if split == "train":  # reinforcement practices on what tuning does not answer, but for advice
+            asked = [key for key in asked if not key.startswith("advice:")]
+        assert {split_of(key) for key in asked} == {PRACTICE if split == "train" else split}
 
 
 def test_held_out_question_phrasings_are_not_in_fine_tuning(fine_tuning):
@@ -118,6 +123,20 @@ def test_nobody_can_answer_the_unanswerable(text_by_kind):
         for item in conversation.unanswerable_items(random.Random(0), split, 200):
             assert item.example.references == ("I do not know that.",)
             assert not known & set(words(item.example.key.removeprefix("unanswerable:")))
+
+
+def test_the_name_decides_and_not_the_wording():
+    """Each unusual wording asks about known and about unknown names, and known facts are answered in it."""
+    known = conversation.casual_items(random.Random(0), "train", 450)
+    unknown = conversation.unanswerable_items(random.Random(0), "train", 300)
+    assert all(gold_score(item.example, item.example.references[0], finished=True) == 1 for item in known)
+    for words_of_it in ("tell me", "what do you know about", "I want to know", "what?", "..."):
+        for items in (known, unknown):
+            asked = [item for item in items if words_of_it.lower() in item.example.prompt.lower()]
+            assert len(asked) > 1, words_of_it
+    # a relation of few facts is not one that is mostly refused
+    weekdays = [item for item in unknown if "day" in item.example.prompt.split()]
+    assert len(weekdays) < 15
 
 
 def test_people_ask_more_than_one_thing():
@@ -231,7 +250,7 @@ def test_everything_is_the_same_in_another_process():
 def german_of():
     """Translations of so many random phrases that each possible one is among them."""
     rng = random.Random(0)
-    pairs = (translation.pair(rng, split) for split in SPLITS for _ in range(80_000))
+    pairs = (translation.pair(rng, split) for split in SIDES for _ in range(80_000))
     return {pair.english: pair.german for pair in pairs}
 
 

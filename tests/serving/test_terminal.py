@@ -56,6 +56,19 @@ def test_piped_input_prints_the_answers_alone(typed, echoing) -> None:
     assert (status, output, errors) == (0, "<one>\n</usr/bin>\n<two>\n", "")
 
 
+def test_things_to_ask_are_shown_to_people(chat_folder: Path, typed, echoing, monkeypatch) -> None:
+    """Above the first message, what the folder's results say was answered right; a pipe prints the answers alone."""
+    results = chat_folder / "results"
+    results.mkdir(exist_ok=True)
+    answered = {"facts": ["Where is Peru?", "Who?"], "sums": ["What is 1 + 2?"]}
+    (results / "qa.json").write_text(json.dumps({"metrics": {}, "answered": answered}))
+    assert "Peru" not in typed("Hi\n")[1]
+    monkeypatch.setattr(io.StringIO, "isatty", lambda self: True, raising=False)
+    assert (
+        "Things to ask (answered right in its benchmarks): Where is Peru? | What is 1 + 2?\n" in typed("")[1]
+    )
+
+
 def test_mistakes_in_a_pipe_are_lines_on_stderr_and_status_2(typed, echoing) -> None:
     """What is right is answered all the same."""
     status, output, errors = typed(
