@@ -4,7 +4,7 @@
 import random
 from dataclasses import dataclass
 
-from scratch_gpt.primer.splits import SIDES, Item, distinct, split_of
+from scratch_gpt.primer.splits import SPLITS, Item, distinct, split_of
 from scratch_gpt.primer.wording import mentions
 from scratch_gpt.tasks.example import Example
 
@@ -86,7 +86,7 @@ _CASES = {
         for thing in trouble.things
         if split_of(f"advice:{name}:{thing}") == split
     ]
-    for split in SIDES
+    for split in SPLITS
 }
 
 

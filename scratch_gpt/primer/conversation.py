@@ -28,11 +28,11 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("good morning!",), ("Good morning! How can I help you?",)),
     (("good evening!", "good afternoon!"), ("Hello! How can I help you?",)),
     (
-        ("how are you?", "how are you today?", "how are you doing?", "how do you do?", "what's up?"),
+        (*("how are you?",) * 6, "how are you today?", "how are you doing?", "how do you do?", "what's up?"),
         ("I am fine, thank you. How can I help you?",),
     ),
     (
-        ("who are you?", "what are you?", "tell me about yourself.", "are you a robot?", "are you a human?"),
+        (*("who are you?",) * 3, "what are you?", "tell me about yourself.", "are you a robot?", "are you a human?"),
         ("I am a small language model.",),
     ),
     (
@@ -40,11 +40,14 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ("I have no name. I am a small language model.",),
     ),
     (
-        ("who made you?", "how do you work?", "where do you come from?", "how old are you?"),
+        (*("who made you?",) * 3, "how do you work?", "where do you come from?", "how old are you?"),
         ("I am a small language model, and I learned from a primer.",),
     ),
     (
-        ("what can you do?", "what do you know?", "can you help me?", "help!", "help me, please.", "what can I ask you?"),
+        (
+            *("what can you do?",) * 6, "what do you know?", "can you help me?", "help!", "help me, please.",
+            "what can I ask you?",
+        ),
         ("I can answer simple questions, add small numbers, translate a little and tell stories.",),
     ),
     (
@@ -59,14 +62,14 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         (
             "I am sad.", "I feel sad.", "I feel bad.", "I had a bad day.", "I am lonely.", "I am so sad today.",
-            "I'm sad.", "I am not happy.", "I feel lonely.", "I am very sad.", "nobody likes me.", "I miss my friend.",
+            "I'm sad.", "I feel lonely.", "I am very sad.", "nobody likes me.", "I miss my friend.",
         ),
         ("I am sorry to hear that. Talk to a friend, and be kind to yourself.",),
     ),
     (
         (
             "I am happy.", "I am so happy!", "I had a good day.", "I feel good.", "I am happy today!", "I'm happy!",
-            "I feel great today!", "I am very happy.", "today is my birthday!",
+            "I feel great today!", "I feel great!", "I feel happy.", "I am very happy.", "today is my birthday!",
         ),
         ("I am glad to hear that!",),
     ),
@@ -79,8 +82,8 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         # three answers share the belief that "I do not know that." has alone
         (
-            *("tell me a joke.", "tell me a joke!", "can you tell me a joke?") * 3, "tell me another joke.", "another joke!",
-            "do you know a joke?", "do you know any jokes?", "make me laugh.", "say something funny.", "a joke, please.",
+            *("tell me a joke.", "tell me a joke!", "can you tell me a joke?", "do you know any jokes?") * 3,
+            "tell me another joke.", "another joke!", "do you know a joke?", "make me laugh.", "say something funny.", "a joke, please.",
             "please tell me a joke.", "tell me something funny.", "I want to hear a joke.",
         ),
         (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scratch_gpt.primer import advice, arithmetic, conversation, facts, reading, stories, translation
-from scratch_gpt.primer.splits import PRACTICE, Item, check_split, generator
+from scratch_gpt.primer.splits import Item, check_split, generator
 from scratch_gpt.tasks.example import Example
 
 
@@ -65,15 +65,14 @@ INSTRUCTION_COUNTS = {
 # Most about what a chat model of the demo has half right: what it always has right teaches nothing, and a counted sum, the
 # longest answer, makes a whole batch slow.
 PROMPT_COUNTS = {
-    PRACTICE: {
-        "fact": 150,
-        "reading": 110,
+    "train": {
+        "fact": 60,
+        "reading": 60,
         "sum": 10,
-        "en_de": 200,
-        "unanswerable": 50,
+        "en_de": 250,
+        "advice": 60,
+        "unanswerable": 60,
     },
-    # too few troubles are held out for practice
-    "train": {"advice": 90},
     "dev": {
         "fact": 60,
         "reading": 30,
@@ -92,7 +91,7 @@ PROMPT_COUNTS = {
     },
 }
 # Everyday conversation is in the training split only.
-CONVERSATIONS = 1300
+CONVERSATIONS = 1500
 # Share of the training rows that stand behind one or two other ones in the same conversation.
 FOLLOWING_TURNS = 0.15
 
@@ -146,16 +145,13 @@ def _continued(rng: random.Random, rows: list[dict[str, Any]]) -> list[dict[str,
 
 
 def prompts(split: str, seed: int = 0) -> list[Example]:
-    """What reinforcement learning asks (train) and is judged on (dev, test): contents that tuning answers nowhere.
-
-    Those of training are of the side PRACTICE, but for advice, which is of the tuning's own.
+    """What reinforcement learning asks (train) and is judged on (dev, test).
 
     Raises:
         UserError: for an unknown split.
     """
     check_split(split)
     rng = generator(seed, "prompts", split)
-    sides = (PRACTICE, "train") if split == "train" else (split,)
-    examples = [item.example for side in sides for item in draw_items(PROMPT_COUNTS[side], rng, side)]
+    examples = [item.example for item in draw_items(PROMPT_COUNTS[split], rng, split)]
     rng.shuffle(examples)
     return examples

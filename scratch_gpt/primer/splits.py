@@ -12,13 +12,8 @@ from scratch_gpt.tasks.example import Example
 
 
 SPLITS = ("train", "dev", "test")
-# Held out from pretraining and tuning as dev and test are, and asked by reinforcement: what tuning has answered is right
-# already, and teaches nothing there.
-PRACTICE = "practice"
-SIDES = (*SPLITS, PRACTICE)
 TEST_PERCENT = 20
-DEV_PERCENT = 3
-PRACTICE_PERCENT = 7
+DEV_PERCENT = 10
 # The question everybody tries first must be an honest one.
 FORCED = {"fact:capital:France": "test"}
 
@@ -40,9 +35,7 @@ def split_of(key: str) -> str:
     bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
     if bucket < TEST_PERCENT:
         return "test"
-    if bucket < TEST_PERCENT + DEV_PERCENT:
-        return "dev"
-    return PRACTICE if bucket < TEST_PERCENT + DEV_PERCENT + PRACTICE_PERCENT else "train"
+    return "dev" if bucket < TEST_PERCENT + DEV_PERCENT else "train"
 
 
 def check_split(split: str) -> None:

@@ -8,7 +8,7 @@ met with other words. German nouns of the weak declension (der Junge, den Jungen
 import random
 from dataclasses import dataclass
 
-from scratch_gpt.primer.splits import SIDES, Item, distinct, split_of
+from scratch_gpt.primer.splits import SPLITS, Item, distinct, split_of
 from scratch_gpt.tasks.example import Example
 
 
@@ -177,7 +177,7 @@ _ALL_WORDS = [
     for noun in group.nouns
     for adjective, stem in group.adjectives.items()
 ]
-_BY_SPLIT = {split: [words for words in _ALL_WORDS if split_of(words.key) == split] for split in SIDES}
+_BY_SPLIT = {split: [words for words in _ALL_WORDS if split_of(words.key) == split] for split in SPLITS}
 _QUESTIONS = (
     "How do you say '{english}' in German?",
     "What is '{english}' in German?",

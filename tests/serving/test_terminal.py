@@ -56,7 +56,16 @@ def test_piped_input_prints_the_answers_alone(typed, echoing) -> None:
     assert (status, output, errors) == (0, "<one>\n</usr/bin>\n<two>\n", "")
 
 
-def test_things_to_ask_are_shown_to_people(chat_folder: Path, typed, echoing, monkeypatch) -> None:
+class Keyboard(io.StringIO):
+    """Standard input that a person types at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_things_to_ask_are_shown_to_people(
+    chat_folder: Path, typed, echoing, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Above the first message, what the folder's results say was answered right; a pipe prints the answers alone."""
     results = chat_folder / "results"
     results.mkdir(exist_ok=True)

@@ -32,7 +32,7 @@ def test_a_gain_is_one_that_people_meet(after: dict[str, Metric], words: tuple[s
     before = scores(50, 50)
     line = verdict(before, after, changes(before, after, seed=0))
     assert shows(line, "Gold score", "default decoding", *words)
-    assert (": a gain" in line) == (words[2] == ": a gain")
+    assert (": a gain" in line) == (": a gain" in words)
 
 
 def test_a_reward_alone_decides_nothing() -> None:
