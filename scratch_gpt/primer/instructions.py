@@ -67,9 +67,9 @@ INSTRUCTION_COUNTS = {
 PROMPT_COUNTS = {
     "train": {
         "fact": 60,
-        "reading": 60,
+        "reading": 110,
         "sum": 10,
-        "en_de": 250,
+        "en_de": 200,
         "advice": 60,
         "unanswerable": 60,
     },

@@ -72,10 +72,11 @@ def test_things_to_ask_are_shown_to_people(
     answered = {"facts": ["Where is Peru?", "Who?"], "sums": ["What is 1 + 2?"]}
     (results / "qa.json").write_text(json.dumps({"metrics": {}, "answered": answered}))
     assert "Peru" not in typed("Hi\n")[1]
-    monkeypatch.setattr(io.StringIO, "isatty", lambda self: True, raising=False)
-    assert (
-        "Things to ask (answered right in its benchmarks): Where is Peru? | What is 1 + 2?\n" in typed("")[1]
-    )
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    assert Terminal(StreamingModel.load(str(chat_folder))).run() == 0
+    shown = capsys.readouterr().out
+    assert shows(shown, "Things to ask", "benchmarks", "Where is Peru? | What is 1 + 2?")
+    assert "Who?" not in shown
 
 
 def test_mistakes_in_a_pipe_are_lines_on_stderr_and_status_2(typed, echoing) -> None:

@@ -653,7 +653,7 @@ def test_rlhf_writes_an_aligned_model(
         metrics[f"{column}/default/length"]["value"] for column in ("sft", "aligned", "change")
     )
     assert change == pytest.approx(after - before)
-    assert shows(result["settings"]["verdict"], "Gold score", "no gain")
+    assert shows(result["settings"]["verdict"], "Gold score at the default decoding", "no gain")
     assert metrics["sft/temperature_1/kl"]["value"] == 0.0
     assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
 

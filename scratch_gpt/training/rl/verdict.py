@@ -33,6 +33,11 @@ def verdict(before: Metrics, after: Metrics, changed: Mapping[str, Difference]) 
     judge = "gold" if f"{DEFAULT}/gold" in after else "reward"
     name = f"{DEFAULT}/{judge}"
     change = changed[name]
+    if not any(difference.value for difference in changed.values()):
+        return (
+            f"{judge.capitalize()} score at the default decoding: {before[name].value:.3f}, no gain at this size: no step was "
+            "better on dev prompts, and the model before is kept"
+        )
     line = (
         f"{judge.capitalize()} score at the default decoding: {before[name].value:.3f} -> {after[name].value:.3f}, "
         f"{change.value:+.3f} [{change.ci95[0]:+.3f}, {change.ci95[1]:+.3f}], p = {change.p_value:.3f}"

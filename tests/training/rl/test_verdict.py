@@ -43,6 +43,12 @@ def test_a_reward_alone_decides_nothing() -> None:
     assert "gain" not in line
 
 
+def test_a_model_that_is_kept_is_no_gain() -> None:
+    """Where nothing was better than the model before, the line says that it was kept."""
+    before = scores(50, 60)
+    assert shows(verdict(before, before, changes(before, before, 0)), "0.500", "no gain", "kept")
+
+
 def test_changes_are_paired() -> None:
     """The difference of the same items, by hand; what has no items has no change."""
     before = {"x": mean_metric([0.0, 1.0, 0.0, 1.0], 0), "y": Metric(1.0, (1.0, 1.0))}
