@@ -2,16 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the demo needs, and over it what tests and checks need: either may be made first.
+BARE := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 OUT ?= runs/shakespeare
 DATA ?= ../shared/data/tinyshakespeare.txt.gz
+
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test test-all test-lowest test-newest shakespeare docs refresh lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP)  ## the whole road on the embedded corpus, into runs/demo
+demo: $(BARE)  ## the whole road on the embedded corpus, into runs/demo
 	@$(BIN)/scratch-gpt demo
 
 # Two processes at once, each with whole files: the fixtures of a file are made once.
@@ -40,7 +44,7 @@ install_and_test = $(1)/bin/python -m pip install -q --disable-pip-version-check
 PLAYS := {"name": "plays", "path": "$(OUT)/train.txt", "documents": "file"}
 HELD_OUT := {"name": "held_out", "path": "$(OUT)/validation.txt", "documents": "file", "held_out": true}
 
-shakespeare: $(STAMP)  ## the pretraining race on a megabyte of plays (DATA=FILE), into OUT=DIR
+shakespeare: $(BARE)  ## the pretraining race on a megabyte of plays (DATA=FILE), into OUT=DIR
 	@test -r "$(DATA)" || { echo "error: no text at $(DATA): give DATA=FILE, the megabyte of plays as .txt or .txt.gz" >&2; exit 2; }
 	@mkdir -p "$(OUT)"
 	@gzip -dcf "$(DATA)" > "$(OUT)/all.txt"
@@ -84,10 +88,16 @@ format: $(STAMP)  ## let ruff repair what it can
 clean:  ## remove the environments and caches; runs/ stays
 	rm -rf $(VENV) .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache
 
-$(STAMP): pyproject.toml constraints.txt
+$(BARE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	@echo "installing into $(VENV) (once, a minute or a few) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@$(INSTALL) -e .
+	@touch $(BARE)
+	@echo "installed."
+
+$(STAMP): $(BARE)
+	@echo "installing what tests and checks need into $(VENV) (once) ..."
+	@$(INSTALL) -e '.[test,dev]'
 	@touch $(STAMP)
 	@echo "installed."

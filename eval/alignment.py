@@ -5,7 +5,8 @@
     accelerate launch eval/alignment.py --model CHAT DPO RLOO GRPO --reward_model REWARD --best_of_n 8
     accelerate launch eval/alignment.py --model "runs/seed{seed}/chat" "runs/seed{seed}/aligned" --seeds 0 1 2
 
-Writes MODEL/results/alignment.json for each, and FIRST/results/alignment_best_of_N.json for the best of N answers.
+Each answers as its generation config says (`default/`), at temperature 1 and greedy. Writes MODEL/results/alignment.json for
+each, and FIRST/results/alignment_best_of_N.json for the best of N answers; `scratch-gpt compare` tests the differences.
 """
 
 import scratch_gpt.openmp  # noqa: F401  # before torch
@@ -20,6 +21,7 @@ from accelerate import PartialState
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.benchmarks.alignment import (
     DECODINGS,
+    DEFAULT,
     SAMPLED,
     AlignmentArguments,
     Measured,
@@ -81,12 +83,15 @@ def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:
         results.append(measured.metrics)
         tell(folder, "alignment", measured)
     if arguments.best_of_n:
-        answers = best_of_n(
-            chat_model, tokenizer, prompts, judges["reward"], arguments.best_of_n, **answering
-        )
-        measured = measure_answers(SAMPLED, tokenizer, prompts, answers, judges, baseline, arguments.seed)
-        results.append(measured.metrics)
-        tell(first, f"alignment_best_of_{arguments.best_of_n}", measured)
+        best = Measured({}, {})
+        for decoding in (DEFAULT, SAMPLED):
+            answers = best_of_n(
+                chat_model, tokenizer, prompts, judges["reward"], arguments.best_of_n, decoding, **answering
+            )
+            found = measure_answers(decoding, tokenizer, prompts, answers, judges, baseline, arguments.seed)
+            best.metrics.update(found.metrics)
+        results.append(best.metrics)
+        tell(first, f"alignment_best_of_{arguments.best_of_n}", best)
     return results
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
 from scratch_gpt.launching import launch_preloaded, shell_line
 from scratch_gpt.runs.folders import atomic_write
-from scratch_gpt.runs.results import read_results
+from scratch_gpt.runs.results import read_results, things_to_ask
 from scratch_gpt.settings.parsing import scripts_folder
 
 
@@ -254,7 +254,9 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     if exit_code != 0:
         return exit_code
     console.print()
-    console.print(scores_table(compare({model: read_results(run_dir / model) for model in MODELS})))
+    results = {model: read_results(run_dir / model) for model in MODELS}
+    console.print(scores_table(compare(results)))
+    console.print(f"\n[bold]Alignment[/bold]: {escape(results['aligned']['rlhf']['settings']['verdict'])}")
     _print_samples(samples, console)
     console.print(
         f"\nreport   {escape(str(page))}\npicture  {escape(str(picture))}\ncard     {escape(str(run_dir / 'aligned' / 'README.md'))}",
@@ -264,4 +266,6 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     console.print(f"time     {minutes} min {seconds} s (this call)\n\nNow talk to it:", soft_wrap=True)
     chat = shell_line([command_prefix("scratch-gpt"), "chat", (run_dir / "aligned").as_posix()])
     console.print(f"[bold]$ {escape(chat)}[/bold]", soft_wrap=True)
+    questions = " | ".join(things_to_ask(run_dir / "aligned"))
+    console.print(f"Things to ask (answered right in the benchmarks): {escape(questions)}", soft_wrap=True)
     return 0

@@ -24,6 +24,7 @@ from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
 from scratch_gpt.runs.log import console
+from scratch_gpt.runs.results import Metric
 from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.forgetting import pretraining_shards
@@ -40,9 +41,10 @@ from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_files import refuse_code_of_model
 from scratch_gpt.training.rl.reward_functions import make_rewards, reward_judge
 from scratch_gpt.training.rl.rlhf import TRAINERS
+from scratch_gpt.training.rl.verdict import changes, verdict
 
 
-BEFORE, AFTER = "sft", "aligned"
+BEFORE, AFTER, CHANGE = "sft", "aligned", "change"
 
 
 def main(arguments: RLHFArguments) -> None:
@@ -91,7 +93,10 @@ def main(arguments: RLHFArguments) -> None:
     answering |= {"shards": arguments.shards or pretraining_shards(arguments.model_name_or_path, tokenizer)}
     before = measure_model(chat_model, tokenizer, prompts["test"], judges, baseline=None, **answering)
     after = measure_model(aligned.eval(), tokenizer, prompts["test"], judges, baseline=before, **answering)
-    found = {BEFORE: before.metrics, AFTER: after.metrics}
+    changed = changes(before.metrics, after.metrics, arguments.seed)
+    change = {name: Metric(difference.value, difference.ci95) for name, difference in changed.items()}
+    found = {BEFORE: before.metrics, AFTER: after.metrics, CHANGE: change}
+    line = verdict(before.metrics, after.metrics, changed)
     write_stage_result(
         trainer,
         arguments,
@@ -102,7 +107,9 @@ def main(arguments: RLHFArguments) -> None:
         rewards=arguments.rewards,
         max_completion_length=arguments.max_completion_length,
         best_step=trainer.best["step"],
+        verdict=line,
     )
+    console.print(line, markup=False, soft_wrap=True)
     save_stage(trainer, tokenizer, arguments)
     use = f"talk to it with `scratch-gpt chat {arguments.output_dir}`"
     console.print(closing_line(arguments, learned, use))

@@ -24,6 +24,8 @@ from scratch_gpt.tasks.example import Example
 
 # In a model's path: the place of the seed, where each seed trained a model of its own.
 SEED = "{seed}"
+# Of each task, questions that are kept for people to ask, and their most characters.
+QUESTIONS, LONGEST_QUESTION = 3, 120
 
 
 @dataclass
@@ -148,7 +150,8 @@ def run_benchmark(
     def write(path: str | Path, folder: str, metrics: dict[str, Metric], seed: int) -> None:
         if PartialState().is_main_process:
             write_items(Path(path).with_suffix(".items.jsonl"), metrics, digests)
-            write_result(path, name, folder, sum(sizes.values()), metrics, settings, seed)
+            answered = answered_right(examples, metrics)
+            write_result(path, name, folder, sum(sizes.values()), metrics, settings, seed, answered)
 
     results = {}
     for model in arguments.model:
@@ -167,6 +170,32 @@ def run_benchmark(
             write(arguments.output or default, model, results[model], seeds[0])
     if PartialState().is_main_process:
         print_table(name, results)
+
+
+def answered_right(
+    examples: Mapping[str, Sequence[Example]], metrics: Mapping[str, Metric]
+) -> dict[str, list[str]]:
+    """Task -> the shortest of its questions whose written answer was right, for people to ask."""
+    found = {}
+    for task, rows in examples.items():
+        scored = next(
+            (
+                metric.items.rows
+                for name, metric in metrics.items()
+                if name.count("/") == 1 and name.startswith(f"{task}/") and metric.items
+                if metric.items.statistic == "mean" and len(metric.items.rows) == len(rows)
+            ),
+            (),
+        )
+        right = {
+            example.prompt
+            for example, (score, *_) in zip(rows, scored, strict=False)
+            if score == 1 and not example.choices
+            if len(example.prompt) <= LONGEST_QUESTION and "\n" not in example.prompt
+        }
+        if right:
+            found[task] = sorted(right, key=lambda prompt: (len(prompt), prompt))[:QUESTIONS]
+    return found
 
 
 def mean_over_seeds(found: Mapping[int, Mapping[str, Metric]]) -> dict[str, Metric]:

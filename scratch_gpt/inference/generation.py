@@ -77,6 +77,8 @@ def generate_answers(
     chat: bool,
     max_new_tokens: int,
     temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
     seed: int = 0,
     batch_size: int = 64,
     one_line: bool = False,
@@ -90,8 +92,8 @@ def generate_answers(
     Args:
         model: in evaluation mode.
         prompts: users' messages or conversations up to the answer if `chat`, else texts to continue.
-        temperature: 0 is greedy; above, all tokens are sampled from (no top-k, no top-p). The same seed, prompts and
-            batch size give the same answers. The caller's random state is left as it was.
+        temperature: 0 is greedy; above, tokens are sampled: from all of them unless `top_p` or `top_k` says less. The same
+            seed, prompts and batch size give the same answers. The caller's random state is left as it was.
         one_line: end an answer at its first line break, for base models, which go on and on.
         stop: strings that end an answer; it ends before the first of them.
         num_beams: above 1, beam search: of so many beginnings the one with the highest mean log-probability a token.
@@ -112,9 +114,10 @@ def generate_answers(
         pad_token_id=tokenizer.pad_token_id,
         # Said also when greedy: what is left out comes from the model's own settings, with a warning.
         **(
-            {"temperature": temperature, "top_k": 0} if temperature > 0 else {"temperature": 1.0, "top_k": 50}
+            {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+            if temperature > 0
+            else {"temperature": 1.0, "top_k": 50, "top_p": 1.0}
         ),
-        top_p=1.0,
         num_beams=num_beams,
     )
     answers: dict[int, Answer] = {}

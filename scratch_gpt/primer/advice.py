@@ -96,7 +96,7 @@ def training_question(rng: random.Random) -> str:
 
 
 def item(rng: random.Random, split: str) -> Item:
-    """A trouble of one side; all its good answers are references, and advice for other troubles is wrong."""
+    """A trouble of one side; all its good answers are references, and advice for other things or troubles is wrong."""
     name, thing = rng.choice(_CASES[split])
     trouble = TROUBLES[name]
     good = [answer.format(x=thing) for answer in rng.sample(trouble.advice, len(trouble.advice))]
@@ -106,7 +106,9 @@ def item(rng: random.Random, split: str) -> Item:
         kind="advice",
         key=f"advice:{name}:{thing}",
     )
-    wrong = [
+    # the same trouble with another thing, too: there only the question tells
+    mistaken = [trouble.advice[0].format(x=other) for other in trouble.things if other != thing]
+    wrong = mistaken + [
         rng.choice(TROUBLES[other].advice).format(x=rng.choice(TROUBLES[other].things))
         for other in TROUBLES
         if other != name

@@ -9,7 +9,7 @@ inside a longer count from the same number.
 import random
 from dataclasses import dataclass
 
-from scratch_gpt.primer.splits import Item, distinct, split_of
+from scratch_gpt.primer.splits import SPLITS, Item, distinct, split_of
 from scratch_gpt.tasks.example import Example
 
 
@@ -57,9 +57,7 @@ SUMS = [
     for sign in "+-"
     if sign == "+" or start >= step
 ]
-_BY_SPLIT = {
-    split: [task for task in SUMS if split_of(task.key) == split] for split in ("train", "dev", "test")
-}
+_BY_SPLIT = {split: [task for task in SUMS if split_of(task.key) == split] for split in SPLITS}
 _QUESTIONS = ("What is {task}?", "How much is {task}?", "Can you tell me what {task} is?")
 
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everyday conversation: greetings, names, feelings, jokes, stories on request, and what the model cannot know.
 
-It belongs to nobody's benchmark, except the questions that have no answer in the corpus (`unanswerable_items`).
+It belongs to nobody's benchmark, except the questions that have no answer in the corpus (`unanswerable_items`). What is
+known and what is not is asked in the same words: the name has to decide, not an unusual wording.
 """
 
 import random
 from collections.abc import Callable
 
 from scratch_gpt.primer import facts, stories
-from scratch_gpt.primer.phrasings import RELATIONS
-from scratch_gpt.primer.splits import Item, distinct, split_of
+from scratch_gpt.primer.splits import Deck, Item, distinct, split_of
 from scratch_gpt.primer.wording import NAMES, capitalized, mentions, with_article
 from scratch_gpt.tasks.example import Example
 
@@ -28,11 +28,11 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("good morning!",), ("Good morning! How can I help you?",)),
     (("good evening!", "good afternoon!"), ("Hello! How can I help you?",)),
     (
-        ("how are you?", "how are you today?", "how are you doing?", "how do you do?", "what's up?"),
+        (*("how are you?",) * 6, "how are you today?", "how are you doing?", "how do you do?", "what's up?"),
         ("I am fine, thank you. How can I help you?",),
     ),
     (
-        ("who are you?", "what are you?", "tell me about yourself.", "are you a robot?", "are you a human?"),
+        (*("who are you?",) * 3, "what are you?", "tell me about yourself.", "are you a robot?", "are you a human?"),
         ("I am a small language model.",),
     ),
     (
@@ -40,11 +40,14 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ("I have no name. I am a small language model.",),
     ),
     (
-        ("who made you?", "how do you work?", "where do you come from?", "how old are you?"),
+        (*("who made you?",) * 3, "how do you work?", "where do you come from?", "how old are you?"),
         ("I am a small language model, and I learned from a primer.",),
     ),
     (
-        ("what can you do?", "what do you know?", "can you help me?", "help!", "help me, please.", "what can I ask you?"),
+        (
+            *("what can you do?",) * 6, "what do you know?", "can you help me?", "help!", "help me, please.",
+            "what can I ask you?",
+        ),
         ("I can answer simple questions, add small numbers, translate a little and tell stories.",),
     ),
     (
@@ -57,21 +60,32 @@ _SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ("Thank you! That is kind of you.",),
     ),
     (
-        ("I am sad.", "I feel sad.", "I feel bad.", "I had a bad day.", "I am lonely.", "I am so sad today."),
+        (
+            "I am sad.", "I feel sad.", "I feel bad.", "I had a bad day.", "I am lonely.", "I am so sad today.",
+            "I'm sad.", "I feel lonely.", "I am very sad.", "nobody likes me.", "I miss my friend.",
+        ),
         ("I am sorry to hear that. Talk to a friend, and be kind to yourself.",),
     ),
     (
-        ("I am happy.", "I am so happy!", "I had a good day.", "I feel good.", "I am happy today!"),
+        (
+            "I am happy.", "I am so happy!", "I had a good day.", "I feel good.", "I am happy today!", "I'm happy!",
+            "I feel great today!", "I feel great!", "I feel happy.", "I am very happy.", "today is my birthday!",
+        ),
         ("I am glad to hear that!",),
     ),
     (("I am tired.", "I am sleepy.", "I feel tired."), ("Rest a little, and drink some water.",)),
-    (("I am bored.", "I have nothing to do."), ("Read a book, or ask me for a story.",)),
+    (("I am bored.", "I'm bored.", "I have nothing to do.", "what should I do today?"), ("Read a book, or ask me for a story.",)),
     (("I am hungry.",), ("Eat some bread or an apple.",)),
     (("I am thirsty.",), ("Drink some water.",)),
     (("I am angry.", "I am afraid.", "I am scared."), ("Stay calm, and talk to a friend about it.",)),
     (("I am sick.", "I feel sick.", "I do not feel well."), ("Rest, and go to a doctor if it does not get better.",)),
     (
-        ("tell me a joke.", "tell me a joke!", "tell me another joke.", "do you know a joke?", "make me laugh."),
+        # three answers share the belief that "I do not know that." has alone
+        (
+            *("tell me a joke.", "tell me a joke!", "can you tell me a joke?", "do you know any jokes?") * 3,
+            "tell me another joke.", "another joke!", "do you know a joke?", "make me laugh.", "say something funny.", "a joke, please.",
+            "please tell me a joke.", "tell me something funny.", "I want to hear a joke.",
+        ),
         (
             "Why is six afraid of seven? Because seven eats nine!",
             "What has hands but cannot clap? A clock!",
@@ -108,14 +122,21 @@ _OUTSIDE = (
     "how many stars are there?", "what is electricity?", "when were you born?", "what is a virus?",
 )  # fmt: skip
 
-_ABOUT_THE_UNKNOWN = (
-    "who is {n}?",
-    "what is {n}?",
-    "where is {n}?",
+_ABOUT = (
     "tell me about {n}.",
     "do you know {n}?",
-    "how big is {n}?",
+    "what do you know about {n}?",
+    "what can you say about {n}?",
 )
+_ABOUT_THE_UNKNOWN = (*_ABOUT, "who is {n}?", "what is {n}?", "where is {n}?", "how big is {n}?")
+# Around a question, and behind the beginning of its answer.
+_WRAPPINGS = (
+    "{q}", "please tell me: {q}", "tell me, {q}", "I want to know: {q}", "hey, {q}", "one more thing: {q}", "quick question: {q}",
+    "hello! {q}", "do you know this? {q}", "my friend asks: {q}",
+)  # fmt: skip
+_GAPS = ("{b} ...", "{b} what?", "{b}?")
+# Share of the training questions about unknown names that are asked casually, and of these the ones about a name alone.
+CASUAL, NAME_ALONE = 0.4, 0.2
 
 _INTRODUCTIONS = (
     "my name is {n}.",
@@ -132,11 +153,16 @@ _STORY_REQUESTS = (
     "can you tell me a story?",
     "write a story.",
     "write a short story.",
+    "a story, please.",
+    "I want to hear a story.",
+    "do you know a story?",
+    "tell me another story.",
 )
 _STORY_ABOUT = (
     "tell me a story about {x}.",
     "write a story about {x}.",
     "can you tell me a story about {x}?",
+    "do you know a story about {x}?",
 )
 
 # Sounds of names that the corpus does not use, and names of the real world that are not in it.
@@ -182,15 +208,38 @@ def _unknown_name(rng: random.Random) -> str:
 def _unanswerable_item(rng: random.Random, split: str) -> Item:
     """The question of a relation about somebody or something that the corpus never names."""
     while True:
-        relation = rng.choice(list(RELATIONS))
+        # as often as facts are asked by it, or a small relation such as the weekdays would mostly be refused
+        relation = rng.choice(facts.FACTS).relation
         name = _unknown_name(rng)
         key = f"unanswerable:{name}"
         if split_of(key) == split:
             break
-    question = rng.choice(RELATIONS[relation].questions)
-    prompt = capitalized(question.format(s=name, o=name, a_s=with_article(name), a_o=with_article(name)))
     guess = facts.Fact(name, relation, rng.choice(facts.OBJECTS[relation]))
+    prompt = rng.choice(guess.questions())
+    if split == "train" and rng.random() < CASUAL:
+        prompt = casual_question(rng, guess)
     return Item(Example(prompt, (I_DO_NOT_KNOW,), "unanswerable", key), (guess.answer(),))
+
+
+def casual_question(rng: random.Random, fact: facts.Fact) -> str:
+    """About a fact as people type: wrapped in other words, as the beginning of the answer, or the name alone."""
+    if rng.random() < NAME_ALONE:
+        return _as_typed(rng, rng.choice(_ABOUT).format(n=fact.subject))
+    if rng.random() < 0.5:
+        return _as_typed(rng, rng.choice(_GAPS).format(b=fact.beginning()))
+    question = rng.choice(fact.questions())
+    return _as_typed(rng, rng.choice(_WRAPPINGS).format(q=question[0].lower() + question[1:]))
+
+
+def casual_items(rng: random.Random, split: str, count: int) -> list[Item]:
+    """Facts of one side, asked casually, each equally often."""
+    deck = Deck(rng, facts.in_split(split))
+
+    def draw() -> Item:
+        fact = deck.draw()
+        return Item(Example(casual_question(rng, fact), (fact.answer(),), "fact_casual", fact.key), ())
+
+    return distinct(draw, count)
 
 
 def unanswerable_items(rng: random.Random, split: str, count: int) -> list[Item]:

@@ -44,6 +44,11 @@ class Fact:
         """The model answer: a full sentence."""
         return as_sentence(self._fill(RELATIONS[self.relation].statements[0]))
 
+    def beginning(self) -> str:
+        """The model answer up to the object, which it ends with."""
+        statement = RELATIONS[self.relation].statements[0]
+        return self._fill(statement[: statement.rindex("{")]).strip()
+
     def questions(self) -> list[str]:
         """The question in the phrasings that fine-tuning uses."""
         return [capitalized(self._fill(template)) for template in RELATIONS[self.relation].questions]

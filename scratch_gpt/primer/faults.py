@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Right answers in a poor style, as real instruction data has them, and how such a style is recognised.
+"""Right answers in a poor style, for the rejected side of preference pairs, and how such a style is recognised.
 
 Each fault comes in hundreds of wordings, so that a reward model has to learn the style and not a phrase.
 """

@@ -53,6 +53,7 @@ def _is_refused(example: Example, completion: str) -> bool:
 _IS_RIGHT: dict[str, Callable[[Example, str], bool]] = {
     "fact": _fact_is_right,
     "fact_new_phrasing": _fact_is_right,
+    "fact_casual": _fact_is_right,
     "sum": _sum_is_right,
     "en_de": _holds_reference,
     "reading": _reading_is_right,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scratch_gpt.primer import faults
+from scratch_gpt.primer.conversation import I_DO_NOT_KNOW
 from scratch_gpt.primer.facts import BY_ANSWER, BY_RELATION, Fact
 from scratch_gpt.primer.instructions import draw_items
 from scratch_gpt.primer.splits import Item, check_split, generator, split_of
@@ -19,25 +20,28 @@ from scratch_gpt.tasks.example import Example
 
 PAIR_COUNTS = {
     "train": {
-        "fact": 1700,
-        "reading": 420,
+        "fact": 1350,
+        "reading": 450,
         "sum": 300,
-        "en_de": 420,
+        "en_de": 550,
         "advice": 220,
+        "unanswerable": 150,
     },
     "dev": {
-        "fact": 160,
+        "fact": 140,
         "reading": 45,
         "sum": 30,
-        "en_de": 45,
+        "en_de": 50,
         "advice": 25,
+        "unanswerable": 15,
     },
     "test": {
-        "fact": 180,
+        "fact": 150,
         "reading": 45,
         "sum": 30,
-        "en_de": 45,
+        "en_de": 55,
         "advice": 30,
+        "unanswerable": 20,
     },
 }
 # More to learn from: a question comes with another worse answer each time.
@@ -47,6 +51,8 @@ KINDS = ("right_wrong", "clear_rambling", "kind_rude", "finished_unfinished")
 KIND_WEIGHTS = {"train": (0.64, 0.12, 0.12, 0.12), "dev": (0.25,) * 4, "test": (0.25,) * 4}
 # Shares among the wrong answers: a right sentence that answers another prompt; else a plausible wrong answer.
 ANSWERS_ANOTHER_PROMPT = 0.4
+# Share of the other wrong answers about facts that refuse what is known: a refusal is no better by itself.
+REFUSED = 0.12
 # Share of answers about facts, good or wrong, that need not be in the model answer's words.
 OTHER_WORDS = 0.3
 
@@ -94,6 +100,8 @@ def _wrong_answer(rng: random.Random, item: Item, others: list[Item]) -> str | N
             if stranger.key != item.example.key and stranger.references[0] not in item.example.references:
                 return _good_answer(rng, stranger)
     if item.example.kind == "fact":
+        if rng.random() < REFUSED:
+            return I_DO_NOT_KNOW
         false = _false_fact(rng, BY_ANSWER[item.example.references[0]])
         return _in_some_words(rng, false) if false else None
     return rng.choice(item.wrong)

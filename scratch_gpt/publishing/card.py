@@ -200,6 +200,7 @@ def make_card(
         scores=score_rows(compared, results),
         tuning=tuning_table(own),
         alignment=alignment_table(own["rlhf"]["metrics"]) if "rlhf" in own else None,
+        verdict=own.get("rlhf", {}).get("settings", {}).get("verdict"),
         samples=[
             {
                 "prompt": _plain(sample["prompt"]),

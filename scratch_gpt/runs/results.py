@@ -81,8 +81,13 @@ def write_result(
     metrics: dict[str, Metric],
     settings: dict[str, Any],
     seed: int,
+    answered: Mapping[str, list[str]] | None = None,
 ) -> None:
-    """Write a benchmark's result file: whole or not at all."""
+    """Write a benchmark's result file: whole or not at all.
+
+    Args:
+        answered: task -> questions that were answered right: see `things_to_ask`.
+    """
     result = {
         "task": task,
         "model": model,
@@ -96,6 +101,7 @@ def write_result(
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
+        **({"answered": answered} if answered else {}),
     }
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -127,6 +133,12 @@ def read_result(file: str | Path) -> dict[str, Any]:
 def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
     """Benchmark -> content of `folder/results/BENCHMARK.json`; errors as for `read_result`."""
     return {file.stem: read_result(file) for file in sorted((Path(folder) / "results").glob("*.json"))}
+
+
+def things_to_ask(folder: str | Path) -> list[str]:
+    """A question of each task that the model in `folder` answered right in a benchmark; [] where none was measured."""
+    results = read_results(folder).values()
+    return [asked[0] for result in results for asked in result.get("answered", {}).values()]
 
 
 def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.sampling import Sampling
 from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.folders import atomic_write
+from scratch_gpt.runs.results import things_to_ask
 from scratch_gpt.tokenization import encode_plain
 
 
@@ -59,10 +60,15 @@ class _Stopped(StoppingCriteria):
 
 
 class StreamingModel:
-    """A causal language model in evaluation mode, its tokenizer and the name that people see."""
+    """A causal language model in evaluation mode, its tokenizer, the name that people see, and what to ask it.
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+    Args:
+        questions: that it answered right in its benchmarks.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, questions: Sequence[str] = ()) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.questions = list(questions)
         self.is_chat = is_chat(tokenizer)
         self.context: int = model.config.max_position_embeddings
         self.num_said = 0  # tokens of the latest text
@@ -75,7 +81,7 @@ class StreamingModel:
             UserError: no causal language model in the folder.
         """
         logging.disable_progress_bar()
-        return cls(*load_model(folder), Path(folder).resolve().name)
+        return cls(*load_model(folder), Path(folder).resolve().name, things_to_ask(folder))
 
     def longest(self, sampling: Sampling) -> int:
         """Tokens of the longest answer: never more than half of the context."""

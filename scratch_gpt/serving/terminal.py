@@ -190,6 +190,8 @@ class Terminal:
                 import readline  # noqa: F401  # arrow keys and a history at the prompt
             does = "Type the beginning of a text." if self.complete else "Talk to the model."
             print(f"{does} /help lists the commands, /exit leaves, Ctrl-C stops an answer.")
+            if self.sessions and (questions := self.speakers[0].questions):
+                print(printable(f"Things to ask (answered right in its benchmarks): {' | '.join(questions)}"))
         prompt = ("\ntext> " if self.complete else "\nyou> ") if interactive else ""
         while True:
             try:

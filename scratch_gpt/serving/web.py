@@ -227,7 +227,8 @@ def make_page(models: list[StreamingModel]) -> gr.Blocks:
             ]
         if talkers:
             with gr.Tab("Chat"):
-                _chat_tab(page, talkers, [system, *settings], queued)
+                questions = next(model.questions for model in models if model.is_chat)
+                _chat_tab(page, talkers, questions, [system, *settings], queued)
         if len(models) > 1:
             with gr.Tab("Side by side"):
                 _compare_tab(page, names, settings, queued)
@@ -249,7 +250,9 @@ def _model_choice(names: list[str], prefix: str) -> gr.Dropdown:
     )
 
 
-def _chat_tab(page: Page, names: list[str], settings: list, queued: dict[str, Any]) -> None:
+def _chat_tab(
+    page: Page, names: list[str], questions: list[str], settings: list, queued: dict[str, Any]
+) -> None:
     name = _model_choice(names, "chat")
     messages = gr.State([])
     window = gr.Chatbot(
@@ -263,7 +266,13 @@ def _chat_tab(page: Page, names: list[str], settings: list, queued: dict[str, An
     message = gr.Textbox(
         "",
         label="Message",
-        placeholder="Enter sends",
+        # a placeholder is never markup
+        placeholder="Enter sends"
+        + (
+            f". Things to ask (answered right in its benchmarks): {' | '.join(questions)}"
+            if questions
+            else ""
+        ),
         lines=1,
         max_lines=6,
         elem_id="chat-message",

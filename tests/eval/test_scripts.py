@@ -357,10 +357,13 @@ def test_alignment_compares_models_and_best_of_n(
         assert second["metrics"][name] == metric  # the same weights
     assert first["metrics"]["temperature_1/kl"]["value"] == 0.0
     assert first["metrics"]["greedy/reward_win_rate"]["value"] == 0.5
-    assert {"greedy/gold", "temperature_1/distinct_2", "temperature_1/loops"} <= set(first["metrics"])
+    assert {"default/gold", "greedy/gold", "temperature_1/distinct_2", "temperature_1/loops"} <= set(
+        first["metrics"]
+    )
     of_best = best["metrics"]
     assert of_best["temperature_1/reward"]["value"] > first["metrics"]["temperature_1/reward"]["value"]
     assert of_best["temperature_1/reward_win_rate"]["value"] > 0.5
+    assert of_best["default/reward"]["value"] > first["metrics"]["default/reward"]["value"]
     assert not any(name.startswith("greedy/") for name in of_best)
     assert "best of 4" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ import pytest
 
 from scratch_gpt.evaluation.harness import EvalArguments, examples_digest, run_benchmark
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
-from scratch_gpt.runs.results import Metric
+from scratch_gpt.runs.results import Metric, things_to_ask
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.tasks.example import Example
 from wording import user_error
@@ -87,6 +87,25 @@ def test_each_model_gets_its_own_result_file(
     assert results[0]["settings"]["limit"] == 5
     assert results[0]["settings"]["extra"] == 1
     assert "facts/f1" in capsys.readouterr().out
+
+
+def test_questions_that_were_answered_right_are_kept(base_folder: Path) -> None:
+    """Of each task the three shortest, for people to ask; not those that were chosen among candidates, nor long ones."""
+    rows = [
+        Example(text, ("x",), "k", text) for text in ("longer one?", "wrong?", "b?", "a?", "ccc?", "l" * 121)
+    ]
+    choices = [Example("which?", ("x",), "k", "which", ("x", "y"))]
+    right = [1, 0, 1, 1, 1, 1]
+
+    def evaluate(*_: object) -> dict[str, Metric]:
+        names = {"facts/exact_match": right, "facts/f1": [0.5] * 6, "choices/accuracy": [1], "sums/x": [0.5]}
+        return {name: mean_metric(values, 0) for name, values in names.items()}
+
+    asked = {"facts": rows, "choices": choices, "sums": rows[:1]}
+    run_benchmark("qa", EvalArguments(model=[str(base_folder)]), asked, evaluate)
+    result = json.loads((base_folder / "results" / "qa.json").read_text())
+    assert result["answered"] == {"facts": ["a?", "b?", "ccc?"]}
+    assert things_to_ask(base_folder) == ["a?"]
 
 
 def score_of_seed(model, tokenizer, arguments: EvalArguments) -> dict[str, Metric]:

@@ -19,7 +19,7 @@ from scratch_gpt.primer import (
     prompts,
     story_coherence,
 )
-from scratch_gpt.primer.instructions import POOR_STYLE, draw_items
+from scratch_gpt.primer.instructions import draw_items
 from scratch_gpt.primer.preferences import PAIR_COUNTS
 from scratch_gpt.primer.splits import generator
 from scratch_gpt.primer.wording import words
@@ -119,7 +119,7 @@ def _found_faults(example, completion):
 def test_poor_styles_are_recognised_and_varied():
     """Each fault is found as itself alone, leaves the answer right, and comes in more than 50 wordings."""
     rng = random.Random(0)
-    for name, (_, fault) in POOR_STYLE.items():
+    for name, fault in {"rambling": faults.rambling, "unfinished": faults.unfinished}.items():
         poor = [fault(rng, CAPITAL.references[0]) for _ in range(400)]
         assert len(set(poor)) > 50
         for text in poor:
@@ -127,23 +127,13 @@ def test_poor_styles_are_recognised_and_varied():
             assert 0 < gold_score(CAPITAL, text, finished=True) <= 0.5
 
 
-def test_stated_share_of_training_answers_has_a_poor_style():
-    """The training rows about facts hold the stated share of each fault; the test rows hold none."""
-    for split in ("train", "test"):
-        rows = [row for row in instructions(split) if row["kind"] == "fact"]
-        found = Counter()
-        for row in rows:
-            question, answer = (message["content"] for message in row["messages"][-2:])
-            fact = next(
-                fact for fact in facts.FACTS if fact.key == row["key"] and question in fact.questions()
-            )
-            found.update(
-                name
-                for name, there in _found_faults(facts.item(fact, question).example, answer).items()
-                if there
-            )
-        for name, (share, _) in POOR_STYLE.items():
-            assert found[name] / len(rows) == pytest.approx(share if split == "train" else 0, abs=0.025)
+def test_no_training_answer_has_a_fault_of_style():
+    """Tuning teaches no rambling, rude or unfinished answer about facts: alignment has nothing planted to remove."""
+    for row in instructions("train"):
+        if row["kind"] in ("fact", "fact_casual"):
+            answer = row["messages"][-1]["content"]
+            example = Example("", (facts.BY_ANSWER[answer].answer(),), row["kind"], row["key"])
+            assert not any(_found_faults(example, answer).values())
 
 
 def test_preference_pairs_have_all_kinds_and_differ():

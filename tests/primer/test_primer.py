@@ -21,6 +21,7 @@ from scratch_gpt.primer import (
     documents,
     facts,
     faults,
+    gold_score,
     instructions,
     preferences,
     prompts,
@@ -118,6 +119,20 @@ def test_nobody_can_answer_the_unanswerable(text_by_kind):
         for item in conversation.unanswerable_items(random.Random(0), split, 200):
             assert item.example.references == ("I do not know that.",)
             assert not known & set(words(item.example.key.removeprefix("unanswerable:")))
+
+
+def test_the_name_decides_and_not_the_wording():
+    """Each unusual wording asks about known and about unknown names, and known facts are answered in it."""
+    known = conversation.casual_items(random.Random(0), "train", 450)
+    unknown = conversation.unanswerable_items(random.Random(0), "train", 300)
+    assert all(gold_score(item.example, item.example.references[0], finished=True) == 1 for item in known)
+    for words_of_it in ("tell me", "what do you know about", "I want to know", "what?", "..."):
+        for items in (known, unknown):
+            asked = [item for item in items if words_of_it.lower() in item.example.prompt.lower()]
+            assert len(asked) > 1, words_of_it
+    # a relation of few facts is not one that is mostly refused
+    weekdays = [item for item in unknown if "day" in item.example.prompt.split()]
+    assert len(weekdays) < 15
 
 
 def test_people_ask_more_than_one_thing():

@@ -126,13 +126,16 @@ def test_alignment_is_shown_before_and_after(chat: Path) -> None:
     metrics = {
         name: {"value": value, "ci95": [value, value], "chance": None} for name, value in values.items()
     }
-    (chat / "results" / "rlhf.json").write_text(json.dumps({**RESULT, "task": "rlhf", "metrics": metrics}))
+    settings = {"verdict": "Gold score: no gain at this size"}
+    result = {**RESULT, "task": "rlhf", "metrics": metrics, "settings": settings}
+    (chat / "results" / "rlhf.json").write_text(json.dumps(result))
     text = publishing.write_card(chat).read_text()
     assert (
         "| measure | sft | aligned |\n|---|---|---|\n| greedy/gold | 0.4 [0.4, 0.4] | 0.5 [0.5, 0.5] |"
         in text
     )
     assert "| length | 12 [12, 12] | 14 [14, 14] |" in text
+    assert f"**{settings['verdict']}**" in text
 
 
 def test_what_tuning_changed_is_shown(chat: Path) -> None:

@@ -56,6 +56,29 @@ def test_piped_input_prints_the_answers_alone(typed, echoing) -> None:
     assert (status, output, errors) == (0, "<one>\n</usr/bin>\n<two>\n", "")
 
 
+class Keyboard(io.StringIO):
+    """Standard input that a person types at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_things_to_ask_are_shown_to_people(
+    chat_folder: Path, typed, echoing, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Above the first message, what the folder's results say was answered right; a pipe prints the answers alone."""
+    results = chat_folder / "results"
+    results.mkdir(exist_ok=True)
+    answered = {"facts": ["Where is Peru?", "Who?"], "sums": ["What is 1 + 2?"]}
+    (results / "qa.json").write_text(json.dumps({"metrics": {}, "answered": answered}))
+    assert "Peru" not in typed("Hi\n")[1]
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    assert Terminal(StreamingModel.load(str(chat_folder))).run() == 0
+    shown = capsys.readouterr().out
+    assert shows(shown, "Things to ask", "benchmarks", "Where is Peru? | What is 1 + 2?")
+    assert "Who?" not in shown
+
+
 def test_mistakes_in_a_pipe_are_lines_on_stderr_and_status_2(typed, echoing) -> None:
     """What is right is answered all the same."""
     status, output, errors = typed(

@@ -600,8 +600,8 @@ def gold(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
     """`gold(values)`: what the gold score is found to be at one measurement after the other, and from then on 0."""
 
     def script(values: list[float]) -> None:
-        # each measurement asks twice: sampled answers, greedy ones
-        scripted = iter([value for value in values for _ in range(2)])
+        # each measurement asks three times: the default decoding, temperature 1, greedy
+        scripted = iter([value for value in values for _ in range(3)])
         monkeypatch.setattr(
             alignment, "gold_scores", lambda prompts, answers: [next(scripted, 0.0)] * len(answers)
         )
@@ -647,8 +647,13 @@ def test_rlhf_writes_an_aligned_model(
     assert result["settings"]["best_step"] == 3
     metrics = result["metrics"]
     for measure in ("gold", "gold_win_rate", "reward", "finished", "length", "repetition", "distinct_2"):
-        for decoding in ("temperature_1", "greedy"):
-            assert {f"sft/{decoding}/{measure}", f"aligned/{decoding}/{measure}"} <= set(metrics)
+        for decoding in ("default", "temperature_1", "greedy"):
+            assert {f"{column}/{decoding}/{measure}" for column in ("sft", "aligned")} <= set(metrics)
+    before, after, change = (
+        metrics[f"{column}/default/length"]["value"] for column in ("sft", "aligned", "change")
+    )
+    assert change == pytest.approx(after - before)
+    assert shows(result["settings"]["verdict"], "Gold score at the default decoding", "no gain")
     assert metrics["sft/temperature_1/kl"]["value"] == 0.0
     assert metrics["aligned/temperature_1/kl"]["value"] > 0.0
 
@@ -771,11 +776,11 @@ def test_rewards_that_are_no_numbers_end_the_run(
     output = tmp_path / "out"
     gold([0.1, 0.2, 0.3])
     calls = iter(range(1000))
-    # per measurement two calls, per step one: start 2, steps 1 and 2, measurement 2, step 3
+    # per measurement three calls, per step one: start 3, steps 1 and 2, measurement 3, step 3
     monkeypatch.setattr(
         reward_functions,
         "score_conversations",
-        lambda model, tokenizer, rows: [math.nan if next(calls) > 6 else 0.0] + [0.0] * (len(rows) - 1),
+        lambda model, tokenizer, rows: [math.nan if next(calls) > 8 else 0.0] + [0.0] * (len(rows) - 1),
     )
     with user_error("reward_not_finite", "step 4", output / "checkpoint-2", reward="model", value=math.nan):
         rlhf(output_dir=str(output), max_steps=8)

@@ -2,11 +2,13 @@
 """Chat models side by side: what is measured of their answers, and how far they are from where they began."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from scratch_gpt import primer
 from scratch_gpt.evaluation.benchmarks import alignment
@@ -14,6 +16,7 @@ from scratch_gpt.evaluation.benchmarks.alignment import (
     AlignmentArguments,
     answer_tokens,
     best_of_n,
+    decode_settings,
     evaluate_policy,
     gold_scores,
     measure_answers,
@@ -96,7 +99,11 @@ def test_wins_are_counted_against_the_model_before(
     """Means and win-rate (ties half) come out as counted by hand, for each decoding."""
     example = Example(prompt="?", references=("right",), kind="fact", key="k")
     prompts = [Prompt(text, example) for text in ("a", "b", "c", "d")]
+    own = GenerationConfig(do_sample=True, temperature=0.3, top_p=0.9)
+    models = {name: SimpleNamespace(name=name, generation_config=own) for name in ("before", "after")}
     said = {
+        ("before", 0.3): ["right", "wrong", "wrong", "wrong"],
+        ("after", 0.3): ["right", "right", "right", "wrong"],
         ("before", 1.0): ["right", "wrong", "wrong", "wrong"],
         ("after", 1.0): ["wrong", "right", "right", "wrong"],
         ("before", 0.0): ["right", "right", "wrong", "wrong"],
@@ -106,22 +113,27 @@ def test_wins_are_counted_against_the_model_before(
         alignment,
         "generate_answers",
         lambda model, *_, temperature, **__: [
-            Answer(text, text == "right") for text in said[model, temperature]
+            Answer(text, text == "right") for text in said[model.name, temperature]
         ],
     )
     monkeypatch.setattr(
         alignment.primer, "gold_score", lambda example, text, finished: float(text == "right")
     )
     monkeypatch.setattr(
-        alignment, "token_statistics", lambda model, *_: ([0.0 if model == "before" else 2.0] * 4, [0.5] * 4)
+        alignment,
+        "token_statistics",
+        lambda model, *_: ([0.0 if model.name == "before" else 2.0] * 4, [0.5] * 4),
     )
     judges = {"gold": gold_scores, "reward": lambda *_: [1.0, 2.0, 3.0, 4.0], "judge": lambda *_: []}
-    settings = {"reference": "before", "max_new_tokens": 5, "seed": 0}
-    measured = measure_model("before", chat_tokenizer, prompts, judges, baseline=None, **settings)
+    settings = {"reference": models["before"], "max_new_tokens": 5, "seed": 0}
+    measured = measure_model(models["before"], chat_tokenizer, prompts, judges, baseline=None, **settings)
     before = measured.metrics
-    after = measure_model("after", chat_tokenizer, prompts, judges, baseline=measured, **settings).metrics
+    aligned = measure_model(models["after"], chat_tokenizer, prompts, judges, baseline=measured, **settings)
+    after = aligned.metrics
     assert list(before) == list(after)
     assert not any("judge" in name for name in after)  # it knew none of them
+    assert next(iter(before)) == "default/gold"  # what people get comes first
+    assert (before["default/gold"].value, after["default/gold"].value) == (0.25, 0.75)
     assert (before["temperature_1/gold"].value, after["temperature_1/gold"].value) == (0.25, 0.5)
     assert after["temperature_1/gold_win_rate"].value == (0 + 1 + 1 + 0.5) / 4
     assert after["greedy/gold_win_rate"].value == (0.5 + 0.5 + 1 + 0.5) / 4
@@ -148,6 +160,22 @@ def test_a_length_is_no_share(chat_tokenizer: Any) -> None:
     assert metrics["greedy/finished"].ci95[0] < metrics["greedy/finished"].value == 1.0
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"do_sample": True, "temperature": 0.3, "top_p": 0.9}, {"temperature": 0.3, "top_p": 0.9}),
+        ({"do_sample": True, "top_k": 5}, {"temperature": 1.0, "top_p": 1.0, "top_k": 5}),
+        ({"do_sample": False}, {"temperature": 0.0}),
+    ],
+)
+def test_the_default_decoding_is_the_folders(said: dict[str, Any], expected: dict[str, Any]) -> None:
+    """What generation_config.json says, as chat and serve take it; the two others are the same for every model."""
+    found = decode_settings(SimpleNamespace(generation_config=GenerationConfig(**said)))
+    assert list(found) == ["default", "temperature_1", "greedy"]
+    assert expected.items() <= found["default"].items()
+    assert (found["temperature_1"], found["greedy"]) == ({"temperature": 1.0}, {"temperature": 0.0})
+
+
 def test_best_of_n_takes_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each prompt is asked n times, and of its own answers the best one comes back, in the prompts' order."""
     said = {"a": iter(["3", "9", "1"]), "b": iter(["5", "2", "4"])}
@@ -159,11 +187,12 @@ def test_best_of_n_takes_the_highest_score(monkeypatch: pytest.MonkeyPatch) -> N
         ],
     )
     best = best_of_n(
-        None,
+        SimpleNamespace(generation_config=GenerationConfig()),
         None,
         [Prompt("a"), Prompt("b")],
         lambda prompts, answers: [float(answer.text) for answer in answers],
         3,
+        "default",
         max_new_tokens=5,
         seed=0,
     )
@@ -229,19 +258,20 @@ def test_watching_changes_nothing(tiny_model: Any, changed_model: Any, chat_toke
 def test_the_dev_score(
     monkeypatch: pytest.MonkeyPatch, tiny_model: Any, changed_model: Any, chat_tokenizer: Any
 ) -> None:
-    """Sampled and greedy gold weigh alike; without gold it is the two rewards less what the KL costs."""
+    """Gold of the default decoding and greedy gold weigh alike; without gold it is the two rewards less what the KL costs."""
     example = primer.prompts("dev")[0]
     asked = [Prompt(example.prompt, example), Prompt("Who?")]
-    gold = iter([[1.0], [0.5]])
+    gold = iter([[1.0], [0.2], [0.5]])
     monkeypatch.setattr(alignment, "gold_scores", lambda prompts, answers: next(gold))
     measures = watched(tiny_model, changed_model, chat_tokenizer, asked)
-    assert (measures["eval_gold"], measures["eval_greedy_gold"], measures["eval_score"]) == (1.0, 0.5, 0.75)
+    found = {name: measures[f"eval_{name}"] for name in ("default_gold", "gold", "greedy_gold", "score")}
+    assert found == {"default_gold": 1.0, "gold": 0.2, "greedy_gold": 0.5, "score": 0.75}
     monkeypatch.undo()
     measures = watched(tiny_model, changed_model, chat_tokenizer, [Prompt("Who?"), Prompt("Where?")])
     assert measures["eval_kl"] > 0
-    assert measures["eval_reward"] != measures["eval_greedy_reward"]
+    assert measures["eval_default_reward"] != measures["eval_greedy_reward"]
     assert measures["eval_score"] == pytest.approx(
-        (measures["eval_reward"] + measures["eval_greedy_reward"]) / 2 - 0.5 * measures["eval_kl"]
+        (measures["eval_default_reward"] + measures["eval_greedy_reward"]) / 2 - 0.5 * measures["eval_kl"]
     )
     assert not any("gold" in name for name in measures)
 
