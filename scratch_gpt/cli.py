@@ -15,6 +15,7 @@ import typer
 from scratch_gpt import __version__
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import launch
+from scratch_gpt.new.options import new
 
 
 # Command -> (file below the scripts folder, help); the order is the order of the road.
@@ -69,7 +70,7 @@ def _begin(
     ] = False,
 ) -> None:
     # Stages and benchmarks run in processes of their own.
-    launched = context.invoked_subcommand in {*STAGES, *BENCHMARKS, "demo"}
+    launched = context.invoked_subcommand in {*STAGES, *BENCHMARKS, "demo", "new"}
     if not launched and "--help" not in sys.argv:
         import scratch_gpt.registration  # noqa: F401
 
@@ -97,6 +98,9 @@ def demo(
     from scratch_gpt.demo import run_demo
 
     raise typer.Exit(run_demo(Path(output_dir), seed))
+
+
+app.command(rich_help_panel="Start here")(new)
 
 
 for _panel, _commands in (("The road, in order", STAGES), ("Benchmarks", BENCHMARKS)):

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many bits per byte of held-out text a model of some size will need after some text, by a scaling law fitted here.
+
+L = K (E + A N^-a + B D^-b): the form of Hoffmann et al. 2022 (hf.co/papers/2203.15556, section 3.3) with N parameters
+outside the embeddings and D bytes of text, in millions. K is a measurement of the text, what a 5-gram model of its bytes
+needs, so that one law serves languages, scripts and kinds of text. Text that is read again, and parameters beyond those
+that the text can fill, count less and less (Muennighoff et al. 2023, hf.co/papers/2305.16264, section 5).
+
+`scaling_fit.json` holds the constants, the runs that they were fitted to, and the command.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch_gpt.evaluation.metrics.baselines import ngram_bits_per_byte
+
+
+MILLION = 1e6
+# Muennighoff et al. 2023, table 2: passes, and excess parameters, after which most of their worth is used up.
+PASSES_WORTH, EXCESS_WORTH = 15.39, 5.31
+# The 5-gram model learns from so many bytes of every text, so that texts compare, and is asked about so many.
+NGRAM_TRAINING_BYTES, NGRAM_HELD_OUT_BYTES = 128_000, 64_000
+
+
+class Point(NamedTuple):
+    """A run and what it came to.
+
+    Args:
+        parameters: outside the embeddings.
+        text_bytes: of the training text, each once.
+        seen_bytes: trained on, repeats counted.
+        difficulty: of the text, bits per byte of the 5-gram model.
+        bits_per_byte: measured on held-out text.
+    """
+
+    parameters: float
+    text_bytes: float
+    seen_bytes: float
+    difficulty: float
+    bits_per_byte: float = math.nan
+
+
+@dataclass(frozen=True)
+class ScalingLaw:
+    """The constants of the law; N and D in millions."""
+
+    E: float
+    A: float
+    a: float
+    B: float
+    b: float
+
+    def bits_per_byte(self, point: Point) -> float:
+        """The expected bits per byte of held-out text."""
+        share, sizes, texts = self.terms(point)
+        return point.difficulty * (self.E * share + self.A * sizes + self.B * texts)
+
+    def terms(self, point: Point) -> tuple[float, float, float]:
+        """What E, A and B are multiplied with."""
+        unique = min(point.text_bytes, point.seen_bytes) / MILLION
+        repeats = max(point.seen_bytes / point.text_bytes - 1, 0)
+        data = unique * (1 + _worth(repeats, PASSES_WORTH))
+        fitting = (self.A * self.a / (self.B * self.b) * unique**self.b) ** (1 / self.a)
+        size = point.parameters / MILLION
+        if size > fitting:
+            size = fitting * (1 + _worth(size / fitting - 1, EXCESS_WORTH))
+        return 1.0, size**-self.a, data**-self.b
+
+
+def _worth(repeats: float, scale: float) -> float:
+    return scale * (1 - math.exp(-repeats / scale))
+
+
+def fit(points: Sequence[Point]) -> tuple[ScalingLaw, float]:
+    """The law nearest to the points by relative error, and the mean of that error.
+
+    Exponents are tried on a grid; the other constants follow by least squares. What the excess of parameters is worth
+    depends on the law itself, so this is repeated from the last one.
+    """
+    law, best = ScalingLaw(0.4, 0.2, 0.35, 0.2, 0.35), math.inf
+    for _ in range(3):
+        start, best = law, math.inf
+        for a in np.arange(0.10, 0.71, 0.05):
+            for b in np.arange(0.10, 0.71, 0.05):
+                trial = ScalingLaw(start.E, start.A, float(a), start.B, float(b))
+                targets = np.array([point.bits_per_byte / point.difficulty for point in points])
+                terms = np.array([trial.terms(point) for point in points])
+                constants = np.linalg.lstsq(terms / targets[:, None], np.ones(len(points)), rcond=None)[0]
+                if constants.min() <= 0:
+                    continue
+                error = float(np.abs(terms @ constants / targets - 1).mean())
+                if error < best:
+                    (E, A, B), best = (float(f"{each:.4g}") for each in constants), error
+                    law = ScalingLaw(E, A, round(float(a), 2), B, round(float(b), 2))
+    return law, best
+
+
+def text_difficulty(training: Sequence[str], held_out: Sequence[str]) -> float:
+    """Bits per byte of a 5-gram model of bytes: K of the law.
+
+    Args:
+        training, held_out: pieces of the two sides, evenly spread.
+    """
+    return ngram_bits_per_byte(
+        _spread(training, NGRAM_TRAINING_BYTES), _spread(held_out, NGRAM_HELD_OUT_BYTES)
+    )
+
+
+def _spread(pieces: Sequence[str], size: int) -> bytes:
+    """Beginnings of pieces, of together about `size` bytes."""
+    data = [piece.encode() for piece in pieces]
+    share = min(1.0, size / sum(map(len, data)))
+    return b"\n".join(each[: math.ceil(share * len(each))] for each in data)
+
+
+@cache
+def stored() -> dict[str, Any]:
+    """What `scaling_fit.json` holds: constants, error, runs, command, examples."""
+    text = resources.files("scratch_gpt.new").joinpath("scaling_fit.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def stored_law() -> ScalingLaw:
+    """The law with the constants that were fitted."""
+    return ScalingLaw(**stored()["law"])
+
+
+def example_of(bits_per_byte: float, difficulty: float) -> str:
+    """What a model of such quality writes: the stored example whose share of the 5-gram model's bits is nearest."""
+    examples = stored()["examples"]
+    nearest = min(examples, key=lambda each: abs(each["share"] - bits_per_byte / difficulty))
+    return str(nearest["text"])
