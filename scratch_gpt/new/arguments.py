@@ -38,7 +38,7 @@ class NewArguments:
             message = (
                 f"--minutes {self.minutes:g}: the least is {LEAST_MINUTES:g}; a book is worth 15 or more"
             )
-            raise UserError("too_little_time", message, minutes=self.minutes)
+            raise UserError("too_little_time", message, missing=LEAST_MINUTES - self.minutes)
         if self.documents not in DOCUMENTS:
             raise wrong_value("documents", self.documents, f"one of {', '.join(DOCUMENTS)}", where="--")
         if self.preferences and not self.instructions:

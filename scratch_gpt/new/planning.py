@@ -214,8 +214,8 @@ def choose(
         passes, seconds = tokens / text.train_tokens, tokens / tokens_per_second
         found.append(Choice(shape, tokens, passes, seconds, law.bits_per_byte(point)))
     if not found:
-        missing = LEAST_SECONDS - max(map(seconds_of, candidates))
-        message = f"no time is left for training, {missing / 60:.1f} minutes are missing: raise --minutes by that much or more"
+        missing = (LEAST_SECONDS - max(map(seconds_of, candidates))) / 60
+        message = f"no time is left for training, {missing:.1f} minutes are missing: raise --minutes by that much or more"
         raise UserError("too_little_time", message, missing=missing)
     return min(found, key=lambda choice: choice.bits_per_byte)
 

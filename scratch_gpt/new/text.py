@@ -90,9 +90,11 @@ def find_files(paths: Sequence[str], output_dir: Path) -> list[Path]:
     for path in paths:
         files = data_files(path, "train", None)
         if not files:
-            is_folder = Path(path).is_dir()
-            message = f"{path}: {'a folder without text files' if is_folder else 'no such file'}; name text files, .jsonl, .csv or .parquet, folders or globs"
-            raise UserError("no_files" if is_folder else "file_not_found", message, file=path)
+            if Path(path).is_dir():
+                message = f"{path}: a folder without text files: name .txt, .jsonl, .csv or .parquet files"
+                raise UserError("no_files", message, path=path)
+            message = f"{path}: no such file: name files, folders or globs"
+            raise UserError("file_not_found", message, file=path)
         for file in files:
             resolved = file.resolve()
             if own not in resolved.parents:
@@ -286,5 +288,5 @@ def text_column(file: Path) -> str:
                 return "text"
             sizes.update({key: len(value) for key, value in values.items() if isinstance(value, str)})
     if not sizes:
-        raise UserError("no_text_column", "no column of its first rows holds text", file=file)
+        raise UserError("unsupported_format", "no column of its first rows holds text", file=file)
     return sizes.most_common(1)[0][0]
