@@ -78,5 +78,6 @@ def parse_size(text: str | None) -> float | None:
 
 def default_folder(texts: Sequence[str]) -> Path:
     """`runs/` and the name of the first text."""
-    name = Path(texts[0].rstrip("*/\\") or texts[0]).name.partition(".")[0]
+    parts = [part for part in Path(texts[0]).parts if not set(part) & set("*?[")]
+    name = Path(parts[-1]).name.partition(".")[0] if parts else ""
     return Path("runs") / (re.sub(r"[^\w-]+", "-", name).strip("-") or "new")

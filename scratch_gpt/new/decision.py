@@ -5,6 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -49,7 +50,10 @@ TRIALS, GPU_TRIALS = ((128, 2), (192, 5), (320, 5)), ((256, 4), (512, 8), (768, 
 CHAT_CONTEXT = 256
 # Beginnings of held-out documents, which samples continue.
 PROMPTS, PROMPT_CHARACTERS = 2, 40
-TABLE_FACTORS = (0.5, 1.0, 2.0)
+# What the time is compared with in the table.
+OTHER_TIMES = (0.5, 2.0)
+# A run that takes less of the time than this says so.
+ENOUGH = 0.9
 # Bytes of disk for a byte of text: corpus and shards.
 DISK_FACTOR, CHECKPOINT_BYTES = 2.0, 3e8
 
@@ -90,18 +94,24 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
         batch = choice.shape.batch(choice.tokens, on_cpu)
         step = seconds_per_step(choice.shape, *batch, compiled(arguments.minutes), measuring / 2)
     speed.correct(choice.shape, math.prod(batch) * choice.shape.context / step)
-    choice = best(arguments.minutes, [choice.shape])
-    others = {factor: best(factor * arguments.minutes, candidates) for factor in TABLE_FACTORS if factor != 1}
+    choices = {1.0: best(arguments.minutes, [choice.shape])}
+    for factor in OTHER_TIMES:
+        with suppress(UserError):  # half the time may be too little
+            choices[factor] = best(factor * arguments.minutes, candidates)
+    table = times(arguments.minutes, choice.shape)
     plan = make_plan(
-        choice,
+        choices[1.0],
         text,
         inputs=arguments.inputs(),
         minutes=arguments.minutes,
         sample_prompts=prompts(summary),
-        times=times(arguments.minutes, choice.shape),
+        times=table,
     )
-    showing.show_choice({**others, 1.0: choice}, arguments.minutes, text, console)
+    showing.show_choice(choices, arguments.minutes, text, console)
     showing.show_plan(plan, console)
+    if choices[1.0].seconds < ENOUGH * table.training:
+        line = f"{choices[1.0].passes:.0f} passes over the text are enough: the rest of the time would teach nothing, more text would"
+        console.print(line, soft_wrap=True)
     return plan
 
 
