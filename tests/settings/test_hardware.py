@@ -98,7 +98,7 @@ def test_every_launcher_passes_on_what_the_user_said(tmp_path, launcher, asked) 
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
     processes = 2 if launcher == "torchrun" else 1
     threads = asked or max(1, available_cpus() // processes)
-    assert [path.read_text() for path in tmp_path.glob("stage.py.*")] == [f"{threads} 20000"] * processes
+    assert [path.read_text() for path in tmp_path.glob("stage.py.*")] == [f"{threads} 2000"] * processes
 
 
 def test_every_recipe_sets_the_spinning_before_it_loads_torch() -> None:
@@ -124,7 +124,7 @@ def test_the_users_spinning_is_kept(value) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == str([value] * 2 if value else ["20000", "1"])
+    assert done.stdout.strip() == str([value] * 2 if value else ["2000", "1"])
 
 
 def test_a_cpu_gets_bfloat16_where_it_multiplies_it(processors, monkeypatch) -> None:

@@ -59,6 +59,9 @@ from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import tokenizer_hash
 
 
+# Keeps the order of the rows apart from that in which pretraining reads them: drawn from the same numbers, the second
+# permutation undid the first, and a text of one buffer was read from its beginning to its end.
+STREAM = 4
 # Batches between two records of progress.
 CHECKPOINT_BATCHES = 64
 # Repeating a source up to four times is nearly as good as fresh text, beyond that it soon adds nothing
@@ -177,7 +180,7 @@ class _Run:
                 sequence_length=arguments.sequence_length,
                 dtype=token_dtype(tokenizer),
                 pad_token_id=tokenizer.pad_token_id,
-                random=np.random.default_rng(arguments.seed),
+                random=np.random.default_rng([arguments.seed, 0, STREAM]),
                 counts={name: SourceCounts() for name in sources},
             )
 

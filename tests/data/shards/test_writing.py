@@ -22,6 +22,7 @@ from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.deduplication import text_hash
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.tokenization import END_OF_TEXT, PAD, encode_plain, token_byte_lengths, tokenizer_hash
+from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices
 from wording import shows, user_error
 
 
@@ -180,6 +181,23 @@ def test_same_seed_same_bytes(stage):
         PackedBlocks(stage(texts, seed=seed) / "train").manifest["content_hash"] for seed in (0, 1, 0)
     )
     assert first == second != other
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pretraining_of_the_same_seed_does_not_read_a_text_from_beginning_to_end(
+    stage, trained_tokenizer, seed
+):
+    """The place in the text of what each pass reads is as good as uncorrelated with when it is read."""
+    text = " ".join(map(str, range(4000)))
+    folder = stage({"a": [text]}, validation_fraction=0, seed=seed)
+    blocks = PackedBlocks(folder / "train")
+    place = {tuple(row): number for number, row in enumerate(pieces_of([text], trained_tokenizer))}
+    order = ShuffledIndices(len(blocks), seed)
+    for epoch in range(5):
+        read = [tuple(blocks[order[epoch * len(blocks) + index]].tolist()) for index in range(len(blocks))]
+        places = [place[row] for row in read if row in place]
+        assert len(places) > 300
+        assert abs(np.corrcoef(places, range(len(places)))[0, 1]) < 0.2
 
 
 def test_complete_shards_are_written_once(stage):
