@@ -48,6 +48,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
     listed = [line.split()[1] for line in lines if line.startswith("\u2502 ") and line[2] not in " -"]
     road = [
         "demo",
+        "new",
         "tokenizer",
         "shards",
         "pretrain",

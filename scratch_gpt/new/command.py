@@ -4,6 +4,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -32,21 +33,18 @@ def run_new(arguments: NewArguments) -> int:
     if plan is not None:
         console.print(f"resuming {folder / PLAN}", soft_wrap=True)
         showing.show_plan(plan, console)
-    elif arguments.dry_run:
-        try:
-            decide(arguments, folder / CORPUS, console)
-        finally:
-            shutil.rmtree(folder / CORPUS, ignore_errors=True)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
     else:
-        plan = decide(arguments, folder / CORPUS, console)
-        if not (arguments.yes or _agreed()):
-            return 1
-        plan.write(folder / PLAN)
-    if plan is None or arguments.dry_run:
-        console.print("\n--dry_run: nothing was trained")
+        try:
+            plan = decide(arguments, folder / CORPUS, console)
+        except UserError:
+            _remove_corpus(folder)
+            raise
+    if arguments.dry_run or not (arguments.yes or _agreed()):
+        if not (folder / PLAN).is_file():
+            _remove_corpus(folder)
+        console.print("\nnothing was trained")
         return 0
+    plan.write(folder / PLAN)
     steps = write_configs(plan, folder)
     console.print(f"\nconfigs in {folder / CONFIGS}, each step by itself:", soft_wrap=True)
     exit_code = run_steps(steps, folder, console, arguments.command())
@@ -55,6 +53,13 @@ def run_new(arguments: NewArguments) -> int:
         showing.show_next(arguments, plan, folder, console)
         console.print(f"time {showing.duration(seconds_so_far())} (this call, all of it)")
     return exit_code
+
+
+def _remove_corpus(folder: Path) -> None:
+    """Leave nothing behind where nothing was trained."""
+    shutil.rmtree(folder / CORPUS, ignore_errors=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _agreed() -> bool:

@@ -9,6 +9,8 @@ that the text can fill, count less and less (Muennighoff et al. 2023, hf.co/pape
 `scaling_fit.json` holds the constants, the runs that they were fitted to, and the command.
 """
 
+import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -30,6 +32,8 @@ NGRAM_TRAINING_BYTES, NGRAM_HELD_OUT_BYTES = 128_000, 64_000
 
 # Tried by `fit`: published laws have 0.28 to 0.37, and what lies far from these follows from few runs.
 EXPONENTS = np.arange(0.20, 0.51, 0.025)
+# E, A and B are at least this: few runs cannot tell a small constant from none.
+LEAST_CONSTANTS = (0.05, 0.02, 0.1)
 
 
 class Point(NamedTuple):
@@ -87,22 +91,36 @@ def fit(points: Sequence[Point]) -> tuple[ScalingLaw, float]:
     Exponents are tried on a grid; the other constants follow by least squares. What the excess of parameters is worth
     depends on the law itself, so this is repeated from the last one.
     """
-    law, best = ScalingLaw(0.4, 0.2, 0.35, 0.2, 0.35), math.inf
+    law, best = ScalingLaw(0.2, 0.15, 0.35, 0.4, 0.35), math.inf
+    targets = np.array([point.bits_per_byte / point.difficulty for point in points])
     for _ in range(3):
         start, best = law, math.inf
-        for a in EXPONENTS:
-            for b in EXPONENTS:
-                trial = ScalingLaw(start.E, start.A, float(a), start.B, float(b))
-                targets = np.array([point.bits_per_byte / point.difficulty for point in points])
-                terms = np.array([trial.terms(point) for point in points])
-                constants = np.linalg.lstsq(terms / targets[:, None], np.ones(len(points)), rcond=None)[0]
-                if constants.min() <= 0:
-                    continue
-                error = float(np.abs(terms @ constants / targets - 1).mean())
-                if error < best:
-                    (E, A, B), best = (float(f"{each:.4g}") for each in constants), error
-                    law = ScalingLaw(E, A, round(float(a), 3), B, round(float(b), 3))
+        for a, b in itertools.product(EXPONENTS.tolist(), repeat=2):
+            trial = dataclasses.replace(start, a=a, b=b)
+            terms = np.array([trial.terms(point) for point in points])
+            constants = _positive_least_squares(terms / targets[:, None])
+            error = float(np.abs(terms @ constants / targets - 1).mean())
+            if error < best:
+                E, A, B = (float(f"{each:.4g}") for each in constants)
+                law, best = ScalingLaw(E, A, round(a, 3), B, round(b, 3)), error
     return law, best
+
+
+def _positive_least_squares(terms: np.ndarray) -> np.ndarray:
+    """The constants whose sums of terms, (N, 3), are nearest to 1, none below `LEAST_CONSTANTS`."""
+    constants = np.array(LEAST_CONSTANTS)
+    free = [0, 1, 2]
+    while free:
+        held = [place for place in range(3) if place not in free]
+        rest = 1 - terms[:, held] @ constants[held]
+        constants[free] = np.linalg.lstsq(terms[:, free], rest, rcond=None)[0]
+        below = [place for place in free if constants[place] < LEAST_CONSTANTS[place]]
+        if not below:
+            break
+        for place in below:
+            constants[place] = LEAST_CONSTANTS[place]
+            free.remove(place)
+    return constants
 
 
 def text_difficulty(training: Sequence[str], held_out: Sequence[str]) -> float:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from scratch_gpt.errors import UserError
+from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.new.forecast import Point, ScalingLaw
 from scratch_gpt.new.shapes import Shape, shapes, weight_decay
 from scratch_gpt.new.speed import Speed
@@ -174,7 +174,7 @@ def fitting_shapes(vocab_size: int, least_context: int, size: float | None) -> l
     """The models that fit into memory, or of these the one that is nearest to the size asked for.
 
     Raises:
-        UserError: the size asked for does not fit.
+        UserError: the size asked for does not fit, or is far from all of them.
     """
     memory = MEMORY_SHARE * (gpu_memory() or psutil.virtual_memory().total)
     known = shapes(vocab_size, least_context)
@@ -182,6 +182,9 @@ def fitting_shapes(vocab_size: int, least_context: int, size: float | None) -> l
     if size is None:
         return found
     nearest = min(known, key=lambda shape: abs(shape.size - size))
+    if not known[0].size / 2 <= size <= known[-1].size * 2:
+        wanted = f"from {known[0].size / 1e6:.1f}m to {known[-1].size / 1e6:.0f}m"
+        raise wrong_value("size", f"{size / 1e6:g}m", wanted, where="--")
     if nearest not in found:
         needed = nearest.size * TRAINING_BYTES / 2**30
         message = f"--size {size / 1e6:g}m: training takes about {needed:.1f} GiB and there are {memory / 2**30:.1f}: ask for less"

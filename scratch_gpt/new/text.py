@@ -124,10 +124,11 @@ def write_corpus(files: Sequence[Path], documents: str, most_bytes: float, folde
             writer = _Writer(summary, train, held_out, used * total)
             _read(files, documents, passage, used, writer)
         if summary.size < LEAST_BYTES or not summary.held_out:
-            reasons = ", ".join(f"{rule} {count:,}" for rule, count in summary.left_out.items())
-            reasons += "".join(f"; {name}: {reason}" for name, reason in list(summary.unread.items())[:3])
+            reasons = [f"{rule} {count:,}" for rule, count in summary.left_out.items()]
+            reasons += [f"{name}: {reason}" for name, reason in list(summary.unread.items())[:3]]
+            why = f" (left out: {'; '.join(reasons)})" if reasons else ""
             message = (
-                f"{summary.size:,} bytes of usable text{f' (left out: {reasons})' * bool(reasons)}: too little to learn "
+                f"{summary.size:,} bytes of usable text{why}: too little to learn "
                 f"from, give at least {LEAST_BYTES:,} bytes, about ten pages; a good model wants a hundred times as much"
             )
             raise UserError("too_little_text", message, size=summary.size, needed=LEAST_BYTES)
