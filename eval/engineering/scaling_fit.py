@@ -38,7 +38,7 @@ from scratch_gpt.settings.parsing import run_stage
 
 
 # Width and depth of the models, and tokens of the runs.
-SHAPES = ((64, 2), (128, 2), (192, 3), (192, 5), (256, 4), (320, 5), (384, 6), (448, 7))
+SHAPES = ((64, 1), (64, 2), (128, 2), (192, 3), (192, 5), (256, 4), (320, 5), (384, 6), (448, 7))
 TOKENS = (0.3e6, 1e6, 3e6, 10e6, 30e6, 100e6)
 # Of a text, at most.
 MOST_BYTES = 400e6
@@ -47,7 +47,7 @@ MOST_PASSES = 64
 STARTING_SECONDS = 15.0
 # Five constants want more runs than that.
 LEAST_RUNS = 6
-# Examples of how models write: one for each step of their share of the 5-gram model's bits.
+# Examples of how models write: one for each step of their share of the 8-gram model's bits.
 EXAMPLE_STEP = 0.05
 
 

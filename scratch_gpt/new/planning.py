@@ -26,6 +26,8 @@ from scratch_gpt.training.planning.scaling import short_warmup
 TRAINING_BYTES, MEMORY_SHARE = 32, 0.8
 # More passes over a text teach little and are learned by heart.
 MOST_PASSES = 64
+# Outside the embeddings for a byte of text, where no size is asked for: larger models learn a text by heart.
+MOST_PARAMETERS = 8
 # Linear decay to zero over most of the run is best for a known length (Bergsma et al. 2025, hf.co/papers/2502.15938); what
 # is left before it can be shortened where the machine is slower than measured.
 DECAY_RATIO = 0.6
@@ -210,7 +212,8 @@ def choose(
     found = []
     for shape in candidates:
         tokens_per_second, seconds = speed.tokens_per_second(shape), seconds_of(shape)
-        if seconds < LEAST_SECONDS:
+        too_large = shape.inner > MOST_PARAMETERS * text.train_bytes and len(candidates) > 1
+        if seconds < LEAST_SECONDS or too_large:
             continue
         tokens = min(seconds * tokens_per_second, MOST_PASSES * text.train_tokens)
         point = Point(shape.inner, text.train_bytes, tokens * text.bytes_per_token, text.difficulty)
@@ -296,7 +299,7 @@ def make_plan(
         max_minutes=round(choice.seconds / 60, 2),
         learning_rate=shape.learning_rate(),
         warmup_steps=short_warmup(shape.size, tokens_per_step, max_steps),
-        weight_decay=weight_decay(choice.passes),
+        weight_decay=weight_decay(choice.passes, shape.inner / text.train_bytes),
         torch_compile=compiled(minutes),
         eval_steps=-(-max_steps // evaluations(choice.seconds)),
         save_steps=max(1, round(max_steps * min(1.0, SECONDS_BETWEEN_CHECKPOINTS / choice.seconds))),

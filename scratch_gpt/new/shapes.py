@@ -130,6 +130,11 @@ def choose_vocab_size(text_bytes: int, characters: Mapping[str, int]) -> int:
     return max(nearest, fitting)
 
 
-def weight_decay(passes: float) -> float:
-    """Decay of the weights of a run with so many passes over the text."""
-    return round(min(max(DECAY_A_PASS * passes, LEAST_DECAY), LARGEST_DECAY), 2)
+def weight_decay(passes: float, parameters_a_byte: float) -> float:
+    """Decay of the weights of a run with so many passes over the text.
+
+    Args:
+        parameters_a_byte: of the text, outside the embeddings; a model with fewer than one cannot learn it by heart.
+    """
+    decay = DECAY_A_PASS * passes * min(1.0, parameters_a_byte)
+    return round(min(max(decay, LEAST_DECAY), LARGEST_DECAY), 2)

@@ -87,7 +87,7 @@ def show_choice(choices: Mapping[float, Choice], minutes: float, text: TextFigur
     console.print()
     console.print(table)
     console.print(
-        f"a 5-gram model of 128 kB needs {text.difficulty:.2f} bits per byte; {text.bytes_per_token:.2f} bytes a token",
+        f"an 8-gram model of bytes needs {text.difficulty:.2f} bits per byte; {text.bytes_per_token:.2f} bytes a token",
         soft_wrap=True,
     )
     shown = ""

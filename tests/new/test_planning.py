@@ -107,8 +107,9 @@ def test_the_vocabulary_follows_the_text(text_bytes, characters, vocab_size) -> 
 
 
 def test_weight_decay_grows_with_the_passes() -> None:
-    """The usual one for fresh text, what was tuned at four passes, and a limit."""
-    assert [weight_decay(passes) for passes in (0.5, 4, 100)] == [0.1, 0.5, 1.5]
+    """The usual one for fresh text, what was tuned at four passes, and a limit; less for a model with little room."""
+    assert [weight_decay(passes, 3.0) for passes in (0.5, 4, 100)] == [0.1, 0.5, 1.5]
+    assert weight_decay(8, 0.5) == 0.5
 
 
 def plan_of(tuning: dict[str, int]) -> Plan:
