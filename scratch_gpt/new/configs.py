@@ -119,6 +119,7 @@ sources:
   - name: {kind}
     path: {_value(plan.inputs[kind])}
 max_steps: {plan.tuning[stage]} # what fits into the time
+held_out_fraction: 0.1 # to choose by, and again to measure on
 max_eval_prompts: 16 # answered before and after, to measure on
 per_device_train_batch_size: 8
 lr_scheduler_type: cosine

@@ -48,6 +48,8 @@ MEASURING_SHARE, MOST_MEASURING_SECONDS = 0.04, 10.0
 TRIALS, GPU_TRIALS = ((128, 2), (192, 5), (320, 5)), ((256, 4), (512, 8), (768, 12))
 # Tokens of a block of a model that is to answer: questions need room.
 CHAT_CONTEXT = 256
+# Of instructions or preferences: fewer teach nothing, and a tenth of them is held out twice.
+LEAST_ROWS = 100
 # Beginnings of held-out documents, which samples continue.
 PROMPTS, PROMPT_CHARACTERS = 2, 40
 # What the time is compared with in the table.
@@ -124,7 +126,7 @@ def read_rows(arguments: NewArguments) -> dict[str, Rows]:
     """The rows of the tuning stages that are asked for; reading them now finds a mistake before anything is trained.
 
     Raises:
-        UserError: a file that cannot be read or holds no such rows.
+        UserError: a file that cannot be read, or holds too few such rows.
     """
     found = {}
     for stage, name, path, read in (
@@ -134,13 +136,18 @@ def read_rows(arguments: NewArguments) -> dict[str, Rows]:
         if path is None:
             continue
         rows = read(parse_sources([{"name": name, "path": path}], CORPUS_SETTINGS), "train", BadRows(), 0)
+        if len(rows) < LEAST_ROWS:
+            message = (
+                f"--{name} {path}: {len(rows)} rows are too few to learn from, give at least {LEAST_ROWS}"
+            )
+            raise UserError("too_few_rows", message, rows=len(rows))
         characters = sum(
             len(str(message["content"]))
             for row in rows
             for key in ("messages", "prompt", "chosen")
             for message in row.get(key, ())
         )
-        found[stage] = Rows(len(rows), characters / max(len(rows), 1))
+        found[stage] = Rows(len(rows), characters / len(rows))
     return found
 
 

@@ -74,7 +74,8 @@ class TextSummary:
         counts: Counter[str] = Counter()
         for character, count in self.characters.items():
             if character.isalpha():
-                counts[unicodedata.name(character, "unknown").split()[0].removesuffix("-").title()] += count
+                script = unicodedata.name(character, "UNKNOWN").split()[0]
+                counts[script if script == "CJK" else script.title()] += count
         total = max(counts.total(), 1)
         return {script: n / total for script, n in counts.most_common() if n >= 0.01 * total}
 

@@ -13,6 +13,7 @@ import pytest
 from scratch_gpt import primer
 from scratch_gpt.new import command
 from scratch_gpt.new.arguments import NewArguments, default_folder, parse_size
+from scratch_gpt.new.decision import read_rows
 from wording import user_error
 
 
@@ -89,6 +90,14 @@ def test_another_command_in_the_folder_of_a_run_is_refused(tmp_path) -> None:
         patch.setattr(command, "read_plan", lambda path: type("Plan", (), {"inputs": earlier}))
         with user_error("settings_changed", "minutes was 30", settings=["minutes"]):
             command.run_new(arguments(tmp_path))
+
+
+def test_too_few_rows_are_found_before_anything_is_trained(tmp_path) -> None:
+    """Instructions that could not be held out are refused with the text still unread."""
+    row = {"prompt": "What is it?", "completion": "A row."}
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    with user_error("too_few_rows", 100, rows=3):
+        read_rows(arguments(tmp_path / "out", instructions=str(tmp_path / "rows.jsonl")))
 
 
 @pytest.mark.slow

@@ -116,4 +116,4 @@ def test_scripts_are_named(tmp_path) -> None:
         "\n\n".join(f"мир {text} 日本" for text in ["слово " * 8 + str(n) for n in range(400)])
     )
     summary = write_corpus([tmp_path / "a.txt"], "block", 1e9, tmp_path / "corpus")
-    assert list(summary.scripts()) == ["Cyrillic", "Cjk"]
+    assert list(summary.scripts()) == ["Cyrillic", "CJK"]
