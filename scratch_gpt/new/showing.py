@@ -136,6 +136,8 @@ def show_result(plan: Plan, run_dir: Path, console: Console) -> None:
 
 def _show_answers(plan: Plan, run_dir: Path, console: Console) -> None:
     """The same held-out questions before and after tuning."""
+    from transformers.utils import logging
+
     from scratch_gpt.data.rows.conversations import instruction_rows, split_rows
     from scratch_gpt.data.sources.bad_rows import BadRows
     from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
@@ -144,6 +146,7 @@ def _show_answers(plan: Plan, run_dir: Path, console: Console) -> None:
     from scratch_gpt.inference.turns import is_chat
     from scratch_gpt.runs.folders import read_yaml
 
+    logging.disable_progress_bar()
     sources = parse_sources([{"name": "instructions", "path": plan.inputs["instructions"]}], CORPUS_SETTINGS)
     settings = read_yaml(run_dir / "chat" / "run.yaml")
     rows = instruction_rows(sources, "train", BadRows(), 0)
