@@ -2,6 +2,7 @@
 """What is chosen for a text and a time: more time a better model, the time divided whole, sizes as asked for."""
 
 import itertools
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from scratch_gpt.new import planning
 from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.forecast import stored_law
 from scratch_gpt.new.planning import Plan, Rows, TextFigures, choose, divide_time, fitting_shapes, make_plan
-from scratch_gpt.new.shapes import choose_vocab_size, shapes, weight_decay
+from scratch_gpt.new.shapes import Shape, choose_vocab_size, shapes, weight_decay
 from scratch_gpt.new.speed import Speed
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import user_error
@@ -29,9 +30,15 @@ TEXT = TextFigures(
 )
 
 
+@cache
+def candidates() -> list[Shape]:
+    """All shapes; counting their parameters takes a while."""
+    return fitting_shapes(2048, 0, None)
+
+
 def best(minutes: float, text: TextFigures = TEXT) -> planning.Choice:
     """The choice for so many minutes of training steps."""
-    return choose(fitting_shapes(2048, 0, None), text, SPEED, stored_law(), lambda shape: 60 * minutes)
+    return choose(candidates(), text, SPEED, stored_law(), lambda shape: 60 * minutes)
 
 
 def test_speed_between_the_measured_sizes() -> None:
@@ -63,7 +70,7 @@ def test_a_small_text_is_not_read_without_end() -> None:
 def test_no_time_is_one_line() -> None:
     """The missing minutes are named."""
     with user_error("too_little_time", "2.0 minutes"):
-        choose(fitting_shapes(2048, 0, None), TEXT, SPEED, stored_law(), lambda shape: 10 - 120)
+        choose(candidates(), TEXT, SPEED, stored_law(), lambda shape: 10 - 120)
 
 
 def test_the_time_is_divided_whole() -> None:
