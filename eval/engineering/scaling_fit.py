@@ -13,7 +13,6 @@ import scratch_gpt.openmp  # noqa: F401  # before torch
 import dataclasses
 import json
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -216,7 +215,8 @@ def main(arguments: ScalingFitArguments) -> None:
     """Run what is not yet run and fits into the time, then fit."""
     started, output_dir = time.monotonic(), Path(arguments.output_dir)
     output = Path(arguments.output or output_dir / "scaling_fit.json")
-    command = shlex.join(["python", *sys.argv])
+    names = [Path(path).name for path in arguments.texts]
+    command = shlex.join(["python", "eval/engineering/scaling_fit.py", "--texts", *names])
     texts = [prepare(path, output_dir) for path in arguments.texts]
     results: list[tuple[Trial, dict[str, Any]]] = []
     seconds_per_operation = 0.0
