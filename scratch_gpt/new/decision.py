@@ -35,7 +35,7 @@ from scratch_gpt.new.planning import (
 )
 from scratch_gpt.new.shapes import Shape, choose_vocab_size
 from scratch_gpt.new.speed import measure_speed, seconds_per_step
-from scratch_gpt.new.text import TextSummary, find_files, write_corpus
+from scratch_gpt.new.text import TextSummary, find_files, skipped_files, write_corpus
 from scratch_gpt.settings.hardware import device_type
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 
@@ -73,6 +73,7 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
     with console.status("reading the text"):
         most_bytes = arguments.minutes * (BYTES_A_MINUTE if on_cpu else GPU_BYTES_A_MINUTE)
         summary = write_corpus(files, arguments.documents, most_bytes, corpus)
+    summary.unread |= skipped_files(arguments.texts, files, arguments.output_dir)
     showing.show_text(summary, console)
 
     vocab_size = choose_vocab_size(summary.size, summary.characters)

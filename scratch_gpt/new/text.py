@@ -17,7 +17,7 @@ from scratch_gpt.data.shards.deduplication import HashSet, text_hash
 from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.documents import find_marker
 from scratch_gpt.data.sources.encodings import COMPRESSIONS, TextFile
-from scratch_gpt.data.sources.files import data_files
+from scratch_gpt.data.sources.files import data_files, unread_files
 from scratch_gpt.data.sources.filters import Filters
 from scratch_gpt.data.sources.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, Reader, data_suffix
 from scratch_gpt.data.sources.source import Source, iter_documents, parts_of
@@ -101,6 +101,16 @@ def find_files(paths: Sequence[str], output_dir: Path) -> list[Path]:
             if own not in resolved.parents:
                 found.setdefault(resolved, file)
     return list(found.values())
+
+
+def skipped_files(paths: Sequence[str], files: Sequence[Path], output_dir: Path) -> dict[str, str]:
+    """The visible files of folders that were named, without those that are read: file -> why not."""
+    return {
+        str(file): FOREIGN_SUFFIXES.get(data_suffix(file), "by its name no part of the text")
+        for path in paths
+        for file in unread_files(path, list(files))
+        if output_dir.resolve() not in file.resolve().parents
+    }
 
 
 def write_corpus(files: Sequence[Path], documents: str, most_bytes: float, folder: Path) -> TextSummary:

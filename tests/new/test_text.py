@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch_gpt.new.text import cut, find_files, text_column, write_corpus
+from scratch_gpt.new.text import cut, find_files, skipped_files, text_column, write_corpus
 from wording import user_error
 
 
@@ -57,6 +57,18 @@ def test_unreadable_files_are_named_and_the_others_used(tmp_path) -> None:
     assert {Path(name).name for name in summary.unread} == {"c.pdf", "d.txt", "e.txt", "f.txt.gz"}
     assert summary.files == 2
     assert any("'body'" in note for note in summary.notes)
+
+
+def test_what_a_folder_holds_beside_is_named(tmp_path) -> None:
+    """A book in a format that is not read, with the cure; not the run's own files."""
+    for name in ("a.txt", "b.epub", "c.py", "out/d.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    files = find_files([str(tmp_path)], tmp_path / "out")
+    skipped = skipped_files([str(tmp_path)], files, tmp_path / "out")
+    assert files == [tmp_path / "a.txt"]
+    assert skipped.keys() == {str(tmp_path / "b.epub"), str(tmp_path / "c.py")}
+    assert ".txt" in skipped[str(tmp_path / "b.epub")]
 
 
 def test_nothing_is_read_twice(tmp_path) -> None:
