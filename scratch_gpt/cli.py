@@ -18,6 +18,7 @@ from scratch_gpt import __version__
 from scratch_gpt.command_group import CommandGroup
 from scratch_gpt.errors import UserError
 from scratch_gpt.launching import launch
+from scratch_gpt.new.options import new
 from scratch_gpt.settings.parsing import line_of_mistake, show_all_characters
 
 
@@ -71,7 +72,7 @@ def _begin(
     ] = False,
 ) -> None:
     # Stages and benchmarks run in processes of their own.
-    launched = context.invoked_subcommand in {*STAGES, *BENCHMARKS, "demo"}
+    launched = context.invoked_subcommand in {*STAGES, *BENCHMARKS, "demo", "new"}
     if not launched and "--help" not in sys.argv:
         import scratch_gpt.registration  # noqa: F401
 
@@ -99,6 +100,9 @@ def demo(
     from scratch_gpt.demo import run_demo
 
     raise typer.Exit(run_demo(Path(output_dir), seed))
+
+
+app.command(rich_help_panel="Start here", short_help="your text to a model")(new)
 
 
 for _panel, _commands in (("Train, in order", STAGES), ("Benchmarks", BENCHMARKS)):

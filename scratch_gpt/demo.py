@@ -10,8 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,10 +19,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
-from scratch_gpt.launching import launch_preloaded, shell_line
+from scratch_gpt.launching import shell_line
+from scratch_gpt.pipeline import Step, command_prefix, run_steps
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import read_results, things_to_ask
-from scratch_gpt.settings.parsing import scripts_folder
 
 
 DEFAULT_FOLDER = Path("runs/demo")
@@ -45,52 +44,17 @@ class Sample(TypedDict):
     answers: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command of the demo.
-
-    Args:
-        script: file below the scripts folder.
-        config: its YAML, below the scripts folder; a stage's names folders below runs/demo.
-        folders: the arguments that name folders, and these folders relative to the demo's.
-        products: files that exist when the step is complete, relative to the demo's folder.
-    """
-
-    script: str
-    config: str
-    folders: Mapping[str, tuple[str, ...]]
-    products: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The stage or benchmark."""
-        return Path(self.script).stem
-
-    def arguments(self, run_dir: Path, seed: int = 0) -> list[str]:
-        """The command line after the script's name; what the YAML says right is not repeated."""
-        arguments = ["--config", _shown(scripts_folder() / self.config)]
-        for key, names in self.folders.items():
-            if run_dir != DEFAULT_FOLDER or key == "model":
-                arguments += [f"--{key}", *((run_dir / name).as_posix() for name in names)]
-        if seed and self.products:  # the card has nothing random
-            arguments += ["--seed", str(seed)]
-        return arguments
-
-    def is_complete(self, run_dir: Path) -> bool:
-        """Whether a second call has nothing to do."""
-        return all((run_dir / product).is_file() for product in self.products)
-
-
 def _stage(name: str, output: str, **inputs: str) -> Step:
     """A training stage: `output` holds run.yaml, written last, when it is complete."""
     folders = {key: (folder,) for key, folder in {**inputs, "output_dir": output}.items()}
-    return Step(f"train/{name}.py", f"train/configs/demo/{name}.yaml", folders, (f"{output}/run.yaml",))
+    products = (f"{output}/run.yaml",)
+    return Step(f"train/{name}.py", f"train/configs/demo/{name}.yaml", products, folders, DEFAULT_FOLDER)
 
 
 def _benchmark(name: str, **inputs: str) -> Step:
     folders = {"model": MODELS, **{key: (folder,) for key, folder in inputs.items()}}
     products = tuple(f"{model}/results/{name}.json" for model in MODELS)
-    return Step(f"eval/{name}.py", f"eval/configs/{name}.yaml", folders, products)
+    return Step(f"eval/{name}.py", f"eval/configs/{name}.yaml", products, folders, DEFAULT_FOLDER)
 
 
 STEPS = (
@@ -105,62 +69,7 @@ STEPS = (
     _benchmark("generation", shards="shards/validation"),
 )
 # Quick, and the results it reads may be newer than the card: always run.
-CARD = Step("eval/publish.py", "eval/configs/publish.yaml", {"model": ("aligned",)}, ())
-
-
-def _shown(path: Path) -> str:
-    """A path as a user would type it here."""
-    try:
-        return path.relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return str(path)
-
-
-def command_prefix(program: str) -> str:
-    """How to call a program of this environment: its name if the shell would find it, else its path."""
-    folder = Path(sys.executable).parent
-    found = shutil.which(program)
-    if found is not None and Path(found).parent.resolve() == folder.resolve():
-        return program
-    return _shown(folder / program)
-
-
-def run_steps(
-    steps: Sequence[Step],
-    run_dir: Path,
-    console: Console,
-    start: Callable[[str, list[str]], int] = launch_preloaded,
-    seed: int = 0,
-) -> int:
-    """Run the steps in order, each announced by its command line; stop at the first that fails.
-
-    Returns:
-        The exit code: 0, or that of the failing step.
-    """
-    launcher = command_prefix("accelerate")
-    for step in steps:
-        arguments = step.arguments(run_dir, seed)
-        script = _shown(scripts_folder() / step.script)
-        command = shell_line([launcher, "launch", script, *arguments])
-        if step.products and step.is_complete(run_dir):
-            console.print(
-                f"[dim]{step.name}: complete already ({escape(step.products[0])})[/dim]", soft_wrap=True
-            )
-            continue
-        console.print(f"\n[bold]$ {escape(command)}[/bold]", soft_wrap=True)
-        started = time.monotonic()
-        exit_code = start(step.script, arguments)
-        if exit_code != 0:
-            where = [] if run_dir == DEFAULT_FOLDER else ["--output_dir", run_dir.as_posix()]
-            again = shell_line([command_prefix("scratch-gpt"), "demo", *where])
-            console.print(
-                f"\n{step.name} stopped with exit code {exit_code}. This step alone: {escape(command)}\n"
-                f"To go on from here: {escape(again)}",
-                soft_wrap=True,
-            )
-            return exit_code
-        console.print(f"[dim]{step.name}: {time.monotonic() - started:.0f} s[/dim]")
-    return 0
+CARD = Step("eval/publish.py", "eval/configs/publish.yaml", (), {"model": ("aligned",)}, DEFAULT_FOLDER)
 
 
 def scores_table(scores: Sequence[Comparison]) -> Table:
@@ -241,7 +150,9 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     # The tokenizer's threads and the forks of data loaders do not go together; without this every stage warns of it.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    exit_code = run_steps(STEPS, run_dir, console, seed=seed)
+    where = [] if run_dir == DEFAULT_FOLDER else ["--output_dir", run_dir.as_posix()]
+    again = shell_line([command_prefix("scratch-gpt"), "demo", *where])
+    exit_code = run_steps(STEPS, run_dir, console, again, seed=seed)
     if exit_code != 0:
         return exit_code
     # Imported late: drawing and models take seconds that the first command line should not wait for.
@@ -250,7 +161,7 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     samples = sample_answers(run_dir)
     page, picture, _ = write_report(run_dir)
     shutil.copyfile(picture, run_dir / "aligned" / picture.name)
-    exit_code = run_steps([CARD], run_dir, console)
+    exit_code = run_steps([CARD], run_dir, console, again)
     if exit_code != 0:
         return exit_code
     console.print()

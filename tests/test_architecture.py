@@ -32,7 +32,8 @@ ROWS = (
     ("training.planning", "training.rl"),
     ("report", "serving", "export"),
     ("launching", "command_group"),
-    ("demo",),
+    ("pipeline",),
+    ("demo", "new"),
     ("cli",),
     ("__main__",),
 )

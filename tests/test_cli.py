@@ -59,6 +59,7 @@ def test_help_lists_the_commands_in_the_order_of_the_road() -> None:
     assert not any("..." in cell for cell in cells)  # a short_help of at most SHORT_WIDTH
     road = [
         "demo",
+        "new",
         "tokenizer",
         "shards",
         "pretrain",

@@ -39,6 +39,7 @@ from scratch_gpt.training.pretrain.optimization import build_optimizer, make_sch
 from scratch_gpt.training.pretrain.pretraining import Pretraining
 from scratch_gpt.training.pretrain.recorder import Recorder
 from scratch_gpt.training.pretrain.setup import build_model, open_shards, open_validation
+from scratch_gpt.training.pretrain.time_budget import TimeBudget
 
 
 def main(arguments: PretrainArguments) -> None:
@@ -55,25 +56,29 @@ def main(arguments: PretrainArguments) -> None:
     plan = resolve(arguments, tokenizer, train_blocks, state.num_processes)
 
     run, recorder = build(plan, tokenizer, train_blocks, validation_blocks)
+    budget = TimeBudget(plan.max_minutes, plan.max_steps, plan.warmup_steps, plan.decay_ratio)
     if plan.checkpoint:
         run.resume(plan.checkpoint)
+        budget.restore(run)
     rollback(Path(plan.output_dir), plan.checkpoint)
     announce(plan, run.num_parameters, train_blocks.manifest["tokens"])
     hub_model_id = plan.hub_model_id if plan.push_to_hub and state.is_main_process else None
 
     with GracefulShutdown() as shutdown, progress_bar(state.is_main_process) as bar:
-        bar.add_task("pretrain", total=plan.max_steps, completed=run.step, status="")
+        bar.add_task("pretrain", total=run.max_steps, completed=run.step, status="")
         if plan.model_name_or_path and run.step == 0:
             recorder.evaluate()
-        while run.step < plan.max_steps:
+        while run.step < run.max_steps:
             step_metrics = run.train_step(shutdown.requested)
+            if replanned := budget.replan(run):
+                recorder.log_length(replanned, bar)
             if run.is_due(plan.logging_steps):
                 recorder.log_step(step_metrics, bar)
             if run.is_due(plan.eval_steps):
                 recorder.evaluate()
-            if run.step == plan.max_steps:
+            if run.step == run.max_steps:
                 break
-            if step_metrics.interrupted or run.step % plan.save_steps == 0:
+            if step_metrics.interrupted or replanned or run.step % plan.save_steps == 0:
                 saved = recorder.save()
                 if hub_model_id and plan.hub_strategy == "every_save":
                     upload_checkpoint(saved, hub_model_id, plan.hub_private_repo)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
@@ -33,8 +32,7 @@ from transformers import (
 )
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
-from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, needs_lengths, to_device
-from scratch_gpt.errors import UserError
+from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.modeling_scratch_gpt import ScratchGPTForCausalLM
 from scratch_gpt.runs.cost import training_flops_per_token
@@ -42,15 +40,12 @@ from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.checking import Count, check_values
 from scratch_gpt.settings.hardware import best_precision, choose_threads, gpu_name
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.training.pretrain.loss import chunk_tokens_for, compile_layers, use_chunked_loss
-from scratch_gpt.training.pretrain.optimization import build_optimizer
+from scratch_gpt.training.pretrain.timed_step import HALF, our_step, random_batch, synchronize
 
 
 Step = Callable[[], object]
 
 STOCK_CLASSES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
-# What autocast computes in, by the name of the precision.
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # What makes two models the same shape.
 SHAPE = (
     "vocab_size",
@@ -66,12 +61,6 @@ SHAPE = (
     "rope_parameters",
     "tie_word_embeddings",
 )
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def interleaved_seconds(
@@ -125,65 +114,6 @@ def stock_twin(config: ScratchGPTConfig, name: str) -> PreTrainedModel:
     config_class, model_class = STOCK_CLASSES[name]
     shape = {key: getattr(config, key) for key in SHAPE}
     return model_class(config_class(**shape))
-
-
-def random_batch(
-    config: ScratchGPTConfig,
-    micro_batch: int,
-    sequence_length: int,
-    device: torch.device,
-    seed: int,
-    lengths: bool = False,
-) -> dict[str, Any]:
-    """Packed blocks of random tokens, four documents in each, as the collator makes them (with `lengths` where asked)."""
-    eos, pad = 0, 1
-    tokens = np.random.default_rng(seed).integers(2, config.vocab_size, (micro_batch, sequence_length))
-    tokens[:, sequence_length // 4 :: max(sequence_length // 4, 1)] = eos
-    return to_device(PackedCollator(eos, pad, lengths)(list(tokens)), device)
-
-
-def our_step(
-    config: ScratchGPTConfig,
-    batch: dict[str, torch.Tensor],
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"],
-    attn_implementation: str,
-    compiled: bool,
-    micro_batches: int = 1,
-) -> Step:
-    """One optimizer step as `train/pretrain.py` takes it, over `micro_batches` times the batch; returns its loss.
-
-    Packed documents, autocast (in float16 with scaled gradients), the loss in chunks where the vocabulary is large,
-    clipping, our optimizer.
-
-    Raises:
-        UserError: `compiled`, and nothing can be compiled here.
-    """
-    device = batch["input_ids"].device
-    model = ScratchGPTForCausalLM(config).to(device).train()
-    model.set_attn_implementation(attn_implementation)
-    optimizer = build_optimizer(model, "muon", 1e-3, 0.1, (0.9, 0.95), mixed_precision)
-    chunk_tokens = chunk_tokens_for(batch["input_ids"].numel(), config.vocab_size, device.type == "cpu")
-    if chunk_tokens is not None:
-        use_chunked_loss(model, chunk_tokens)
-    if compiled and (reason := compile_layers(model)):
-        raise UserError("compiler_missing", f"torch_compile: nothing can be compiled here: {reason}")
-    num_tokens = micro_batches * (batch["labels"][:, 1:] != IGNORED).sum()
-    dtype = HALF.get(mixed_precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=mixed_precision == "fp16")
-
-    def step() -> torch.Tensor:
-        for _ in range(micro_batches):
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                loss = model(**batch, use_cache=False, num_items_in_batch=num_tokens).loss
-            scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        return micro_batches * loss.detach()
-
-    return step
 
 
 def plain_step(model: PreTrainedModel, batch: dict[str, torch.Tensor], micro_batches: int = 1) -> Step:

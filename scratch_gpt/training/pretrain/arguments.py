@@ -14,6 +14,9 @@ from scratch_gpt.settings.checking import Count, NotNegative, Positive, Range, S
 Share = Annotated[float, Range("in [0, 1]", lambda value: 0 <= value <= 1)]
 MomentDecay = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
 
+# With `max_minutes`: what comes before the decay must be long enough to be shortened.
+LARGEST_DECAY_RATIO = 0.8
+
 
 @dataclass(frozen=True)
 class PretrainArguments:
@@ -62,6 +65,13 @@ class PretrainArguments:
     )
     max_steps: Annotated[int, Range("at least 1, or -1", lambda n: n >= 1 or n == -1)] = field(
         default=-1, metadata={"help": "Optimizer steps; -1: as many as `tokens` take."}
+    )
+    max_minutes: Positive | None = field(
+        default=None,
+        metadata={
+            "help": "Minutes of training steps: a tenth into the run its length is set to what the measured speed allows. "
+            "The decay stays as planned. Default: the length as planned."
+        },
     )
     tokens: Count | None = field(
         default=None,
@@ -189,9 +199,26 @@ class PretrainArguments:
         if self.tokens is not None and self.num_train_epochs is not None:
             message = f"tokens {self.tokens} and num_train_epochs {self.num_train_epochs} are both given: leave one out"
             raise UserError("settings_conflict", message, setting="tokens", other="num_train_epochs")
+        if self.max_minutes is not None:
+            self._check_time_budget()
         if not all(self.sample_prompts):
             message = "sample_prompts must not be empty texts: leave them out, or give a first word"
             raise UserError("empty_text", message)
         if self.push_to_hub and not self.hub_model_id:
             message = "push_to_hub needs hub_model_id: user/name"
             raise UserError("setting_missing", message, setting="hub_model_id")
+
+    def _check_time_budget(self) -> None:
+        """Refuse a length that depends on the speed where something else depends on the length."""
+        others = {
+            "lr_scheduler_type": self.lr_scheduler_type != "warmup_stable_decay",
+            "decay_ratio": self.decay_ratio > LARGEST_DECAY_RATIO,
+            "shards": len(parse_shards(self.shards)) > 1,
+        }
+        for name, conflicts in others.items():
+            if conflicts:
+                message = (
+                    f"max_minutes {self.max_minutes:g} needs lr_scheduler_type warmup_stable_decay, decay_ratio of at most "
+                    f"{LARGEST_DECAY_RATIO} and one folder of shards: change {name}, or set max_steps instead"
+                )
+                raise UserError("settings_conflict", message, setting="max_minutes", other=name)

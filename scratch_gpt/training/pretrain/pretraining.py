@@ -57,7 +57,7 @@ class Pretraining:
         micro_batch_size: blocks of one process in one forward pass.
         micro_batches: of one process in one step.
         seed: of the order of the blocks.
-        max_steps: of the run.
+        max_steps: of the run, as planned.
         schedule: factor on the learning rate of each step.
         max_grad_norm: to which gradients are clipped.
         max_skipped_steps: so many in a row end the run.
@@ -95,6 +95,7 @@ class Pretraining:
         keep_weights_in_model_folder(accelerator)
         self.loss_spike_guard = LossSpikeGuard(max_skipped_steps)
         self.step = 0
+        self.replanned: int | None = None  # the length that a `TimeBudget` has set
         self.position = 0  # blocks that all processes together have trained on
         self.token_hash = 0  # see `block_hash`; this process's part of the sum
         self.elapsed_seconds = 0.0  # in training steps alone
@@ -115,6 +116,7 @@ class Pretraining:
         progress = read_progress(checkpoint)
         self.step, self.position = progress["step"], progress["position"]
         self.elapsed_seconds = progress["elapsed_seconds"]
+        self.replanned = progress.get("replanned")
         self.token_hash = int(progress["token_hash"], 16) if self.accelerator.is_main_process else 0
         self.loss_spike_guard.load_state_dict(progress["loss_spike_guard"])
 
@@ -125,6 +127,7 @@ class Pretraining:
             "position": self.position,
             "token_hash": self.token_hash_of_all(),
             "elapsed_seconds": self.elapsed_seconds,
+            "replanned": self.replanned,
             "content_hash": self.blocks.manifest["content_hash"],
             "loss_spike_guard": self.loss_spike_guard.state_dict(),
         }

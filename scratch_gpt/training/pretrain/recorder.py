@@ -95,6 +95,16 @@ class Recorder:
         status += f"  {mfu['mfu']:.0%} MFU" if mfu else ""
         bar.update(bar.task_ids[0], completed=run.step, status=status)
 
+    def log_length(self, length: dict[str, float], bar: Progress) -> None:
+        """Record the length that a `TimeBudget` has set."""
+        self.record(elapsed_seconds=self.run.elapsed_seconds, **length)
+        bar.update(bar.task_ids[0], total=self.run.max_steps)
+        console.print(
+            f"step {self.run.step}: {length['seconds_per_step']:.3g} s a step, so {length['max_steps']:,} steps instead of "
+            f"the {length['planned_steps']:,} planned end in time; the decay stays as planned",
+            soft_wrap=True,
+        )
+
     def evaluate(self) -> None:
         """Record the objective's figures on the validation blocks, where there are some, and write samples.
 

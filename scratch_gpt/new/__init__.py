@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`scratch-gpt new`: from a user's text and a time budget to configs, trained models and a report.
+
+Imports `pipeline`, `report`, `training`, `evaluation`, `inference`, `data`, `runs`, `settings`.
+"""

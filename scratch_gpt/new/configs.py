@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The YAML files of a plan, commented: what a user would edit to train otherwise."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scratch_gpt.new.planning import DECAY_RATIO, Plan
+from scratch_gpt.new.speed import attention
+from scratch_gpt.new.text import CORPUS
+from scratch_gpt.pipeline import Step
+from scratch_gpt.runs.folders import atomic_write
+
+
+# Folder of the model that each training stage writes.
+MODELS = {"pretrain": "base", "sft": "chat", "dpo": "aligned"}
+# Memory bounds of the tokenizer's sample: more text changes hardly a merge.
+TOKENIZER_CHARACTERS = 20_000_000
+
+
+def write_configs(plan: Plan, run_dir: Path) -> list[Step]:
+    """Write `configs/*.yaml` into the run's folder; return the steps that run them."""
+    texts = {
+        "tokenizer": _tokenizer(plan, run_dir),
+        "shards": _shards(plan, run_dir),
+        "pretrain": _pretrain(plan, run_dir),
+    }
+    model = "base"
+    for stage in plan.tuning:
+        texts[stage] = _tuning(plan, run_dir, stage, model)
+        model = MODELS[stage]
+    steps = []
+    for stage, text in texts.items():
+        path = run_dir / "configs" / f"{stage}.yaml"
+        if not path.is_file():  # a user's changes stay
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        output = MODELS.get(stage, stage)
+        steps.append(Step(f"train/{stage}.py", str(path.absolute()), (f"{output}/run.yaml",)))
+    return steps
+
+
+def _value(value: Any) -> str:
+    """A value in YAML's flow style."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _corpus(run_dir: Path, held_out: bool) -> str:
+    """The `sources` of a stage: filtered and deduplicated already."""
+    names = ("train", "held_out") if held_out else ("train",)
+    lines = ["sources:"]
+    for name, file in zip(names, CORPUS):
+        path = _value((run_dir / "corpus" / file).as_posix())
+        lines += [f"  - name: {name}", f"    path: {path}", "    filters: false", "    deduplicate: false"]
+        lines += ["    held_out: true"] * (name == "held_out")
+    return "\n".join(lines)
+
+
+def _tokenizer(plan: Plan, run_dir: Path) -> str:
+    return f"""# Byte-level BPE, learned on your text.
+{_corpus(run_dir, held_out=False)}
+vocab_size: {plan.vocab_size} # about the root of the text's bytes, and room for its characters
+max_characters: {TOKENIZER_CHARACTERS}
+output_dir: {_value((run_dir / "tokenizer").as_posix())}
+"""
+
+
+def _shards(plan: Plan, run_dir: Path) -> str:
+    return f"""# Your text as packed blocks of tokens: one side to train on, one to measure on.
+{_corpus(run_dir, held_out=True)}
+tokenizer: {_value((run_dir / "tokenizer").as_posix())}
+sequence_length: {plan.context}
+output_dir: {_value((run_dir / "shards").as_posix())}
+"""
+
+
+def _pretrain(plan: Plan, run_dir: Path) -> str:
+    model = "\n".join(f"  {name}: {value}" for name, value in plan.model_config.items())
+    prompts = "\n".join(f"  - {_value(prompt)}" for prompt in plan.sample_prompts)
+    tokens = plan.per_device_train_batch_size * plan.gradient_accumulation_steps * plan.context
+    return f"""# {plan.parameters:,} parameters, {plan.passes:.2g} passes over the text; expected: {plan.bits_per_byte:.2f} bits per byte of held-out text.
+shards: {_value((run_dir / "shards").as_posix())}
+tokenizer: {_value((run_dir / "tokenizer").as_posix())}
+output_dir: {_value((run_dir / "base").as_posix())}
+resume_from_checkpoint: latest
+model_config:
+{model}
+attn_implementation: {attention()}
+torch_compile: {_value(plan.torch_compile)}
+# {tokens:,} tokens a step
+per_device_train_batch_size: {plan.per_device_train_batch_size}
+gradient_accumulation_steps: {plan.gradient_accumulation_steps}
+per_device_eval_batch_size: 32
+# Planned from the measured speed. A tenth into the run the length is set once so that the steps take max_minutes; remove
+# max_minutes for a run of exactly max_steps.
+max_steps: {plan.max_steps}
+max_minutes: {plan.max_minutes}
+learning_rate: {plan.learning_rate}
+warmup_steps: {plan.warmup_steps}
+decay_ratio: {DECAY_RATIO}
+weight_decay: {plan.weight_decay} # the more passes over the text, the more
+logging_steps: {max(1, plan.max_steps // 100)}
+eval_steps: {plan.eval_steps}
+max_eval_blocks: 100000 # all of the held-out text
+save_steps: {plan.save_steps}
+sample_prompts:
+{prompts}
+"""
+
+
+def _tuning(plan: Plan, run_dir: Path, stage: str, model: str) -> str:
+    kind = {"sft": "instructions", "dpo": "preferences"}[stage]
+    what = {"sft": "Your instructions teach the base model to answer.", "dpo": "Your pairs align the model."}
+    return f"""# {what[stage]}
+model_name_or_path: {_value((run_dir / model).as_posix())}
+output_dir: {_value((run_dir / MODELS[stage]).as_posix())}
+resume_from_checkpoint: latest
+sources:
+  - name: {kind}
+    path: {_value(plan.inputs[kind])}
+max_steps: {plan.tuning[stage]} # what fits into the time
+held_out_fraction: 0.1 # to choose by, and again to measure on
+max_eval_prompts: 16 # answered before and after, to measure on
+per_device_train_batch_size: 8
+lr_scheduler_type: cosine
+warmup_steps: {max(1, plan.tuning[stage] // 20)}
+logging_steps: {max(1, plan.tuning[stage] // 20)}
+save_steps: {max(1, plan.tuning[stage] // 2)}
+"""

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast this machine trains: real optimizer steps of a few seconds, and what they say of models in between.
+
+A measured speed decides how long a run is, never how its steps are computed: it is measured once, and the plan keeps it.
+"""
+
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+import torch
+
+from scratch_gpt.errors import UserError
+from scratch_gpt.new.shapes import Shape
+from scratch_gpt.settings.hardware import best_precision, choose_threads, device_type
+from scratch_gpt.training.pretrain.timed_step import our_step, random_batch, synchronize
+
+
+WARM_UP_STEPS = 2
+# Tokens of a step where the batch is not decided yet.
+TRIAL_TOKENS = 2048
+
+
+def attention() -> str:
+    """The attention of a short context: on a CPU plain matrix products are the fastest."""
+    return "eager" if device_type() == "cpu" else "auto"
+
+
+def seconds_per_step(
+    shape: Shape, micro_batch: int, micro_batches: int, compiled: bool, seconds: float
+) -> float:
+    """The median time of an optimizer step, measured for about so many seconds.
+
+    Args:
+        compiled: compile the layers, where there is a compiler.
+    """
+    torch.set_num_threads(choose_threads(None))
+    device = torch.device(device_type())
+    batch = random_batch(shape.config, micro_batch, shape.context, device, seed=0)
+    implementation = "eager" if device.type == "cpu" else "sdpa"
+    settings = (shape.config, batch, best_precision(), implementation)
+    try:
+        step = our_step(*settings, compiled, micro_batches)
+    except UserError:  # no compiler: the run goes without one too
+        step = our_step(*settings, False, micro_batches)
+    for _ in range(WARM_UP_STEPS):
+        step()
+    synchronize(device)
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 3:
+        started = time.perf_counter()
+        step()
+        synchronize(device)
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+class Speed:
+    """Seconds for one token, as a straight line of a model's operations for one token.
+
+    Args:
+        measured: (operations, seconds) for one token of some models.
+    """
+
+    def __init__(self, measured: Sequence[tuple[float, float]]) -> None:
+        flops, seconds = np.array(measured).T
+        # by relative error, since the models are of very different sizes
+        terms = np.stack([np.ones_like(flops), flops], axis=1) / seconds[:, None]
+        constant, slope = np.linalg.lstsq(terms, np.ones_like(flops), rcond=None)[0]
+        if constant < 0 or slope <= 0:
+            constant, slope = 0.0, float((seconds / flops).mean())
+        self.constant, self.slope, self.factor = float(constant), float(slope), 1.0
+
+    def correct(self, shape: Shape, tokens_per_second: float) -> None:
+        """Scale the speed of all models so that this one has the speed that was measured as it will run."""
+        self.factor *= tokens_per_second / self.tokens_per_second(shape)
+
+    def tokens_per_second(self, shape: Shape) -> float:
+        """Tokens that a model of this shape is trained on in a second."""
+        return self.factor / (self.constant + self.slope * shape.flops_per_token)
+
+
+def measure_speed(trials: Sequence[Shape], seconds: float) -> Speed:
+    """The speed of this machine, from steps of some models of different sizes.
+
+    Args:
+        seconds: for all of them together.
+    """
+    measured = []
+    for shape in trials:
+        blocks = max(1, TRIAL_TOKENS // shape.context)
+        step = seconds_per_step(shape, blocks, 1, compiled=False, seconds=seconds / len(trials))
+        measured.append((float(shape.flops_per_token), step / (blocks * shape.context)))
+    return Speed(measured)
