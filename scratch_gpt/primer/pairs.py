@@ -10,6 +10,7 @@ import random
 
 from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, SPOTS, THINGS, with_article
 from scratch_gpt.primer.world import JOBS, PETS, PRODUCTS
+from scratch_gpt.tasks.example import Example
 
 
 KEYS = (*NAMES, *JOBS, *PETS)
@@ -19,9 +20,28 @@ FORMS = ("{key} {value}.", "{key}: {value}.", "{key} has {a_value}.")
 TIMES = 4
 
 
+def _sentences(rng: random.Random, form: str, count: int) -> list[str]:
+    pairs = zip(rng.sample(KEYS, count), rng.sample(VALUES, count), strict=True)
+    return [form.format(key=key, value=value, a_value=with_article(value)) for key, value in pairs]
+
+
 def document(rng: random.Random, form: str) -> str:
     """Two to four pairs in one of the `FORMS`, all of them four times, each time in another order."""
-    count = rng.randint(2, 4)
-    pairs = zip(rng.sample(KEYS, count), rng.sample(VALUES, count), strict=True)
-    sentences = [form.format(key=key, value=value, a_value=with_article(value)) for key, value in pairs]
-    return " ".join(sentence for _ in range(TIMES) for sentence in rng.sample(sentences, count))
+    sentences = _sentences(rng, form, rng.randint(2, 4))
+    return " ".join(sentence for _ in range(TIMES) for sentence in rng.sample(sentences, len(sentences)))
+
+
+def example(rng: random.Random, form: str, count: int) -> Example:
+    """A list of `count` pairs to continue behind one of its keys; the choices are the values of the list."""
+    sentences = _sentences(rng, form, count)
+    words_before = form.count(" ", 0, form.rindex("{"))
+    parts = [sentence.split(" ", words_before) for sentence in sentences]
+    label = rng.randrange(count)
+    return Example(
+        prompt=" ".join([*sentences, *parts[label][:-1]]),
+        references=(sentences[label],),
+        kind="pairs",
+        key=f"pairs:{sentences[label]}",
+        choices=tuple(f" {part[-1]}" for part in parts),
+        label=label,
+    )

@@ -5,7 +5,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 
-from scratch_gpt.primer import arithmetic, pairs, reading, stories, translation
+from scratch_gpt.primer import arithmetic, conversation, pairs, reading, stories, translation
 from scratch_gpt.primer.facts import BY_RELATION, BY_SUBJECT, FACTS
 from scratch_gpt.primer.phrasings import RELATIONS
 from scratch_gpt.primer.quiz import QuizSheets
@@ -25,7 +25,8 @@ MIXTURE = {
     "repeat": 0.02,  # rows of words said twice
     "has_pairs": 0.07,  # random keys and values, said four times
     "arithmetic": 0.06,
-    "translation": 0.08,
+    "translation": 0.07,
+    "talk": 0.01,  # everyday conversation without its questions, for the words in it
 }
 # How the text begins: characters written so far -> shares at that point, in between on the straight line between them.
 # Attention learns to look a value up by its key where the two are neighbours, and not from passages alone; then the
@@ -89,6 +90,13 @@ class _FactWriter:
         return rng.choice(_MENTIONS).format(a=a, b=b, clause=rng.choice(clauses), again=rng.choice(clauses))
 
 
+def _talk(rng: random.Random) -> str:
+    """Short lines of everyday conversation that ask nothing. Those around a refusal would name what is in no document."""
+    turns = [turn for _ in range(6) for turn in conversation.exchange(rng)]
+    lines = [line for turn in turns if turn[1] != conversation.I_DO_NOT_KNOW for line in turn]
+    return "\n".join(["Hello!", *(line for line in lines if "?" not in line and len(line) < 100)])
+
+
 def shares_after(characters: int) -> dict[str, float]:
     """The share of each kind at a point of the text."""
     for (start, before), (stop, after) in itertools.pairwise(CURRICULUM):
@@ -129,6 +137,7 @@ def documents_with_kinds(seed: int = 0) -> Iterator[tuple[str, str]]:
         "repeat": lambda: reading.repeat_document(rng),
         "arithmetic": lambda: arithmetic.document(rng),
         "translation": lambda: translation.document(rng),
+        "talk": lambda: _talk(rng),
     }
     written, owed = 0, dict.fromkeys(writers, 0.0)
     while True:

@@ -138,6 +138,21 @@ def items(rng: random.Random, split: str, count: int) -> list[Item]:
     return distinct(lambda: item(rng, split), count)
 
 
+def recall_example(rng: random.Random, split: str, count: int) -> Example:
+    """A passage about `count` people, to continue where it comes back to one; the choices are what it says of them."""
+    details = _details(rng, split, count)
+    asked = rng.choice(details)
+    passage = " ".join(as_sentence(detail.clause()) for detail in details)
+    return Example(
+        prompt=f"{passage} {asked.answer().removesuffix(f' {asked.what}.')}",
+        references=(asked.answer(),),
+        kind="recall",
+        key=asked.key,
+        choices=tuple(f" {detail.what}." for detail in details),
+        label=details.index(asked),
+    )
+
+
 def repeat_item(rng: random.Random, split: str) -> Item:
     """Random words to be said again; no two splits hold the same row of them."""
     while True:
