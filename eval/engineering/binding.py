@@ -36,8 +36,8 @@ from scratch_gpt.settings.parsing import run_stage
 from scratch_gpt.tasks.example import Example
 
 
-# People in a passage, pairs in a list.
-COUNTS, PAIRS = (2, 3, 4), 4
+# People in a passage.
+COUNTS = (2, 3, 4)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class BindingArguments:
 def make_examples(count: int, seed: int) -> dict[str, list[Example]]:
     """Texts by kind; the passages hold details that no training text does."""
     rng = generator(seed, "binding")
-    found = {form: [pairs_example(rng, form, PAIRS) for _ in range(count)] for form in FORMS}
+    found = {form: [pairs_example(rng, form) for _ in range(count)] for form in FORMS}
     return found | {f"of {n} people": [recall_example(rng, "test", n) for _ in range(count)] for n in COUNTS}
 
 

@@ -15,31 +15,31 @@ from scratch_gpt.primer.wording import NAMES, as_sentence
 
 # Kind of document -> share of all characters, after the curriculum. The one place to change what the text is made of.
 MIXTURE = {
-    "profile": 0.18,  # all facts of one subject, shuffled
-    "statement": 0.12,  # one to three single facts
+    "profile": 0.22,  # all facts of one subject, shuffled
+    "statement": 0.15,  # one to three single facts
     "list": 0.07,  # one relation for many subjects, in one phrasing
-    "mention": 0.05,  # a fact inside a little narrative
+    "mention": 0.03,  # a fact inside a little narrative
     "quiz": 0.05,  # questions only
     "story": 0.08,
-    "recall": 0.22,  # random details said twice
-    "repeat": 0.02,  # rows of words said twice
-    "has_pairs": 0.07,  # random keys and values, said four times
-    "arithmetic": 0.06,
-    "translation": 0.07,
+    "recall": 0.20,  # random details said two or three times
+    "repeat": 0.01,  # rows of words said twice
+    "has_pairs": 0.05,  # random keys and values, said four times
+    "arithmetic": 0.05,
+    "translation": 0.08,
     "talk": 0.01,  # everyday conversation without its questions, for the words in it
 }
 # How the text begins: characters written so far -> shares at that point, in between on the straight line between them.
-# Attention learns to look a value up by its key where the two are neighbours, and not from passages alone; then the
+# Attention learns to look a value up by its key where the two are neighbors, and not from passages alone; then the
 # distance grows, then come passages, then all the rest.
 CURRICULUM: tuple[tuple[int, dict[str, float]], ...] = (
     (0, {"beside_pairs": 1.0}),
-    (550_000, {"beside_pairs": 1.0}),
-    (600_000, {"beside_pairs": 0.4, "colon_pairs": 0.6}),
-    (950_000, {"beside_pairs": 0.3, "colon_pairs": 0.7}),
-    (1_000_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.6}),
-    (1_200_000, {"has_pairs": 0.8, "recall": 0.2}),
-    (1_700_000, {"has_pairs": 0.3, "recall": 0.7}),
-    (2_000_000, MIXTURE),
+    (1_250_000, {"beside_pairs": 1.0}),
+    (1_300_000, {"beside_pairs": 0.4, "colon_pairs": 0.6}),
+    (1_600_000, {"beside_pairs": 0.3, "colon_pairs": 0.7}),
+    (1_650_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.6}),
+    (1_850_000, {"has_pairs": 0.8, "recall": 0.2}),
+    (2_250_000, {"has_pairs": 0.3, "recall": 0.7}),
+    (2_600_000, MIXTURE),
 )
 
 _MENTIONS = (
