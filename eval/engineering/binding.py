@@ -66,7 +66,8 @@ def share_right(model: Any, tokenizer: Any, examples: Sequence[Example]) -> Metr
         scores = [next(weighed).log_likelihood for _ in example.choices]
         right += int(np.argmax(scores)) == example.label
     chance = float(np.mean([1 / len(example.choices) for example in examples]))
-    return Metric(right / len(examples), wilson_ci(right, len(examples)), chance)
+    share = right / len(examples)
+    return Metric(share, wilson_ci(share, len(examples)), chance)
 
 
 def main(arguments: BindingArguments) -> None:
