@@ -107,18 +107,18 @@ def shares_after(characters: int) -> dict[str, float]:
     return MIXTURE
 
 
-def documents(seed: int = 0) -> Iterator[str]:
+def documents(seed: int = 0, curriculum: bool = False) -> Iterator[str]:
     """Endless pretraining documents, the same for the same seed; the caller stops at its budget.
 
-    They begin with the `CURRICULUM`, so they are best read in this order. Every fact is stated, held-out ones too, but
+    With `curriculum` they begin with the `CURRICULUM`, and are to be read in this order. Every fact is stated, held-out ones too, but
     no document answers a question. Held-out sums, adjective-noun pairs of translations, details of passages and stories
     do not occur at all.
     """
-    for _, text in documents_with_kinds(seed):
+    for _, text in documents_with_kinds(seed, curriculum):
         yield text
 
 
-def documents_with_kinds(seed: int = 0) -> Iterator[tuple[str, str]]:
+def documents_with_kinds(seed: int = 0, curriculum: bool = False) -> Iterator[tuple[str, str]]:
     """The same with the kind of each document. Next comes the kind that is owed the most characters."""
     rng = generator(seed, "documents")
     facts, quiz = _FactWriter(rng), QuizSheets(rng)
@@ -139,7 +139,7 @@ def documents_with_kinds(seed: int = 0) -> Iterator[tuple[str, str]]:
         "translation": lambda: translation.document(rng),
         "talk": lambda: _talk(rng),
     }
-    written, owed = 0, dict.fromkeys(writers, 0.0)
+    written, owed = 0 if curriculum else CURRICULUM[-1][0], dict.fromkeys(writers, 0.0)
     while True:
         shares = shares_after(written)
         kind = max(shares, key=owed.__getitem__)

@@ -44,7 +44,7 @@ TWO_MILLION = 2_000_000
 def text():
     """The curriculum and two million characters after it, as (kind, document, where it begins)."""
     found, size = [], 0
-    for kind, document in documents_with_kinds(seed=0):
+    for kind, document in documents_with_kinds(seed=0, curriculum=True):
         found.append((kind, document, size))
         size += len(document)
         if size >= CURRICULUM[-1][0] + TWO_MILLION:

@@ -213,7 +213,7 @@ def test_buffers_and_batches_do_not_change_the_content(stage, trained_tokenizer,
 def test_order_of_documents_is_kept_without_shuffling(stage, trained_tokenizer, monkeypatch):
     """Documents come in the order of the source, but for those of two rows; pretraining reads the blocks as they are."""
     monkeypatch.setattr(packing, "ORDERED_ROWS", 2)
-    texts = some_texts(300, longest=12)
+    texts = [f"{number} cat" + " house" * (number % 3) for number in range(300)]
 
     def numbers(folder):
         found = [trained_tokenizer.decode(ids) for ids in documents_of(folder / "train", trained_tokenizer)]
