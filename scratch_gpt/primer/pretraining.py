@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endless pretraining text: short documents of several kinds, mixed by share of characters."""
+"""The endless pretraining text: short documents of several kinds, mixed by share of characters, after a curriculum."""
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
-from scratch_gpt.primer import arithmetic, reading, stories, translation
+from scratch_gpt.primer import arithmetic, conversation, pairs, reading, stories, translation
 from scratch_gpt.primer.facts import BY_RELATION, BY_SUBJECT, FACTS
 from scratch_gpt.primer.phrasings import RELATIONS
 from scratch_gpt.primer.quiz import QuizSheets
@@ -12,19 +13,34 @@ from scratch_gpt.primer.splits import Deck, generator
 from scratch_gpt.primer.wording import NAMES, as_sentence
 
 
-# Kind of document -> share of all characters. The one place to change what the text is made of.
+# Kind of document -> share of all characters, after the curriculum. The one place to change what the text is made of.
 MIXTURE = {
-    "profile": 0.19,  # all facts of one subject, shuffled
-    "statement": 0.12,  # one to three single facts
-    "list": 0.08,  # one relation for many subjects, in one phrasing
-    "mention": 0.05,  # a fact inside a little narrative
-    "quiz": 0.06,  # questions only
-    "story": 0.09,
-    "recall": 0.19,  # random details said twice
-    "repeat": 0.10,  # rows of words said twice
-    "arithmetic": 0.06,
-    "translation": 0.06,
+    "profile": 0.22,  # all facts of one subject, shuffled
+    "statement": 0.15,  # one to three single facts
+    "list": 0.07,  # one relation for many subjects, in one phrasing
+    "mention": 0.03,  # a fact inside a little narrative
+    "quiz": 0.05,  # questions only
+    "story": 0.08,
+    "recall": 0.20,  # random details said two or three times
+    "repeat": 0.01,  # rows of words said twice
+    "has_pairs": 0.05,  # random keys and values, said four times
+    "arithmetic": 0.05,
+    "translation": 0.08,
+    "talk": 0.01,  # everyday conversation without its questions, for the words in it
 }
+# How the text begins: characters written so far -> shares at that point, in between on the straight line between them.
+# Attention learns to look a value up by its key where the two are neighbors, and not from passages alone; then the
+# distance grows, then come passages, then all the rest.
+CURRICULUM: tuple[tuple[int, dict[str, float]], ...] = (
+    (0, {"beside_pairs": 1.0}),
+    (1_250_000, {"beside_pairs": 1.0}),
+    (1_300_000, {"beside_pairs": 0.4, "colon_pairs": 0.6}),
+    (1_600_000, {"beside_pairs": 0.3, "colon_pairs": 0.7}),
+    (1_650_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.6}),
+    (1_850_000, {"has_pairs": 0.8, "recall": 0.2}),
+    (2_250_000, {"has_pairs": 0.3, "recall": 0.7}),
+    (2_600_000, MIXTURE),
+)
 
 _MENTIONS = (
     "{a} reads a book. The book says that {clause}. {a} tells {b} about it.",
@@ -74,20 +90,39 @@ class _FactWriter:
         return rng.choice(_MENTIONS).format(a=a, b=b, clause=rng.choice(clauses), again=rng.choice(clauses))
 
 
-def documents(seed: int = 0) -> Iterator[str]:
+def _talk(rng: random.Random) -> str:
+    """Short lines of everyday conversation that ask nothing. Those around a refusal would name what is in no document."""
+    turns = [turn for _ in range(6) for turn in conversation.exchange(rng)]
+    lines = [line for turn in turns if turn[1] != conversation.I_DO_NOT_KNOW for line in turn]
+    return "\n".join(["Hello!", *(line for line in lines if "?" not in line and len(line) < 100)])
+
+
+def shares_after(characters: int) -> dict[str, float]:
+    """The share of each kind at a point of the text."""
+    for (start, before), (stop, after) in itertools.pairwise(CURRICULUM):
+        if characters < stop:
+            part = (characters - start) / (stop - start)
+            kinds = {**before, **after}
+            return {kind: (1 - part) * before.get(kind, 0) + part * after.get(kind, 0) for kind in kinds}
+    return MIXTURE
+
+
+def documents(seed: int = 0, curriculum: bool = False) -> Iterator[str]:
     """Endless pretraining documents, the same for the same seed; the caller stops at its budget.
 
-    Every fact is stated, held-out ones too, but no document answers a question. Held-out sums, adjective-noun
-    pairs of translations, details of passages and stories do not occur at all.
+    With `curriculum` they begin with the `CURRICULUM`, and are to be read in this order. Every fact is stated, held-out ones too, but
+    no document answers a question. Held-out sums, adjective-noun pairs of translations, details of passages and stories
+    do not occur at all.
     """
-    for _, text in documents_with_kinds(seed):
+    for _, text in documents_with_kinds(seed, curriculum):
         yield text
 
 
-def documents_with_kinds(seed: int = 0) -> Iterator[tuple[str, str]]:
-    """The same with the kind of each document. Next comes the kind that lags furthest behind its share."""
+def documents_with_kinds(seed: int = 0, curriculum: bool = False) -> Iterator[tuple[str, str]]:
+    """The same with the kind of each document. Next comes the kind that is owed the most characters."""
     rng = generator(seed, "documents")
     facts, quiz = _FactWriter(rng), QuizSheets(rng)
+    beside, colon, has = pairs.FORMS
     writers: dict[str, Callable[[], str]] = {
         "profile": facts.profile,
         "statement": facts.statement,
@@ -95,14 +130,22 @@ def documents_with_kinds(seed: int = 0) -> Iterator[tuple[str, str]]:
         "mention": facts.mention,
         "quiz": quiz.document,
         "story": lambda: stories.document(rng),
+        "beside_pairs": lambda: pairs.document(rng, beside),
+        "colon_pairs": lambda: pairs.document(rng, colon),
+        "has_pairs": lambda: pairs.document(rng, has),
         "recall": lambda: reading.recall_document(rng),
         "repeat": lambda: reading.repeat_document(rng),
         "arithmetic": lambda: arithmetic.document(rng),
         "translation": lambda: translation.document(rng),
+        "talk": lambda: _talk(rng),
     }
-    written = dict.fromkeys(MIXTURE, 0)
+    written, owed = 0 if curriculum else CURRICULUM[-1][0], dict.fromkeys(writers, 0.0)
     while True:
-        kind = min(MIXTURE, key=lambda name: written[name] / MIXTURE[name])
+        shares = shares_after(written)
+        kind = max(shares, key=owed.__getitem__)
         text = writers[kind]()
-        written[kind] += len(text)
+        written += len(text)
+        owed[kind] -= len(text)
+        for name, share in shares.items():
+            owed[name] += share * len(text)
         yield kind, text

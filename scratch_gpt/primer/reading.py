@@ -39,8 +39,9 @@ class Detail:
         return _FORMS[self.relation][2].format(who=self.who, what=self.what.replace("a ", "the ", 1))
 
     def answer(self) -> str:
-        # not "Nina has ...": see the note on the first statement in phrasings.py
-        return f"The answer is {self.what}."
+        # The name stands right before what is looked up by it. Not "Nina has ...": see the note on the first statement
+        # in phrasings.py.
+        return f"I read that {self.clause()}."
 
     def question(self) -> str:
         return _FORMS[self.relation][1].format(who=self.who)
@@ -77,23 +78,25 @@ def _made_up_details(rng: random.Random, count: int) -> list[Detail]:
 
 
 def recall_document(rng: random.Random) -> str:
-    """A passage that says everything twice, the second time in another order or form."""
+    """A passage that says everything two or three times, each time in another order or form."""
     count = rng.randint(2, 4)
     details = _details(rng, "train", count) if rng.random() < 0.75 else _made_up_details(rng, count)
-    first = " ".join(as_sentence(detail.clause()) for detail in details)
-    again = rng.sample(details, len(details))
+    again = [_said_again(rng, rng.sample(details, count)) for _ in range(rng.randint(1, 2))]
+    return " ".join([as_sentence(detail.clause()) for detail in details] + again)
+
+
+def _said_again(rng: random.Random, details: list[Detail]) -> str:
     form = rng.random()
+    clauses = [detail.clause() for detail in details]
     if form < 0.35:
-        return f"{first} So {listed([detail.clause() for detail in again])}."
-    if form < 0.6:
-        return f"{first}\n" + " ".join(as_sentence(detail.clause()) for detail in again)
-    if form < 0.8:
-        pairs = {detail.who: detail.what for detail in details}
-        rows = [f"{who}: {what}." for who, what in pairs.items()]
-        return "\n".join(rows + rng.sample(rows, len(rows)))
-    if details[0].relation == "has":
-        return f"{first} " + " ".join(as_sentence(detail.turned()) for detail in again)
-    return f"{first} " + " ".join(f"I know that {detail.clause()}." for detail in again)
+        return f"So {listed(clauses)}."
+    if form < 0.55:
+        return "\n".join(map(as_sentence, clauses))
+    if form < 0.65:
+        return "\n".join(f"{detail.who}: {detail.what}." for detail in details)
+    if form < 0.75 and details[0].relation == "has":
+        return " ".join(as_sentence(detail.turned()) for detail in details)
+    return " ".join(f"I {rng.choice(('read', 'know'))} that {clause}." for clause in clauses)
 
 
 # Every word that an answer may have to take over from its question.
@@ -133,6 +136,21 @@ def item(rng: random.Random, split: str) -> Item:
 def items(rng: random.Random, split: str, count: int) -> list[Item]:
     """Passages with questions, all combinations from one side."""
     return distinct(lambda: item(rng, split), count)
+
+
+def recall_example(rng: random.Random, split: str, count: int) -> Example:
+    """A passage about `count` people, to continue where it comes back to one; the choices are what it says of them."""
+    details = _details(rng, split, count)
+    asked = rng.choice(details)
+    passage = " ".join(as_sentence(detail.clause()) for detail in details)
+    return Example(
+        prompt=f"{passage} {asked.answer().removesuffix(f' {asked.what}.')}",
+        references=(asked.answer(),),
+        kind="recall",
+        key=asked.key,
+        choices=tuple(f" {detail.what}." for detail in details),
+        label=details.index(asked),
+    )
 
 
 def repeat_item(rng: random.Random, split: str) -> Item:

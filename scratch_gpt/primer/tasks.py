@@ -57,11 +57,12 @@ def guess_object(task: "Task", examples: Sequence[Example]) -> Scores:
 
 
 def random_detail(task: "Task", examples: Sequence[Example]) -> Scores:
-    """What drawing one of the passage's details ("a red ball" of "Tom has a red ball") gets on average."""
+    """What saying one of the passage's details ("a red ball" of "Tom has a red ball") of the one asked for gets on average."""
     rows = []
     for example in examples:
         sentences = [sentence.split(": ")[-1] for sentence in example.prompt.split(". ")[:-1]]
-        answers = [f"The answer is {sentence.split(' ', 2)[2]}." for sentence in sentences]
+        begin = " ".join(example.references[0].split()[:5])  # "I read that Nina has"
+        answers = [f"{begin} {sentence.split(' ', 2)[2]}." for sentence in sentences]
         rows.append(task.mean_scores(answers, [example] * len(answers)))
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 

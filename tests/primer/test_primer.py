@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -31,7 +32,8 @@ from scratch_gpt.primer import (
     translation,
     world,
 )
-from scratch_gpt.primer.pretraining import documents_with_kinds
+from scratch_gpt.primer.pairs import KEYS, TIMES, VALUES
+from scratch_gpt.primer.pretraining import CURRICULUM, documents_with_kinds, shares_after
 from scratch_gpt.primer.wording import NAMES, normalized, sentences, words
 from wording import user_error
 
@@ -40,15 +42,23 @@ TWO_MILLION = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def text_by_kind():
-    """The first two million characters, as kind -> documents."""
+def text():
+    """The curriculum and two million characters after it, as (kind, document, where it begins)."""
+    found, size = [], 0
+    for kind, document in documents_with_kinds(seed=0, curriculum=True):
+        found.append((kind, document, size))
+        size += len(document)
+        if size >= CURRICULUM[-1][0] + TWO_MILLION:
+            return found
+
+
+@pytest.fixture(scope="module")
+def text_by_kind(text):
+    """The documents by kind."""
     by_kind = defaultdict(list)
-    size = 0
-    for kind, text in documents_with_kinds(seed=0):
-        by_kind[kind].append(text)
-        size += len(text)
-        if size >= TWO_MILLION:
-            return by_kind
+    for kind, document, _ in text:
+        by_kind[kind].append(document)
+    return by_kind
 
 
 @pytest.fixture(scope="module")
@@ -200,13 +210,49 @@ def test_quiz_sheets_ask_held_out_questions_too(text_by_kind):
     assert all(4 <= len(text.splitlines()) <= 8 for text in text_by_kind["quiz"])
 
 
-def test_documents_follow_the_mixture(text_by_kind):
-    """Each kind has its stated share of characters, and documents are short."""
+def shares_between(text, start, stop):
+    """Shares of the characters of the documents that begin there."""
+    sizes = Counter()
+    for kind, document, position in text:
+        if start <= position < stop:
+            sizes[kind] += len(document)
+    return {kind: size / sizes.total() for kind, size in sizes.items()}
+
+
+def test_documents_follow_the_mixture(text):
+    """After the curriculum each kind has its stated share of characters, and documents are short."""
     assert sum(MIXTURE.values()) == pytest.approx(1.0)
-    sizes = {kind: sum(map(len, texts)) for kind, texts in text_by_kind.items()}
-    for kind, share in MIXTURE.items():
-        assert sizes[kind] / sum(sizes.values()) == pytest.approx(share, abs=0.001)
-    assert max(len(words(text)) for texts in text_by_kind.values() for text in texts) <= 160
+    end = CURRICULUM[-1][0]
+    assert shares_between(text, end, end + TWO_MILLION) == pytest.approx(MIXTURE, abs=0.001)
+    assert max(len(words(document)) for _, document, _ in text) <= 160
+
+
+def test_text_begins_with_the_curriculum(text):
+    """First neighbours alone; between two points shares change on a straight line, and they always add up to 1."""
+    (_, first), (start, before), (stop, after) = CURRICULUM[0], CURRICULUM[-2], CURRICULUM[-1]
+    assert shares_between(text, 0, 100_000) == first == {"beside_pairs": 1.0}
+    middle = (start + stop) / 2
+    assert shares_after(middle)["recall"] == pytest.approx((before["recall"] + after["recall"]) / 2)
+    between = shares_between(text, middle - 50_000, middle + 50_000)
+    assert between == pytest.approx(shares_after(middle), abs=0.01)
+    for characters in range(0, stop + 50_000, 50_000):
+        assert sum(shares_after(characters).values()) == pytest.approx(1.0)
+
+
+def test_lists_say_each_pair_several_times(text_by_kind):
+    """Four pairs of a name and a thing of the passages; each name has one thing, and no two the same."""
+    patterns = {
+        "beside_pairs": r"(\w+) (\w+)",
+        "colon_pairs": r"(\w+): (\w+)\.",
+        "has_pairs": r"(\w+) has an? (\w+)\.",
+    }
+    for kind, pattern in patterns.items():
+        for document in text_by_kind[kind][:300]:
+            counts = Counter(re.findall(pattern, document))
+            assert list(counts.values()) == [TIMES] * 4
+            assert len({key for key, _ in counts}) == len({value for _, value in counts}) == 4
+            assert {key for key, _ in counts} < set(KEYS)
+            assert {value for _, value in counts} < set(VALUES)
 
 
 def test_common_vocabulary_is_small(text_by_kind):

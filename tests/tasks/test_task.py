@@ -151,7 +151,9 @@ def test_fact_guesses_name_the_commonest_object_of_the_train_split() -> None:
 
 def test_reading_chance_is_that_of_a_random_detail() -> None:
     """One of two details is the answer, and the question is not drawn."""
-    example = question("Read: Ann has a hat. Bob has a cup. What does Bob have?", "The answer is a cup.")
+    example = question(
+        "Read: Ann has a hat. Bob has a cup. What does Bob have?", "I read that Bob has a cup."
+    )
     assert TASKS["reading"].chance(TASKS["reading"], [example])["exact_match"] == 0.5
 
 

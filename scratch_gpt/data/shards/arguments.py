@@ -49,6 +49,12 @@ class ShardsArguments(SourcesArguments):
             },
         )
     )
+    shuffle: bool = field(
+        default=True,
+        metadata={
+            "help": "Train on the blocks in random order; false: in the order of the documents, as a curriculum needs it."
+        },
+    )
     num_slices: Count | None = field(
         default=None,
         metadata={

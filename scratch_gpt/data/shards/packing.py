@@ -21,6 +21,8 @@ from scratch_gpt.errors import UserError
 # Tokens, and rows, that wait to be packed: the more, the better they fit, and they bound the memory.
 BUFFER_TOKENS = 1 << 20
 BUFFER_ROWS = 1 << 10
+# Rows that are packed at once where the order of the documents is kept: within them it is not.
+ORDERED_ROWS = 64
 
 
 def pack(pieces: list[np.ndarray], sequence_length: int) -> list[list[np.ndarray]]:
@@ -82,6 +84,8 @@ class Packer:
         pad_token_id: fills up the rows.
         random: puts the rows in random order: packing puts the longest first.
         counts: by name of the source.
+        shuffle: whether the rows may come in another order than their documents; if not, they do so within
+            `ORDERED_ROWS` alone.
     """
 
     file: Path
@@ -90,6 +94,7 @@ class Packer:
     pad_token_id: int
     random: np.random.Generator
     counts: dict[str, SourceCounts]
+    shuffle: bool = True
     buffer: list[np.ndarray] = field(default_factory=list)
     buffered: int = 0
     tokens: int = 0
@@ -111,8 +116,13 @@ class Packer:
         for start in range(0, len(ids), self.sequence_length):
             self.buffer.append(ids[start : start + self.sequence_length])
         self.buffered += len(ids)
-        if self.buffered >= max(BUFFER_TOKENS, BUFFER_ROWS * self.sequence_length):
+        if self.buffered >= self._buffer_tokens():
             self.flush()
+
+    def _buffer_tokens(self) -> int:
+        if self.shuffle:
+            return max(BUFFER_TOKENS, BUFFER_ROWS * self.sequence_length)
+        return ORDERED_ROWS * self.sequence_length
 
     def flush(self) -> None:
         """Write the waiting pieces as rows."""

@@ -118,6 +118,8 @@ def write_shards(arguments: ShardsArguments) -> list[str]:
         return [line, *bad_rows.report()]
     names = ("sequence_length", "max_tokens", "validation_fraction", "seed")
     all_settings = settings | {name: getattr(arguments, name) for name in names}
+    if not arguments.shuffle:  # named only then, so that shards written before it was a setting stay complete
+        all_settings["shuffle"] = False
     all_settings["mixture"] = [[source.weight, source.deduplicate, source.held_out] for source in sources]
     if has_settings(output_dir, all_settings) and _is_whole(Path(output_dir)):
         return [f"complete already: {output_dir}; remove it to write it again"]
@@ -182,6 +184,7 @@ class _Run:
                 pad_token_id=tokenizer.pad_token_id,
                 random=np.random.default_rng([arguments.seed, 0, STREAM]),
                 counts={name: SourceCounts() for name in sources},
+                shuffle=arguments.shuffle,
             )
 
         self.train = packer(folder / "train" / "tokens.bin", corpus.streams)
@@ -348,6 +351,7 @@ class _Run:
             "tokenizer_hash": tokenizer_hash(self.tokenizer),
             "vocab_size": len(self.tokenizer),
             "seed": self.arguments.seed,
+            "shuffle": self.arguments.shuffle,
             "dtype": token_dtype(self.tokenizer),
             "content_hash": content_hash,
         }

@@ -50,6 +50,8 @@ CORPUS_SETTINGS = {
 
 # A text file of so many lines that is one document was hardly meant to be one.
 MANY_LINES = 100
+# The subset of the primer whose text begins with a curriculum.
+CURRICULUM = "curriculum"
 ONE_DOCUMENT = (
     "warning: files of many lines that are one document: set documents: line where a line is a document, or documents: "
     "file to have it so"
@@ -71,7 +73,7 @@ class Source:
         name: how logs, manifests and results call it.
         path: `primer`, a file, folder or glob, or a Hub dataset's name.
         weight: share of this source in a mixture, relative to the other weights.
-        subset: configuration name of a Hub dataset.
+        subset: configuration name of a Hub dataset; of the primer, `curriculum` where its text is to begin with one.
         split: split of a Hub dataset, or of a folder that holds one.
         revision: branch, tag or commit of a Hub dataset. Default: the newest commit.
         text_column: column that holds the text of a document; "meta.text" is `text` in the object `meta`.
@@ -212,6 +214,8 @@ def _check(source: Source) -> None:
     for key in ("deduplicate", "held_out"):
         if not isinstance(getattr(source, key), bool):
             raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
+    if source.path == PRIMER and source.subset not in (None, CURRICULUM):
+        raise wrong_value("subset", source.subset, f"{CURRICULUM}, or nothing", where=f"{name}: ")
     if source.held_out and source.path == PRIMER:
         message = f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
         raise UserError("source_endless", message, source=source.name)
@@ -251,9 +255,12 @@ class LocatedText(NamedTuple):
 def parts_of(source: Source, seed: int) -> list[Part]:
     """The parts of a source in the order in which they are read; the primer is one endless part."""
     if source.path == PRIMER:
-        return [
-            Part(PRIMER, lambda start: itertools.islice(enumerate(primer.documents(seed), 1), start, None))
-        ]
+        curriculum = source.subset == CURRICULUM
+
+        def rows(start: int) -> Iterator[tuple[int, str]]:
+            return itertools.islice(enumerate(primer.documents(seed, curriculum), 1), start, None)
+
+        return [Part(PRIMER, rows)]
     if source.on_hub:
         return hub_parts(source)
     return [source.reader.part(path) for path in source.files]

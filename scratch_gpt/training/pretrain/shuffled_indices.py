@@ -12,18 +12,23 @@ from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, phases_of
 
 
 class ShuffledIndices:
-    """An endless sequence of block numbers: one seeded permutation of all blocks after the other.
+    """An endless sequence of block numbers: one seeded permutation of all blocks after the other, or all in their order.
 
     What stands at a position is a function of the seed and the position alone. So resuming is going on at a position,
     and no state of a loader, its workers or its random generator has to be saved.
+
+    Args:
+        seed: of the permutations; None: the blocks in their order, in every pass.
     """
 
-    def __init__(self, num_blocks: int, seed: int) -> None:
+    def __init__(self, num_blocks: int, seed: int | None) -> None:
         self.num_blocks, self.seed = num_blocks, seed
         self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self.num_blocks)
+        if self.seed is None:
+            return place
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = np.random.default_rng([self.seed, epoch]).permutation(self.num_blocks)
@@ -34,19 +39,18 @@ class PhasedIndices:
     """An endless sequence of blocks of several sources, in shares that change from phase to phase; the last phase goes on.
 
     Within a phase, block k of the n of a source stands at (k + 1/2) / n of it, so the shares hold at any point within
-    one block. Each source is read in the order of its `ShuffledIndices`, through all phases. So what stands at a position
-    is a function of the arguments and the position alone.
+    one block. Each source is read in its own order, through all phases. So what stands at a position is a function of the
+    arguments and the position alone.
 
     Args:
-        num_blocks: of each source.
+        orders: of each source.
         phases: where each ends (the first position after it), and the shares of the sources in it, which add up to 1.
-        seed: of the order within each source.
     """
 
     def __init__(
-        self, num_blocks: Sequence[int], phases: Sequence[tuple[int, Sequence[float]]], seed: int
+        self, orders: Sequence[ShuffledIndices], phases: Sequence[tuple[int, Sequence[float]]]
     ) -> None:
-        self.orders = [ShuffledIndices(count, seed) for count in num_blocks]
+        self.orders = orders
         # first position of each phase that is not empty, and its blocks of each source
         self._starts: list[int] = []
         self._counts: list[list[int]] = []
@@ -72,9 +76,13 @@ class PhasedIndices:
 
 
 def block_order(blocks: MixedBlocks, max_steps: int, blocks_per_step: int, seed: int) -> PhasedIndices:
-    """The order of a run over these blocks: of each folder of `blocks.parts` in its turn."""
+    """The order of a run over these blocks: of each folder of `blocks.parts` in its turn, shuffled unless it is ordered."""
     phases = phases_of(blocks.entries, list(blocks.parts), max_steps, blocks_per_step)
-    return PhasedIndices([len(part) for part in blocks.parts.values()], phases, seed)
+    orders = [
+        ShuffledIndices(len(part), seed if part.manifest.get("shuffle", True) else None)
+        for part in blocks.parts.values()
+    ]
+    return PhasedIndices(orders, phases)
 
 
 def _first(counts: Sequence[int], length: int) -> list[int]:

@@ -20,9 +20,10 @@ from scratch_gpt.data.shards import writing as shards
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.deduplication import text_hash
+from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, parse_shards
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.tokenization import END_OF_TEXT, PAD, encode_plain, token_byte_lengths, tokenizer_hash
-from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices
+from scratch_gpt.training.pretrain.shuffled_indices import ShuffledIndices, block_order
 from wording import shows, user_error
 
 
@@ -224,6 +225,27 @@ def test_buffers_and_batches_do_not_change_the_content(stage, trained_tokenizer,
     monkeypatch.setattr(packing, "BUFFER_ROWS", 2)
     expected = pieces_of([text for text in texts if not held_out(text, 0.2)], trained_tokenizer)
     assert sorted(documents_of(stage({"a": texts}) / "train", trained_tokenizer)) == sorted(expected)
+
+
+def test_order_of_documents_is_kept_without_shuffling(stage, trained_tokenizer, monkeypatch):
+    """Documents come in the order of the source, but for those of two rows; pretraining reads the blocks as they are."""
+    monkeypatch.setattr(packing, "ORDERED_ROWS", 2)
+    texts = [f"{number} cat" + " house" * (number % 3) for number in range(300)]
+
+    def numbers(folder):
+        found = [trained_tokenizer.decode(ids) for ids in documents_of(folder / "train", trained_tokenizer)]
+        return [int(text.split()[0]) for text in found]
+
+    shuffled = numbers(stage({"a": texts}))
+    folder = stage({"a": texts}, shuffle=False)
+    kept = numbers(folder)
+    assert sorted(kept) == sorted(shuffled)
+    assert max(abs(number - wanted) for number, wanted in zip(kept, sorted(kept), strict=True)) < 40
+    assert max(abs(number - wanted) for number, wanted in zip(shuffled, sorted(kept), strict=True)) > 150
+    blocks = MixedBlocks(parse_shards(str(folder)), "train")
+    order = block_order(blocks, max_steps=2, blocks_per_step=len(blocks), seed=3)
+    places = [order[position][1] for position in range(2 * len(blocks))]
+    assert places == [*range(len(blocks))] * 2
 
 
 def test_held_out_share_is_about_the_fraction():

@@ -166,6 +166,11 @@ def test_primer_is_a_source():
     (source,) = parse_sources([{"name": "p", "path": "primer"}])
     read = read_documents(source, BadRows(), seed=3)
     assert list(itertools.islice(read, 5)) == list(itertools.islice(primer.documents(seed=3), 5))
+    (source,) = parse_sources([{"name": "p", "path": "primer", "subset": "curriculum"}])
+    read = read_documents(source, BadRows(), seed=3)
+    assert list(itertools.islice(read, 5)) == list(itertools.islice(primer.documents(3, curriculum=True), 5))
+    with user_error("wrong_value", setting="subset", value="x"):
+        parse_sources([{"name": "p", "path": "primer", "subset": "x"}])
 
 
 def test_hub_dataset_is_streamed(monkeypatch):

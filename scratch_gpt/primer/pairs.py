@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of keys with their values, said again and again in new orders: the shortest lesson in looking something up.
+
+Which value belongs to which key is drawn anew for each document, so nothing can be known beforehand: after a key, the
+value must be found where the key was seen before. Keys and values are the names and things of the passages (`reading`).
+"""
+
+import random
+
+from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, THINGS, with_article
+from scratch_gpt.tasks.example import Example
+
+
+KEYS = NAMES
+VALUES = (*COLORS, *THINGS, *FOODS)
+# The value comes right behind its key, one token later, two tokens later.
+FORMS = ("{key} {value}", "{key}: {value}.", "{key} has {a_value}.")
+PAIRS, TIMES = 4, 4
+
+
+def _sentences(rng: random.Random, form: str) -> list[str]:
+    pairs = zip(rng.sample(KEYS, PAIRS), rng.sample(VALUES, PAIRS), strict=True)
+    return [form.format(key=key, value=value, a_value=with_article(value)) for key, value in pairs]
+
+
+def document(rng: random.Random, form: str) -> str:
+    """Four pairs in one of the `FORMS`, all of them four times, each time in another order."""
+    sentences = _sentences(rng, form)
+    return " ".join(sentence for _ in range(TIMES) for sentence in rng.sample(sentences, PAIRS))
+
+
+def example(rng: random.Random, form: str) -> Example:
+    """A list of pairs to continue behind one of its keys; the choices are the values of the list."""
+    sentences = _sentences(rng, form)
+    words_before = form.count(" ", 0, form.rindex("{"))
+    parts = [sentence.split(" ", words_before) for sentence in sentences]
+    label = rng.randrange(PAIRS)
+    return Example(
+        prompt=" ".join([*sentences, *parts[label][:-1]]),
+        references=(sentences[label],),
+        kind="pairs",
+        key=f"pairs:{sentences[label]}",
+        choices=tuple(f" {part[-1]}" for part in parts),
+        label=label,
+    )
