@@ -7,20 +7,23 @@ value must be found where the key was seen before. Keys and values are the names
 
 import random
 
-from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, THINGS, with_article
+from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, SPOTS, THINGS, with_article
 from scratch_gpt.tasks.example import Example
 
 
 KEYS = NAMES
 VALUES = (*COLORS, *THINGS, *FOODS)
-# The value comes right behind its key, one token later, two tokens later.
-FORMS = ("{key} {value}", "{key}: {value}.", "{key} has {a_value}.")
+# The value comes right behind its key, one token later, two tokens later; the last has places, of several words.
+FORMS = ("{key} {value}", "{key}: {value}.", "{key} has {a_value}.", "{key} is {place}.")
 PAIRS, TIMES = 4, 4
 
 
 def _sentences(rng: random.Random, form: str) -> list[str]:
-    pairs = zip(rng.sample(KEYS, PAIRS), rng.sample(VALUES, PAIRS), strict=True)
-    return [form.format(key=key, value=value, a_value=with_article(value)) for key, value in pairs]
+    keys, values, places = (rng.sample(words, PAIRS) for words in (KEYS, VALUES, SPOTS))
+    return [
+        form.format(key=key, value=value, a_value=with_article(value), place=place)
+        for key, value, place in zip(keys, values, places, strict=True)
+    ]
 
 
 def document(rng: random.Random, form: str) -> str:

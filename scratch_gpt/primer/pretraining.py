@@ -21,9 +21,10 @@ MIXTURE = {
     "mention": 0.03,  # a fact inside a little narrative
     "quiz": 0.05,  # questions only
     "story": 0.08,
-    "recall": 0.20,  # random details said two or three times
+    "recall": 0.19,  # random details said two or three times
     "repeat": 0.01,  # rows of words said twice
-    "has_pairs": 0.05,  # random keys and values, said four times
+    "has_pairs": 0.03,  # random keys and values, said four times
+    "is_pairs": 0.03,  # random keys and places
     "arithmetic": 0.05,
     "translation": 0.08,
     "talk": 0.01,  # everyday conversation without its questions, for the words in it
@@ -36,9 +37,9 @@ CURRICULUM: tuple[tuple[int, dict[str, float]], ...] = (
     (1_250_000, {"beside_pairs": 1.0}),
     (1_300_000, {"beside_pairs": 0.4, "colon_pairs": 0.6}),
     (1_600_000, {"beside_pairs": 0.3, "colon_pairs": 0.7}),
-    (1_650_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.6}),
-    (1_850_000, {"has_pairs": 0.8, "recall": 0.2}),
-    (2_250_000, {"has_pairs": 0.3, "recall": 0.7}),
+    (1_650_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.4, "is_pairs": 0.2}),
+    (1_850_000, {"has_pairs": 0.5, "is_pairs": 0.3, "recall": 0.2}),
+    (2_250_000, {"has_pairs": 0.2, "is_pairs": 0.2, "recall": 0.6}),
     (2_600_000, MIXTURE),
 )
 
@@ -122,7 +123,7 @@ def documents_with_kinds(seed: int = 0, curriculum: bool = False) -> Iterator[tu
     """The same with the kind of each document. Next comes the kind that is owed the most characters."""
     rng = generator(seed, "documents")
     facts, quiz = _FactWriter(rng), QuizSheets(rng)
-    beside, colon, has = pairs.FORMS
+    beside, colon, has, place = pairs.FORMS
     writers: dict[str, Callable[[], str]] = {
         "profile": facts.profile,
         "statement": facts.statement,
@@ -133,6 +134,7 @@ def documents_with_kinds(seed: int = 0, curriculum: bool = False) -> Iterator[tu
         "beside_pairs": lambda: pairs.document(rng, beside),
         "colon_pairs": lambda: pairs.document(rng, colon),
         "has_pairs": lambda: pairs.document(rng, has),
+        "is_pairs": lambda: pairs.document(rng, place),
         "recall": lambda: reading.recall_document(rng),
         "repeat": lambda: reading.repeat_document(rng),
         "arithmetic": lambda: arithmetic.document(rng),
