@@ -15,7 +15,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(BARE)  ## the whole road on the embedded corpus, into runs/demo
+demo: $(BARE)  ## every stage on the embedded corpus, into runs/demo
 	@$(BIN)/scratch-gpt demo
 
 # Two processes at once, each with whole files: the fixtures of a file are made once.

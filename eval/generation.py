@@ -43,7 +43,7 @@ def main(arguments: GenerationArguments) -> None:
             metrics |= evaluate_stories(model, tokenizer, task, examples[task.name], arguments)
         return metrics
 
-    run_benchmark("generation", arguments, examples, evaluate)
+    run_benchmark("generation", arguments, examples, evaluate, asks=False)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def demo(
     output_dir: Annotated[str, typer.Option("--output_dir", help="Where all stages write.")] = "runs/demo",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every stage.")] = 0,
 ) -> None:
-    """The whole road on the embedded corpus, about ten minutes on two CPU cores; run again to go on where it stopped."""
+    """Every stage on the embedded corpus; the same command resumes."""
     from scratch_gpt.demo import run_demo
 
     raise typer.Exit(run_demo(Path(output_dir), seed))

@@ -167,7 +167,8 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
     console.print()
     results = {model: read_results(run_dir / model) for model in MODELS}
     console.print(scores_table(compare(results)))
-    console.print(f"\n[bold]Alignment[/bold]: {escape(results['aligned']['rlhf']['settings']['verdict'])}")
+    if verdict := results["aligned"]["rlhf"]["settings"].get("verdict"):  # earlier versions wrote none
+        console.print(f"\n[bold]Alignment[/bold]: {escape(verdict)}")
     _print_samples(samples, console)
     console.print(
         f"\nreport   {escape(str(page))}\npicture  {escape(str(picture))}\ncard     {escape(str(run_dir / 'aligned' / 'README.md'))}",

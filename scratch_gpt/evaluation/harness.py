@@ -127,6 +127,8 @@ def run_benchmark(
     examples: Mapping[str, Sequence[Example]],
     evaluate: Evaluate,
     notes: dict[str, Any] | None = None,
+    *,
+    asks: bool = True,
 ) -> None:
     """Evaluate each model under each seed, write its result file as soon as it is known, and print the table.
 
@@ -138,6 +140,7 @@ def run_benchmark(
         examples: of each task.
         evaluate: a function of model, tokenizer and arguments, whose seed is the one to use.
         notes: what else belongs to the result's settings.
+        asks: whether its prompts are questions, of which the result keeps some that were answered right.
     """
     sizes = {task: len(rows) for task, rows in examples.items()}
     digests = {task: examples_digest(rows) for task, rows in examples.items()}
@@ -150,7 +153,7 @@ def run_benchmark(
     def write(path: str | Path, folder: str, metrics: dict[str, Metric], seed: int) -> None:
         if PartialState().is_main_process:
             write_items(Path(path).with_suffix(".items.jsonl"), metrics, digests)
-            answered = answered_right(examples, metrics)
+            answered = answered_right(examples, metrics) if asks else None
             write_result(path, name, folder, sum(sizes.values()), metrics, settings, seed, answered)
 
     results = {}

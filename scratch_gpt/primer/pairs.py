@@ -7,6 +7,7 @@ value must be found where the key was seen before. Keys and values are the names
 
 import random
 
+from scratch_gpt.primer.splits import split_of
 from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, SPOTS, THINGS, with_article
 from scratch_gpt.tasks.example import Example
 
@@ -19,7 +20,13 @@ PAIRS, TIMES = 4, 4
 
 
 def _sentences(rng: random.Random, form: str) -> list[str]:
-    keys, values, places = (rng.sample(words, PAIRS) for words in (KEYS, VALUES, SPOTS))
+    values_of_form = (*COLORS, *THINGS) if "{a_value}" in form else VALUES  # "a nuts" is no English
+    keys, values, places = (rng.sample(words, PAIRS) for words in (KEYS, values_of_form, SPOTS))
+    # the passages' held-out places stay held out
+    while "{place}" in form and any(
+        split_of(f"reading:is:{key}:{place}") != "train" for key, place in zip(keys, places, strict=True)
+    ):
+        places = rng.sample(SPOTS, PAIRS)
     return [
         form.format(key=key, value=value, a_value=with_article(value), place=place)
         for key, value, place in zip(keys, values, places, strict=True)

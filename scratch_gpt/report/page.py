@@ -105,7 +105,7 @@ def find_stages(run_dir: Path) -> list[Stage]:
 
 def _stage_pictures(stage: Stage) -> tuple[list[Picture], list[Picture]]:
     """The curves of a stage, and its diagnostics; pretraining is drawn over tokens, reinforcement over steps."""
-    reinforced = any("kl" in row for row in stage.rows)
+    reinforced = any("eval_kl" in row for row in stage.rows)
     x_label = "step" if reinforced or not any("tokens" in row for row in stage.rows) else "tokens"
 
     loss_title, loss_unit = "loss", "nats a token"
@@ -139,7 +139,13 @@ def _stage_pictures(stage: Stage) -> tuple[list[Picture], list[Picture]]:
         draw("kl", "KL from the model before", {"eval_kl": "held out"}, "nats an answer"),
     ]
     diagnostics = [
-        draw("training-kl", "KL from the model before", {"kl": "training"}, "nats a token"),  # TRL's mean
+        # TRL's means: of tokens in rlhf, of whole answers in kto
+        draw(
+            "training-kl",
+            "KL from the model before",
+            {"kl": "training"},
+            f"nats {'a token' if reinforced else 'an answer'}",
+        ),
         *(draw(key, title, {key: "training"}, unit) for key, (title, unit) in DIAGNOSTICS.items()),
     ]
     return (

@@ -137,8 +137,11 @@ def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 def things_to_ask(folder: str | Path) -> list[str]:
     """A question of each task that the model in `folder` answered right in a benchmark; [] where none was measured."""
-    results = read_results(folder).values()
-    return [asked[0] for result in results for asked in result.get("answered", {}).values()]
+    try:
+        results = read_results(folder).values()
+    except UserError:  # only a hint: a damaged result keeps nobody from talking
+        return []
+    return [asked[0] for result in results for asked in result.get("answered", {}).values() if asked]
 
 
 def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:

@@ -184,11 +184,11 @@ def find_config(name: str, folders: Collection[str] = CONFIG_FOLDERS, key: str =
         UserError: there is no such file.
     """
     path, root = Path(name), scripts_folder()
-    if path.is_file():
+    if os.path.isfile(path):  # False too for a name that no file system takes
         return name
     if ".." not in path.parts:
         for folder in (root, *(root / folder for folder in folders)):
-            if (folder / path).is_file():
+            if os.path.isfile(folder / path):
                 return str(folder / path)
     shipped = [file for folder in folders for file in (root / folder).rglob("*.yaml")]
     known = [file.relative_to(root).as_posix() for file in shipped]
@@ -217,7 +217,7 @@ def _read_config(file: str) -> dict[str, Any]:
     variables = config.pop("env", None) or {}  # a key of TRL's own parser
     if not isinstance(variables, dict):
         raise wrong_value("env", variables, "a mapping of environment variables", where=f"{file}: ")
-    os.environ.update({name: str(value) for name, value in variables.items()})
+    os.environ.update({str(name): str(value) for name, value in variables.items()})
     return {str(name): value for name, value in config.items()}
 
 

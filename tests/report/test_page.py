@@ -110,7 +110,7 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     titles = ("What was trained", "The same questions", "Benchmarks", "Samples over time", "base: curves")
     places = [text.index(f"<h2>{title}") for title in titles]
     assert places == sorted(places)
-    assert text.index("gradient norm, before clipping") > text.index("<summary>gradient norm")  # folded
+    assert text.index("gradient norm, before clipping") > text.index("<summary>diagnostics")  # folded
     assert shows(missing, "the cost (", "provenance.json", "the data (")
     assert "samples over time" not in missing
 

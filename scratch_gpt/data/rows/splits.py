@@ -52,6 +52,10 @@ def read_splits(
     sources = parse_sources(arguments.sources, CORPUS_SETTINGS)  # type: ignore[arg-type]  # a list once parsed
     bad_rows = BadRows(arguments.on_bad_row)
     embedded = [source for source in sources if source.path == PRIMER]
+    for source in embedded:
+        if source.subset:
+            message = f"source {source.name!r}: subset {source.subset} is of the pretraining text, not of rows: remove it"
+            raise UserError("setting_without_effect", message, setting="subset")
     files = [source for source in sources if source.path != PRIMER]
     rows = {split: read(embedded, split, bad_rows, arguments.seed) for split in SPLITS}
     fraction = arguments.held_out_fraction

@@ -152,6 +152,9 @@ def _check(arguments: ShardsArguments) -> list[Source]:
     if arguments.max_tokens is None and all(source.path == PRIMER for source in trained_on):
         message = "max_tokens is missing: the primer is endless, so say how many tokens to write"
         raise UserError("setting_missing", message, setting="max_tokens")
+    if arguments.shuffle and any(source.path == PRIMER and source.subset for source in trained_on):
+        message = "subset: curriculum puts the primer in an order that shuffling undoes: set shuffle: false"
+        raise UserError("setting_without_effect", message, setting="subset")
     return sources
 
 
