@@ -4,7 +4,7 @@
     accelerate launch train/pretrain.py --config train/configs/demo/pretrain.yaml --output_dir runs/binding --save_steps 50 --save_total_limit 100
     python eval/engineering/binding.py --run runs/binding
 
-The model continues a list of pairs behind one of its keys ("Nina ball. Tom hat. Nina", in three forms), or a passage
+The model continues a list of pairs behind one of its keys ("Nina ball. Tom hat. Nina", in four forms), or a passage
 where it comes back to somebody; right is if of the values in the text that of the key is the likeliest. Writes
 results/binding.json into the run.
 """
