@@ -14,6 +14,7 @@ from scratch_gpt.new.arguments import NewArguments
 from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.decision import decide, seconds_so_far
 from scratch_gpt.new.planning import Plan, read_plan
+from scratch_gpt.new.text import CORPUS as CORPUS_FILES
 from scratch_gpt.pipeline import run_steps
 
 
@@ -55,9 +56,15 @@ def run_new(arguments: NewArguments) -> int:
     return exit_code
 
 
+def _is_ours(corpus: Path) -> bool:
+    """Whether a folder holds what `write_corpus` writes and nothing else: a user's own folder may have its name."""
+    return corpus.is_dir() and all(entry.name in CORPUS_FILES for entry in corpus.iterdir())
+
+
 def _remove_corpus(folder: Path) -> None:
     """Leave nothing behind where nothing was trained."""
-    shutil.rmtree(folder / CORPUS, ignore_errors=True)
+    if _is_ours(folder / CORPUS):
+        shutil.rmtree(folder / CORPUS)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
@@ -88,9 +95,9 @@ def _earlier_plan(arguments: NewArguments) -> Plan | None:
             message = f"{folder} holds a run of another command ({values}): name a new --output_dir"
             raise UserError("settings_changed", message, settings=changed)
         return plan
-    own = (CORPUS, f"{CORPUS}.tmp", f"{PLAN}.tmp")
     for entry in folder.iterdir():
-        if entry.name not in own:
+        is_corpus = entry.name in (CORPUS, f"{CORPUS}.tmp") and _is_ours(entry)
+        if not is_corpus and entry.name != f"{PLAN}.tmp":
             message = f"--output_dir {folder} holds {entry.name}, which this command did not make: name a new folder"
             raise UserError("output_occupied", message, folder=folder, file=entry.name)
     return None

@@ -82,6 +82,21 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["corpus", "corpus.tmp"])
+def test_a_users_own_folder_of_that_name_is_left_alone(name, tmp_path) -> None:
+    """Refused before anything is read, and still there; what an interrupted call left is taken away."""
+    (tmp_path / "mine" / name).mkdir(parents=True)
+    (tmp_path / "mine" / name / "train.jsonl").write_text("{}\n")
+    (tmp_path / "mine" / name / "novel.txt").write_text("All my work.")
+    with user_error("output_occupied", file=name):
+        command.run_new(arguments(tmp_path / "mine", "no such text", dry_run=True))
+    assert (tmp_path / "mine" / name / "novel.txt").read_text() == "All my work."
+    (tmp_path / "mine" / name / "novel.txt").unlink()
+    with user_error("file_not_found"):
+        command.run_new(arguments(tmp_path / "mine", "no such text", dry_run=True))
+    assert (tmp_path / "mine").is_dir() == (name != "corpus")
+
+
 def test_another_command_in_the_folder_of_a_run_is_refused(tmp_path) -> None:
     """What differs is named with its value."""
     (tmp_path / "plan.json").write_text("{}")
