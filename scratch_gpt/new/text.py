@@ -27,7 +27,7 @@ from scratch_gpt.runs.folders import atomic_directory
 
 
 RUNNING = "running"
-# Characters of a passage: many contexts long. A small text gets shorter ones, so that some can be held out.
+# Bytes of a passage: many contexts long. A small text gets shorter ones, so that some can be held out.
 LONGEST_PASSAGE, SHORTEST_PASSAGE, LEAST_PASSAGES = 20_000, 2_000, 200
 # Of the text, at most, and in bytes: more costs time at each evaluation and makes figures hardly sharper.
 HELD_OUT_SHARE, HELD_OUT_BYTES = 0.05, 250_000
@@ -198,8 +198,10 @@ class _Writer:
         summary, size = self.summary, len(text.encode())
         summary.documents += 1
         summary.size += size
-        # evenly spread over the text, whatever the sizes of the documents
-        is_held_out = summary.held_out + size / 2 < self.share * summary.size
+        # evenly spread over the text, whatever the sizes of the documents; of a small text all documents may be too large
+        # for its share
+        none_yet = not summary.held_out and summary.documents > 1 and summary.size >= LEAST_BYTES / 2
+        is_held_out = none_yet or summary.held_out + size / 2 < self.share * summary.size
         summary.held_out += size * is_held_out
         line = json.dumps({"text": text}, ensure_ascii=False) + "\n"
         (self.held_out if is_held_out else self.train).write(line)
@@ -260,7 +262,7 @@ def _sound_lines(file: TextFile, summary: TextSummary) -> Iterator[str]:
 
 
 def cut(lines: Iterable[str], size: int) -> Iterator[str]:
-    """Running text in passages of about `size` characters that end at a blank line, or else at a line, or anywhere.
+    """Running text in passages of about `size` bytes that end at a blank line, or else at a line, or anywhere.
 
     A document that is shorter is one passage.
     """
@@ -269,12 +271,12 @@ def cut(lines: Iterable[str], size: int) -> Iterator[str]:
     for line in lines:
         for start in range(0, len(line), size):
             piece = line[start : start + size]
-            if length and (length >= 2 * size or (length >= size and not piece.strip())):
+            if length and (length >= 2 * size or (length >= size and not line.strip())):
                 if text := "".join(held).strip("\n"):
                     yield text
                 held, length = [], 0
             held.append(piece)
-            length += len(piece)
+            length += len(piece.encode())
     if (text := "".join(held).strip("\n")) and not text.isspace():
         yield text
 

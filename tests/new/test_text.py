@@ -2,6 +2,7 @@
 """What is read of a user's files: all kinds, unreadable ones beside good ones, nothing twice, a part held out."""
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_running_text_keeps_every_character(tmp_path) -> None:
     assert "\n\n".join(pieces) == text
     assert summary.documents == len(pieces) > 40
     assert summary.previews == [pieces[0], pieces[1], pieces[-1]]
+
+
+@pytest.mark.parametrize("word", ["Rose", "роза", "薔薇"])
+@pytest.mark.parametrize("least", [20_000, 31_000])
+def test_a_small_text_without_blank_lines_has_something_held_out(word, least, tmp_path) -> None:
+    """A long poem, in letters of one, two and three bytes: enough to learn from, so not refused."""
+    lines = [f"{word} {number * 7919} {word * (number % 9)}" for number in range(3000)]
+    kept = itertools.accumulate(len(line.encode()) + 1 for line in lines)
+    text = "\n".join(line for line, size in zip(lines, kept) if size < least + 500)
+    (tmp_path / "poem.txt").write_text(text, encoding="utf-8")
+    summary = write_corpus([tmp_path / "poem.txt"], "running", 1e9, tmp_path / "corpus")
+    assert summary.size >= least
+    assert 0.02 < summary.held_out / summary.size < 0.3
 
 
 def test_cut_knows_lines_without_an_end() -> None:
