@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,10 +79,14 @@ class TextFigures:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of instructions, or pairs: how many, and characters of one on average."""
+    """Rows of instructions, or pairs: bytes of text of each, of a pair with its longer answer."""
 
-    count: int
-    characters: float
+    sizes: Sequence[int]
+
+    @cached_property
+    def size(self) -> float:
+        """Of one on average."""
+        return sum(self.sizes) / len(self.sizes)
 
 
 class TimeTable(NamedTuple):
@@ -266,9 +271,9 @@ def divide_time(
     training = left = seconds - sum(expected.values())
     steps = {}
     for stage, each in rows.items():
-        tokens = min(each.characters / text.bytes_per_token, shape.context)
+        tokens = min(each.size / text.bytes_per_token, shape.context)
         step = TRAINER_SECONDS[stage] + ROWS_PER_STEP * tokens * ROW_COST[stage] / tokens_per_second
-        most = EPOCHS[stage] * each.count // ROWS_PER_STEP
+        most = EPOCHS[stage] * len(each.sizes) // ROWS_PER_STEP
         steps[stage] = max(1, min(most, int(SHARES[stage] * training / step)))
         expected[stage] += steps[stage] * step
         left -= steps[stage] * step

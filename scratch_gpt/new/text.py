@@ -123,7 +123,7 @@ def write_corpus(files: Sequence[Path], documents: str, most_bytes: float, folde
     Raises:
         UserError: no file can be read, or they hold too little text; no room on the disk.
     """
-    total = sum(map(_text_bytes, files))
+    total = sum(map(text_bytes, files))
     passage = min(max(total // LEAST_PASSAGES, SHORTEST_PASSAGE), LONGEST_PASSAGE)
     used = min(1.0, most_bytes / max(total, 1))
     summary = TextSummary()
@@ -146,7 +146,7 @@ def write_corpus(files: Sequence[Path], documents: str, most_bytes: float, folde
     return summary
 
 
-def _text_bytes(file: Path) -> int:
+def text_bytes(file: Path) -> int:
     """About how much text a file holds."""
     packed = file.suffix.lower() in (*COMPRESSIONS, ".parquet")
     return file.stat().st_size * (3 if packed else 1)

@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from scratch_gpt import primer
 from scratch_gpt.new import command
 from scratch_gpt.new.arguments import NewArguments, default_folder, parse_size
-from scratch_gpt.new.decision import read_rows
-from wording import user_error
+from scratch_gpt.new.decision import check_fitting, read_rows
+from scratch_gpt.new.planning import Rows
+from scratch_gpt.new.showing import opening_question
+from wording import shows, user_error
 
 
 def arguments(folder: Path, *texts: str, **changes) -> NewArguments:
@@ -57,10 +60,11 @@ def test_other_sizes_are_refused(text) -> None:
         ({"minutes": float("nan")}, "too_little_time"),
         ({"documents": "chapter"}, "wrong_value"),
         ({"preferences": "pairs.jsonl"}, "setting_missing"),
+        ({"language": "turkish"}, "wrong_value"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_read(changes, code, tmp_path) -> None:
-    """Too few minutes, an unknown way to divide, pairs for a model that cannot answer."""
+    """Too few minutes, an unknown way to divide, a language without a code, pairs for a model that cannot answer."""
     with user_error(code):
         arguments(tmp_path, **changes)
 
@@ -112,7 +116,38 @@ def test_too_few_rows_are_found_before_anything_is_trained(tmp_path) -> None:
     row = {"prompt": "What is it?", "completion": "A row."}
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3)
     with user_error("too_few_rows", 100, rows=3):
-        read_rows(arguments(tmp_path / "out", instructions=str(tmp_path / "rows.jsonl")))
+        read_rows(arguments(tmp_path / "out", instructions=str(tmp_path / "rows.jsonl")), Console())
+
+
+def test_rows_are_measured_in_bytes_and_bad_ones_reported(tmp_path, capsys) -> None:
+    """One bad row in four does not end the run; a pair has the size of its longer answer."""
+    wanted = arguments(
+        tmp_path, instructions=str(tmp_path / "a.jsonl"), preferences=str(tmp_path / "b.jsonl")
+    )
+    good = {"prompt": "Яблоко?", "completion": "Да."}
+    pair = {"prompt": "Why?", "chosen": "No.", "rejected": "Because it is."}
+    with (tmp_path / "a.jsonl").open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in [{"prompt": 3}, *[good] * 3] * 50)
+    (tmp_path / "b.jsonl").write_text((json.dumps(pair) + "\n") * 120)
+    rows = read_rows(wanted, Console())
+    assert rows["sft"].sizes == [13 + 5] * 150
+    assert rows["dpo"].sizes == [4 + 14] * 120
+    assert shows(capsys.readouterr().out, "left out 50 of 200 rows")
+
+
+def test_rows_longer_than_the_context_are_refused(tmp_path) -> None:
+    """Found by their bytes, with how many fit and how long they may be."""
+    wanted = arguments(tmp_path, instructions="a.jsonl", preferences="b.jsonl")
+    rows = {"sft": Rows([400] * 100 + [900]), "dpo": Rows([500] * 80 + [900] * 200)}
+    check_fitting(wanted, rows, 512, 2.0)
+    with user_error("too_few_rows", "--preferences b.jsonl", 280, rows=80, size=480 + 240):
+        check_fitting(wanted, rows, 256, 3.0)
+
+
+def test_a_question_is_what_the_user_says() -> None:
+    """Not the system prompt before it."""
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    assert opening_question({"messages": messages}) == "Why?"
 
 
 @pytest.mark.slow
