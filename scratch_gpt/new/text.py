@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,7 +38,8 @@ LEAST_BYTES = 20_000
 SAMPLE_BYTES, COUNTED_CHARACTERS = 1_000_000, 2_000
 # Rows that are looked at to find the column of the text.
 LOOKED_AT_ROWS = 20
-CORPUS = ("train.jsonl", "held_out.jsonl")
+# Of a run: its plan, the folder of its corpus, and the files in it.
+PLAN, CORPUS_FOLDER, CORPUS = "plan.json", "corpus", ("train.jsonl", "held_out.jsonl")
 
 
 @dataclass
@@ -80,13 +82,28 @@ class TextSummary:
         return {script: n / total for script, n in counts.most_common() if n >= 0.01 * total}
 
 
+def is_corpus(folder: Path) -> bool:
+    """Whether a folder holds what `write_corpus` writes and nothing else: a user's own folder may have its name."""
+    return folder.is_dir() and all(entry.name in CORPUS for entry in folder.iterdir())
+
+
+def _outside_runs(files: Iterable[Path], output_dir: Path) -> Iterator[Path]:
+    """The files that neither this run nor another one wrote."""
+    own = output_dir.resolve()
+
+    @cache
+    def is_run(folder: Path) -> bool:
+        return folder == own or ((folder / PLAN).is_file() and is_corpus(folder / CORPUS_FOLDER))
+
+    return (file for file in files if not any(map(is_run, file.resolve().parents)))
+
+
 def find_files(paths: Sequence[str], output_dir: Path) -> list[Path]:
-    """The files that the arguments name: files, folders, globs; each once, none of the run's own.
+    """The files that the arguments name: files, folders, globs; each once, none that a run wrote.
 
     Raises:
-        UserError: an argument that names nothing.
+        UserError: an argument that names nothing, or nothing is left.
     """
-    own = output_dir.resolve()
     found: dict[Path, Path] = {}
     for path in paths:
         files = data_files(path, "train", None)
@@ -96,10 +113,11 @@ def find_files(paths: Sequence[str], output_dir: Path) -> list[Path]:
                 raise UserError("no_files", message, path=path)
             message = f"{path}: no such file: name files, folders or globs"
             raise UserError("file_not_found", message, file=path)
-        for file in files:
-            resolved = file.resolve()
-            if own not in resolved.parents:
-                found.setdefault(resolved, file)
+        for file in _outside_runs(files, output_dir):
+            found.setdefault(file.resolve(), file)
+    if not found:
+        message = f"{', '.join(paths)}: holds nothing but the files of a run: name your own text"
+        raise UserError("no_files", message, path=paths[0])
     return list(found.values())
 
 
@@ -108,8 +126,7 @@ def skipped_files(paths: Sequence[str], files: Sequence[Path], output_dir: Path)
     return {
         str(file): FOREIGN_SUFFIXES.get(data_suffix(file), "by its name no part of the text")
         for path in paths
-        for file in unread_files(path, list(files))
-        if output_dir.resolve() not in file.resolve().parents
+        for file in _outside_runs(unread_files(path, list(files)), output_dir)
     }
 
 

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -148,6 +149,24 @@ def test_a_question_is_what_the_user_says() -> None:
     """Not the system prompt before it."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     assert opening_question({"messages": messages}) == "Why?"
+
+
+def test_a_text_that_was_edited_since_is_named(tmp_path, monkeypatch, capsys) -> None:
+    """On resume the corpus of the first call is used; one that is gone or older is no matter."""
+    wanted = arguments(
+        tmp_path / "run", *(str(tmp_path / name) for name in ("new.txt", "old.txt", "gone.txt"))
+    )
+    (tmp_path / "run").mkdir()
+    for name, when in (("run/plan.json", 2e9), ("new.txt", 2e9 + 1), ("old.txt", 2e9 - 1)):
+        (tmp_path / name).write_text("{}")
+        os.utime(tmp_path / name, (when, when))
+    plan = type("Plan", (), {"inputs": wanted.inputs()})
+    monkeypatch.setattr(command, "read_plan", lambda path: plan)
+    monkeypatch.setattr(command.showing, "show_plan", lambda plan, console: None)
+    command.run_new(dataclasses.replace(wanted, dry_run=True))
+    output = capsys.readouterr().out
+    assert "new.txt" in output
+    assert "old.txt" not in output and "gone.txt" not in output
 
 
 @pytest.mark.slow

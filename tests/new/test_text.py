@@ -97,6 +97,20 @@ def test_nothing_is_read_twice(tmp_path) -> None:
     assert summary.documents == summary.left_out["duplicate"] == 100
 
 
+def test_the_files_of_other_runs_are_not_read(tmp_path) -> None:
+    """Neither the corpus of a run beside the text nor its tokenizer; a user's own plan and corpus are text."""
+    (tmp_path / "book.txt").write_text("text")
+    for name in ("runs/a/plan.json", "runs/a/corpus/train.jsonl", "runs/a/chat/tokenizer.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert find_files([str(tmp_path)], tmp_path / "out") == [tmp_path / "book.txt"]
+    assert not skipped_files([str(tmp_path)], [tmp_path / "book.txt"], tmp_path / "out")
+    with user_error("no_files", path=tmp_path / "runs"):
+        find_files([str(tmp_path / "runs")], tmp_path / "out")
+    (tmp_path / "runs/a/corpus/novel.txt").write_text("text")
+    assert tmp_path / "runs/a/corpus/novel.txt" in find_files([str(tmp_path)], tmp_path / "out")
+
+
 def test_more_text_than_the_time_allows_is_thinned_evenly(tmp_path) -> None:
     """A quarter of the documents, from the whole of the file."""
     lines = paragraphs(400)
