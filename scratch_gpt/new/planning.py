@@ -6,6 +6,7 @@ Decided once and kept in `plan.json`: a resumed run reads it, and measures nothi
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -226,7 +227,7 @@ def choose(
         passes, seconds = tokens / text.train_tokens, tokens / tokens_per_second
         found.append(Choice(shape, tokens, passes, seconds, law.bits_per_byte(point)))
     if not found:
-        missing = (LEAST_SECONDS - max(map(seconds_of, candidates))) / 60
+        missing = max(0.1, math.ceil((LEAST_SECONDS - max(map(seconds_of, candidates))) / 6) / 10)
         message = f"no time is left for training, {missing:.1f} minutes are missing: raise --minutes by that much or more"
         raise UserError("too_little_time", message, missing=missing)
     return min(found, key=lambda choice: choice.bits_per_byte)
@@ -302,7 +303,7 @@ def make_plan(
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=micro_batches,
         max_steps=max_steps,
-        max_minutes=round(choice.seconds / 60, 2),
+        max_minutes=max(0.01, round(choice.seconds / 60, 2)),
         learning_rate=shape.learning_rate(),
         warmup_steps=short_warmup(shape.size, tokens_per_step, max_steps),
         weight_decay=weight_decay(choice.passes, shape.inner / text.train_bytes),

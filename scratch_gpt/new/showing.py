@@ -79,8 +79,8 @@ def show_choice(choices: Mapping[float, Choice], minutes: float, text: TextFigur
     for factor, choice in sorted(choices.items()):
         cells = [
             f"{factor * minutes:g}",
-            f"{choice.shape.size / 1e6:.2g} M",
-            f"{choice.tokens / 1e6:.3g} M",
+            _millions(choice.shape.size),
+            _millions(choice.tokens),
             f"{choice.passes:.2g}",
             f"{choice.bits_per_byte:.2f}",
         ]
@@ -98,6 +98,12 @@ def show_choice(choices: Mapping[float, Choice], minutes: float, text: TextFigur
             label = f"{factor * minutes:g} minutes, as such a model writes (of another text):"
             console.print(f"{label}\n    {example}", markup=False, soft_wrap=True)
         shown = example
+
+
+def _millions(number: float) -> str:
+    """Three digits or more, never with an exponent."""
+    millions = number / 1e6
+    return f"{millions:,.{0 if millions >= 100 else 1 if millions >= 10 else 2}f} M"
 
 
 def show_plan(plan: Plan, console: Console) -> None:

@@ -67,10 +67,13 @@ def test_a_small_text_is_not_read_without_end() -> None:
     assert choice.seconds <= 480 * 60
 
 
-def test_no_time_is_one_line() -> None:
-    """The missing minutes are named."""
-    with user_error("too_little_time", "2.0 minutes"):
-        choose(candidates(), TEXT, SPEED, stored_law(), lambda shape: 10 - 120)
+@pytest.mark.parametrize(
+    ("seconds", "missing"), [(120, "2.0 minutes"), (1, "0.1 minutes"), (121, "2.1 minutes")]
+)
+def test_no_time_is_one_line(seconds, missing) -> None:
+    """The missing minutes are named, rounded up."""
+    with user_error("too_little_time", missing):
+        choose(candidates(), TEXT, SPEED, stored_law(), lambda shape: 10 - seconds)
 
 
 def test_the_time_is_divided_whole() -> None:
