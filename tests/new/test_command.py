@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from scratch_gpt import primer
-from scratch_gpt.new import command
+from scratch_gpt.new import command, decision
 from scratch_gpt.new.arguments import NewArguments, default_folder, parse_size
 from scratch_gpt.new.decision import check_fitting, read_rows
 from scratch_gpt.new.planning import Rows
@@ -143,6 +144,16 @@ def test_rows_longer_than_the_context_are_refused(tmp_path) -> None:
     check_fitting(wanted, rows, 512, 2.0)
     with user_error("too_few_rows", "--preferences b.jsonl", 280, rows=80, size=480 + 240):
         check_fitting(wanted, rows, 256, 3.0)
+
+
+def test_only_what_the_time_allows_to_be_read_needs_room(tmp_path, monkeypatch) -> None:
+    """Four gigabytes of text on a disk with one: enough for a few minutes, too little for all of it."""
+    with (tmp_path / "text.txt").open("w") as file:
+        file.truncate(2**32)  # holes take no room
+    monkeypatch.setattr(decision.shutil, "disk_usage", lambda place: SimpleNamespace(free=1e9))
+    decision.check_disk([tmp_path / "text.txt"], 3e8, tmp_path / "run")
+    with user_error("cannot_write", path=tmp_path):
+        decision.check_disk([tmp_path / "text.txt"], 1e12, tmp_path / "run")
 
 
 def test_a_question_is_what_the_user_says() -> None:
