@@ -22,7 +22,7 @@ from scratch_gpt.new.options import new
 from scratch_gpt.settings.parsing import line_of_mistake, show_all_characters
 
 
-# Command -> (file below the scripts folder, short help); the order is the order of the road.
+# Command -> (file below the scripts folder, short help); the order is the order of the pipeline.
 STAGES = {
     "tokenizer": ("train/tokenizer.py", "learn a BPE vocabulary"),
     "shards": ("train/shards.py", "text to token blocks"),

@@ -27,7 +27,7 @@ from scratch_gpt.runs.results import read_results, things_to_ask
 
 DEFAULT_FOLDER = Path("runs/demo")
 
-# The models that the benchmarks compare, in the order of the road.
+# The models that the benchmarks compare, in the order of the pipeline.
 MODELS = ("base", "chat", "aligned")
 
 # Questions whose answers stand in the pretraining text and in no fine-tuning data, for a reader to judge by eye.
@@ -144,13 +144,14 @@ def _print_samples(samples: list[Sample], console: Console) -> None:
 
 
 def run_demo(run_dir: Path, seed: int = 0) -> int:
-    """Run the road into `run_dir`, every stage with the same seed, then show the scores, samples, picture and card; return the exit code."""
+    """Run the pipeline into `run_dir`, every stage with the same seed, then show the scores, samples, picture and card; return the exit code."""
     started = time.monotonic()
     # A pipe or a log has no width: lines may be as long as the table.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     # The tokenizer's threads and the forks of data loaders do not go together; without this every stage warns of it.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     where = [] if run_dir == DEFAULT_FOLDER else ["--output_dir", run_dir.as_posix()]
+    where += ["--seed", str(seed)] if seed else []
     again = shell_line([command_prefix("scratch-gpt"), "demo", *where])
     exit_code = run_steps(STEPS, run_dir, console, again, seed=seed)
     if exit_code != 0:

@@ -22,7 +22,7 @@ from scratch_gpt.training.planning.launcher import find_launcher_file, read_laun
 # How long an interrupted stage may take to end by itself.
 GRACE_SECONDS = 10.0
 
-# What the stages of the road load before their first line of work.
+# What the stages of the pipeline load before their first line of work.
 PRELOADED = (
     "scratch_gpt.registration",
     "scratch_gpt.training.posttrain.posttraining",

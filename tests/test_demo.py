@@ -55,3 +55,12 @@ def test_another_seed_reaches_every_stage_and_benchmark(tmp_path: Path) -> None:
     """Seed 3 is on each command line; the default seed is left to the YAML."""
     assert all(step.arguments(tmp_path, seed=3)[-2:] == ["--seed", "3"] for step in demo.STEPS)
     assert not any("--seed" in step.arguments(tmp_path) for step in demo.STEPS)
+
+
+def test_the_line_that_resumes_names_the_folder_and_the_seed(tmp_path, monkeypatch) -> None:
+    """A demo that is stopped goes on with the same seed."""
+    again = []
+    monkeypatch.setattr(demo, "run_steps", lambda steps, folder, console, line, seed: again.append(line) or 1)
+    assert demo.run_demo(tmp_path, seed=3) == demo.run_demo(demo.DEFAULT_FOLDER) == 1
+    assert again[0].endswith(f"demo --output_dir {tmp_path.as_posix()} --seed 3")
+    assert again[1].endswith("demo")

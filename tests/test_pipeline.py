@@ -40,7 +40,7 @@ def console() -> Console:
 
 
 def test_all_steps_run_in_order_and_none_twice(tmp_path: Path, console: Console) -> None:
-    """The road is run once; a second call finds every step complete."""
+    """The pipeline is run once; a second call finds every step complete."""
     launcher = Launcher(tmp_path)
     assert run_steps(demo.STEPS, tmp_path, console, AGAIN, launcher) == 0
     road = ["tokenizer", "shards", "pretrain", "sft", "reward", "rlhf", "qa", "translation", "generation"]

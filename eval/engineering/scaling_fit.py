@@ -14,6 +14,7 @@ import dataclasses
 import json
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,15 @@ class ScalingFitArguments:
 
     def __post_init__(self) -> None:
         check_values(self)
+        names = Counter(map(folder_name, self.texts))
+        if twice := [path for path in self.texts if names[folder_name(path)] > 1]:
+            message = f"texts: {' and '.join(twice)} have the same name and would share a folder: rename one"
+            raise UserError("settings_conflict", message, setting="texts", other="texts")
+
+
+def folder_name(text: str) -> str:
+    """A text's folder in `output_dir`."""
+    return Path(text).name.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Text:
 
 def prepare(path: str, output_dir: Path) -> Text:
     """Write a text's corpus and tokenizer, where they are not yet there."""
-    folder = output_dir / Path(path).name.partition(".")[0]
+    folder = output_dir / folder_name(path)
     known = folder / "text.json"
     if not known.is_file():
         summary = write_corpus(find_files([path], folder), RUNNING, MOST_BYTES, folder / "corpus")
@@ -148,6 +158,11 @@ class Trial:
             done = Path(settings["output_dir"]) / "run.yaml"
             if not done.is_file() and (status := launch_preloaded(step.script, ["--config", str(config)])):
                 raise SystemExit(status)
+
+    def seconds_per_operation(self) -> float:
+        """What its training steps took, once it has ended."""
+        rows = RunLog(self.folder / "base" / "log.jsonl").rows()
+        return next(row["elapsed_seconds"] for row in reversed(rows) if "elapsed_seconds" in row) / self.cost
 
     def result(self) -> dict[str, Any] | None:
         """What it came to; None if it has not ended."""
@@ -226,12 +241,10 @@ def main(arguments: ScalingFitArguments) -> None:
             console.print(
                 f"{trial.folder}: {trial.cost:.2g} operations, {left / 60:.0f} minutes left", markup=False
             )
-            begun = time.monotonic()
             trial.run()
-            training = max(time.monotonic() - begun - STARTING_SECONDS, 1.0)
-            seconds_per_operation = training / trial.cost
         if (result := trial.result()) is not None:
             results.append((trial, result))
+            seconds_per_operation = trial.seconds_per_operation()
     if len(results) < LEAST_RUNS:
         message = f"{len(results)} runs are too few for a fit, {LEAST_RUNS} are needed: raise minutes"
         raise UserError("too_few_runs", message, runs=len(results))

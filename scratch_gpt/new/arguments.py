@@ -11,6 +11,7 @@ from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.launching import shell_line
 from scratch_gpt.new.text import RUNNING
 from scratch_gpt.pipeline import command_prefix
+from scratch_gpt.publishing.metadata import Metadata
 
 
 # How text files are divided: see `text`, and `documents` of a source.
@@ -41,6 +42,8 @@ class NewArguments:
             raise UserError("too_little_time", message, missing=LEAST_MINUTES - self.minutes)
         if self.documents not in DOCUMENTS:
             raise wrong_value("documents", self.documents, f"one of {', '.join(DOCUMENTS)}", where="--")
+        if self.language:
+            Metadata(language=[self.language])  # refuses what the Hub would, before anything is trained
         if self.preferences and not self.instructions:
             message = "--preferences needs --instructions: pairs align a model that has learned to answer"
             raise UserError("setting_missing", message, setting="instructions")

@@ -4,6 +4,7 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -14,10 +15,11 @@ from scratch_gpt.new.arguments import NewArguments
 from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.decision import decide, seconds_so_far
 from scratch_gpt.new.planning import Plan, read_plan
+from scratch_gpt.new.text import CORPUS_FOLDER, PLAN, find_files, is_corpus
 from scratch_gpt.pipeline import run_steps
 
 
-PLAN, CORPUS, CONFIGS = "plan.json", "corpus", "configs"
+CONFIGS = "configs"
 
 
 def run_new(arguments: NewArguments) -> int:
@@ -32,10 +34,16 @@ def run_new(arguments: NewArguments) -> int:
     plan = _earlier_plan(arguments)
     if plan is not None:
         console.print(f"resuming {folder / PLAN}", soft_wrap=True)
+        for text in _changed_texts(arguments):
+            console.print(
+                f"note: {text} is newer than {PLAN}, and the text as it was then is used",
+                markup=False,
+                soft_wrap=True,
+            )
         showing.show_plan(plan, console)
     else:
         try:
-            plan = decide(arguments, folder / CORPUS, console)
+            plan = decide(arguments, folder / CORPUS_FOLDER, console)
         except UserError:
             _remove_corpus(folder)
             raise
@@ -57,9 +65,21 @@ def run_new(arguments: NewArguments) -> int:
 
 def _remove_corpus(folder: Path) -> None:
     """Leave nothing behind where nothing was trained."""
-    shutil.rmtree(folder / CORPUS, ignore_errors=True)
+    if is_corpus(folder / CORPUS_FOLDER):
+        shutil.rmtree(folder / CORPUS_FOLDER)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _changed_texts(arguments: NewArguments) -> list[str]:
+    """The texts that were edited after the plan was made."""
+    planned = (arguments.output_dir / PLAN).stat().st_mtime
+    changed = []
+    for text in arguments.texts:
+        with suppress(UserError):  # gone by now: the corpus is still there
+            if any(file.stat().st_mtime > planned for file in find_files([text], arguments.output_dir)):
+                changed.append(text)
+    return changed
 
 
 def _agreed() -> bool:
@@ -88,9 +108,9 @@ def _earlier_plan(arguments: NewArguments) -> Plan | None:
             message = f"{folder} holds a run of another command ({values}): name a new --output_dir"
             raise UserError("settings_changed", message, settings=changed)
         return plan
-    own = (CORPUS, f"{CORPUS}.tmp", f"{PLAN}.tmp")
     for entry in folder.iterdir():
-        if entry.name not in own:
+        is_own = entry.name in (CORPUS_FOLDER, f"{CORPUS_FOLDER}.tmp") and is_corpus(entry)
+        if not is_own and entry.name != f"{PLAN}.tmp":
             message = f"--output_dir {folder} holds {entry.name}, which this command did not make: name a new folder"
             raise UserError("output_occupied", message, folder=folder, file=entry.name)
     return None

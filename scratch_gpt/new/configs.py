@@ -14,6 +14,8 @@ from scratch_gpt.runs.folders import atomic_write
 
 # Folder of the model that each training stage writes.
 MODELS = {"pretrain": "base", "sft": "chat", "dpo": "aligned"}
+# Whose rows each tuning stage reads: the option of the command and the name of the source.
+ROWS = {"sft": "instructions", "dpo": "preferences"}
 # Memory bounds of the tokenizer's sample: more text changes hardly a merge.
 TOKENIZER_CHARACTERS = 20_000_000
 
@@ -108,16 +110,23 @@ sample_prompts:
 """
 
 
+def rows_source(kind: str, path: str) -> dict[str, Any]:
+    """The source of a tuning stage: what cannot be used of a user's rows is reported and left out, however much it is."""
+    return {"name": kind, "path": path, "max_bad_rows": 1.0}
+
+
 def _tuning(plan: Plan, run_dir: Path, stage: str, model: str) -> str:
-    kind = {"sft": "instructions", "dpo": "preferences"}[stage]
+    kind = ROWS[stage]
+    source = "\n    ".join(
+        f"{name}: {_value(value)}" for name, value in rows_source(kind, plan.inputs[kind]).items()
+    )
     what = {"sft": "Your instructions teach the base model to answer.", "dpo": "Your pairs align the model."}
     return f"""# {what[stage]}
 model_name_or_path: {_value((run_dir / model).as_posix())}
 output_dir: {_value((run_dir / MODELS[stage]).as_posix())}
 resume_from_checkpoint: latest
 sources:
-  - name: {kind}
-    path: {_value(plan.inputs[kind])}
+  - {source}
 max_steps: {plan.tuning[stage]} # what fits into the time
 held_out_fraction: 0.1 # to choose by, and again to measure on
 max_eval_prompts: 16 # answered before and after, to measure on

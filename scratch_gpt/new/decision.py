@@ -4,10 +4,11 @@
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
@@ -19,7 +20,7 @@ from scratch_gpt.data.sources.source import CORPUS_SETTINGS, parse_sources
 from scratch_gpt.errors import UserError
 from scratch_gpt.new import showing
 from scratch_gpt.new.arguments import NewArguments
-from scratch_gpt.new.configs import TOKENIZER_CHARACTERS
+from scratch_gpt.new.configs import ROWS, TOKENIZER_CHARACTERS, rows_source
 from scratch_gpt.new.forecast import stored_law, text_difficulty
 from scratch_gpt.new.planning import (
     Choice,
@@ -35,7 +36,7 @@ from scratch_gpt.new.planning import (
 )
 from scratch_gpt.new.shapes import Shape, choose_vocab_size
 from scratch_gpt.new.speed import measure_speed, seconds_per_step
-from scratch_gpt.new.text import TextSummary, find_files, skipped_files, write_corpus
+from scratch_gpt.new.text import TextSummary, find_files, skipped_files, text_bytes, write_corpus
 from scratch_gpt.settings.hardware import device_type
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
 
@@ -50,6 +51,8 @@ TRIALS, GPU_TRIALS = ((128, 2), (192, 5), (320, 5)), ((256, 4), (512, 8), (768, 
 CHAT_CONTEXT = 256
 # Of instructions or preferences: fewer teach nothing, and a tenth of them is held out twice.
 LEAST_ROWS = 100
+# That the chat template adds to a question and its answer.
+TEMPLATE_TOKENS = 16
 # Beginnings of held-out documents, which samples continue.
 PROMPTS, PROMPT_CHARACTERS = 2, 40
 # What the time is compared with in the table.
@@ -68,10 +71,10 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
     """
     on_cpu = device_type() == "cpu"
     files = find_files(arguments.texts, arguments.output_dir)
-    rows = read_rows(arguments)
-    check_disk(files, arguments.output_dir)
+    rows = read_rows(arguments, console)
+    most_bytes = arguments.minutes * (BYTES_A_MINUTE if on_cpu else GPU_BYTES_A_MINUTE)
+    check_disk(files, most_bytes, arguments.output_dir)
     with console.status("reading the text"):
-        most_bytes = arguments.minutes * (BYTES_A_MINUTE if on_cpu else GPU_BYTES_A_MINUTE)
         summary = write_corpus(files, arguments.documents, most_bytes, corpus)
     summary.unread |= skipped_files(arguments.texts, files, arguments.output_dir)
     showing.show_text(summary, console)
@@ -93,6 +96,7 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
         return choose(among, text, speed, law, lambda shape: times(minutes, shape).training)
 
     choice = best(arguments.minutes, candidates)
+    check_fitting(arguments, rows, choice.shape.context, text.bytes_per_token)
     with console.status("timing the model that was chosen, as it will run"):
         batch = choice.shape.batch(choice.tokens, on_cpu)
         step = seconds_per_step(choice.shape, *batch, compiled(arguments.minutes), measuring / 2)
@@ -123,42 +127,72 @@ def seconds_so_far() -> float:
     return time.time() - float(psutil.Process().create_time())
 
 
-def read_rows(arguments: NewArguments) -> dict[str, Rows]:
+def read_rows(arguments: NewArguments, console: Console) -> dict[str, Rows]:
     """The rows of the tuning stages that are asked for; reading them now finds a mistake before anything is trained.
+
+    Rows that cannot be used are reported.
 
     Raises:
         UserError: a file that cannot be read, or holds too few such rows.
     """
     found = {}
-    for stage, name, path, read in (
-        ("sft", "instructions", arguments.instructions, instruction_rows),
-        ("dpo", "preferences", arguments.preferences, preference_rows),
-    ):
+    for stage, read in (("sft", instruction_rows), ("dpo", preference_rows)):
+        name = ROWS[stage]
+        path = arguments.inputs()[name]
         if path is None:
             continue
-        rows = read(parse_sources([{"name": name, "path": path}], CORPUS_SETTINGS), "train", BadRows(), 0)
+        bad_rows = BadRows()
+        rows = read(parse_sources([rows_source(name, path)], CORPUS_SETTINGS), "train", bad_rows, 0)
+        report = bad_rows.report()
         if len(rows) < LEAST_ROWS:
-            message = (
-                f"--{name} {path}: {len(rows)} rows are too few to learn from, give at least {LEAST_ROWS}"
-            )
+            why = f" ({'; '.join(report)})" if report else ""
+            message = f"--{name} {path}: {len(rows)} rows are too few to learn from{why}, give at least {LEAST_ROWS}"
             raise UserError("too_few_rows", message, rows=len(rows))
-        characters = sum(
-            len(str(message["content"]))
-            for row in rows
-            for key in ("messages", "prompt", "chosen")
-            for message in row.get(key, ())
-        )
-        found[stage] = Rows(len(rows), characters / len(rows))
+        for line in report:
+            console.print(line, markup=False, soft_wrap=True)
+        found[stage] = Rows([_size(row) for row in rows])
     return found
 
 
-def check_disk(files: Sequence[Path], output_dir: Path) -> None:
+def _size(row: Mapping[str, Any]) -> int:
+    """Bytes of a row's messages, of a pair with the longer answer."""
+    parts = {
+        key: sum(len(str(message["content"]).encode()) for message in row.get(key, ()))
+        for key in ("messages", "prompt", "chosen", "rejected")
+    }
+    return parts["messages"] + parts["prompt"] + max(parts["chosen"], parts["rejected"])
+
+
+def check_fitting(
+    arguments: NewArguments, rows: Mapping[str, Rows], context: int, bytes_per_token: float
+) -> None:
+    """Whether enough rows fit into the model's context: the stages leave out longer ones.
+
+    Raises:
+        UserError: there are not.
+    """
+    room = int((context - TEMPLATE_TOKENS) * bytes_per_token)
+    for stage, each in rows.items():
+        fitting = sum(size <= room for size in each.sizes)
+        if fitting < LEAST_ROWS:
+            name = ROWS[stage]
+            message = (
+                f"--{name} {arguments.inputs()[name]}: {fitting} of {len(each.sizes)} rows fit into a context of {context} "
+                f"tokens, about {room} bytes: give at least {LEAST_ROWS} such rows"
+            )
+            raise UserError("too_few_rows", message, rows=fitting, size=room)
+
+
+def check_disk(files: Sequence[Path], most_bytes: float, output_dir: Path) -> None:
     """Whether there is room for what is written.
+
+    Args:
+        most_bytes: of text that the time allows to be used.
 
     Raises:
         UserError: there is not.
     """
-    needed = DISK_FACTOR * sum(file.stat().st_size for file in files) + CHECKPOINT_BYTES
+    needed = DISK_FACTOR * min(sum(map(text_bytes, files)), most_bytes) + CHECKPOINT_BYTES
     place = next(
         folder for folder in (output_dir.absolute(), *output_dir.absolute().parents) if folder.is_dir()
     )

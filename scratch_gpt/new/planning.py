@@ -6,8 +6,10 @@ Decided once and kept in `plan.json`: a resumed run reads it, and measures nothi
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,10 +80,14 @@ class TextFigures:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of instructions, or pairs: how many, and characters of one on average."""
+    """Rows of instructions, or pairs: bytes of text of each, of a pair with its longer answer."""
 
-    count: int
-    characters: float
+    sizes: Sequence[int]
+
+    @cached_property
+    def size(self) -> float:
+        """Of one on average."""
+        return sum(self.sizes) / len(self.sizes)
 
 
 class TimeTable(NamedTuple):
@@ -221,7 +227,7 @@ def choose(
         passes, seconds = tokens / text.train_tokens, tokens / tokens_per_second
         found.append(Choice(shape, tokens, passes, seconds, law.bits_per_byte(point)))
     if not found:
-        missing = (LEAST_SECONDS - max(map(seconds_of, candidates))) / 60
+        missing = max(0.1, math.ceil((LEAST_SECONDS - max(map(seconds_of, candidates))) / 6) / 10)
         message = f"no time is left for training, {missing:.1f} minutes are missing: raise --minutes by that much or more"
         raise UserError("too_little_time", message, missing=missing)
     return min(found, key=lambda choice: choice.bits_per_byte)
@@ -266,9 +272,9 @@ def divide_time(
     training = left = seconds - sum(expected.values())
     steps = {}
     for stage, each in rows.items():
-        tokens = min(each.characters / text.bytes_per_token, shape.context)
+        tokens = min(each.size / text.bytes_per_token, shape.context)
         step = TRAINER_SECONDS[stage] + ROWS_PER_STEP * tokens * ROW_COST[stage] / tokens_per_second
-        most = EPOCHS[stage] * each.count // ROWS_PER_STEP
+        most = EPOCHS[stage] * len(each.sizes) // ROWS_PER_STEP
         steps[stage] = max(1, min(most, int(SHARES[stage] * training / step)))
         expected[stage] += steps[stage] * step
         left -= steps[stage] * step
@@ -297,7 +303,7 @@ def make_plan(
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=micro_batches,
         max_steps=max_steps,
-        max_minutes=round(choice.seconds / 60, 2),
+        max_minutes=max(0.01, round(choice.seconds / 60, 2)),
         learning_rate=shape.learning_rate(),
         warmup_steps=short_warmup(shape.size, tokens_per_step, max_steps),
         weight_decay=weight_decay(choice.passes, shape.inner / text.train_bytes),

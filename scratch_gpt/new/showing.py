@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from scratch_gpt.launching import shell_line
 from scratch_gpt.new.arguments import NewArguments
-from scratch_gpt.new.configs import MODELS
+from scratch_gpt.new.configs import MODELS, ROWS, rows_source
 from scratch_gpt.new.forecast import example_of
 from scratch_gpt.new.planning import Choice, Plan, TextFigures
 from scratch_gpt.new.text import TextSummary
@@ -78,8 +79,8 @@ def show_choice(choices: Mapping[float, Choice], minutes: float, text: TextFigur
     for factor, choice in sorted(choices.items()):
         cells = [
             f"{factor * minutes:g}",
-            f"{choice.shape.size / 1e6:.2g} M",
-            f"{choice.tokens / 1e6:.3g} M",
+            _millions(choice.shape.size),
+            _millions(choice.tokens),
             f"{choice.passes:.2g}",
             f"{choice.bits_per_byte:.2f}",
         ]
@@ -97,6 +98,12 @@ def show_choice(choices: Mapping[float, Choice], minutes: float, text: TextFigur
             label = f"{factor * minutes:g} minutes, as such a model writes (of another text):"
             console.print(f"{label}\n    {example}", markup=False, soft_wrap=True)
         shown = example
+
+
+def _millions(number: float) -> str:
+    """Three digits or more, never with an exponent."""
+    millions = number / 1e6
+    return f"{millions:,.{0 if millions >= 100 else 1 if millions >= 10 else 2}f} M"
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -134,6 +141,11 @@ def show_result(plan: Plan, run_dir: Path, console: Console) -> None:
     console.print(f"\nreport  {page}", soft_wrap=True)
 
 
+def opening_question(row: Mapping[str, Any]) -> str:
+    """What the user asks first, after the system prompt, if there is one."""
+    return next(str(message["content"]) for message in row["messages"] if message["role"] == "user")
+
+
 def _show_answers(plan: Plan, run_dir: Path, console: Console) -> None:
     """The same held-out questions before and after tuning."""
     from transformers.utils import logging
@@ -147,12 +159,11 @@ def _show_answers(plan: Plan, run_dir: Path, console: Console) -> None:
     from scratch_gpt.runs.folders import read_yaml
 
     logging.disable_progress_bar()
-    sources = parse_sources([{"name": "instructions", "path": plan.inputs["instructions"]}], CORPUS_SETTINGS)
+    sources = parse_sources([rows_source(ROWS["sft"], plan.inputs[ROWS["sft"]])], CORPUS_SETTINGS)
     settings = read_yaml(run_dir / "chat" / "run.yaml")
     rows = instruction_rows(sources, "train", BadRows(), 0)
     held_out = split_rows(rows, settings["held_out_fraction"], settings["seed"])[1]
-    questions = [str(row["messages"][0]["content"]) for row in held_out]
-    shown = sorted(questions, key=len)[:3]
+    shown = sorted(map(opening_question, held_out), key=len)[:3]
     names = ["base", *(MODELS[stage] for stage in plan.tuning)]
     answers = {}
     for name in names:

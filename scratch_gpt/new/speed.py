@@ -4,6 +4,7 @@
 A measured speed decides how long a run is, never how its steps are computed: it is measured once, and the plan keeps it.
 """
 
+import gc
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -53,6 +54,10 @@ def seconds_per_step(
         step()
         synchronize(device)
         times.append(time.perf_counter() - started)
+    del step, batch, settings  # what the next measurement and the run need
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return median(times)
 
 

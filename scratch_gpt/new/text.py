@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,7 +28,7 @@ from scratch_gpt.runs.folders import atomic_directory
 
 
 RUNNING = "running"
-# Characters of a passage: many contexts long. A small text gets shorter ones, so that some can be held out.
+# Bytes of a passage: many contexts long. A small text gets shorter ones, so that some can be held out.
 LONGEST_PASSAGE, SHORTEST_PASSAGE, LEAST_PASSAGES = 20_000, 2_000, 200
 # Of the text, at most, and in bytes: more costs time at each evaluation and makes figures hardly sharper.
 HELD_OUT_SHARE, HELD_OUT_BYTES = 0.05, 250_000
@@ -37,7 +38,8 @@ LEAST_BYTES = 20_000
 SAMPLE_BYTES, COUNTED_CHARACTERS = 1_000_000, 2_000
 # Rows that are looked at to find the column of the text.
 LOOKED_AT_ROWS = 20
-CORPUS = ("train.jsonl", "held_out.jsonl")
+# Of a run: its plan, the folder of its corpus, and the files in it.
+PLAN, CORPUS_FOLDER, CORPUS = "plan.json", "corpus", ("train.jsonl", "held_out.jsonl")
 
 
 @dataclass
@@ -80,13 +82,28 @@ class TextSummary:
         return {script: n / total for script, n in counts.most_common() if n >= 0.01 * total}
 
 
+def is_corpus(folder: Path) -> bool:
+    """Whether a folder holds what `write_corpus` writes and nothing else: a user's own folder may have its name."""
+    return folder.is_dir() and all(entry.name in CORPUS for entry in folder.iterdir())
+
+
+def _outside_runs(files: Iterable[Path], output_dir: Path) -> Iterator[Path]:
+    """The files that neither this run nor another one wrote."""
+    own = output_dir.resolve()
+
+    @cache
+    def is_run(folder: Path) -> bool:
+        return folder == own or ((folder / PLAN).is_file() and is_corpus(folder / CORPUS_FOLDER))
+
+    return (file for file in files if not any(map(is_run, file.resolve().parents)))
+
+
 def find_files(paths: Sequence[str], output_dir: Path) -> list[Path]:
-    """The files that the arguments name: files, folders, globs; each once, none of the run's own.
+    """The files that the arguments name: files, folders, globs; each once, none that a run wrote.
 
     Raises:
-        UserError: an argument that names nothing.
+        UserError: an argument that names nothing, or nothing is left.
     """
-    own = output_dir.resolve()
     found: dict[Path, Path] = {}
     for path in paths:
         files = data_files(path, "train", None)
@@ -96,10 +113,11 @@ def find_files(paths: Sequence[str], output_dir: Path) -> list[Path]:
                 raise UserError("no_files", message, path=path)
             message = f"{path}: no such file: name files, folders or globs"
             raise UserError("file_not_found", message, file=path)
-        for file in files:
-            resolved = file.resolve()
-            if own not in resolved.parents:
-                found.setdefault(resolved, file)
+        for file in _outside_runs(files, output_dir):
+            found.setdefault(file.resolve(), file)
+    if not found:
+        message = f"{', '.join(paths)}: holds nothing but the files of a run: name your own text"
+        raise UserError("no_files", message, path=paths[0])
     return list(found.values())
 
 
@@ -108,8 +126,7 @@ def skipped_files(paths: Sequence[str], files: Sequence[Path], output_dir: Path)
     return {
         str(file): FOREIGN_SUFFIXES.get(data_suffix(file), "by its name no part of the text")
         for path in paths
-        for file in unread_files(path, list(files))
-        if output_dir.resolve() not in file.resolve().parents
+        for file in _outside_runs(unread_files(path, list(files)), output_dir)
     }
 
 
@@ -123,7 +140,7 @@ def write_corpus(files: Sequence[Path], documents: str, most_bytes: float, folde
     Raises:
         UserError: no file can be read, or they hold too little text; no room on the disk.
     """
-    total = sum(map(_text_bytes, files))
+    total = sum(map(text_bytes, files))
     passage = min(max(total // LEAST_PASSAGES, SHORTEST_PASSAGE), LONGEST_PASSAGE)
     used = min(1.0, most_bytes / max(total, 1))
     summary = TextSummary()
@@ -146,7 +163,7 @@ def write_corpus(files: Sequence[Path], documents: str, most_bytes: float, folde
     return summary
 
 
-def _text_bytes(file: Path) -> int:
+def text_bytes(file: Path) -> int:
     """About how much text a file holds."""
     packed = file.suffix.lower() in (*COMPRESSIONS, ".parquet")
     return file.stat().st_size * (3 if packed else 1)
@@ -198,8 +215,10 @@ class _Writer:
         summary, size = self.summary, len(text.encode())
         summary.documents += 1
         summary.size += size
-        # evenly spread over the text, whatever the sizes of the documents
-        is_held_out = summary.held_out + size / 2 < self.share * summary.size
+        # evenly spread over the text, whatever the sizes of the documents; of a small text all documents may be too large
+        # for its share
+        none_yet = not summary.held_out and summary.documents > 1 and summary.size >= LEAST_BYTES / 2
+        is_held_out = none_yet or summary.held_out + size / 2 < self.share * summary.size
         summary.held_out += size * is_held_out
         line = json.dumps({"text": text}, ensure_ascii=False) + "\n"
         (self.held_out if is_held_out else self.train).write(line)
@@ -260,7 +279,7 @@ def _sound_lines(file: TextFile, summary: TextSummary) -> Iterator[str]:
 
 
 def cut(lines: Iterable[str], size: int) -> Iterator[str]:
-    """Running text in passages of about `size` characters that end at a blank line, or else at a line, or anywhere.
+    """Running text in passages of about `size` bytes that end at a blank line, or else at a line, or anywhere.
 
     A document that is shorter is one passage.
     """
@@ -269,12 +288,12 @@ def cut(lines: Iterable[str], size: int) -> Iterator[str]:
     for line in lines:
         for start in range(0, len(line), size):
             piece = line[start : start + size]
-            if length and (length >= 2 * size or (length >= size and not piece.strip())):
+            if length and (length >= 2 * size or (length >= size and not line.strip())):
                 if text := "".join(held).strip("\n"):
                     yield text
                 held, length = [], 0
             held.append(piece)
-            length += len(piece)
+            length += len(piece.encode())
     if (text := "".join(held).strip("\n")) and not text.isspace():
         yield text
 

@@ -180,6 +180,10 @@ def stage_facts(folder: Path) -> dict[str, str]:
         first = next(step for name, step in found if name == failure)
         facts.append(f"{failure} from step {number(first)}")
     settings = {key: run[key] for key in CARD_SETTINGS if run.get(key) is not None}
+    if length := next((row for row in reversed(rows) if "planned_steps" in row), None):
+        # `max_minutes` has set another length; the decay kept its steps
+        steps, planned = length["max_steps"], length["planned_steps"]
+        settings |= {"max_steps": steps, "decay_ratio": round(run["decay_ratio"] * planned / steps, 4)}
     return {
         "name": folder.name,
         "summary": ", ".join(facts) or UNKNOWN,

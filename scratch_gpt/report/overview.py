@@ -18,7 +18,7 @@ from scratch_gpt.runs.results import read_results
 
 BLUE, ORANGE, GREEN, PURPLE, *_, GREY = COLORS
 
-# The stages with a log, in the order of the road.
+# The stages with a log, in the order of the pipeline.
 STAGES = ("base", "chat", "reward", "aligned")
 # The models that talk.
 MODELS = ("base", "chat", "aligned")

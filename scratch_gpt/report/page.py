@@ -232,7 +232,7 @@ def _read_samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
 def write_report(run_dir: str | Path) -> list[Path]:
     """Write `report.html`, `report.png` and `report/*.png` into the folder of a run; return the files and the last folder.
 
-    `report.png` shows the stages of the road; a run without any of them gets none. Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
+    `report.png` shows the stages of the pipeline; a run without any of them gets none. Each file appears complete or not at all. What the run does not have is left out of the page, which says so.
 
     Raises:
         UserError: no such folder, no stage with a log in it, or a damaged file of the run.

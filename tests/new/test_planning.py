@@ -67,16 +67,19 @@ def test_a_small_text_is_not_read_without_end() -> None:
     assert choice.seconds <= 480 * 60
 
 
-def test_no_time_is_one_line() -> None:
-    """The missing minutes are named."""
-    with user_error("too_little_time", "2.0 minutes"):
-        choose(candidates(), TEXT, SPEED, stored_law(), lambda shape: 10 - 120)
+@pytest.mark.parametrize(
+    ("seconds", "missing"), [(120, "2.0 minutes"), (1, "0.1 minutes"), (121, "2.1 minutes")]
+)
+def test_no_time_is_one_line(seconds, missing) -> None:
+    """The missing minutes are named, rounded up."""
+    with user_error("too_little_time", missing):
+        choose(candidates(), TEXT, SPEED, stored_law(), lambda shape: 10 - seconds)
 
 
 def test_the_time_is_divided_whole() -> None:
     """Stages and training steps add up to all of it; tuning takes at most its shares, and few rows leave the rest."""
     shape = shapes(2048, 256)[4]
-    rows = {"sft": Rows(20_000, 500), "dpo": Rows(40, 300)}
+    rows = {"sft": Rows([500] * 20_000), "dpo": Rows([300] * 40)}
     times = divide_time(shape, TEXT, SPEED.tokens_per_second(shape), 1800, rows)
     assert times.training + sum(times.expected.values()) == pytest.approx(1800)
     assert set(times.expected) == {"tokenizer", "shards", "pretrain", "sft", "dpo", "report"}
@@ -138,7 +141,7 @@ def test_configs_say_what_the_plan_says(tmp_path) -> None:
     assert (settings.max_steps, settings.max_minutes) == (plan.max_steps, plan.max_minutes)
     assert found["shards"]["sources"][1]["held_out"] is True
     assert found["dpo"]["model_name_or_path"] == found["sft"]["output_dir"] == str(tmp_path / "chat")
-    assert found["dpo"]["sources"][0]["path"] == 'a "pair".jsonl'
+    assert found["dpo"]["sources"] == [{"name": "preferences", "path": 'a "pair".jsonl', "max_bad_rows": 1.0}]
     Path(steps[0].config).write_text("vocab_size: 512\n")
     write_configs(plan, tmp_path)
     assert Path(steps[0].config).read_text() == "vocab_size: 512\n"

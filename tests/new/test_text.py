@@ -2,6 +2,7 @@
 """What is read of a user's files: all kinds, unreadable ones beside good ones, nothing twice, a part held out."""
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_running_text_keeps_every_character(tmp_path) -> None:
     assert "\n\n".join(pieces) == text
     assert summary.documents == len(pieces) > 40
     assert summary.previews == [pieces[0], pieces[1], pieces[-1]]
+
+
+@pytest.mark.parametrize("word", ["Rose", "роза", "薔薇"])
+@pytest.mark.parametrize("least", [20_000, 31_000])
+def test_a_small_text_without_blank_lines_has_something_held_out(word, least, tmp_path) -> None:
+    """A long poem, in letters of one, two and three bytes: enough to learn from, so not refused."""
+    lines = [f"{word} {number * 7919} {word * (number % 9)}" for number in range(3000)]
+    kept = itertools.accumulate(len(line.encode()) + 1 for line in lines)
+    text = "\n".join(line for line, size in zip(lines, kept) if size < least + 500)
+    (tmp_path / "poem.txt").write_text(text, encoding="utf-8")
+    summary = write_corpus([tmp_path / "poem.txt"], "running", 1e9, tmp_path / "corpus")
+    assert summary.size >= least
+    assert 0.02 < summary.held_out / summary.size < 0.3
 
 
 def test_cut_knows_lines_without_an_end() -> None:
@@ -81,6 +95,20 @@ def test_nothing_is_read_twice(tmp_path) -> None:
     (tmp_path / "copy.txt").write_bytes(book.read_bytes())
     summary = write_corpus([book, tmp_path / "copy.txt"], "block", 1e9, tmp_path / "corpus")
     assert summary.documents == summary.left_out["duplicate"] == 100
+
+
+def test_the_files_of_other_runs_are_not_read(tmp_path) -> None:
+    """Neither the corpus of a run beside the text nor its tokenizer; a user's own plan and corpus are text."""
+    (tmp_path / "book.txt").write_text("text")
+    for name in ("runs/a/plan.json", "runs/a/corpus/train.jsonl", "runs/a/chat/tokenizer.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert find_files([str(tmp_path)], tmp_path / "out") == [tmp_path / "book.txt"]
+    assert not skipped_files([str(tmp_path)], [tmp_path / "book.txt"], tmp_path / "out")
+    with user_error("no_files", path=tmp_path / "runs"):
+        find_files([str(tmp_path / "runs")], tmp_path / "out")
+    (tmp_path / "runs/a/corpus/novel.txt").write_text("text")
+    assert tmp_path / "runs/a/corpus/novel.txt" in find_files([str(tmp_path)], tmp_path / "out")
 
 
 def test_more_text_than_the_time_allows_is_thinned_evenly(tmp_path) -> None:

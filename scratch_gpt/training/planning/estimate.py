@@ -138,6 +138,9 @@ def estimate_run(arguments: PlanArguments) -> Estimate:
     written = all((Path(entry.path) / "train" / "manifest.json").is_file() for entry in entries)
     manifest = MixedBlocks(entries, "train").manifest if written else None
     config, sequence_length, assumptions = _model(arguments, manifest)
+    if arguments.max_minutes:
+        line = f"as many steps as planned; max_minutes {arguments.max_minutes:g} changes that only in the run, by its speed"
+        assumptions.append(line)
     memory = arguments.device_memory * GIB if arguments.device_memory else None
     scale, checkpointing, rules = resolve_scale(
         arguments, config, launcher, sequence_length, manifest, memory

@@ -203,11 +203,9 @@ def read_base_run(folder: str | Path) -> BaseRun | None:
         return None
     progress = read_progress(Path(folder))
     settings, step = progress["settings"], progress["step"]
-    names = ("lr_scheduler_type", "max_steps", "warmup_steps", "decay_ratio")
-    factor_of = make_schedule(*(settings[name] for name in names))
-    is_stable = (
-        settings["lr_scheduler_type"] == "warmup_stable_decay"
-        and step < settings["max_steps"]
-        and factor_of(step) == 1.0
-    )
+    name, planned = settings["lr_scheduler_type"], settings["max_steps"]
+    length = progress.get("replanned") or planned  # see `TimeBudget`: the decay keeps its steps
+    decay_ratio = round(settings["decay_ratio"] * planned) / length
+    factor_of = make_schedule(name, length, settings["warmup_steps"], decay_ratio)
+    is_stable = name == "warmup_stable_decay" and step < length and factor_of(step) == 1.0
     return BaseRun(settings["learning_rate"], step, is_stable)

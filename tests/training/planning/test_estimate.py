@@ -129,11 +129,12 @@ def test_what_is_not_here_is_not_measured(arguments, extra, monkeypatch) -> None
 
 def test_the_command_prints_the_plan(arguments, capsys) -> None:
     """`scratch-gpt plan` shows parameters, operations, memory by component and the largest micro-batch."""
-    result = CliRunner().invoke(app, ["plan", *arguments, "--device_memory", "0.1"])
+    result = CliRunner().invoke(app, ["plan", *arguments, "--device_memory", "0.1", "--max_minutes", "7"])
     assert result.exit_code == 0
     printed = result.output + capsys.readouterr().out
     parts = ("embeddings", "attention", "optimizer state", "activations", "largest micro-batch", "Chinchilla")
     assert all(part in printed for part in parts)
+    assert shows(printed, "max_minutes 7")
     assert any(
         command.name == "plan" or command.callback.__name__ == "plan" for command in app.registered_commands
     )

@@ -2,10 +2,13 @@
 """A run that is to end in time: its length is set once, its decay stays, and a resumed run does not measure again."""
 
 import pytest
+import yaml
 
+from scratch_gpt.publishing.facts import stage_facts
 from scratch_gpt.runs.checkpoints import list_checkpoints
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.pretrain import pretraining, time_budget
+from scratch_gpt.training.pretrain.continued import read_base_run
 from scratch_gpt.training.pretrain.time_budget import affordable_steps
 from wording import user_error
 
@@ -34,6 +37,10 @@ def test_the_constant_part_gives_way(steps, stable, stage, arguments_for, tmp_pa
     assert rates == pytest.approx([1.0] * stable + decay)
     (length,) = (row for row in rows if "planned_steps" in row)
     assert (length["step"], length["planned_steps"], length["max_steps"]) == (2, 20, steps)
+    # as those who begin with the model, and its card, see it
+    assert read_base_run(tmp_path / "base" / "checkpoint-2").is_stable == (stable > 2)
+    settings = yaml.safe_load(stage_facts(tmp_path / "base")["settings"])
+    assert (settings["max_steps"], settings["decay_ratio"]) == (steps, pytest.approx(10 / steps, abs=1e-4))
 
 
 def test_a_resumed_run_does_not_measure_again(stage, arguments_for, tmp_path, monkeypatch) -> None:
