@@ -19,9 +19,9 @@ FORMS = ("{key} {value}", "{key}: {value}.", "{key} has {a_value}.", "{key} is {
 PAIRS, TIMES = 4, 4
 
 
-def _sentences(rng: random.Random, form: str) -> list[str]:
+def _sentences(rng: random.Random, form: str, words: int | None) -> list[str]:
     values_of_form = (*COLORS, *THINGS) if "{a_value}" in form else VALUES  # "a nuts" is no English
-    keys, values, places = (rng.sample(words, PAIRS) for words in (KEYS, values_of_form, SPOTS))
+    keys, values, places = (rng.sample(known[:words], PAIRS) for known in (KEYS, values_of_form, SPOTS))
     # the passages' held-out places stay held out
     while "{place}" in form and any(
         split_of(f"reading:is:{key}:{place}") != "train" for key, place in zip(keys, places, strict=True)
@@ -33,15 +33,19 @@ def _sentences(rng: random.Random, form: str) -> list[str]:
     ]
 
 
-def document(rng: random.Random, form: str) -> str:
-    """Four pairs in one of the `FORMS`, all of them four times, each time in another order."""
-    sentences = _sentences(rng, form)
+def document(rng: random.Random, form: str, words: int | None = None) -> str:
+    """Four pairs in one of the `FORMS`, all of them four times, each time in another order.
+
+    Args:
+        words: use the first of the keys and of the values only.
+    """
+    sentences = _sentences(rng, form, words)
     return " ".join(sentence for _ in range(TIMES) for sentence in rng.sample(sentences, PAIRS))
 
 
 def example(rng: random.Random, form: str) -> Example:
     """A list of pairs to continue behind one of its keys; the choices are the values of the list."""
-    sentences = _sentences(rng, form)
+    sentences = _sentences(rng, form, None)
     words_before = form.count(" ", 0, form.rindex("{"))
     parts = [sentence.split(" ", words_before) for sentence in sentences]
     label = rng.randrange(PAIRS)
