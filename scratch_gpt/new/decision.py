@@ -147,7 +147,7 @@ def read_rows(arguments: NewArguments, console: Console) -> dict[str, Rows]:
         if len(rows) < LEAST_ROWS:
             why = f" ({'; '.join(report)})" if report else ""
             message = f"--{name} {path}: {len(rows)} rows are too few to learn from{why}, give at least {LEAST_ROWS}"
-            raise UserError("too_few_rows", message, rows=len(rows))
+            raise UserError("too_few_rows", message, rows=len(rows), size=None)
         for line in report:
             console.print(line, markup=False, soft_wrap=True)
         found[stage] = Rows([_size(row) for row in rows])

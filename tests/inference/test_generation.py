@@ -109,7 +109,9 @@ def test_beams_find_likelier_answers_than_greed(tiny_model, tiny_tokenizer) -> N
     gains = [
         log_likelihood(prompt, beam.text) - log_likelihood(prompt, one.text)
         for prompt, beam, one in zip(PROMPTS, beams, greedy, strict=True)
+        if "\ufffd" not in beam.text + one.text  # pieces of a character do not become the same tokens again
     ]
+    assert len(gains) > 2
     assert sum(gains) > 0
 
 
