@@ -20,9 +20,9 @@ from rich.table import Table
 
 from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
 from scratch_gpt.launching import shell_line
-from scratch_gpt.pipeline import Step, command_prefix, run_steps
+from scratch_gpt.pipeline import Step, command_prefix, duration, run_steps
 from scratch_gpt.runs.folders import atomic_write
-from scratch_gpt.runs.results import read_results, things_to_ask
+from scratch_gpt.runs.results import invitation, read_results, things_to_ask
 
 
 DEFAULT_FOLDER = Path("runs/demo")
@@ -175,10 +175,10 @@ def run_demo(run_dir: Path, seed: int = 0) -> int:
         f"\nreport   {escape(str(page))}\npicture  {escape(str(picture))}\ncard     {escape(str(run_dir / 'aligned' / 'README.md'))}",
         soft_wrap=True,
     )
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    console.print(f"time     {minutes} min {seconds} s (this call)\n\nNow talk to it:", soft_wrap=True)
+    console.print(
+        f"time     {duration(time.monotonic() - started)} (this call)\n\nNow talk to it:", soft_wrap=True
+    )
     chat = shell_line([command_prefix("scratch-gpt"), "chat", (run_dir / "aligned").as_posix()])
     console.print(f"[bold]$ {escape(chat)}[/bold]", soft_wrap=True)
-    questions = " | ".join(things_to_ask(run_dir / "aligned"))
-    console.print(f"Things to ask (answered right in the benchmarks): {escape(questions)}", soft_wrap=True)
+    console.print(escape(invitation(things_to_ask(run_dir / "aligned"))), soft_wrap=True)
     return 0

@@ -70,6 +70,12 @@ def command_prefix(program: str) -> str:
     return shown_path(folder / program)
 
 
+def duration(seconds: float) -> str:
+    """For example "14 min 36 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def run_steps(
     steps: Sequence[Step],
     run_dir: Path,

@@ -28,7 +28,7 @@ from scratch_gpt.launching import launch_preloaded
 from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.decision import measure_text, prompts
 from scratch_gpt.new.forecast import Point, fit, stored
-from scratch_gpt.new.planning import Choice, Plan, TextFigures, TimeTable, make_plan
+from scratch_gpt.new.planning import MOST_PASSES, Choice, Plan, TextFigures, TimeTable, make_plan
 from scratch_gpt.new.shapes import Shape, choose_vocab_size
 from scratch_gpt.new.text import RUNNING, find_files, write_corpus
 from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
@@ -42,7 +42,6 @@ SHAPES = ((64, 1), (64, 2), (128, 2), (192, 3), (192, 5), (256, 4), (320, 5), (3
 TOKENS = (0.3e6, 1e6, 3e6, 10e6, 30e6, 100e6)
 # Of a text, at most.
 MOST_BYTES = 400e6
-MOST_PASSES = 64
 # Of a run that take no operations: loading, evaluating, saving.
 STARTING_SECONDS = 15.0
 # Five constants want more runs than that.
@@ -129,7 +128,6 @@ class Trial:
             choice,
             figures,
             inputs={},
-            minutes=1,
             sample_prompts=self.text.prompts,
             times=TimeTable(60.0, {"pretrain": 0.0}, {}),
         )

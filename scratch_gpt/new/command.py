@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`scratch-gpt new`: decide, write the configs, run the stages, show what came of it; the same command resumes."""
+"""`scratch-gpt new`: decide, write the configs, run the stages, show the results; the same command resumes."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.decision import decide, seconds_so_far
 from scratch_gpt.new.planning import Plan, read_plan
 from scratch_gpt.new.text import CORPUS_FOLDER, PLAN, find_files, is_corpus
-from scratch_gpt.pipeline import run_steps
+from scratch_gpt.pipeline import duration, run_steps
 
 
 CONFIGS = "configs"
@@ -52,14 +52,15 @@ def run_new(arguments: NewArguments) -> int:
             _remove_corpus(folder)
         console.print("\nnothing was trained")
         return 0
-    plan.write(folder / PLAN)
+    if not (folder / PLAN).is_file():
+        plan.write(folder / PLAN)
     steps = write_configs(plan, folder)
     console.print(f"\nconfigs in {folder / CONFIGS}, each step by itself:", soft_wrap=True)
     exit_code = run_steps(steps, folder, console, arguments.command())
     if exit_code == 0:
         showing.show_result(plan, folder, console)
         showing.show_next(arguments, plan, folder, console)
-        console.print(f"time {showing.duration(seconds_so_far())} (this call, all of it)")
+        console.print(f"time {duration(seconds_so_far())} (this call, all of it)")
     return exit_code
 
 

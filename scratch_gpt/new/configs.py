@@ -88,7 +88,6 @@ resume_from_checkpoint: latest
 model_config:
 {model}
 attn_implementation: {attention()}
-torch_compile: {_value(plan.torch_compile)}
 # {tokens:,} tokens a step
 per_device_train_batch_size: {plan.per_device_train_batch_size}
 gradient_accumulation_steps: {plan.gradient_accumulation_steps}

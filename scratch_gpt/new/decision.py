@@ -29,7 +29,6 @@ from scratch_gpt.new.planning import (
     TextFigures,
     TimeTable,
     choose,
-    compiled,
     divide_time,
     fitting_shapes,
     make_plan,
@@ -39,6 +38,7 @@ from scratch_gpt.new.speed import measure_speed, seconds_per_step
 from scratch_gpt.new.text import TextSummary, find_files, skipped_files, text_bytes, write_corpus
 from scratch_gpt.settings.hardware import device_type
 from scratch_gpt.tokenization import encode_plain, train_tokenizer
+from scratch_gpt.training.planning.execution import choose_compilation
 
 
 # Text that a minute can use at most: about what the smallest model reads.
@@ -99,7 +99,8 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
     check_fitting(arguments, rows, choice.shape.context, text.bytes_per_token)
     with console.status("timing the model that was chosen, as it will run"):
         batch = choice.shape.batch(choice.tokens, on_cpu)
-        step = seconds_per_step(choice.shape, *batch, compiled(arguments.minutes), measuring / 2)
+        run = (None, choice.shape.config, int(choice.tokens), choice.shape.context)
+        step = seconds_per_step(choice.shape, *batch, choose_compilation(*run)[0], measuring / 2)
     speed.correct(choice.shape, math.prod(batch) * choice.shape.context / step)
     choices = {1.0: best(arguments.minutes, [choice.shape])}
     for factor in OTHER_TIMES:
@@ -110,7 +111,6 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
         choices[1.0],
         text,
         inputs=arguments.inputs(),
-        minutes=arguments.minutes,
         sample_prompts=prompts(summary),
         times=table,
     )

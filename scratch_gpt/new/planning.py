@@ -33,8 +33,6 @@ MOST_PARAMETERS = 8
 # Linear decay to zero over most of the run is best for a known length (Bergsma et al. 2025, hf.co/papers/2502.15938); what
 # is left before it can be shortened where the machine is slower than measured.
 DECAY_RATIO = 0.6
-# Compiling takes about 15 seconds and makes steps a quarter faster (eval/engineering/step_speed.py).
-COMPILED_FROM_MINUTES = 6
 # Seconds on two cores: loading the libraries once for all stages, each stage's own start, the samples and the report.
 LOADING_SECONDS, STAGE_SECONDS, ENDING_SECONDS = 10.0, 3.0, 8.0
 # A forward pass beside a training step, and the samples of one evaluation.
@@ -144,7 +142,6 @@ class Plan:
     learning_rate: float
     warmup_steps: int
     weight_decay: float
-    torch_compile: bool
     eval_steps: int
     save_steps: int
     passes: float
@@ -286,7 +283,6 @@ def make_plan(
     text: TextFigures,
     *,
     inputs: dict[str, Any],
-    minutes: float,
     sample_prompts: list[str],
     times: TimeTable,
 ) -> Plan:
@@ -307,7 +303,6 @@ def make_plan(
         learning_rate=shape.learning_rate(),
         warmup_steps=short_warmup(shape.size, tokens_per_step, max_steps),
         weight_decay=weight_decay(choice.passes, shape.inner / text.train_bytes),
-        torch_compile=compiled(minutes),
         eval_steps=-(-max_steps // evaluations(choice.seconds)),
         save_steps=max(1, round(max_steps * min(1.0, SECONDS_BETWEEN_CHECKPOINTS / choice.seconds))),
         passes=round(choice.passes, 2),
@@ -317,8 +312,3 @@ def make_plan(
         seconds=times.expected | {"pretrain": times.expected["pretrain"] + choice.seconds},
         tuning=times.tuning,
     )
-
-
-def compiled(minutes: float) -> bool:
-    """Whether the layers of a run of so many minutes are compiled."""
-    return device_type() == "cuda" or (device_type() == "cpu" and minutes >= COMPILED_FROM_MINUTES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `scratch-gpt new` shows: the text as it was read, what was chosen beside other times, what came of it."""
+"""What `scratch-gpt new` shows: the text as it was read, the plan beside those for other times, the results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from scratch_gpt.new.configs import MODELS, ROWS, rows_source
 from scratch_gpt.new.forecast import example_of
 from scratch_gpt.new.planning import Choice, Plan, TextFigures
 from scratch_gpt.new.text import TextSummary
-from scratch_gpt.pipeline import command_prefix
+from scratch_gpt.pipeline import command_prefix, duration
 from scratch_gpt.runs.log import RunLog
 
 
@@ -28,12 +28,6 @@ LEFT_OUT = {
     "max_repeated_ngrams": "that mostly repeat their own words",
 }
 ANSWER_TOKENS = 48
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def show_text(summary: TextSummary, console: Console) -> None:

@@ -12,9 +12,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.errors import UserError
 from scratch_gpt.new.shapes import Shape
 from scratch_gpt.settings.hardware import best_precision, choose_threads, device_type
+from scratch_gpt.training.planning.execution import choose_attention
 from scratch_gpt.training.pretrain.timed_step import our_step, random_batch, synchronize
 
 
@@ -38,9 +40,11 @@ def seconds_per_step(
     """
     torch.set_num_threads(choose_threads(None))
     device = torch.device(device_type())
-    batch = random_batch(shape.config, micro_batch, shape.context, device, seed=0)
-    implementation = "eager" if device.type == "cpu" else "sdpa"
-    settings = (shape.config, batch, best_precision(), implementation)
+    precision = best_precision()
+    implementation = choose_attention(attention(), shape.config, precision)
+    lengths = needs_lengths(implementation)
+    batch = random_batch(shape.config, micro_batch, shape.context, device, seed=0, lengths=lengths)
+    settings = (shape.config, batch, precision, implementation)
     try:
         step = our_step(*settings, compiled, micro_batches)
     except UserError:  # no compiler: the run goes without one too

@@ -283,7 +283,7 @@ def write_report(run_dir: str | Path) -> list[Path]:
     ).get_template("page.html.jinja")
     page = template.render(
         title=run_dir.resolve().name,
-        road=[stage.name for stage in stages],
+        pipeline=[stage.name for stage in stages],
         stages=[
             stage_facts(stage.folder)
             | dict(zip(("pictures", "diagnostics"), pictures[stage.name], strict=True))

@@ -3,7 +3,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +142,11 @@ def things_to_ask(folder: str | Path) -> list[str]:
     except UserError:  # only a hint: a damaged result keeps nobody from talking
         return []
     return [asked[0] for result in results for asked in result.get("answered", {}).values() if asked]
+
+
+def invitation(questions: Sequence[str]) -> str:
+    """The questions of `things_to_ask` as a line for people; "" without any."""
+    return f"Things to ask (answered right in its benchmarks): {' | '.join(questions)}" if questions else ""
 
 
 def read_items(folder: str | Path) -> dict[tuple[str, str], dict[str, Any]]:

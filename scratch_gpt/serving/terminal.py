@@ -16,6 +16,7 @@ from typing import Any
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.runs.results import invitation
 from scratch_gpt.serving.chat import ChatSession, StreamingModel, TextStream
 
 
@@ -191,7 +192,7 @@ class Terminal:
             does = "Type the beginning of a text." if self.complete else "Talk to the model."
             print(f"{does} /help lists the commands, /exit leaves, Ctrl-C stops an answer.")
             if self.sessions and (questions := self.speakers[0].questions):
-                print(printable(f"Things to ask (answered right in its benchmarks): {' | '.join(questions)}"))
+                print(printable(invitation(questions)))
         prompt = ("\ntext> " if self.complete else "\nyou> ") if interactive else ""
         while True:
             try:

@@ -25,6 +25,7 @@ except ImportError:
     raise UserError("missing_package", message, package="scratch-gpt[web]") from None
 
 from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.runs.results import invitation
 from scratch_gpt.serving.chat import ChatSession, Message, StreamingModel, TextStream
 from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
 from scratch_gpt.serving.listening import listen, run_server
@@ -267,12 +268,7 @@ def _chat_tab(
         "",
         label="Message",
         # a placeholder is never markup
-        placeholder="Enter sends"
-        + (
-            f". Things to ask (answered right in its benchmarks): {' | '.join(questions)}"
-            if questions
-            else ""
-        ),
+        placeholder=". ".join(filter(None, ("Enter sends", invitation(questions)))),
         lines=1,
         max_lines=6,
         elem_id="chat-message",

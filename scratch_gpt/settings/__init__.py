@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run is told, parsed and checked, and what this machine is good for.
+"""Settings of a run, parsed and checked, and what this machine can compute with.
 
 Imports `errors` alone.
 """

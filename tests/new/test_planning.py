@@ -127,7 +127,7 @@ def plan_of(tuning: dict[str, int]) -> Plan:
     inputs = {"instructions": "rows of mine.jsonl", "preferences": 'a "pair".jsonl'}
     times = planning.TimeTable(300.0, {"pretrain": 20.0}, tuning)
     prompts = ["Once: upon", 'she said "no']
-    return make_plan(best(5), TEXT, inputs=inputs, minutes=6, sample_prompts=prompts, times=times)
+    return make_plan(best(5), TEXT, inputs=inputs, sample_prompts=prompts, times=times)
 
 
 def test_configs_say_what_the_plan_says(tmp_path) -> None:

@@ -200,12 +200,12 @@ def plan_run(arguments: PlanArguments) -> Estimate:
         config,
         settings,
         optimizer_builder(arguments, settings.mixed_precision),
-        attn_implementation=choose_attention(arguments, config, settings.mixed_precision),
+        attn_implementation=choose_attention(arguments.attn_implementation, config, settings.mixed_precision),
         num_threads=arguments.num_threads,
         memory=estimate.memory,
     )
     how = speed.how
-    if choose_compilation(arguments, config, estimate.tokens, settings.sequence_length)[0]:
+    if choose_compilation(arguments.torch_compile, config, estimate.tokens, settings.sequence_length)[0]:
         how += "; without torch_compile, which the run uses and which is faster"
     return dataclasses.replace(estimate, tokens_per_second=speed.tokens_per_second, how=how)
 

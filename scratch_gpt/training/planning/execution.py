@@ -28,25 +28,25 @@ CPU_COMPILE_MARGIN = 2
 GPU_MICRO_BATCH_TOKENS = 4096
 
 
-def choose_attention(arguments: PretrainArguments, config: PreTrainedConfig, mixed_precision: str) -> str:
-    """The attention asked for; else varlen where the GPU and the model allow it, and sdpa elsewhere.
+def choose_attention(asked: str, config: PreTrainedConfig, mixed_precision: str) -> str:
+    """The attention asked for; of auto, varlen where the GPU and the model allow it, and sdpa elsewhere.
 
     Raises:
         UserError: varlen is asked for where it cannot be.
     """
     lacking = lacks_varlen(config, mixed_precision)
-    if arguments.attn_implementation == VARLEN and lacking:
+    if asked == VARLEN and lacking:
         message = f"attn_implementation {VARLEN} cannot be used here: {lacking}; set auto or sdpa"
         raise UserError("varlen_missing", message, setting="attn_implementation")
-    if arguments.attn_implementation != "auto":
-        return arguments.attn_implementation
+    if asked != "auto":
+        return asked
     return VARLEN if lacking is None and config.model_type == ScratchGPTConfig.model_type else "sdpa"
 
 
 def choose_compilation(
-    arguments: PretrainArguments, config: PreTrainedConfig, tokens: int, sequence_length: int
+    asked: bool | None, config: PreTrainedConfig, tokens: int, sequence_length: int
 ) -> tuple[bool, str | None]:
-    """Whether layers are compiled: as asked for; else on CUDA, and on a CPU for a run long enough to be worth it.
+    """Whether layers are compiled: as asked for; if nothing was, on CUDA, and on a CPU for a run long enough to be worth it.
 
     By rule only our decoder and encoder, whose packed batches have one shape: targets of span corruption have many, and
     each would be compiled.
@@ -58,8 +58,8 @@ def choose_compilation(
     Returns:
         The choice, and a line that says why where it is a rule's.
     """
-    if arguments.torch_compile is not None:
-        return arguments.torch_compile, None
+    if asked is not None:
+        return asked, None
     kind = device_type()
     if config.model_type != ScratchGPTConfig.model_type or kind not in ("cpu", "cuda"):
         return False, None

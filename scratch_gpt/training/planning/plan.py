@@ -217,12 +217,14 @@ def resolve(
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     own_blocks = scale.max_steps * scale.per_device_train_batch_size * scale.gradient_accumulation_steps
     torch_compile, reason = choose_compilation(
-        restored, config, own_blocks * sequence_length, sequence_length
+        restored.torch_compile, config, own_blocks * sequence_length, sequence_length
     )
     decided = {
         **dataclasses.asdict(scale),
         **dataclasses.asdict(hardware),
-        "attn_implementation": choose_attention(restored, config, hardware.mixed_precision),
+        "attn_implementation": choose_attention(
+            restored.attn_implementation, config, hardware.mixed_precision
+        ),
         "torch_compile": torch_compile,
         "activation_checkpointing": checkpointing,
     }

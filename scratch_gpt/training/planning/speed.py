@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import psutil
 import torch
 from transformers import PreTrainedConfig
 
-from scratch_gpt.data.collators.packed import PackedCollator, needs_lengths, to_device
+from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.runs.cost import training_flops_per_token
 from scratch_gpt.settings.hardware import (
     choose_threads,
@@ -27,6 +26,7 @@ from scratch_gpt.settings.hardware import (
 )
 from scratch_gpt.training.planning.memory import OptimizerBuilder, StepSettings
 from scratch_gpt.training.pretrain.setup import build_model
+from scratch_gpt.training.pretrain.timed_step import HALF, random_batch, synchronize
 
 
 # Of timed passes; a warm-up and the optimizer's steps come on top.
@@ -66,15 +66,13 @@ class _TimedStep:
         ).to(self.kind)
         self.model.train()
         self.optimizer = build_optimizer(self.model)
-        shape = (settings.micro_batch, settings.sequence_length)
-        ids = np.random.default_rng(0).integers(2, config.vocab_size, shape)  # 0 and 1 would end documents
-        collator = PackedCollator(0, 1, needs_lengths(attn_implementation))
-        self.batch = to_device(collator(list(ids)), torch.device(self.kind))
+        shape, lengths = (settings.micro_batch, settings.sequence_length), needs_lengths(attn_implementation)
+        self.batch = random_batch(config, *shape, torch.device(self.kind), seed=0, lengths=lengths)
 
     def forward_and_backward(self) -> None:
-        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        dtype = HALF.get(self.precision)
         num_tokens = torch.tensor(self.tokens, device=self.kind)
-        with torch.autocast(self.kind, dtype, enabled=self.precision != "no"):
+        with torch.autocast(self.kind, dtype, enabled=dtype is not None):
             loss = self.model(**self.batch, use_cache=False, num_items_in_batch=num_tokens).loss
         loss.backward()
 
@@ -88,8 +86,7 @@ class _TimedStep:
         def once() -> float:
             started = time.perf_counter()
             work()
-            if self.kind != "cpu":
-                torch.accelerator.synchronize()
+            synchronize(torch.device(self.kind))
             return time.perf_counter() - started
 
         first = once()

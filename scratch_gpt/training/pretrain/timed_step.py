@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collators.packed import IGNORED, PackedCollator, to_device
@@ -26,7 +27,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def random_batch(
-    config: ScratchGPTConfig,
+    config: PreTrainedConfig,
     micro_batch: int,
     sequence_length: int,
     device: torch.device,

@@ -55,14 +55,13 @@ def test_varlen_is_the_default_where_the_kernel_runs(
     """Asked for elsewhere it is refused; another one asked for stays."""
     machine(kind, capability)
     config = ScratchGPTConfig(**OURS, **changes)
-    assert choose_attention(arguments(), config, precision) == chosen
-    assert choose_attention(arguments(attn_implementation="eager"), config, precision) == "eager"
-    asked = arguments(attn_implementation="varlen")
+    assert choose_attention("auto", config, precision) == chosen
+    assert choose_attention("eager", config, precision) == "eager"
     if chosen == "varlen":
-        assert choose_attention(asked, config, precision) == "varlen"
+        assert choose_attention("varlen", config, precision) == "varlen"
     else:
         with user_error("varlen_missing", setting="attn_implementation"):
-            choose_attention(asked, config, precision)
+            choose_attention("varlen", config, precision)
 
 
 def test_transformers_knows_varlen() -> None:
@@ -78,15 +77,15 @@ def test_layers_are_compiled_on_cuda_and_in_long_runs_on_a_cpu(machine) -> None:
     """As asked for; another model's and another accelerator's are not by rule."""
     config, llama = ScratchGPTConfig(**OURS), LlamaConfig(**OURS)
     machine("cuda")
-    assert choose_compilation(arguments(), config, 1000, 64) == (True, None)
-    assert choose_compilation(arguments(torch_compile=False), config, 1000, 64) == (False, None)
-    assert choose_compilation(arguments(), llama, 1000, 64) == (False, None)
+    assert choose_compilation(None, config, 1000, 64) == (True, None)
+    assert choose_compilation(False, config, 1000, 64) == (False, None)
+    assert choose_compilation(None, llama, 1000, 64) == (False, None)
     machine("mps")
-    assert choose_compilation(arguments(), config, 10**12, 64) == (False, None)
-    assert choose_compilation(arguments(torch_compile=True), config, 1000, 64) == (True, None)
+    assert choose_compilation(None, config, 10**12, 64) == (False, None)
+    assert choose_compilation(True, config, 1000, 64) == (True, None)
     machine("cpu")
     for tokens, expected in ((10_000, False), (100_000_000, True)):
-        chosen, line = choose_compilation(arguments(), config, tokens, 64)
+        chosen, line = choose_compilation(None, config, tokens, 64)
         assert chosen is expected
         assert line.startswith(f"torch_compile {str(expected).lower()}")
 
@@ -97,8 +96,8 @@ def test_the_rule_on_a_cpu_asks_for_twice_the_time_of_compiling(machine) -> None
     config = ScratchGPTConfig(**OURS)
     per_token = sum(execution.training_flops_per_token(config, 64).values())
     enough = 28 / (1 - 1 / 1.24) * 7e10 / per_token
-    assert choose_compilation(arguments(), config, int(enough * 1.01), 64)[0]
-    assert not choose_compilation(arguments(), config, int(enough * 0.99), 64)[0]
+    assert choose_compilation(None, config, int(enough * 1.01), 64)[0]
+    assert not choose_compilation(None, config, int(enough * 0.99), 64)[0]
 
 
 @pytest.mark.parametrize(
