@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record questions to a chat model as a picture of the terminal: what was asked, what it answered.
 
-python docs/record_chat.py runs/demo/aligned docs/chat.svg
+python docs/record_chat.py runs/demo/aligned docs/images/chat.svg
 """
 
 import io

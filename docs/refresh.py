@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 FOLDERS = ("scratch_gpt", "train", "eval")
 # Of folders that are no packages, which have no docstring.
 SCRIPTS = {

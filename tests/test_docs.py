@@ -50,7 +50,7 @@ from stock_folders import write_stock_folder
 
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STAGES = {
     "tokenizer": TokenizerArguments,
     "shards": ShardsArguments,
@@ -193,8 +193,9 @@ def options_of(command: str) -> set[str]:
 
 def test_there_is_a_page_for_each_stage_in_the_index() -> None:
     """Every page of docs/ is linked from its index."""
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text(encoding="utf-8")
+    pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")} - {"README.md"}
     assert pages
     assert pages == set(LINK.findall(index))
 
@@ -296,7 +297,7 @@ def test_examples_of_use_run_as_printed(chat_folder: Path, tmp_path: Path, monke
     shutil.copytree(chat_folder, tmp_path / "runs" / "demo" / "aligned")
     monkeypatch.chdir(tmp_path)
     ran = []
-    for command, example in RUNNABLE.findall(read(ROOT / "docs" / "use-anywhere.md")):
+    for command, example in RUNNABLE.findall(read(ROOT / "docs" / "how-to" / "use-anywhere.md")):
         if command:
             result = CliRunner().invoke(cli.app, shlex.split(command), catch_exceptions=False)
             assert result.exit_code == 0, command
@@ -320,7 +321,7 @@ def test_conversations_over_a_pipe_run_as_printed(
     for folder, names in ((base_folder, ["base"]), (chat_folder, ["chat", "aligned"])):
         for name in names:
             shutil.copytree(folder, tmp_path / "runs" / "demo" / name)
-    shown = commands_of(ROOT / "docs" / "chat.md")
+    shown = commands_of(ROOT / "docs" / "how-to" / "chat.md")
     commands = [line for line in shown if "| scratch-gpt chat" in line or "--space" in line]
     assert len(commands) == 4
     if importlib.util.find_spec("gradio") is None:
@@ -334,7 +335,7 @@ def test_conversations_over_a_pipe_run_as_printed(
 
 def test_commands_of_the_page_are_those_there_are() -> None:
     """The table of commands names every command of `scratch-gpt`, and no other."""
-    table = read(ROOT / "docs" / "commands.md")
+    table = read(ROOT / "docs" / "reference" / "commands.md")
     named = [
         name
         for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE)
@@ -374,7 +375,9 @@ def test_an_excerpt_follows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_reference_names_what_is_public() -> None:
     """The page has a row for every public name, and each module in it is there, with what it is named for."""
-    rows = re.findall(r"^\| `(\S+)` \|(.*)", read(ROOT / "docs" / "reference.md"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\S+)` \|(.*)", read(ROOT / "docs" / "reference" / "python-api.md"), re.MULTILINE
+    )
     modules = {name: text for name, text in rows if name.startswith("scratch_gpt")}
     assert sorted({name for name, _ in rows} - set(modules)) == scratch_gpt.__all__
     for name, text in modules.items():
@@ -463,7 +466,7 @@ def test_short_examples_of_python_run_as_printed(chat_folder: Path, tmp_path: Pa
     shutil.copytree(chat_folder, tmp_path / "runs" / "demo" / "aligned")
     (tmp_path / "scratch_gpt").symlink_to(ROOT / "scratch_gpt")
     monkeypatch.chdir(tmp_path)
-    for page in ("README.md", "docs/measuring.md"):
+    for page in ("README.md", "docs/how-to/measuring.md"):
         (example,) = fences(ROOT / page, "python")
         Path("example.py").write_text(example, encoding="utf-8")
         runpy.run_path("example.py")
@@ -493,7 +496,7 @@ def test_how_tos_run_as_printed(tmp_path: Path, monkeypatch) -> None:
         '{"question": "Which number comes after thirty when you count?", "answer": "It is 31."}\n' * 3
     )
     ran = []
-    for command in commands_of(ROOT / "docs" / "how-to.md"):
+    for command in commands_of(ROOT / "docs" / "how-to" / "README.md"):
         program, words = program_of(command)
         name = words[0]
         if (
@@ -522,7 +525,7 @@ def test_published_models_are_tuned_as_printed(tmp_path: Path, monkeypatch) -> N
     Path("data/questions.jsonl").write_text('{"question": "What is 31?", "answer": "It is 31."}\n' * 3)
     Path("data/wiki.txt").write_text("The cat sat on the mat.\n\nIt said: hello.")
     ran = []
-    for command in commands_of(ROOT / "docs" / "tuning.md"):
+    for command in commands_of(ROOT / "docs" / "how-to" / "tuning.md"):
         program, words = program_of(command)
         if program != "scratch-gpt" or not any("qwen3-0.6b" in word or "runs/mine" in word for word in words):
             continue

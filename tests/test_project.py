@@ -100,7 +100,7 @@ def test_versions_agree(wheel: Path) -> None:
 
 
 def test_supported_versions_agree() -> None:
-    """The table of docs/install.md is pyproject.toml's lower bounds and constraints.txt's pins, and each pin is in its bounds."""
+    """The table of docs/start/install.md is pyproject.toml's lower bounds and constraints.txt's pins, and each pin is in its bounds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     pins = dict(
         line.split("==")
@@ -108,7 +108,9 @@ def test_supported_versions_agree() -> None:
         if not line.startswith("#")
     )
     table = (
-        (ROOT / "docs" / "install.md").read_text("utf-8").split("| | lowest | tested by `make test` |\n")[1]
+        (ROOT / "docs" / "start" / "install.md")
+        .read_text("utf-8")
+        .split("| | lowest | tested by `make test` |\n")[1]
     )
     rows = [line.strip("| ").split(" | ") for line in table.split("\n\n")[0].splitlines()[1:]]
     bounds = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}

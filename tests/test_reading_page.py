@@ -14,7 +14,7 @@ from scratch_gpt.data.sources.source import MANY_LINES, Source
 from scratch_gpt.data.sources.token_files import LLM_C_TYPES, TOKEN_SUFFIXES
 
 
-PAGE = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "reading.md").read_text(encoding="utf-8")
 
 
 def section(heading: str) -> str:

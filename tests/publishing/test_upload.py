@@ -251,8 +251,8 @@ def test_full_disk_while_writing_the_card_is_one_line(hub, chat_folder: Path, mo
 
 @pytest.mark.slow
 def test_commands_of_the_guide_run_as_printed(hub, chat_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    """Each command of the first block of docs/publishing.md, against a Hub on this machine."""
-    guide = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
+    """Each command of the first block of docs/how-to/publishing.md, against a Hub on this machine."""
+    guide = (ROOT / "docs" / "how-to" / "publishing.md").read_text(encoding="utf-8")
     commands = guide.split("```")[1].strip().splitlines()
     assert len(commands) == 6
     for folder in ("aligned", "base/checkpoint-1000"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of docs/encoders.md, in the order of the page, on tiny settings."""
+"""The commands of docs/how-to/encoders.md, in the order of the page, on tiny settings."""
 
 import importlib.util
 import re
@@ -49,7 +49,7 @@ def test_commands_run_as_printed(trained_tokenizer, tmp_path, monkeypatch) -> No
             validation_fraction=0.05,
         )
     )
-    page = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    page = (ROOT / "docs" / "how-to" / "encoders.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = [
         line
         for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/reading.md lists what the code reads, all of it and nothing else."""
+"""docs/how-to/reading.md lists what the code reads, all of it and nothing else."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from scratch_gpt.data.rows.messages import ROLES
 from scratch_gpt.data.rows.preferences import LABEL_LAYOUTS, LABELS, PAIR_LAYOUTS, WINNERS
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "reading.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "reading.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str, begins: str) -> list[list[str]]:

@@ -24,6 +24,6 @@ def test_only_what_is_between_the_marks_is_replaced(tmp_path, monkeypatch) -> No
 
 @pytest.mark.slow
 def test_guide_is_up_to_date() -> None:
-    """`scratch-gpt sizes --output docs/sizes.md` would change nothing."""
+    """`scratch-gpt sizes --output docs/reference/sizes.md` would change nothing."""
     table = f"{sizes.BEGIN}\n{sizes.sizes_table()}{sizes.END}"
-    assert table in (PROJECT / "docs" / "sizes.md").read_text(encoding="utf-8")
+    assert table in (PROJECT / "docs" / "reference" / "sizes.md").read_text(encoding="utf-8")
