@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page "What can be read" names what the code reads."""
+"""The page of formats names what the code reads."""
 
 import re
 from dataclasses import fields
@@ -14,7 +14,7 @@ from scratch_gpt.data.sources.source import MANY_LINES, Source
 from scratch_gpt.data.sources.token_files import LLM_C_TYPES, TOKEN_SUFFIXES
 
 
-PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "reading.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
 
 
 def section(heading: str) -> str:
@@ -39,7 +39,7 @@ def test_formats_and_compressions() -> None:
     compressed = re.search(r"further suffix: (.*?)\. A", text)
     assert compressed and set(re.findall(r"`(.*?)`", compressed[1])) == set(COMPRESSIONS)
     assert all(f"`{name}`" in text for name in ROW_LISTS)
-    refused = re.search(r"as text\. (`\.pdf`.*?) and their like", text)
+    refused = re.search(r"as text\. (`\.pdf`.*?) and similar", text)
     assert refused and set(re.findall(r"`(.*?)`", refused[1])) <= set(FOREIGN_SUFFIXES)
     assert all(name.upper() in text for name in ABOUT if name != "licence")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/how-to/reading.md lists what the code reads, all of it and nothing else."""
+"""docs/reference/rows.md and preference-rows.md list what the code reads, all of it and nothing else."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,13 @@ from scratch_gpt.data.rows.messages import ROLES
 from scratch_gpt.data.rows.preferences import LABEL_LAYOUTS, LABELS, PAIR_LAYOUTS, WINNERS
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "reading.md").read_text(encoding="utf-8")
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+PAGES = "".join((REFERENCE / name).read_text(encoding="utf-8") for name in ("rows.md", "preference-rows.md"))
 
 
 def rows(heading: str, begins: str) -> list[list[str]]:
     """Cells of the table below a heading whose first line begins so, without that line."""
-    section = PAGE.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    section = PAGES.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     table = section.partition(f"\n| {begins} |")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
@@ -43,7 +44,7 @@ def test_layouts_are_those_of_the_code(heading: str, layouts: tuple[dict[str, st
 def test_names_are_those_of_the_code() -> None:
     """Of roles, winners and labels."""
     for heading, begins, named, known in (
-        ("Conversations", "role", {role: role for role in ROLES.values()}, ROLES),
+        ("Names of roles", "role", {role: role for role in ROLES.values()}, ROLES),
         ("Pairs", "better", {"first": "first", "second": "second", "none: a tie": None}, WINNERS),
         ("Judged answers", "judged", {"liked": True, "not liked": False}, LABELS),
     ):

@@ -18,7 +18,7 @@ from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import shows, user_error
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "pretraining.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "phases.md").read_text(encoding="utf-8")
 
 
 class Killed(BaseException):
