@@ -21,6 +21,10 @@ def section(heading: str) -> str:
     return PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
 
 
+def on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def first_cells(text: str) -> list[str]:
     """What the first column of the tables has in code."""
     return [
@@ -36,10 +40,10 @@ def test_formats_and_compressions() -> None:
     assert [name for name in first_cells(text) if name.startswith(".")] == sorted(
         DATA_SUFFIXES, key=first_cells(text).index
     )
-    compressed = re.search(r"further suffix: (.*?)\. A", text)
+    compressed = re.search(r"further suffix: (.*?)\. A", on_one_line(text))
     assert compressed and set(re.findall(r"`(.*?)`", compressed[1])) == set(COMPRESSIONS)
     assert all(f"`{name}`" in text for name in ROW_LISTS)
-    refused = re.search(r"as text\. (`\.pdf`.*?) and similar", text)
+    refused = re.search(r"as text\. (`\.pdf`.*?) and similar", on_one_line(text))
     assert refused and set(re.findall(r"`(.*?)`", refused[1])) <= set(FOREIGN_SUFFIXES)
     assert all(name.upper() in text for name in ABOUT if name != "licence")
 
@@ -64,5 +68,5 @@ def test_keys_and_encodings() -> None:
     keys = {field.name for field in fields(Source)}
     assert keys >= {"documents", "separator", "encoding", "max_bad_rows", "split", "subset", "text_column"}
     assert f"| `max_bad_rows` (of a source) | {BAD_ROW_LIMIT} |" in section("Bad rows")
-    examples = re.search(r"codec of Python \((.*?) \.\.\.\)", section("Encodings"))
+    examples = re.search(r"codec of Python \((.*?) \.\.\.\)", on_one_line(section("Encodings")))
     assert examples and all(map(is_text_encoding, re.findall(r"`(.*?)`", examples[1])))
