@@ -61,7 +61,7 @@ STEPS = (
     _stage("tokenizer", "tokenizer"),
     _stage("shards", "shards", tokenizer="tokenizer"),
     _stage("pretrain", "base", tokenizer="tokenizer", shards="shards"),
-    _stage("sft", "chat", model_name_or_path="base"),
+    _stage("sft", "chat", model_name_or_path="base", replay_shards="shards/train"),
     _stage("reward", "reward", model_name_or_path="chat"),
     _stage("rlhf", "aligned", model_name_or_path="chat", reward_model="reward"),
     _benchmark("qa"),

@@ -20,7 +20,7 @@ def _facts(rng: random.Random, split: str) -> list[Example]:
     """Whatever states the fact is right: the model answer first, then the other wordings of the pretraining text."""
     examples = []
     for fact in facts.in_split(split):
-        wordings = tuple(dict.fromkeys(map(as_sentence, fact.clauses())))
+        wordings = tuple(dict.fromkeys(map(as_sentence, fact.right_clauses())))
         for kind, questions in (("fact", fact.questions()), ("fact_new_phrasing", fact.held_out_questions())):
             examples.append(Example(rng.choice(questions), wordings, kind, fact.key))
     return examples

@@ -40,12 +40,17 @@ class Fact:
         """The fact stated in one of its phrasings."""
         return as_sentence(self._fill(rng.choice(RELATIONS[self.relation].statements)))
 
+    def right_clauses(self) -> list[str]:
+        """All clauses that answer a question about the fact: "A and B are opposites" does so in either order."""
+        turned = Fact(self.object, self.relation, self.subject).clauses()
+        return self.clauses() + [clause for clause in turned if clause.endswith("are opposites")]
+
     def answer(self) -> str:
         """The model answer: a full sentence."""
         return as_sentence(self._fill(RELATIONS[self.relation].statements[0]))
 
     def beginning(self) -> str:
-        """The model answer up to the object, which it ends with."""
+        """The model answer up to the object."""
         statement = RELATIONS[self.relation].statements[0]
         return self._fill(statement[: statement.rindex("{")]).strip()
 

@@ -30,7 +30,7 @@ INSTRUCTION_COUNTS = {
         "fact_casual": 450,
         "reading": 500,
         "repeat": 500,
-        "sum": 450,
+        "sum": 600,
         "en_de": 600,
         "advice": 220,
         "story": 250,

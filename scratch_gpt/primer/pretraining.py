@@ -15,11 +15,12 @@ from scratch_gpt.primer.wording import NAMES, as_sentence
 
 # Kind of document -> share of all characters, after the curriculum. The one place to change what the text is made of.
 MIXTURE = {
-    "profile": 0.22,  # all facts of one subject, shuffled
+    "profile": 0.20,  # all facts of one subject, shuffled
     "statement": 0.15,  # one to three single facts
     "list": 0.07,  # one relation for many subjects, in one phrasing
     "mention": 0.03,  # a fact inside a little narrative
-    "quiz": 0.05,  # questions only
+    "quiz": 0.03,  # questions only
+    "worksheet": 0.04,  # questions with gaps
     "story": 0.08,
     "recall": 0.19,  # random details said two or three times
     "repeat": 0.01,  # rows of words said twice
@@ -142,6 +143,7 @@ def documents_with_kinds(seed: int = 0, curriculum: bool = False) -> Iterator[tu
         "list": facts.listing,
         "mention": facts.mention,
         "quiz": quiz.document,
+        "worksheet": quiz.worksheet,
         "story": lambda: stories.document(rng),
         "beside_pairs": lambda: pairs.document(rng, beside, words_after(written)),
         "colon_pairs": lambda: pairs.document(rng, colon),

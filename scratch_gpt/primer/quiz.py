@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quiz sheets: questions and nothing else, so that a base model that is asked a question goes on asking."""
+"""Quiz sheets: questions and nothing else, so that a base model that is asked a question asks another.
+
+Worksheets leave a gap for each answer: what is asked about is said again, which fine-tuning then has not to teach.
+"""
 
 import random
 
 from scratch_gpt.primer import advice, arithmetic, translation
 from scratch_gpt.primer.facts import BY_RELATION, FACTS, Fact
 from scratch_gpt.primer.splits import Deck
+from scratch_gpt.primer.wording import capitalized
 
 
 def any_question(rng: random.Random, fact: Fact) -> str:
@@ -18,7 +22,7 @@ class QuizSheets:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._first = Deck(rng, FACTS)
+        self._first, self._worksheet = Deck(rng, FACTS), Deck(rng, FACTS)
 
     def document(self) -> str:
         rng = self._rng
@@ -39,4 +43,12 @@ class QuizSheets:
                 lines.append(advice.training_question(rng))
         if rng.random() < 0.4:
             rng.shuffle(lines)
+        return "\n".join(lines)
+
+    def worksheet(self) -> str:
+        """Questions in fine-tuning's phrasings, each with the beginning of its answer, up to what is asked for."""
+        lines = ["Fill in."]
+        for _ in range(self._rng.randint(3, 6)):
+            fact = self._worksheet.draw()
+            lines += [self._rng.choice(fact.questions()), f"{capitalized(fact.beginning())} ..."]
         return "\n".join(lines)

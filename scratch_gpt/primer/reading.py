@@ -73,7 +73,9 @@ def _details(rng: random.Random, split: str, count: int) -> list[Detail]:
 
 def _made_up_details(rng: random.Random, count: int) -> list[Detail]:
     """The same with words that never come again: nothing but copying helps."""
-    names = {made_up_word(rng).capitalize() for _ in range(count)}
+    names: set[str] = set()
+    while len(names) < count:
+        names.add(made_up_word(rng).capitalize())
     return [Detail(name, "has", f"a {rng.choice(COLORS)} {made_up_word(rng)}") for name in sorted(names)]
 
 

@@ -30,7 +30,10 @@ CAPITAL = Example(
     "What is the capital of France?", ("The capital of France is Paris.",), "fact", "fact:capital:France"
 )
 OPPOSITE = Example(
-    "What is the opposite of hot?", ("The opposite of hot is cold.",), "fact", "fact:opposite:cold-hot"
+    "What is the opposite of hot?",
+    ("The words hot and cold are opposites.",),
+    "fact",
+    "fact:opposite:cold-hot",
 )
 SUM = Example("What is 8 + 2?", (arithmetic.Sum(8, "+", 2).answer(10),), "sum", "sum:8 + 2")
 GERMAN = Example("Say in German: a small dog", ("ein kleiner Hund.",), "en_de", "translation:small dog")

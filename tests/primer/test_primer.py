@@ -34,7 +34,7 @@ from scratch_gpt.primer import (
 )
 from scratch_gpt.primer.pairs import KEYS, TIMES, VALUES
 from scratch_gpt.primer.pretraining import CURRICULUM, documents_with_kinds, shares_after
-from scratch_gpt.primer.wording import NAMES, normalized, sentences, words
+from scratch_gpt.primer.wording import NAMES, capitalized, mentions, normalized, sentences, words
 from wording import user_error
 
 
@@ -195,13 +195,33 @@ def test_pretraining_text_never_shows_held_out_combinations(text_by_kind):
 
 
 def test_no_document_answers_a_question(text_by_kind):
-    """A document with a question holds nothing but lines that end as questions."""
+    """A document with a question holds nothing but questions, or each with the beginning of its answer and a gap."""
+    fact_of = {question: fact for fact in facts.FACTS for question in fact.questions()}
     for kind, texts in text_by_kind.items():
         for text in texts:
             if kind == "quiz":
                 assert all(line.endswith("?") for line in text.splitlines())
+            elif kind == "worksheet":
+                title, *lines = text.splitlines()
+                assert title == "Fill in."
+                for question, gap in zip(lines[::2], lines[1::2], strict=True):
+                    fact = fact_of[question]
+                    assert gap == capitalized(fact.beginning()) + " ..."
+                    assert not mentions(gap.replace(fact.subject, ""), fact.object)
             else:
                 assert "?" not in text
+
+
+def test_opposites_are_named_in_either_order():
+    """Both orders of the two words answer the question for one of them; the opposite of the other one does not."""
+    (example,) = [
+        example
+        for split in SPLITS
+        for example in benchmark("facts", split)
+        if example.key == "fact:opposite:cold-hot" and example.kind == "fact" and "of hot?" in example.prompt
+    ]
+    assert {"The words hot and cold are opposites.", "Cold and hot are opposites."} <= set(example.references)
+    assert "The opposite of cold is hot." not in example.references
 
 
 def test_quiz_sheets_ask_held_out_questions_too(text_by_kind):
