@@ -427,6 +427,31 @@ def test_typed_python_answers_as_printed(page: Path) -> None:
     assert report.getvalue() == ""
 
 
+def test_chapters_have_exercises_whose_solutions_are_run() -> None:
+    """Each chapter of the walk: copied code, and at least two exercises, each with a solution that is typed."""
+    chapters = sorted((ROOT / "docs" / "learn").glob("[0-9][0-9]-*.md"))
+    contents = LINK.findall(read(ROOT / "docs" / "learn" / "walk.md"))
+    assert [link for link in contents if link[0].isdigit()] == [chapter.name for chapter in chapters]
+    for chapter in chapters:
+        text = read(chapter)
+        solutions = re.findall(r"^<details.*?^</details>$", text, re.MULTILINE | re.DOTALL)
+        assert len(solutions) >= 2, chapter.name
+        assert all("```pycon\n>>> " in solution for solution in solutions), chapter.name
+        assert QUOTED_FROM.search("\n".join(fences(chapter, "python"))), chapter.name
+        assert ">>> " in text.partition("## Try it")[2].partition("## Exercises")[0], chapter.name
+
+
+def test_figures_of_the_walk_are_drawn_by_their_script(tmp_path: Path) -> None:
+    """The script writes every figure that a chapter shows, with the committed one's labels."""
+    load("docs/draw_figures.py").main(str(tmp_path))
+    chapters = "\n".join(map(read, (ROOT / "docs" / "learn").glob("[0-9][0-9]-*.md")))
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert sorted(drawn) == sorted(re.findall(r"!\[.+?\]\(\.\./images/(.+?)\)", chapters))
+    for name, svg in drawn.items():
+        committed = (ROOT / "docs" / "images" / name).read_text(encoding="utf-8")
+        assert re.findall(r"<text.*?>(.*?)</text>", svg) == re.findall(r"<text.*?>(.*?)</text>", committed)
+
+
 def test_blocks_of_python_are_quoted_or_run() -> None:
     """Examples in Python stand in the pages whose examples are run below, and nowhere else."""
     examples = {
