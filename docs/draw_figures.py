@@ -37,7 +37,7 @@ def mask() -> Figure:
         with torch.no_grad():
             weights = kind(config).eval()(**batch, use_cache=False, output_attentions=True).attentions[0]
         axes = figure.add_subplot(1, 2, place, title=title, xlabel="may look at", ylabel="token that looks")
-        axes.imshow((weights[0, 0] > 0).float(), cmap="Blues", vmin=0, vmax=1.4)
+        axes.imshow((weights[0, 0] > 0).float().numpy(), cmap="Blues", vmin=0, vmax=1.4)
         names = [{0: "end", 1: "pad"}.get(token, str(token)) for token in block]
         axes.set_xticks(range(len(block)), names)
         axes.set_yticks(range(len(block)), names)
@@ -56,7 +56,7 @@ def rotary() -> Figure:
     figure = Figure(figsize=(6.4, 2.8), layout="constrained")
     axes = figure.add_subplot(xlabel="position", ylabel="cosine of the angle")
     for color, pair in zip(COLORS, (0, 1, 2, 4)):
-        axes.plot(cosines[0, :, pair], color=color, label=f"pair {pair + 1} of 8")
+        axes.plot(cosines[0, :, pair].numpy(), color=color, label=f"pair {pair + 1} of 8")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     return figure
 
