@@ -82,7 +82,8 @@ QUOTED_FROM = re.compile(r"# (?:scratch_gpt|train|eval)/\S+\.py: ")
 # A file of train/ or eval/, or a pattern of such files; the ellipsis of a sentence is no part of it.
 REPOSITORY_FILE = re.compile(r"(?<![\w./-])(?:train|eval)/[\w*./-]*[\w*]")
 SCRIPT = re.compile(r"(?:train|eval(?:/engineering)?)/\w+\.py")
-# A conversion, or an example in Python, in the order of the page.
+PAGES_OF_USE = ("transformers.md", "serve.md", "export.md", "other-tools.md")
+# A conversion, or an example in Python, in the order of the pages.
 RUNNABLE = re.compile(
     r"^scratch-gpt ((?:export|import) runs/demo/[^\n]*)$|^```python\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -293,11 +294,12 @@ def test_shown_options_are_fields(page: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_examples_of_use_run_as_printed(chat_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    """Conversions and Python examples of the page run in its order, where the packages they import are installed."""
+    """Conversions and Python examples of `PAGES_OF_USE` run in this order, where the packages they import are installed."""
     shutil.copytree(chat_folder, tmp_path / "runs" / "demo" / "aligned")
     monkeypatch.chdir(tmp_path)
     ran = []
-    for command, example in RUNNABLE.findall(read(ROOT / "docs" / "how-to" / "use-anywhere.md")):
+    text = "\n".join(read(ROOT / "docs" / "how-to" / name) for name in PAGES_OF_USE)
+    for command, example in RUNNABLE.findall(text):
         if command:
             result = CliRunner().invoke(cli.app, shlex.split(command), catch_exceptions=False)
             assert result.exit_code == 0, command
@@ -427,12 +429,37 @@ def test_typed_python_answers_as_printed(page: Path) -> None:
     assert report.getvalue() == ""
 
 
+def test_chapters_have_exercises_whose_solutions_are_run() -> None:
+    """Each chapter of the walk: copied code, and at least two exercises, each with a solution that is typed."""
+    chapters = sorted((ROOT / "docs" / "learn").glob("[0-9][0-9]-*.md"))
+    contents = LINK.findall(read(ROOT / "docs" / "learn" / "walk.md"))
+    assert [link for link in contents if link[0].isdigit()] == [chapter.name for chapter in chapters]
+    for chapter in chapters:
+        text = read(chapter)
+        solutions = re.findall(r"^<details.*?^</details>$", text, re.MULTILINE | re.DOTALL)
+        assert len(solutions) >= 2, chapter.name
+        assert all("```pycon\n>>> " in solution for solution in solutions), chapter.name
+        assert QUOTED_FROM.search("\n".join(fences(chapter, "python"))), chapter.name
+        assert ">>> " in text.partition("## Try it")[2].partition("## Exercises")[0], chapter.name
+
+
+def test_figures_of_the_walk_are_drawn_by_their_script(tmp_path: Path) -> None:
+    """The script writes every figure that a chapter shows, with the committed one's labels."""
+    load("docs/draw_figures.py").main(str(tmp_path))
+    chapters = "\n".join(map(read, (ROOT / "docs" / "learn").glob("[0-9][0-9]-*.md")))
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert sorted(drawn) == sorted(re.findall(r"!\[.+?\]\(\.\./images/(.+?)\)", chapters))
+    for name, svg in drawn.items():
+        committed = (ROOT / "docs" / "images" / name).read_text(encoding="utf-8")
+        assert re.findall(r"<text.*?>(.*?)</text>", svg) == re.findall(r"<text.*?>(.*?)</text>", committed)
+
+
 def test_blocks_of_python_are_quoted_or_run() -> None:
     """Examples in Python stand in the pages whose examples are run below, and nowhere else."""
     examples = {
         page.name for page in PAGES for block in fences(page, "python") if not QUOTED_FROM.match(block)
     }
-    assert examples == {"README.md", "measuring.md", "use-anywhere.md"}
+    assert examples == {"README.md", "measuring.md", *PAGES_OF_USE}
     assert sum(len(QUOTED_FROM.findall("\n".join(fences(page, "python")))) for page in PAGES) > 15
 
 
