@@ -71,7 +71,7 @@ docs: $(STAMP)  ## the reference of every module from its docstrings, into build
 		-m pdoc --docformat google --output-directory "$(REFERENCE)" $(MODULES)
 	@echo "wrote $(REFERENCE)/index.html"
 
-refresh: $(STAMP)  ## cut the excerpts and the tree in README.md and docs/ anew from the source
+refresh: $(STAMP)  ## cut excerpts, tree, keys and errors in README.md and docs/ anew from the source
 	@$(BIN)/python docs/refresh.py
 	@$(BIN)/ruff format -q README.md docs
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut anew what the pages take from the source: excerpts of code, and the tree of files. `make refresh` runs it.
+"""Cut anew what the pages take from the source: excerpts of code, the tree of files, keys, errors. `make refresh` runs it.
 
 An excerpt is a block of Python that begins with where it is from. `# FILE: NAME, NAME` holds these functions or classes
 whole; `# FILE: in NAME` holds some lines of one, from the block's first line to its last: to show other lines, write
@@ -12,6 +12,9 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+
+import error_pages
+import key_pages
 
 
 ROOT = Path(__file__).parent.parent
@@ -124,12 +127,15 @@ def refreshed(page: Path) -> str:
 
 def main() -> None:
     """Write the pages that changed, and name them; exit with 1 where an excerpt is not found."""
+    pages = {**key_pages.pages(), **error_pages.pages()}
     for page in PAGES:
         try:
-            text = refreshed(page)
+            pages.setdefault(page, refreshed(page))
         except LookupError as error:
             sys.exit(f"{page.relative_to(ROOT)}: {error.args[0]}")
-        if text != page.read_text(encoding="utf-8"):
+    for page, text in pages.items():
+        if not page.is_file() or text != page.read_text(encoding="utf-8"):
+            page.parent.mkdir(exist_ok=True)
             page.write_text(text, encoding="utf-8")
             print(f"refreshed {page.relative_to(ROOT)}")
 

@@ -375,6 +375,19 @@ def test_an_excerpt_follows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path
         refresh.refreshed(page)
 
 
+@pytest.mark.parametrize("name", ["key_pages", "error_pages"])
+def test_reference_is_that_of_the_code(name: str) -> None:
+    """`make refresh` would write the same pages of keys and errors."""
+    pages = load(f"docs/{name}.py").pages()
+    assert [page.name for page, text in pages.items() if text != page.read_text(encoding="utf-8")] == []
+
+
+def test_each_command_with_a_config_has_a_page_of_keys() -> None:
+    """No page is left of a command that is gone."""
+    pages = {page.stem for page in (ROOT / "docs" / "reference" / "keys").glob("*.md")}
+    assert pages == {name for name in COMMANDS if class_of(name)}
+
+
 def test_reference_names_what_is_public() -> None:
     """The page has a row for every public name, and each module in it is there, with what it is named for."""
     rows = re.findall(
