@@ -592,3 +592,21 @@ def test_commands_are_found() -> None:
     assert {"pretrain", "chat", "web", "serve", "export", "import", "publish"} <= {
         command for command, _ in COMMAND.findall(texts)
     }
+
+
+# Codes of errors that no test names yet; none may be added.
+UNTESTED = {
+    "compiler_missing", "evaluation_missing", "file_name_missing", "no_checkpoint", "no_conversation", "no_network",
+    "source_endless", "special_token_too_short", "symbolic_link", "too_few_runs", "unknown_command", "unknown_task",
+}  # fmt: skip
+
+
+def test_errors_of_the_reference_are_triggered() -> None:
+    """A test names the code of each error, but for those that are known to wait for one."""
+    codes = {
+        row.split("`")[1]
+        for row in read(ROOT / "docs" / "reference" / "errors.md").splitlines()
+        if row[:3] == "| `"
+    }
+    tests = "".join(read(file) for file in (ROOT / "tests").rglob("*.py") if file.name != "test_docs.py")
+    assert {code for code in codes if f'"{code}"' not in tests} == UNTESTED
