@@ -56,7 +56,7 @@ class ContaminationArguments:
     limit: Count | None = field(
         default=None, metadata={"help": "Examples of each task, from the first on. Default: all."}
     )
-    worst: int = field(default=5, metadata={"help": "Show so many of the items that overlap most."})
+    worst: int = field(default=5, metadata={"help": "Show this many of the items that overlap most."})
     seed: int = field(default=0, metadata={"help": "Seed of the intervals."})
     output: str | None = field(default=None, metadata={"help": "A result file to write."})
 

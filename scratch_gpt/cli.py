@@ -184,7 +184,8 @@ def chat(
         float | None, typer.Option("--top_p", help="Sample from this share of the probability.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option("--top_k", help="Sample from so many tokens; 0: from all.")
+        int | None,
+        typer.Option("--top_k", help="Sample from this many of the likeliest tokens; 0: from all."),
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max_new_tokens", help="Longest answer.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,

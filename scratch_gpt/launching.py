@@ -39,7 +39,7 @@ def shell_line(words: Sequence[str]) -> str:
 
 
 def launcher_arguments(accelerate_config: str | None) -> list[str]:
-    """What `accelerate launch` is told before the script's name.
+    """Options of `accelerate launch` before the script's name.
 
     Without a file of the user's (given here, or written by `accelerate config`): one process. The three other
     flags only repeat accelerate's defaults, which silences its warning about values that were not passed.

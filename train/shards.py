@@ -21,7 +21,7 @@ from scratch_gpt.settings.parsing import run_stage
 
 
 def main(arguments: ShardsArguments) -> None:
-    """Write the shards and show what came out."""
+    """Write the shards and show a summary."""
     # A launcher may have switched the tokenizer's threads off; this stage is nothing but tokenization.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     console = Console()

@@ -39,7 +39,7 @@ CONTENTS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "r
 
 
 def main(arguments: TokenizerArguments) -> None:
-    """Read the sources, train, save, and show what came out."""
+    """Read the sources, train, save, and show a summary."""
     sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)

@@ -99,7 +99,7 @@ def outcome(output_dir: Path) -> tuple[list[dict[str, Any]], bytes]:
 
 
 def main(arguments: KillTestArguments) -> None:
-    """One undisturbed run, then runs that are killed until the kills are used up, each compared when it is complete."""
+    """One undisturbed run, then runs that are killed until all kills are done, each compared when it is complete."""
     output_dir = Path(arguments.output_dir)
     moments = random.Random(arguments.seed)
     shutil.rmtree(output_dir, ignore_errors=True)

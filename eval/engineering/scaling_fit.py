@@ -103,7 +103,7 @@ def prepare(path: str, output_dir: Path) -> Text:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: a model on so many tokens of a text."""
+    """One run: a model on a number of tokens of a text."""
 
     text: Text
     shape: Shape

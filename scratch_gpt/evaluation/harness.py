@@ -46,9 +46,7 @@ class AnsweringArguments:
             "help": "skip: leave out bad rows while they are under one percent of a file; fail: stop at the first."
         },
     )
-    limit: Count | None = field(
-        default=None, metadata={"help": "Use the first so many examples of each task."}
-    )
+    limit: Count | None = field(default=None, metadata={"help": "Use the first N examples of each task."})
     max_new_tokens: Count = field(default=32, metadata={"help": "Longest answer, in tokens."})
     seed: int = field(default=0, metadata={"help": "Seed of sampling and of the intervals."})
     seeds: list[int] = field(
@@ -76,7 +74,7 @@ class AnsweringArguments:
 
 @dataclass
 class EvalArguments(AnsweringArguments):
-    """What every benchmark is told."""
+    """Settings of every benchmark."""
 
     output: str | None = field(
         default=None, metadata={"help": "Result file, for one model. Default: MODEL/results/BENCHMARK.json."}
@@ -95,7 +93,7 @@ class EvalArguments(AnsweringArguments):
         default=0.0, metadata={"help": "0: the most probable token (greedy); 1: as the model says."}
     )
     num_beams: Count = field(
-        default=1, metadata={"help": "Above 1: beam search with so many beams, at temperature 0."}
+        default=1, metadata={"help": "Above 1: beam search with this many beams, at temperature 0."}
     )
 
     def __post_init__(self) -> None:

@@ -231,7 +231,7 @@ def choose(
 
 
 def evaluations(seconds: float) -> int:
-    """Evaluations in a run of so many seconds."""
+    """Evaluations in a run of this many seconds."""
     return min(max(round(seconds / SECONDS_BETWEEN_EVALUATIONS), 1), MOST_EVALUATIONS)
 
 

@@ -105,7 +105,7 @@ class Shape:
         return float(f"{min(rate, LARGEST_RATE):.2g}")
 
     def batch(self, tokens: float, on_cpu: bool) -> tuple[int, int]:
-        """Blocks in a micro-batch, and micro-batches in a step, of a run over so many tokens (Step Law)."""
+        """Blocks in a micro-batch, and micro-batches in a step, of a run over this many tokens (Step Law)."""
         blocks = max(1, round(step_law_batch(tokens) / self.context))
         most = CPU_MICRO_BATCH_TOKENS if on_cpu else 16 * CPU_MICRO_BATCH_TOKENS
         return divide_step(blocks, lambda size: size * self.context <= most)
@@ -131,7 +131,7 @@ def choose_vocab_size(text_bytes: int, characters: Mapping[str, int]) -> int:
 
 
 def weight_decay(passes: float, parameters_a_byte: float) -> float:
-    """Decay of the weights of a run with so many passes over the text.
+    """Decay of the weights of a run with this many passes over the text.
 
     Args:
         parameters_a_byte: of the text, outside the embeddings; a model with fewer than one cannot learn it by heart.

@@ -33,7 +33,7 @@ def attention() -> str:
 def seconds_per_step(
     shape: Shape, micro_batch: int, micro_batches: int, compiled: bool, seconds: float
 ) -> float:
-    """The median time of an optimizer step, measured for about so many seconds.
+    """The median time of an optimizer step, measured for about this many seconds.
 
     Args:
         compiled: compile the layers, where there is a compiler.

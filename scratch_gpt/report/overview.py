@@ -31,7 +31,7 @@ def _series(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float
 
 
 def _plot(axes: Axes, rows: list[dict[str, Any]], curves: Mapping[str, tuple[str, str]], title: str) -> None:
-    """Draw each curve (key of the log -> label, colour) that the log has."""
+    """Draw each curve (key of the log -> label, color) that the log has."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel("step")
     for key, (label, color) in curves.items():

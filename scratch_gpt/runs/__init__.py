@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage's folder: written whole or not at all, locks, log.jsonl, checkpoints, results, provenance.
+"""A stage's folder: written atomically, locks, log.jsonl, checkpoints, results, provenance.
 
 Imports `settings`.
 """

@@ -123,7 +123,7 @@ def _newest_whole(checkpoints: list[Path]) -> Path:
 
 
 def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None, last_file: str) -> Path | None:
-    """The checkpoint that a run goes on from, None to start afresh.
+    """The checkpoint that a run resumes from, None to start afresh.
 
     A finished folder (it holds run.yaml) is never written again: a start would remove its model and its log.
 

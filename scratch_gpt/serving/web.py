@@ -110,7 +110,7 @@ def _paced(pieces: TextStream) -> TextStream:
 
 
 class Page:
-    """What the buttons of the page do, for models that are told apart by name."""
+    """What the buttons of the page do, for models known by name."""
 
     def __init__(self, models: list[StreamingModel]) -> None:
         self.models = {model.name: model for model in models}

@@ -19,7 +19,7 @@ def license_of(entry: dict[str, Any]) -> str | None:
 
 @dataclass
 class SourcesArguments:
-    """What every stage that reads text is told."""
+    """Settings of every stage that reads text."""
 
     sources: list[dict[str, Any]] = field(
         default_factory=list,

@@ -30,7 +30,7 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
-    """1.0 if the normalised prediction equals one of the normalised references, else 0.0."""
+    """1.0 if the normalized prediction equals one of the normalized references, else 0.0."""
     answer = normalize_answer(prediction)
     return float(any(answer == normalize_answer(reference) for reference in references))
 
@@ -120,7 +120,7 @@ def self_bleu(texts: Sequence[str]) -> list[float]:
 
 
 def best_choice(log_likelihoods: Sequence[float], lengths: Sequence[int]) -> int:
-    """Index of the candidate with the highest log-likelihood per byte, so that short ones are not favoured."""
+    """Index of the candidate with the highest log-likelihood per byte, so that short ones have no advantage."""
     per_byte = [total / length for total, length in zip(log_likelihoods, lengths, strict=True)]
     return per_byte.index(max(per_byte))
 

@@ -94,7 +94,7 @@ def units(text: str) -> list[str]:
 
 
 def first_units(text: str, count: int) -> str:
-    """The beginning of a text that has so many units, blanks made single."""
+    """The first units of a text, blanks made single."""
     end = 0
     for _, found in zip(range(count), _UNIT.finditer(text), strict=False):
         end = found.end()

@@ -88,7 +88,7 @@ class MaskingCollator:
 
 
 def word_joints(tokenizer: PreTrainedTokenizerFast) -> tuple[np.ndarray, np.ndarray]:
-    """Which tokens a word can go on after, and which can carry it on, bool of shape (V,) each.
+    """Which tokens a word can continue after, and which can continue it, bool of shape (V,) each.
 
     A word is a run of letters and digits with a space or sign before it. Bytes beyond ASCII count as parts of letters.
     """

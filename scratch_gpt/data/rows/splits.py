@@ -38,7 +38,7 @@ class SplitArguments(Protocol):
 def read_splits(
     read: RowReader, arguments: SplitArguments, *, allow_no_held_out: bool = False
 ) -> dict[str, list[Row]]:
-    """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are told on the terminal.
+    """Rows of all sources as train, dev and test; files with bad rows, and rows that repeat, are reported on the terminal.
 
     The primer brings its splits. Rows of files are divided by the hash of their question and the seed, so that with
     one seed a question that is held out in one stage is held out in all. Only training rows are repeated by a weight.

@@ -39,7 +39,7 @@ class ShardsArguments(SourcesArguments):
     )
     max_tokens: Count | None = field(
         default=None,
-        metadata={"help": "Tokens of training text to write. Default: until the first source is used up."},
+        metadata={"help": "Tokens of training text to write. Default: until the first source is exhausted."},
     )
     validation_fraction: Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)] = (
         field(
@@ -58,7 +58,7 @@ class ShardsArguments(SourcesArguments):
     num_slices: Count | None = field(
         default=None,
         metadata={
-            "help": "Tokenize in so many independent runs, each with its --slice; without, merge them."
+            "help": "Tokenize in this many independent runs, each with its --slice; without --slice, merge them."
         },
     )
     slice: int | None = field(

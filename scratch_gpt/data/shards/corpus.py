@@ -136,7 +136,7 @@ class SourceStream:
         return [list(self.place), counts, dict(self.left_out)]
 
     def restore(self, state: list[Any]) -> None:
-        """Go on from an earlier `state`, with the same `kept_file`."""
+        """Resume from an earlier `state`, with the same `kept_file`."""
         (part, row), (self.passes, self.documents, self.kept, self.matched), left_out = state
         self.place, self.left_out = (part, row), Counter(left_out)
 

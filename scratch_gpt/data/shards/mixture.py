@@ -70,7 +70,7 @@ class Mixture(Generic[Document]):
         return {"consumed": dict(self.consumed), "pass_bytes": dict(self.pass_bytes)}
 
     def restore(self, state: dict[str, dict[str, int]]) -> None:
-        """Go on from an earlier `state`; `read` must go on from its places."""
+        """Resume from an earlier `state`; `read` must resume at its places."""
         self.consumed, self.pass_bytes = dict(state["consumed"]), dict(state["pass_bytes"])
 
     def epochs(self, source: Source, used_bytes: int) -> float | None:

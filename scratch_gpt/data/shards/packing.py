@@ -158,7 +158,7 @@ class Packer:
         return values, {"ids": ids, "lengths": np.array([len(piece) for piece in self.buffer], np.int64)}
 
     def restore(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Go on from an earlier `state`; rows that were written later are removed.
+        """Resume from an earlier `state`; rows that were written later are removed.
 
         Raises:
             UserError: the file does not hold the rows that it held then.

@@ -70,7 +70,7 @@ def write_slice(
     index: int,
     num_slices: int,
 ) -> str:
-    """Tokenize slice `index` of all sources but the primer; go on where an earlier try was interrupted.
+    """Tokenize slice `index` of all sources but the primer; resume where an earlier try was interrupted.
 
     Returns:
         A line for the terminal; of a slice that is complete, that it is.

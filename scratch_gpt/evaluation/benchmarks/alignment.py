@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What alignment did to a chat model: models side by side on prompts that none of them was trained on.
 
-The score that was optimised is the one number that must go up, so it proves nothing. Beside it stand a judge that no
+The score that was optimized is the one number that must go up, so it proves nothing. Beside it stand a judge that no
 training saw, the distance from the model before, length, variety, repetition and bits per byte. The judge is a gold
 score by program for prompts of the embedded corpus; for a user's own prompts, a second reward model that was trained on
 other pairs (Gao et al. 2022).
@@ -51,7 +51,7 @@ class AlignmentArguments(AnsweringArguments):
     """Settings of `eval/alignment.py`; `sources` are read as in the rlhf stage."""
 
     reward_model: str | None = field(
-        default=None, metadata={"help": "Folder of the reward stage: the score that was optimised."}
+        default=None, metadata={"help": "Folder of the reward stage: the score that was optimized."}
     )
     judge_model: str | None = field(
         default=None,
@@ -62,7 +62,7 @@ class AlignmentArguments(AnsweringArguments):
     best_of_n: Annotated[int, Range("at least 2, or 0 to leave it out", lambda n: n >= 2 or n == 0)] = field(
         default=0,
         metadata={
-            "help": "Also measure the first model with so many answers written, of which the reward model takes one."
+            "help": "Also measure best-of-n with the first model: the reward model chooses among this many answers."
         },
     )
     shards: str | None = field(

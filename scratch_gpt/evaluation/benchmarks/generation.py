@@ -56,14 +56,12 @@ class GenerationArguments(EvalArguments):
     limit: Count | None = field(
         default=256,
         metadata={
-            "help": "Use the first so many stories and documents of each source, and so many blocks, evenly spaced."
+            "help": "Use the first N stories and documents of each source, and N blocks, evenly spaced."
         },
     )
     prompt_words: Count | None = field(
         default=None,
-        metadata={
-            "help": "Let the model continue the first so many words of each document of the sources too."
-        },
+        metadata={"help": "Let the model continue the first N words of each document of the sources too."},
     )
 
 

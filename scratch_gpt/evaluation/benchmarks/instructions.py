@@ -46,7 +46,7 @@ class InstructionArguments(EvalArguments):
     )
     limit: Count | None = field(
         default=300,
-        metadata={"help": "Answer so many questions, drawn by the seed; the loss is of all rows."},
+        metadata={"help": "Answer this many questions, drawn by the seed; the loss is of all rows."},
     )
     max_new_tokens: Count = field(default=128, metadata={"help": "Longest answer, in tokens."})
     temperature: NotNegative = field(

@@ -22,7 +22,7 @@ def model_figures(
     pseudo_blocks: int,
     batch_size: int,
 ) -> tuple[float, float]:
-    """Masked accuracy on so many held-out blocks, and pseudo-perplexity on so many."""
+    """Masked accuracy on N held-out blocks, and pseudo-perplexity on N."""
     nll = torch.zeros(3, dtype=torch.float64)
     chosen = blocks.evenly_spaced_indices(max_blocks)
     for first in range(0, len(chosen), batch_size):

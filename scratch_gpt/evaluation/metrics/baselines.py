@@ -112,7 +112,7 @@ class NGram:
         return guesses
 
     def _runs(self, text: np.ndarray) -> Iterator[np.ndarray]:
-        """For each length n: the number of the n - 1 symbols before each one that has so many, -1 if never seen."""
+        """For each length n: the number of the n - 1 symbols before each one that has that many, -1 if never seen."""
         runs = np.zeros(len(text), dtype=np.int64)
         for length, level in enumerate(self.levels, start=1):
             yield runs

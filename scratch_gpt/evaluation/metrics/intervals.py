@@ -38,7 +38,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     clusters: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """The score of items drawn again with replacement, so many times (Efron 1979): shape (resamples,).
+    """The score of items drawn again with replacement (Efron 1979): shape (resamples,).
 
     Args:
         rows: one number per item, shape (n,), or additive statistics of each, shape (n, k).

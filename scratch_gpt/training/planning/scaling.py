@@ -41,7 +41,7 @@ class Scale:
 
 
 def step_law_batch(tokens: float) -> float:
-    """Tokens in one step of a run over so many `tokens`."""
+    """Tokens in one step of a run over `tokens` tokens."""
     return float(0.58 * tokens**0.571)
 
 

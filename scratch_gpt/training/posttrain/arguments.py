@@ -65,7 +65,7 @@ class PosttrainingArguments(SourcesArguments):
     max_train_samples: Count | None = field(
         default=None,
         metadata={
-            "help": "Train on so many of the rows that fit, drawn by the seed: fewer ones are among more."
+            "help": "Train on this many of the rows that fit, drawn by the seed; a smaller number draws a subset of a larger one's rows."
         },
     )
     activation_checkpointing: bool = field(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stage does inside transformers' Trainer: log and progress bar, samples, an end where gradients are no numbers."""
+"""What a stage does inside transformers' Trainer: log and progress bar, samples, an end where gradients are NaN."""
 
 import time
 from pathlib import Path
@@ -100,7 +100,7 @@ class Samples(TrainerCallback):
 
 
 class FiniteGradients(TrainerCallback):
-    """Ends a run before a gradient that is no number would make every weight one that is none.
+    """Stops before a NaN gradient corrupts the weights.
 
     Trainer would go on: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
     and the gradient scaler leaves out their steps.

@@ -57,7 +57,7 @@ MEMORY_SHARE, LOGITS_SHARE = 0.8, 0.25
 
 
 def rate_by_size(small: float, large: float, parameters: int) -> float:
-    """The learning rate of a model with so many parameters, to two digits."""
+    """The learning rate of a model of this size, to two digits."""
     share = math.log(parameters / SMALL) / math.log(LARGE / SMALL)
     share = min(max(share, 0.0), 1.0)
     return float(f"{small ** (1 - share) * large**share:.2g}")

@@ -125,9 +125,7 @@ class PretrainArguments:
     )
     max_skipped_steps: Count = field(
         default=8,
-        metadata={
-            "help": "The run stops after so many steps in a row whose loss or gradients are not usable."
-        },
+        metadata={"help": "The run aborts after this many consecutive skipped steps."},
     )
     activation_checkpointing: bool | None = field(
         default=None,

@@ -34,7 +34,7 @@ class GracefulShutdown:
 
     @property
     def requested(self) -> bool:
-        """Whether this process was told to stop."""
+        """Whether this process received a signal to stop."""
         return bool(self.received)
 
     def exit(self) -> None:

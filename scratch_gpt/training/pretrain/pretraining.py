@@ -254,7 +254,7 @@ class Pretraining:
         return {folder: count * sequence_length for folder, count in used}
 
     def is_due(self, every: int) -> bool:
-        """Whether something done every so many steps, and after the last, is done now."""
+        """Whether something done every N steps, and after the last, is done now."""
         return self.step % every == 0 or self.step == self.max_steps
 
     def token_hash_of_all(self) -> str:

@@ -68,11 +68,13 @@ class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOF
     )
     max_kl: Finite | None = field(
         default=None,
-        metadata={"help": "Stop where the KL from the starting model exceeds so many nats an answer."},
+        metadata={"help": "Stop where the KL from the starting model exceeds this many nats per answer."},
     )
     patience: Count | None = field(
         default=None,
-        metadata={"help": "Stop after so many measurements in a row without a better score on dev prompts."},
+        metadata={
+            "help": "Stop after this many measurements in a row without a better score on dev prompts."
+        },
     )
     shards: str | None = field(
         default=None,

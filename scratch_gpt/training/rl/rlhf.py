@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and what goes wrong is told.
+"""TRL's RLOO and GRPO, measured while they learn: the best model is kept, and common failures are detected.
 
 Numbers that are none end the run, and `max_kl` and `patience` where they are given.
 """
@@ -136,7 +136,7 @@ class MeasuredRLOO(Measured, RLOOTrainer):
 
 
 class MeasuredGRPO(Measured, GRPOTrainer):
-    """GRPO (Shao et al. 2024): advantages are normalised within the group; the KL is part of the loss."""
+    """GRPO (Shao et al. 2024): advantages are normalized within the group; the KL is part of the loss."""
 
 
 TRAINERS = {"rloo": MeasuredRLOO, "grpo": MeasuredGRPO}
