@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison, Difference
+from scratch_gpt.publishing.labels import measure_label
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
@@ -168,11 +169,8 @@ def stage_facts(folder: Path) -> dict[str, str]:
             facts.append(f"{training[-1]['elapsed_seconds'] / 60:.1f} minutes")
     if held_out:
         measures = {key: value for key, value in held_out[-1].items() if key.startswith("eval_")}
-        facts += [
-            f"{key.replace('_', ' ')} {number(value)}"
-            for key, value in measures.items()
-            if isinstance(value, float)
-        ]
+        said = [f"{measure_label(k)} {number(v)}" for k, v in measures.items() if isinstance(v, float)]
+        facts += [f"held out: {', '.join(said)}"] if said else []
     found = [
         (key.removeprefix(MONITOR), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
     ]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures as people read them: `eval_min_reward` of a log is "lowest reward"."""
+
+# A measure -> its words; where a name is not here, its underscores become blanks.
+WORDS = {
+    "accuracy": "right choices",
+    "bits_per_byte": "bits per byte",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "coherence": "coherence",
+    "continues_with_question": "answers that go on with a question",
+    "distinct_1": "different words",
+    "distinct_2": "different word pairs",
+    "exact_match": "exact answers",
+    "f1": "F1",
+    "finished": "answers that end",
+    "gold": "gold score",
+    "gold_win_rate": "wins by gold score",
+    "kl": "KL (nats an answer)",
+    "last_number": "right results",
+    "length": "length in tokens",
+    "loops": "degenerate loops",
+    "margin": "margin between the sides",
+    "masked_accuracy": "masked tokens predicted right",
+    "max_reward": "highest reward",
+    "mean_reward": "mean reward",
+    "mean_token_accuracy": "tokens predicted right",
+    "min_reward": "lowest reward",
+    "pseudo_perplexity": "pseudo-perplexity",
+    "refused": "refusals where the text has no answer",
+    "repetition": "repeated 4-grams",
+    "reward_win_rate": "wins by reward",
+    "score": "score that chooses the step",
+    "self_bleu": "self-BLEU",
+}
+# How the answers were decoded, which stands before a measure -> the words behind it.
+DECODINGS = {
+    "default": "default decoding",
+    "greedy": "greedy",
+    "sampled": "sampled",
+    "temperature_1": "temperature 1",
+}
+HELD_OUT = "eval_"
+
+
+def measure_label(name: str) -> str:
+    """The label of a measure of a log (`eval_kl`) or a result (`stories/greedy_coherence`, `facts/exact_match`)."""
+    *places, measure = name.removeprefix(HELD_OUT).split("/")
+    behind = [f" ({DECODINGS[places.pop()]})"] if places and places[-1] in DECODINGS else []
+    for decoding, words in DECODINGS.items():
+        if measure.startswith(f"{decoding}_"):
+            measure = measure.removeprefix(f"{decoding}_")
+            behind.append(f" ({words})")
+    words = WORDS.get(measure, measure.replace("_", " "))
+    return ": ".join([*(place.replace("_", " ") for place in places), words]) + "".join(behind)
