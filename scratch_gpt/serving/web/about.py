@@ -50,15 +50,17 @@ class About:
     def of(cls, model: StreamingModel) -> "About":
         """What the model's folder and configuration say."""
         config = model.model.config
-        facts = (
-            f"{number(model.model.num_parameters())} parameters",
+        card, parameters = _first_paragraph(model.folder), number(model.model.num_parameters())
+        facts = [
             f"{number(config.num_hidden_layers)} layers",
-            f"reads {number(model.context)} tokens",
-            f"knows {number(config.vocab_size)} different tokens",
-        )
+            f"context {number(model.context)} tokens",
+            f"vocabulary {number(config.vocab_size)} tokens",
+        ]
+        if parameters not in card:
+            facts.insert(0, f"{parameters} parameters")
         prompts, beginnings = _prompts(model.folder)
         return cls(
-            _first_paragraph(model.folder),
+            card,
             ", ".join(facts),
             (model.questions or prompts or [*QUESTIONS])[:NUM_EXAMPLES],
             bool(model.questions),
@@ -100,10 +102,10 @@ def introduction(models: Sequence[StreamingModel], abouts: Sequence[About]) -> s
     """The head of the page, as HTML: the models' names, and a paragraph on each."""
     paragraphs = []
     for model, about in zip(models, abouts, strict=True):
-        kind = "a chat model" if model.is_chat else "a base model: it continues a text"
-        text = f"{kind}. {about.card}" if about.card else f"{kind}."
+        kind = "A chat model." if model.is_chat else "A base model, which continues a text."
+        text = about.card or kind
         paragraphs.append(
-            f"<p><b>{escape(model.name)}</b>: {escape(text)} <span class='soft'>({escape(about.shape)})</span></p>"
+            f"<p><b>{escape(model.name)}</b>: {escape(text)} <span class='soft'>{escape(about.shape.capitalize())}.</span></p>"
         )
     names = " and ".join(escape(model.name) for model in models)
     return f"<h1>{names}</h1>{''.join(paragraphs)}"

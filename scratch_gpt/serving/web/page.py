@@ -13,14 +13,17 @@ from scratch_gpt.serving.web.tabs import Tabs
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 # Colors are transparent: they fit a light page and a dark one.
 CSS = """
-.gradio-container { padding: 0.75rem !important; }
 h1 { font-size: 1.5rem; font-weight: 700; margin: 0; overflow-wrap: anywhere; }
-p { margin: 0.25rem 0; overflow-wrap: anywhere; }
-.soft { color: var(--body-text-color-subdued); font-size: 0.9rem; }
+.prose p { margin: 0.25rem 0; overflow-wrap: anywhere; }
+.html-container { padding: 0 !important; }
+.soft { color: var(--neutral-500); font-size: 0.9rem; }
+.dark .html-container { padding: 0 !important; }
+.soft { color: var(--neutral-400); }
 .note { padding: 0.75rem; border: 1px solid var(--border-color-primary); border-radius: 0.5rem; }
 .examples { gap: 0.4rem; }
 .examples button { flex: 0 1 auto; white-space: normal; overflow-wrap: anywhere; text-align: left; font-weight: 400; }
 .message { unicode-bidi: plaintext; overflow-wrap: anywhere; }
+table.scores, table.bars, .scores tbody, .bars tbody { border: 0; }
 table.scores, table.bars { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .scores th, .scores td, .bars th, .bars td { padding: 0.25rem 0.4rem; text-align: right; font-weight: 400;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }
@@ -66,21 +69,20 @@ def make_page(models: list[StreamingModel]) -> gr.Blocks:
         raise UserError("duplicate_name", message, name=names[0])
     abouts = [About.of(model) for model in models]
     tabs = Tabs(models, abouts, Handlers(models))
+    # first what the models were made for
+    if any(model.is_chat for model in models):
+        shown = [("Chat", tabs.chat), ("Next token", tabs.next_token)]
+    else:
+        shown = [("Next token", tabs.next_token)]
+    shown[1:1] = [("Side by side", tabs.side_by_side), ("Tokens", tabs.tokens)]
+    shown.append(("Attention", tabs.attention))
     with gr.Blocks(title=" and ".join(names), analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(introduction(models, abouts))
         if scores := benchmark_scores(models):
             with gr.Accordion("Scores in its benchmarks", open=False):
                 gr.HTML(scores)
         with gr.Tabs(overflow_behavior="wrap"):
-            if any(model.is_chat for model in models):
-                with gr.Tab("Chat"):
-                    tabs.chat()
-            with gr.Tab("Side by side"):
-                tabs.side_by_side()
-            with gr.Tab("Tokens"):
-                tabs.tokens()
-            with gr.Tab("Next token"):
-                tabs.next_token()
-            with gr.Tab("Attention"):
-                tabs.attention()
+            for name, fill in shown:
+                with gr.Tab(name):
+                    fill()
     return blocks

@@ -144,7 +144,7 @@ class Tabs:
         text = gr.Textbox(texts[0], label="Text to continue", lines=3, elem_id="completion-text")
         examples = _examples(texts, "Examples")
         with gr.Row():
-            one = gr.Button("Add one token", elem_id="completion-one", min_width=130)
+            one = gr.Button("One token", elem_id="completion-one", min_width=90)
             go = gr.Button("Continue", variant="primary", elem_id="completion-go", min_width=90)
             stop = gr.Button("Stop", min_width=90)
         with gr.Row():
@@ -171,7 +171,7 @@ class Tabs:
     def attention(self) -> None:
         """Which token takes how much from which earlier one."""
         about = self.abouts[0]
-        texts = [*about.questions[:2], *about.beginnings[:1]]
+        texts = sorted({*about.questions, *about.beginnings}, key=len, reverse=True)[:3]
         layers = max(model.model.config.num_hidden_layers for model in self.models)
         heads = max(model.model.config.num_attention_heads for model in self.models)
         name = _model_choice(self._names, "attention")
