@@ -162,10 +162,8 @@ class Tabs:
             longest = _longest(self._defaults)
         moved = [name.change, *(slider.change for slider in sliders)]
         self._draw(self.handlers.next_tokens, inputs, moved, examples, drawing)
+        one.click(self.handlers.add_token, inputs, text, **QUEUED)
         continuing = go.click(self.handlers.complete, [*inputs, longest], text, **QUEUED)
-        added = one.click(self.handlers.add_token, inputs, text, **QUEUED)
-        for event in (continuing, added):
-            event.then(self.handlers.next_tokens, inputs, drawing, **QUEUED)
         stop.click(None, cancels=[continuing])
 
     def attention(self) -> None:
@@ -199,11 +197,11 @@ class Tabs:
     def _draw(
         self, handler: Any, inputs: list[Any], changes: list[Any], examples: list[gr.Button], drawing: gr.HTML
     ) -> None:
-        """Draw anew where the text (the first input) or a setting changes, or an example is taken."""
+        """Draw anew where the text (the first input) or a setting changes; an example becomes the text."""
         text = inputs[0]
-        gr.on([text.input, *changes], handler, inputs, drawing, **FOLLOWING)
+        gr.on([text.change, *changes], handler, inputs, drawing, **FOLLOWING)
         for each in examples:
-            each.click(_same, each, text).then(handler, inputs, drawing, **FOLLOWING)
+            each.click(_same, each, text)
 
 
 def _same(text: str) -> str:
