@@ -32,6 +32,12 @@ CARD_SETTINGS = (
     *("algorithm", "reward_model", "beta", "num_generations", "max_completion_length", "temperature"),
 )
 
+# What a stage's summary says of its held-out measures, where the log has any of these.
+SUMMARY = (
+    *("loss", "bits_per_byte", "accuracy", "masked_accuracy", "mean_token_accuracy", "margin"),
+    *("default_gold", "default_reward", "kl"),
+)
+
 # What the manifest counts for each source.
 CONSUMED = ("weight_asked", "weight_consumed", "documents", "tokens", "epochs", "bad_rows")
 
@@ -164,12 +170,19 @@ def stage_facts(folder: Path) -> dict[str, str]:
     if training:
         facts.append(f"{number(training[-1]['step'])} steps")
         facts += [f"{number(training[-1]['tokens'])} tokens"] if "tokens" in training[-1] else []
-        facts.append(f"last training loss {number(training[-1]['loss'])}")
+        # of reinforcement the loss has the right gradient, and its value says nothing
+        if not any("eval_kl" in row for row in held_out):
+            facts.append(f"last training loss {number(training[-1]['loss'])}")
         if "elapsed_seconds" in training[-1]:
             facts.append(f"{training[-1]['elapsed_seconds'] / 60:.1f} minutes")
     if held_out:
-        measures = {key: value for key, value in held_out[-1].items() if key.startswith("eval_")}
-        said = [f"{measure_label(k)} {number(v)}" for k, v in measures.items() if isinstance(v, float)]
+        measures = {
+            key.removeprefix("eval_"): value
+            for key, value in held_out[-1].items()
+            if key.startswith("eval_") and isinstance(value, float)
+        }
+        shown = {key: measures[key] for key in SUMMARY if key in measures} or measures
+        said = [f"{measure_label(key)} {number(value)}" for key, value in shown.items()]
         facts += [f"held out: {', '.join(said)}"] if said else []
     found = [
         (key.removeprefix(MONITOR), row["step"]) for row in rows for key in row if key.startswith(MONITOR)

@@ -27,7 +27,7 @@ WORDS = {
     "mean_token_accuracy": "tokens predicted right",
     "min_reward": "lowest reward",
     "pseudo_perplexity": "pseudo-perplexity",
-    "refused": "refusals where the text has no answer",
+    "refused": "refusals",
     "repetition": "repeated 4-grams",
     "reward_win_rate": "wins by reward",
     "score": "score that chooses the step",

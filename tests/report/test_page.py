@@ -90,7 +90,7 @@ def test_page_and_pictures_are_written(run_dir: Path) -> None:
         "aligned-kl.png",
         "aligned-training-kl.png",
         "aligned-gold.png",
-        "benchmark-qa.png",
+        "benchmarks.png",
     } <= names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.iterdir())
     assert not list(run_dir.rglob("*.tmp"))
@@ -100,17 +100,18 @@ def test_page_and_pictures_are_written(run_dir: Path) -> None:
 def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     """Scores with intervals and chance, before and after, steps and tokens; what is absent is said."""
     text = write_report(run_dir)[0].read_text(encoding="utf-8")
-    assert "<td>facts/exact_match</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
+    assert "<td>facts: exact answers</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
     assert "<td>loss</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
-    assert "<td>gold</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
+    assert "<td>gold score</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
     assert shows(text, "8 steps", "512 tokens")
     assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing
     assert text.count("<figcaption>loss: ") == 1
     missing = text[text.index("Not in this run") :]
-    titles = ("What was trained", "The same questions", "Benchmarks", "Samples over time", "base: curves")
+    titles = ("What was trained", "How good", "The same questions", "Samples over time", "base: curves")
     places = [text.index(f"<h2>{title}") for title in titles]
     assert places == sorted(places)
-    assert text.index("gradient norm, before clipping") > text.index("<summary>diagnostics")  # folded
+    diagnostics = text[text.index("<summary>More curves of each stage") :]
+    assert text.count("gradient norm, before clipping") == diagnostics.count("gradient norm, before clipping") > 0
     assert shows(missing, "the cost (", "provenance.json", "the data (")
     assert "samples over time" not in missing
 

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import Comparison, compare
+from scratch_gpt.evaluation.compare import compare, main_scores
 from scratch_gpt.publishing.facts import lineage, number, read_samples
 from scratch_gpt.publishing.labels import measure_label
 from scratch_gpt.runs.folders import read_yaml
@@ -117,10 +117,6 @@ def benchmark_scores(models: Sequence[StreamingModel]) -> str:
         results = {model.name: read_results(model.folder) for model in models if model.folder}
     except UserError:
         return ""
-    main: dict[tuple[str, str], Comparison] = {}
-    for score in compare(results):
-        if score.is_headline and score.is_share and score.is_more_better and score.chance is not None:
-            main.setdefault((score.benchmark, score.metric.partition("/")[0]), score)
     names = [model.name for model in models]
     rows = [
         (
@@ -128,7 +124,7 @@ def benchmark_scores(models: Sequence[StreamingModel]) -> str:
             [f"{score.values[name]['value'] / score.full:.0%}" if name in score.values else "-" for name in names],
             f"{score.chance / score.full:.0%}",
         )
-        for score in main.values()
+        for score in main_scores(compare(results))
         if score.chance is not None
     ]
     return draw_scores(names, rows) if rows else ""

@@ -23,7 +23,7 @@ h1 { font-size: 1.5rem; font-weight: 700; margin: 0; overflow-wrap: anywhere; }
 .examples { gap: 0.4rem; }
 .examples button { flex: 0 1 auto; white-space: normal; overflow-wrap: anywhere; text-align: left; font-weight: 400; }
 .message { unicode-bidi: plaintext; overflow-wrap: anywhere; }
-table.scores, table.bars, .scores tbody, .bars tbody { border: 0; }
+.prose table.scores, .prose table.bars, .prose .scores tbody, .prose .bars tbody { border: 0; }
 table.scores, table.bars { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .scores th, .scores td, .bars th, .bars td { padding: 0.25rem 0.4rem; text-align: right; font-weight: 400;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }

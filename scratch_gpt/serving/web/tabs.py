@@ -144,7 +144,7 @@ class Tabs:
         text = gr.Textbox(texts[0], label="Text to continue", lines=3, elem_id="completion-text")
         examples = _examples(texts, "Examples")
         with gr.Row():
-            one = gr.Button("One token", elem_id="completion-one", min_width=90)
+            one = gr.Button("Add one", elem_id="completion-one", min_width=90)
             go = gr.Button("Continue", variant="primary", elem_id="completion-go", min_width=90)
             stop = gr.Button("Stop", min_width=90)
         with gr.Row():
