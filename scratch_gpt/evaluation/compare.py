@@ -262,16 +262,16 @@ def compare_folders(
     return scores, differences
 
 
-def print_comparison(scores: Sequence[Comparison], differences: Differences) -> None:
+def comparison_lines(scores: Sequence[Comparison], differences: Differences) -> list[str]:
     """Each number with its interval, a line a model, and below its name in words how the model differs from the first."""
     models = list(dict.fromkeys(model for score in scores for model in score.values))
     letters = {model: chr(ord("A") + number) for number, model in enumerate(models)}
-    print("\n".join(f"{letter}  {model}" for model, letter in letters.items()))
+    lines = [f"{letter}  {model}" for model, letter in letters.items()]
     for benchmark in dict.fromkeys(score.benchmark for score in scores):
-        print(f"\n{benchmark}")
+        lines += ["", benchmark]
         for score in scores:
             if score.benchmark == benchmark:
-                _print_score(score, letters, differences)
+                lines += _score_lines(score, letters, differences)
     tested = len(differences)
     untested = sum(model in score.values for score in scores for model in models[1:]) - tested
     notes = [
@@ -283,21 +283,21 @@ def print_comparison(scores: Sequence[Comparison], differences: Differences) -> 
             f"Not tested: {untested}, whose items are not stored or not the same. Intervals that do not overlap differ; of "
             "others that says nothing."
         )
-    print()
-    print("\n".join(textwrap.fill(note, WIDTH) for note in notes))
+    return [*lines, "", *(line for note in notes for line in textwrap.wrap(note, WIDTH))]
 
 
-def _print_score(score: Comparison, letters: Mapping[str, str], differences: Differences) -> None:
+def _score_lines(score: Comparison, letters: Mapping[str, str], differences: Differences) -> list[str]:
     """On the left the name and a verdict for each model but the first, on the right the models' numbers."""
+    lines = []
     chance = "" if score.chance is None else f"  chance {score.chance:.3f}"
     for number, (model, letter) in enumerate(letters.items()):
         if number and model not in score.values:
             continue
         difference = differences.get((score.benchmark, score.metric, model))
         left = f"  {_verdict(score, difference)}" if number else score.metric
-        print(f"  {left:<37} {letter} {_value(score.values.get(model))}{'' if number else chance}")
-    if score.note:
-        print(textwrap.fill(score.note, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4))
+        lines.append(f"  {left:<37} {letter} {_value(score.values.get(model))}{'' if number else chance}")
+    indent = " " * 4
+    return lines + textwrap.wrap(score.note, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def _value(metric: Mapping[str, Any] | None) -> str:

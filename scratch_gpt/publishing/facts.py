@@ -14,14 +14,12 @@ from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison, Difference
-from scratch_gpt.publishing.labels import measure_label
+from scratch_gpt.publishing.labels import UNKNOWN, held_out_measures, number
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
 from scratch_gpt.settings.sources import license_of
 
-
-UNKNOWN = "not known"
 
 # What a reader of the card wants to know of a stage's arguments; run.yaml has them all.
 CARD_SETTINGS = (
@@ -30,12 +28,6 @@ CARD_SETTINGS = (
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "decay_ratio", "weight_decay", "optim"),
     *("max_length", "assistant_only_loss", "center_rewards_coefficient"),
     *("algorithm", "reward_model", "beta", "num_generations", "max_completion_length", "temperature"),
-)
-
-# What a stage's summary says of its held-out measures, where the log has any of these.
-SUMMARY = (
-    *("loss", "bits_per_byte", "accuracy", "masked_accuracy", "mean_token_accuracy", "margin"),
-    *("default_gold", "default_reward", "kl"),
 )
 
 # What the manifest counts for each source.
@@ -128,15 +120,6 @@ def count_parameters(folder: Path) -> int:
     return total
 
 
-def number(value: Any) -> str:
-    """A number as a person reads it; `not known` for None."""
-    if value is None:
-        return UNKNOWN
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
-
-
 def interval(metric: Mapping[str, Any]) -> str:
     """A measure's value with its 95% interval."""
     low, high = metric["ci95"]
@@ -176,14 +159,8 @@ def stage_facts(folder: Path) -> dict[str, str]:
         if "elapsed_seconds" in training[-1]:
             facts.append(f"{training[-1]['elapsed_seconds'] / 60:.1f} minutes")
     if held_out:
-        measures = {
-            key.removeprefix("eval_"): value
-            for key, value in held_out[-1].items()
-            if key.startswith("eval_") and isinstance(value, float)
-        }
-        shown = {key: measures[key] for key in SUMMARY if key in measures} or measures
-        said = [f"{measure_label(key)} {number(value)}" for key, value in shown.items()]
-        facts += [f"held out: {', '.join(said)}"] if said else []
+        said = held_out_measures(held_out[-1])
+        facts += [f"held out: {said}"] if said else []
     found = [
         (key.removeprefix(MONITOR), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
     ]

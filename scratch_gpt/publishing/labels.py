@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures as people read them: `eval_min_reward` of a log is "lowest reward"."""
 
+from collections.abc import Mapping
+from typing import Any
+
+
+UNKNOWN = "not known"
 # A measure -> its words; where a name is not here, its underscores become blanks.
 WORDS = {
     "accuracy": "right choices",
@@ -41,6 +46,20 @@ DECODINGS = {
     "temperature_1": "temperature 1",
 }
 HELD_OUT = "eval_"
+# What a stage's summary says of its held-out measures, where the log has any of these.
+SUMMARY = (
+    *("loss", "bits_per_byte", "accuracy", "masked_accuracy", "mean_token_accuracy", "margin"),
+    *("default_gold", "default_reward", "kl"),
+)
+
+
+def number(value: Any) -> str:
+    """A number as a person reads it; `not known` for None."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
 
 
 def measure_label(name: str) -> str:
@@ -53,3 +72,14 @@ def measure_label(name: str) -> str:
             behind.append(f" ({words})")
     words = WORDS.get(measure, measure.replace("_", " "))
     return ": ".join([*(place.replace("_", " ") for place in places), words]) + "".join(behind)
+
+
+def held_out_measures(row: Mapping[str, Any]) -> str:
+    """The main held-out measures of a row of a log, in words; all of them where it has none of the main ones."""
+    measures = {
+        key.removeprefix(HELD_OUT): value
+        for key, value in row.items()
+        if key.startswith(HELD_OUT) and isinstance(value, float)
+    }
+    shown = {key: measures[key] for key in SUMMARY if key in measures} or measures
+    return ", ".join(f"{measure_label(key)} {number(value)}" for key, value in shown.items())

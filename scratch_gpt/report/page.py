@@ -217,7 +217,11 @@ def _score_pictures(scores: Sequence[Comparison], models: Sequence[str]) -> list
     pictures = [
         draw_scores("benchmarks", title, main_scores(scores), models, share=True),
         draw_scores(
-            "benchmark-bits-per-byte", "bits per byte of held-out text, less is better", bits, models, share=False
+            "benchmark-bits-per-byte",
+            "bits per byte of held-out text, less is better",
+            bits,
+            models,
+            share=False,
         ),
     ]
     return [picture for picture in pictures if picture is not None]

@@ -111,7 +111,11 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     places = [text.index(f"<h2>{title}") for title in titles]
     assert places == sorted(places)
     diagnostics = text[text.index("<summary>More curves of each stage") :]
-    assert text.count("gradient norm, before clipping") == diagnostics.count("gradient norm, before clipping") > 0
+    assert (
+        text.count("gradient norm, before clipping")
+        == diagnostics.count("gradient norm, before clipping")
+        > 0
+    )
     assert shows(missing, "the cost (", "provenance.json", "the data (")
     assert "samples over time" not in missing
 
@@ -160,17 +164,19 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_browser_shows_it_without_an_error(browser, run_dir: Path) -> None:
-    """Opened from disk at a phone's width: no message on the console, no script run, nothing wider than the screen."""
-    size = browser.get_window_size()
-    browser.set_window_size(500, 900)
+    """Opened from disk at a phone's width: no message on the console, nothing wider than the screen, no long way down."""
+    size = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get_log("browser")  # of the page before
     browser.get(write_report(run_dir)[0].as_uri())
     assert browser.title == f"{run_dir.name} - scratch-gpt report"
-    fits, drawn, pictures = browser.execute_script(
+    fits, drawn, pictures, height = browser.execute_script(
         "const images = [...document.images];"
         "return [document.documentElement.scrollWidth <= innerWidth,"
-        " images.every(image => image.complete && image.naturalWidth > 0), images.length]"
+        " images.every(image => image.complete && image.naturalWidth > 0), images.length,"
+        " document.documentElement.scrollHeight]"
     )
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert fits and drawn and pictures > 9
+    assert height < 4500  # the demo's, of twice as many stages, has 6,000
     assert browser.get_log("browser") == []
-    browser.set_window_size(size["width"], size["height"])

@@ -2,7 +2,7 @@
 """`scratch-gpt web`: a page to talk to a model, compare two answers and look inside; the same page runs as a Hub Space.
 
 Nobody's text is trusted: what is typed and what a model says is shown as text, never as markup, and the page may load
-and reach nothing but its own server (its content security policy says so to the browser).
+and reach nothing but its own server (its content security policy says so to the browser). Imports `publishing`, `evaluation` and what is below them.
 """
 
 from scratch_gpt.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import compare, main_scores
-from scratch_gpt.publishing.facts import lineage, number, read_samples
-from scratch_gpt.publishing.labels import measure_label
+from scratch_gpt.publishing.facts import lineage, read_samples
+from scratch_gpt.publishing.labels import measure_label, number
 from scratch_gpt.runs.folders import read_yaml
 from scratch_gpt.runs.results import read_results
 from scratch_gpt.serving.chat import StreamingModel
@@ -121,7 +121,10 @@ def benchmark_scores(models: Sequence[StreamingModel]) -> str:
     rows = [
         (
             measure_label(score.metric),
-            [f"{score.values[name]['value'] / score.full:.0%}" if name in score.values else "-" for name in names],
+            [
+                f"{score.values[name]['value'] / score.full:.0%}" if name in score.values else "-"
+                for name in names
+            ],
             f"{score.chance / score.full:.0%}",
         )
         for score in main_scores(compare(results))

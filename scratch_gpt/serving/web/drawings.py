@@ -21,9 +21,7 @@ def draw_note(text: str) -> str:
 def draw_tokens(text: str, tokens: Sequence[tuple[int, str, bytes]]) -> str:
     """The tokens of a text (id, label, bytes), each in the next color with its id and its bytes below."""
     size = len(text.encode())
-    summary = (
-        f"{len(tokens)} tokens for {len(text)} characters ({size} bytes): {size / len(tokens):.1f} bytes a token"
-    )
+    summary = f"{len(tokens)} tokens for {len(text)} characters ({size} bytes): {size / len(tokens):.1f} bytes a token"
     items = "".join(
         f"<li class='color-{number % NUM_COLORS}'><b>{escape(label)}</b>"
         f"<span>{token_id}</span><small>{raw.hex(' ').upper()}</small></li>"

@@ -162,7 +162,8 @@ class Handlers:
         _refuse_many(token_ids, MAX_SHOWN_TOKENS)
         tokenizer = model.tokenizer
         return draw_tokens(
-            text, [(index, token_label(tokenizer, index), token_bytes(tokenizer, index)) for index in token_ids]
+            text,
+            [(index, token_label(tokenizer, index), token_bytes(tokenizer, index)) for index in token_ids],
         )
 
     @_noting

@@ -88,7 +88,11 @@ class Tabs:
             self.abouts[0].questions if talks else self.abouts[0].beginnings, "Examples: both answer at once"
         )
         prompt = gr.Textbox(
-            "", label="The same message to both", placeholder="Type a message", lines=2, elem_id="compare-message"
+            "",
+            label="The same message to both",
+            placeholder="Type a message",
+            lines=2,
+            elem_id="compare-message",
         )
         with gr.Row():
             send = gr.Button("Send", variant="primary", elem_id="compare-send", min_width=90)
