@@ -318,7 +318,10 @@ return [
 @pytest.mark.slow
 def test_every_tab_fits_a_phone_and_a_desk_by_day_and_by_night(browser, page_at, models) -> None:
     """At 390 and 1280 pixels, light and dark: nothing cut, nothing wider than the window, nothing blank or unnamed."""
-    models[0].questions = ["Sam likes cake. Ben likes honey. What does Ben like?", "Hello"]
+    models[0].questions = [
+        "Sam likes cake. Ben likes honey. Lucy likes soup, and Ella rice. What does Ben like?",
+        "Hello",
+    ]
     address = page_at(models)
     try:
         for width, scheme in ((390, "light"), (1280, "light"), (390, "dark"), (1280, "dark")):
