@@ -16,14 +16,12 @@ CSS = """
 h1 { font-size: 1.5rem; font-weight: 700; margin: 0; overflow-wrap: anywhere; }
 .prose p { margin: 0.25rem 0; overflow-wrap: anywhere; }
 .html-container { padding: 0 !important; }
-.soft { color: var(--neutral-500); font-size: 0.9rem; }
-.dark .html-container { padding: 0 !important; }
-.soft { color: var(--neutral-400); }
+.soft { color: color-mix(in srgb, var(--body-text-color) 75%, transparent); font-size: 0.9rem; }
 .note { padding: 0.75rem; border: 1px solid var(--border-color-primary); border-radius: 0.5rem; }
 .examples { gap: 0.4rem; }
 .examples button { flex: 0 1 auto; white-space: normal; overflow-wrap: anywhere; text-align: left; font-weight: 400; }
 .message { unicode-bidi: plaintext; overflow-wrap: anywhere; }
-.prose table.scores, .prose table.bars, .prose .scores tbody, .prose .bars tbody { border: 0; }
+table.scores, table.bars, .scores tr, .bars tr { border: 0; }
 table.scores, table.bars { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .scores th, .scores td, .bars th, .bars td { padding: 0.25rem 0.4rem; text-align: right; font-weight: 400;
   border: 0; border-bottom: 1px solid var(--border-color-primary); }
