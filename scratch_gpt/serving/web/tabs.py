@@ -243,7 +243,7 @@ def _sliders(first: Sampling, with_temperature: bool = True) -> list[Any]:
             2,
             first.temperature,
             step=0.05,
-            label="Temperature (0: always the likeliest)",
+            label="Temperature (0: greedy)",
             visible=with_temperature,
             min_width=200,
         ),
