@@ -130,14 +130,14 @@ def compare(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the drawn items.")] = 0,
 ) -> None:
     """The results of several models side by side, each against the first, with paired tests."""
-    from scratch_gpt.evaluation.compare import compare_folders, print_comparison
+    from scratch_gpt.evaluation.compare import compare_folders, comparison_lines
 
     scores, differences = compare_folders(models, all_kinds, seed)
     if output is not None:
         from scratch_gpt.report.figures import draw_comparison
 
         draw_comparison(scores, models, output)
-    print_comparison(scores, differences)
+    print("\n".join(comparison_lines(scores, differences)))
 
 
 @app.command(

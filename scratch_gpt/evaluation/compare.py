@@ -5,15 +5,13 @@ Items that ask one content several ways are drawn together. Koehn 2004, "Statist
 and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing.
 """
 
-import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import RESAMPLES, bootstrap
@@ -41,6 +39,8 @@ ELICITED = {"facts/exact_match": "choices/accuracy", "facts/f1": "choices/accura
 KNOWN, GAIN = 0.9, 0.2
 
 ROUNDING = 1e-9
+# Of what is printed.
+WIDTH = 80
 
 
 class Difference(NamedTuple):
@@ -97,12 +97,18 @@ class Comparison:
         """Whether a larger share is the better one."""
         return not any(name in self.metric for name in LESS_IS_BETTER)
 
-    def is_worse(self, difference: Difference) -> bool:
-        """Whether the difference is significant and to the worse; False where neither direction is the better one."""
+    def verdict(self, difference: Difference) -> str:
+        """Whether a significant difference is for the better or the worse; higher or lower where neither is the better one."""
+        if not difference.is_significant:
+            return "no difference found"
         is_less_better = not self.is_more_better or any(name in self.metric for name in LOSSES)
-        if not (self.is_share or is_less_better) or not difference.is_significant:
-            return False
-        return difference.value > 0 if is_less_better else difference.value < 0
+        if not (self.is_share or is_less_better):
+            return "higher" if difference.value > 0 else "lower"
+        return "worse" if (difference.value > 0) == is_less_better else "better"
+
+    def is_worse(self, difference: Difference) -> bool:
+        """Whether the difference is significant and to the worse."""
+        return self.verdict(difference) == "worse"
 
     @property
     def full(self) -> float:
@@ -125,6 +131,15 @@ def compare(
             values = {model: of_model[metric] for model, of_model in metrics.items() if metric in of_model}
             scores.append(Comparison(benchmark, metric, values, _elicited(metric, values, metrics)))
     return scores
+
+
+def main_scores(scores: Sequence[Comparison]) -> list[Comparison]:
+    """Of each task the first share of which more is better and of which guessing gets a known part."""
+    found: dict[tuple[str, str], Comparison] = {}
+    for score in scores:
+        if score.is_headline and score.is_share and score.is_more_better and score.chance is not None:
+            found.setdefault((score.benchmark, score.metric.partition("/")[0]), score)
+    return list(found.values())
 
 
 def lm_eval_benchmarks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -247,42 +262,54 @@ def compare_folders(
     return scores, differences
 
 
-def print_comparison(scores: Sequence[Comparison], differences: Differences) -> None:
-    """One row a number, one column a model; what stands apart from the first model's on the same items has a star."""
+def comparison_lines(scores: Sequence[Comparison], differences: Differences) -> list[str]:
+    """Each number with its interval, a line a model, and below its name in words how the model differs from the first."""
     models = list(dict.fromkeys(model for score in scores for model in score.values))
-    table = Table("benchmark", "metric", *models, "chance", title="Each model against the first")
-    for score in scores:
-        cells = []
-        for model in models:
-            difference = differences.get((score.benchmark, score.metric, model))
-            cells.append(_cell(score, model, difference))
-        chance = "-" if score.chance is None else f"{score.chance:.3f}"
-        table.add_row(score.benchmark, score.title, *cells, chance)
-    console = Console(
-        width=None if sys.stdout.isatty() else 60 + 50 * len(models), highlight=False, markup=False
-    )
-    console.print(table)
+    letters = {model: chr(ord("A") + number) for number, model in enumerate(models)}
+    lines = [f"{letter}  {model}" for model, letter in letters.items()]
+    for benchmark in dict.fromkeys(score.benchmark for score in scores):
+        lines += ["", benchmark]
+        for score in scores:
+            if score.benchmark == benchmark:
+                lines += _score_lines(score, letters, differences)
     tested = len(differences)
-    pairs = len(scores) * (len(models) - 1)
-    console.print(
-        f"* differs from {models[0]} on the same items (paired bootstrap, p < 0.05). Tests: {tested}; where nothing "
-        f"differs, about {0.05 * tested:.0f} of them get a star by chance.",
-        soft_wrap=True,
-    )
-    if tested < pairs:
-        console.print(
-            f"Not tested: {pairs - tested}, whose items are not stored or not the same. Intervals that do not overlap "
-            "differ; of others that says nothing.",
-            soft_wrap=True,
+    untested = sum(model in score.values for score in scores for model in models[1:]) - tested
+    notes = [
+        f"Better and worse: than {letters[models[0]]} on the same items, p < 0.05 (paired bootstrap). Tests: {tested}; "
+        f"where nothing differs, about {0.05 * tested:.0f} of them find a difference by chance."
+    ]
+    if untested:
+        notes.append(
+            f"Not tested: {untested}, whose items are not stored or not the same. Intervals that do not overlap differ; of "
+            "others that says nothing."
         )
+    return [*lines, "", *(line for note in notes for line in textwrap.wrap(note, WIDTH))]
 
 
-def _cell(score: Comparison, model: str, difference: Difference | None) -> str:
-    if model not in score.values:
+def _score_lines(score: Comparison, letters: Mapping[str, str], differences: Differences) -> list[str]:
+    """On the left the name and a verdict for each model but the first, on the right the models' numbers."""
+    lines = []
+    chance = "" if score.chance is None else f"  chance {score.chance:.3f}"
+    for number, (model, letter) in enumerate(letters.items()):
+        if number and model not in score.values:
+            continue
+        difference = differences.get((score.benchmark, score.metric, model))
+        left = f"  {_verdict(score, difference)}" if number else score.metric
+        lines.append(f"  {left:<37} {letter} {_value(score.values.get(model))}{'' if number else chance}")
+    indent = " " * 4
+    return lines + textwrap.wrap(score.note, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def _value(metric: Mapping[str, Any] | None) -> str:
+    if metric is None:
         return "-"
-    low, high = score.values[model]["ci95"]
-    text = f"{score.values[model]['value']:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = metric["ci95"]
+    return f"{metric['value']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _verdict(score: Comparison, difference: Difference | None) -> str:
     if difference is None:
-        return text
-    star = "*" if difference.is_significant else ""
-    return f"{text} {difference.value:+.3f}{star} (p={difference.p_value:.3f})"
+        return "not tested"
+    words = score.verdict(difference)
+    by = f" by {abs(difference.value):.3f}" if difference.is_significant else ""
+    return f"{words}{by} (p = {difference.p_value:.3f})"

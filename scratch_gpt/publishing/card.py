@@ -16,7 +16,6 @@ from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside
 from scratch_gpt.inference.turns import is_chat, prepare_turns
 from scratch_gpt.publishing.eval_results import write_eval_results
 from scratch_gpt.publishing.facts import (
-    UNKNOWN,
     alignment_table,
     architecture_facts,
     beginning,
@@ -27,7 +26,6 @@ from scratch_gpt.publishing.facts import (
     forgotten,
     known_failures,
     lineage,
-    number,
     origin_facts,
     read_samples,
     score_rows,
@@ -36,6 +34,7 @@ from scratch_gpt.publishing.facts import (
     tuning_data,
     tuning_table,
 )
+from scratch_gpt.publishing.labels import UNKNOWN, number
 from scratch_gpt.publishing.licenses import check_license
 from scratch_gpt.publishing.metadata import Metadata, base_model_fields, hub_datasets
 from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml

@@ -14,13 +14,12 @@ from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison, Difference
+from scratch_gpt.publishing.labels import UNKNOWN, held_out_measures, number
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
 from scratch_gpt.settings.sources import license_of
 
-
-UNKNOWN = "not known"
 
 # What a reader of the card wants to know of a stage's arguments; run.yaml has them all.
 CARD_SETTINGS = (
@@ -121,15 +120,6 @@ def count_parameters(folder: Path) -> int:
     return total
 
 
-def number(value: Any) -> str:
-    """A number as a person reads it; `not known` for None."""
-    if value is None:
-        return UNKNOWN
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.1f}"
-
-
 def interval(metric: Mapping[str, Any]) -> str:
     """A measure's value with its 95% interval."""
     low, high = metric["ci95"]
@@ -163,16 +153,14 @@ def stage_facts(folder: Path) -> dict[str, str]:
     if training:
         facts.append(f"{number(training[-1]['step'])} steps")
         facts += [f"{number(training[-1]['tokens'])} tokens"] if "tokens" in training[-1] else []
-        facts.append(f"last training loss {number(training[-1]['loss'])}")
+        # of reinforcement the loss has the right gradient, and its value says nothing
+        if not any("eval_kl" in row for row in held_out):
+            facts.append(f"last training loss {number(training[-1]['loss'])}")
         if "elapsed_seconds" in training[-1]:
             facts.append(f"{training[-1]['elapsed_seconds'] / 60:.1f} minutes")
     if held_out:
-        measures = {key: value for key, value in held_out[-1].items() if key.startswith("eval_")}
-        facts += [
-            f"{key.replace('_', ' ')} {number(value)}"
-            for key, value in measures.items()
-            if isinstance(value, float)
-        ]
+        said = held_out_measures(held_out[-1])
+        facts += [f"held out: {said}"] if said else []
     found = [
         (key.removeprefix(MONITOR), row["step"]) for row in rows for key in row if key.startswith(MONITOR)
     ]

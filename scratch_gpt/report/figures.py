@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 
 from scratch_gpt.evaluation.compare import Comparison
+from scratch_gpt.publishing.labels import measure_label
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import Metric
 
@@ -142,11 +143,11 @@ def draw_scores(
                         full,
                         colors[model],
                     )
-            if score.chance is not None:
+            if share and score.chance is not None:  # what uniform bytes cost is far off the scale
                 axes.vlines(
                     score.chance / full, place - 0.45, place + 0.45, color="black", linestyles="dotted"
                 )
-        axes.set_yticks(range(len(scores)), [label_of(score.metric) for score in scores])
+        axes.set_yticks(range(len(scores)), [label_of(measure_label(score.metric)) for score in scores])
         axes.set_ylim(len(scores) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         if share:

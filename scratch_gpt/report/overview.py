@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from scratch_gpt.evaluation.compare import Comparison, compare
+from scratch_gpt.publishing.labels import measure_label
 from scratch_gpt.report.figures import COLORS
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
@@ -115,11 +116,9 @@ def draw_report(run_dir: str | Path) -> Path:
     _plot(reward, rows["reward"], curves, "reward model: pairs ranked right")
     _plot(rewards, rows["aligned"], {"reward": ("reward", ORANGE)}, "alignment: the reward model's score")
     names = sorted({key for row in rows["aligned"] for key in row if "gold" in key})
-    curves = {
-        name: (name.replace("_", " "), color) for name, color in zip(names, (GREEN, GREY, PURPLE, BLUE))
-    }
+    curves = {name: (measure_label(name), color) for name, color in zip(names, (GREEN, GREY, PURPLE, BLUE))}
     _plot(gold, rows["aligned"], curves, "alignment: gold score of development prompts")
-    _plot(kl, rows["aligned"], {"kl": ("KL", PURPLE)}, "alignment: KL from the chat model (nats)")
+    _plot(kl, rows["aligned"], {"kl": ("KL", PURPLE)}, "alignment: KL from the chat model (nats a token)")
     results = {model: read_results(run_dir / model) for model in MODELS}
     _plot_scores(
         figure.add_subplot(grid[2, :]),

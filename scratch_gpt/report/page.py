@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.evaluation.compare import Comparison, compare
+from scratch_gpt.evaluation.compare import Comparison, compare, main_scores
 from scratch_gpt.publishing.facts import (
     alignment_table,
     cost_table,
@@ -21,6 +21,7 @@ from scratch_gpt.publishing.facts import (
     training_text,
     tuning_table,
 )
+from scratch_gpt.publishing.labels import measure_label
 from scratch_gpt.report.figures import Curve, Picture, draw_curves, draw_scores, write_pictures
 from scratch_gpt.report.overview import STAGES, draw_report
 from scratch_gpt.runs.folders import atomic_write
@@ -34,15 +35,15 @@ BITS_PER_BYTE = "eval_bits_per_byte"
 MEASURES = {
     "accuracy": ("pairs ranked right", "share"),
     "rewards/accuracies": ("pairs ranked right", "share"),
+    "reward": ("reward, which is optimized", "reward"),
+}
+# Only drawn for those who look for a fault: folded at the end of the page.
+DIAGNOSTICS = {
     "margin": ("margin between the sides", "reward"),
     "rewards/margins": ("margin between the sides", "reward"),
     "mean_token_accuracy": ("tokens predicted right", "share"),
-    "reward": ("reward, which is optimized", "reward"),
     "completions/mean_length": ("length of the answers", "tokens"),
     "entropy": ("entropy of the next token", "nats"),
-}
-# Only drawn for those who look for a fault: folded below the others.
-DIAGNOSTICS = {
     "tokens_per_second": ("throughput", "tokens a second"),
     "learning_rate": ("learning rate", ""),
     "grad_norm": ("gradient norm, before clipping", ""),
@@ -122,23 +123,29 @@ def _stage_pictures(stage: Stage) -> tuple[list[Picture], list[Picture]]:
         names = dict.fromkeys(
             key for row in stage.rows for key in row if key.startswith("eval_") and part in key
         )
-        return {key: key.removeprefix("eval_").replace("_", " ") for key in names}
+        return {key: measure_label(key) for key in names}
 
     sources = {
         key: key.removeprefix(BITS_PER_BYTE).lstrip("_") or "all held-out text"
         for key in keys_with("bits_per_byte")
     }
+
+    def draw_all(measures: Mapping[str, tuple[str, str]]) -> list[Picture | None]:
+        return [
+            draw(key.replace("/", "-"), title, {key: "training", f"eval_{key}": "held out"}, unit)
+            for key, (title, unit) in measures.items()
+        ]
+
+    loss = draw("loss", loss_title, {"loss": "training", "eval_loss": "held out"}, loss_unit)
     pictures = [
-        draw("loss", loss_title, {"loss": "training", "eval_loss": "held out"}, loss_unit),
+        None if reinforced else loss,
         draw("bits-per-byte", "bits per byte on held-out text, by source", sources, "bits per byte"),
         draw("gold", "gold score, which no stage sees", keys_with("gold"), "score") if reinforced else None,
-        *(
-            draw(key.replace("/", "-"), title, {key: "training", f"eval_{key}": "held out"}, unit)
-            for key, (title, unit) in MEASURES.items()
-        ),
+        *draw_all(MEASURES),
         draw("kl", "KL from the model before", {"eval_kl": "held out"}, "nats an answer"),
     ]
     diagnostics = [
+        loss if reinforced else None,
         # TRL's means: of tokens in rlhf, of whole answers in kto
         draw(
             "training-kl",
@@ -146,7 +153,7 @@ def _stage_pictures(stage: Stage) -> tuple[list[Picture], list[Picture]]:
             {"kl": "training"},
             f"nats {'a token' if reinforced else 'an answer'}",
         ),
-        *(draw(key, title, {key: "training"}, unit) for key, (title, unit) in DIAGNOSTICS.items()),
+        *draw_all(DIAGNOSTICS),
     ]
     return (
         [picture for picture in pictures if picture is not None],
@@ -180,7 +187,15 @@ def _columns(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> T
 
 
 def _score_table(scores: Sequence[Comparison], models: Sequence[str]) -> Table | None:
-    rows = [[row["metric"], *row["cells"].values(), row["chance"]] for row in score_rows(scores, models)]
+    labels = [
+        measure_label(score.metric) + (f" ({score.note})" if score.note else "")
+        for score in scores
+        if score.is_headline
+    ]
+    rows = [
+        [label, *row["cells"].values(), row["chance"]]
+        for label, row in zip(labels, score_rows(scores, models), strict=True)
+    ]
     return Table(["measure", *models, "chance"], rows) if rows else None
 
 
@@ -189,31 +204,26 @@ def _measure_table(measures: Mapping[str, Mapping[str, str]]) -> Table:
     models = list(dict.fromkeys(model for values in measures.values() for model in values))
     return Table(
         ["measure", *models],
-        [[measure, *(values.get(model, "-") for model in models)] for measure, values in measures.items()],
+        [
+            [measure_label(measure), *(values.get(model, "-") for model in models)]
+            for measure, values in measures.items()
+        ],
     )
 
 
 def _score_pictures(scores: Sequence[Comparison], models: Sequence[str]) -> list[Picture]:
-    headlines = [score for score in scores if score.is_headline]
+    bits = [score for score in scores if score.is_headline and "bits_per_byte" in score.metric]
+    title = "main score of each task, 95% intervals; dotted: guessing"
     pictures = [
-        draw_scores(
-            f"benchmark-{benchmark}",
-            f"{benchmark}, 95% intervals; dotted: guessing",
-            [score for score in headlines if score.benchmark == benchmark and score.is_share],
-            models,
-            share=True,
-        )
-        for benchmark in dict.fromkeys(score.benchmark for score in scores)
-    ]
-    pictures.append(
+        draw_scores("benchmarks", title, main_scores(scores), models, share=True),
         draw_scores(
             "benchmark-bits-per-byte",
             "bits per byte of held-out text, less is better",
-            [score for score in headlines if "bits_per_byte" in score.metric],
+            bits,
             models,
             share=False,
-        )
-    )
+        ),
+    ]
     return [picture for picture in pictures if picture is not None]
 
 

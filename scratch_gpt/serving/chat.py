@@ -64,10 +64,18 @@ class StreamingModel:
 
     Args:
         questions: that it answered right in its benchmarks.
+        folder: where it was loaded from.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, questions: Sequence[str] = ()) -> None:
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        questions: Sequence[str] = (),
+        folder: Path | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.name, self.folder = model, tokenizer, name, folder
         self.questions = list(questions)
         self.is_chat = is_chat(tokenizer)
         self.context: int = model.config.max_position_embeddings
@@ -81,7 +89,8 @@ class StreamingModel:
             UserError: no causal language model in the folder.
         """
         logging.disable_progress_bar()
-        return cls(*load_model(folder), Path(folder).resolve().name, things_to_ask(folder))
+        path = Path(folder)
+        return cls(*load_model(folder), path.resolve().name, things_to_ask(folder), path)
 
     def longest(self, sampling: Sampling) -> int:
         """Tokens of the longest answer: never more than half of the context."""

@@ -20,13 +20,13 @@ import torch
 from jinja2 import TemplateError
 from tokenizers import decoders
 from transformers import AutoConfig, LogitsProcessor, StoppingCriteria
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from scratch_gpt.inference.loading import check_folder, load_model, loading
 from scratch_gpt.inference.masked import load_masked_model
 from scratch_gpt.inference.sampling import chat_limit
 from scratch_gpt.inference.turns import is_chat, stop_ids
 from scratch_gpt.serving.chat import REPLACEMENT
+from scratch_gpt.serving.inspection import BYTE_OF
 from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import renders_tools
 from scratch_gpt.tokenization import encode_plain
@@ -177,7 +177,7 @@ class ServedModel:
         generation_config = self.model.generation_config if self.generates else None
         self.stop_ids = stop_ids(self.tokenizer, generation_config)
         byte_level = isinstance(self.tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
-        self.bytes_of = {char: byte for byte, char in bytes_to_unicode().items()} if byte_level else {}
+        self.bytes_of = BYTE_OF if byte_level else {}
         # Of bytes no token holds more than the longest; twice that, since Unicode normalization may shorten a text.
         longest = max(map(len, self.tokenizer.get_vocab()))
         self.most_characters = 2 * longest * self.context if byte_level else math.inf

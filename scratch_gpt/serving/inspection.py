@@ -1,41 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look inside one forward pass: how probable each next token is, and which token attends to which.
+"""A look inside one forward pass: the tokens of a text, the probabilities of the next one, which token attends to which.
 
 Shapes: L layers, H heads, T tokens, V vocabulary.
 """
 
-from html import escape
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import torch
+from tokenizers import decoders
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from scratch_gpt.serving.chat import REPLACEMENT
+from scratch_gpt.inference.sampling import Sampling
 
 
-# Byte-level tokenizers write each byte as one visible character.
+# Byte-level tokenizers write each byte as one visible character; SentencePiece a space as U+2581, a lone byte as <0xE4>.
 BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
+LONE_BYTE = re.compile("<0x([0-9A-F]{2})>")
+SPACE = "\u2581"
 VISIBLE = str.maketrans({" ": "\u2423", "\n": "\u23ce", "\t": "\u21e5"})
+
+
+class NextToken(NamedTuple):
+    """A candidate for the next token.
+
+    Args:
+        label: the token as people can read it.
+        probability: at temperature 1, out of the whole vocabulary.
+        drawn: the probability with which the settings draw it.
+    """
+
+    label: str
+    probability: float
+    drawn: float
+
+
+def token_bytes(tokenizer: Any, token_id: int) -> bytes:
+    """The bytes of text that a token stands for; of a special token those of its spelling."""
+    written = str(tokenizer.convert_ids_to_tokens(token_id))
+    if token_id in tokenizer.added_tokens_decoder:
+        return written.encode()
+    if isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel):
+        return bytes(BYTE_OF[character] for character in written)
+    if lone := LONE_BYTE.fullmatch(written):
+        return bytes([int(lone[1], 16)])
+    return written.replace(SPACE, " ").encode()
 
 
 def token_label(tokenizer: Any, token_id: int) -> str:
     """A token as people can read it: blanks are drawn, bytes that are no whole character are written <E4>."""
-    text = tokenizer.decode([token_id])
-    if REPLACEMENT in text:
-        written = tokenizer.convert_ids_to_tokens(token_id)
-        text = "".join(f"<{BYTE_OF[c]:02X}>" if c in BYTE_OF else c for c in written)
-    return text.translate(VISIBLE)
+    raw = token_bytes(tokenizer, token_id)
+    try:
+        return raw.decode().translate(VISIBLE)
+    except UnicodeDecodeError:
+        return "".join(f"<{byte:02X}>" for byte in raw)
+
+
+def sampling_probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """The probabilities (V,) that the next token is drawn with: temperature, top-k and top-p, in the order of `generate`.
+
+    Args:
+        logits: of the next token, shape (V,).
+    """
+    if sampling.temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(), len(logits)).float()
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    warpers.append(TopPLogitsWarper(sampling.top_p))
+    return warpers(torch.empty(1, 0, dtype=torch.long), logits[None])[0].softmax(-1)
 
 
 @torch.inference_mode()
-def next_tokens(model: Any, tokenizer: Any, token_ids: list[int], count: int) -> list[tuple[str, float]]:
-    """The `count` likeliest tokens after `token_ids`, the likeliest first: label and probability at temperature 1."""
+def next_tokens(
+    model: Any, tokenizer: Any, token_ids: list[int], count: int, sampling: Sampling
+) -> list[NextToken]:
+    """The `count` likeliest tokens after `token_ids`, the likeliest first, and how likely `sampling` draws each."""
     inputs = torch.tensor([token_ids], device=model.device)
-    probabilities = model(inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float().softmax(-1)  # (V,)
-    values, ids = probabilities.topk(min(count, len(probabilities)))
+    logits = model(inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float().cpu()  # (V,)
+    values, ids = logits.softmax(-1).topk(min(count, len(logits)))
+    drawn = sampling_probabilities(logits, sampling)[ids]
     return [
-        (token_label(tokenizer, token_id), value)
-        for token_id, value in zip(ids.tolist(), values.tolist(), strict=True)
+        NextToken(token_label(tokenizer, token_id), *probabilities)
+        for token_id, *probabilities in zip(ids.tolist(), values.tolist(), drawn.tolist(), strict=True)
     ]
 
 
@@ -53,18 +106,3 @@ def attention_weights(model: Any, token_ids: list[int]) -> torch.Tensor:
     finally:
         model.set_attn_implementation(before)
     return torch.stack([layer[0] for layer in attentions]).float().cpu()
-
-
-def attention_table(labels: list[str], weights: torch.Tensor) -> str:
-    """An HTML table of attention weights (T, T): a row for each token that looks, a column for each it looks at."""
-    names = [escape(label) for label in labels]
-    head = "".join(f"<th scope='col'><span>{name}</span></th>" for name in names)
-    rows = []
-    for number, name in enumerate(names):
-        cells = "".join(
-            f"<td style='--weight:{weight:.3f}' title='{name} &rarr; {other}: {weight:.0%}'></td>"
-            for other, weight in zip(names, weights[number, : number + 1].tolist(), strict=False)
-        )
-        rows.append(f"<tr><th scope='row'>{name}</th>{cells}</tr>")
-    body = "".join(rows)
-    return f"<div class='attention'><table><tr><th></th>{head}</tr>{body}</table></div>"

@@ -12,9 +12,10 @@ from scratch_gpt.runs.folders import atomic_directory
 
 
 PACKAGE = Path(__file__).parent.parent
-# Of a model's folder: the weights and how to read them, no logs and no states of the training.
+# Of a model's folder: the weights and how to read them, what the page says of the model, no states of the training.
 MODEL_FILES = re.compile(
     r"(generation_)?config\.json|model.*\.safetensors(\.index\.json)?|tokenizer.*|chat_template\.jinja"
+    r"|README\.md|samples\.json|results/[^/]+(?<!\.items)\.json"
 )
 
 APP = '''"""The page of scratch-gpt for the models in this folder."""
@@ -31,7 +32,7 @@ sdk_version: {gradio}
 app_file: app.py
 ---
 
-Talk to {title}, see how probable each next token is and which token attends to which.
+Talk to {title}, see its tokens, how probable each next one is and which attends to which.
 """
 
 
@@ -49,10 +50,11 @@ def write_space(folders: list[str], output_dir: str) -> None:
         raise UserError("duplicate_name", message, name=names[0])
     with atomic_directory(output_dir, ()) as space:
         for folder, name in zip(folders, names, strict=True):
-            (space / "models" / name).mkdir(parents=True)
-            for file in Path(folder).iterdir():
-                if MODEL_FILES.fullmatch(file.name):
-                    shutil.copy(file, space / "models" / name)
+            for file in (*Path(folder).glob("*"), *Path(folder).glob("results/*")):
+                place = file.relative_to(folder)
+                if MODEL_FILES.fullmatch(place.as_posix()):
+                    (space / "models" / name / place).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(file, space / "models" / name / place)
         shutil.copytree(
             PACKAGE, space / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "_scripts")
         )

@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ from sacrebleu.significance import PairedTest
 from typer.testing import CliRunner
 
 from scratch_gpt import cli
-from scratch_gpt.evaluation.compare import compare, compare_folders, item_difference, paired_difference
+from scratch_gpt.evaluation.compare import (
+    Comparison,
+    Difference,
+    compare,
+    compare_folders,
+    item_difference,
+    paired_difference,
+)
 from scratch_gpt.evaluation.metrics.intervals import mean_metric
 from scratch_gpt.runs.results import Metric, read_items, write_items, write_result
 from scratch_gpt.tasks.scores import sentence_statistics
@@ -184,17 +192,38 @@ def test_each_model_is_tested_against_the_first(folders: list[str]) -> None:
     assert [score.metric for score in scores] == ["facts/f1", "facts/new/f1", "facts/continues_with_question"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "difference", "p_value", "verdict"),
+    [
+        ("facts/f1", 0.2, 0.01, "better"),
+        ("facts/f1", -0.2, 0.01, "worse"),
+        ("facts/f1", -0.2, 0.05, "no difference found"),
+        ("bits_per_byte", 0.2, 0.01, "worse"),
+        ("stories/greedy_repetition", -0.2, 0.01, "better"),
+        ("default/length", 0.2, 0.01, "higher"),
+        ("default/length", -0.2, 0.01, "lower"),
+    ],
+)
+def test_better_or_worse_in_words(metric: str, difference: float, p_value: float, verdict: str) -> None:
+    """By what is better of a measure; a length has no better direction."""
+    score = Comparison("qa", metric, {})
+    assert score.verdict(Difference(difference, (0.0, 0.0), p_value)) == verdict
+
+
 def test_the_command_prints_and_draws(folders: list[str], tmp_path: Path) -> None:
-    """The table with a star, what was not tested, and a PNG."""
+    """What is better in words, with p, in 80 columns; what was not tested; and a PNG."""
     picture = tmp_path / "pictures" / "compare.png"
     result = CliRunner().invoke(cli.app, ["compare", *folders, "--output", str(picture)])
     assert result.exit_code == 0, result.output
-    row = next(line for line in result.output.splitlines() if "facts/f1" in line)
-    assert "0.333 [" in row
-    assert "+0.333* (p=" in row
-    assert row.count("*") == 1
-    assert "Tests: 1;" in result.output
-    assert "Not tested: 3" in result.output
+    # paths apart
+    lines = [line for line in result.output.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 80
+    at = next(number for number, line in enumerate(lines) if "facts/f1" in line)
+    assert lines[at].split()[:3] == ["facts/f1", "A", "0.333"]
+    assert lines[at].endswith("chance 0.250")
+    assert re.match(r" +better by 0\.333 \(p = 0\.0\d\d\) +B 0\.667 \[", lines[at + 1])
+    assert re.match(r" +not tested +C 1\.000 \[", lines[at + 2])
+    assert shows(result.output, "Tests: 1;", "Not tested: 3")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert [file.name for file in picture.parent.iterdir()] == ["compare.png"]
 

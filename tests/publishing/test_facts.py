@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from scratch_gpt.evaluation.compare import Comparison, Difference
-from scratch_gpt.publishing.facts import beginning, cost_table, duration, known_failures, lineage, number
+from scratch_gpt.publishing.facts import beginning, cost_table, duration, known_failures, lineage
+from scratch_gpt.publishing.labels import number
 from wording import shows
 
 

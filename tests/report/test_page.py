@@ -90,7 +90,7 @@ def test_page_and_pictures_are_written(run_dir: Path) -> None:
         "aligned-kl.png",
         "aligned-training-kl.png",
         "aligned-gold.png",
-        "benchmark-qa.png",
+        "benchmarks.png",
     } <= names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.iterdir())
     assert not list(run_dir.rglob("*.tmp"))
@@ -100,17 +100,22 @@ def test_page_and_pictures_are_written(run_dir: Path) -> None:
 def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     """Scores with intervals and chance, before and after, steps and tokens; what is absent is said."""
     text = write_report(run_dir)[0].read_text(encoding="utf-8")
-    assert "<td>facts/exact_match</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
+    assert "<td>facts: exact answers</td><td>0.5 [0.4, 0.6]</td><td>0.25</td>" in text
     assert "<td>loss</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
-    assert "<td>gold</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
+    assert "<td>gold score</td><td>0.5 [0.4, 0.6]</td><td>0.5 [0.4, 0.6]</td>" in text
     assert shows(text, "8 steps", "512 tokens")
     assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing
     assert text.count("<figcaption>loss: ") == 1
     missing = text[text.index("Not in this run") :]
-    titles = ("What was trained", "The same questions", "Benchmarks", "Samples over time", "base: curves")
+    titles = ("What was trained", "How good", "The same questions", "Samples over time", "base: curves")
     places = [text.index(f"<h2>{title}") for title in titles]
     assert places == sorted(places)
-    assert text.index("gradient norm, before clipping") > text.index("<summary>diagnostics")  # folded
+    diagnostics = text[text.index("<summary>More curves of each stage") :]
+    assert (
+        text.count("gradient norm, before clipping")
+        == diagnostics.count("gradient norm, before clipping")
+        > 0
+    )
     assert shows(missing, "the cost (", "provenance.json", "the data (")
     assert "samples over time" not in missing
 
@@ -159,17 +164,19 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_browser_shows_it_without_an_error(browser, run_dir: Path) -> None:
-    """Opened from disk at a phone's width: no message on the console, no script run, nothing wider than the screen."""
-    size = browser.get_window_size()
-    browser.set_window_size(500, 900)
+    """Opened from disk at a phone's width: no message on the console, nothing wider than the screen, no long way down."""
+    size = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get_log("browser")  # of the page before
     browser.get(write_report(run_dir)[0].as_uri())
     assert browser.title == f"{run_dir.name} - scratch-gpt report"
-    fits, drawn, pictures = browser.execute_script(
+    fits, drawn, pictures, height = browser.execute_script(
         "const images = [...document.images];"
         "return [document.documentElement.scrollWidth <= innerWidth,"
-        " images.every(image => image.complete && image.naturalWidth > 0), images.length]"
+        " images.every(image => image.complete && image.naturalWidth > 0), images.length,"
+        " document.documentElement.scrollHeight]"
     )
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert fits and drawn and pictures > 9
+    assert height < 4500  # the demo's, of twice as many stages, has 6,000
     assert browser.get_log("browser") == []
-    browser.set_window_size(size["width"], size["height"])

@@ -1,23 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look inside: the numbers are the model's own, the table shows text as text."""
+"""A look inside: the numbers are the model's own."""
 
 import re
-from html.parser import HTMLParser
 
+import pytest
 import torch
 
-from scratch_gpt.serving.inspection import attention_table, attention_weights, next_tokens, token_label
+from scratch_gpt.inference.sampling import Sampling
+from scratch_gpt.serving.inspection import (
+    attention_weights,
+    next_tokens,
+    sampling_probabilities,
+    token_bytes,
+    token_label,
+)
 
 
 def test_next_tokens_are_the_softmax_of_the_last_logits(tiny_model, tiny_tokenizer) -> None:
     """The likeliest first, with their probabilities."""
     ids = tiny_tokenizer("Once upon")["input_ids"]
-    found = next_tokens(tiny_model, tiny_tokenizer, ids, 5)
+    found = next_tokens(tiny_model, tiny_tokenizer, ids, 5, Sampling(temperature=0.5, top_k=3))
     expected, order = tiny_model(torch.tensor([ids])).logits[0, -1].softmax(-1).sort(descending=True)
-    assert [label for label, _ in found] == [
+    assert [token.label for token in found] == [
         token_label(tiny_tokenizer, index) for index in order[:5].tolist()
     ]
-    torch.testing.assert_close(torch.tensor([value for _, value in found]), expected[:5])
+    torch.testing.assert_close(torch.tensor([token.probability for token in found]), expected[:5])
+    # half the temperature squares the probabilities; of three tokens they add up to 1
+    drawn = torch.cat([expected[:3] ** 2 / (expected[:3] ** 2).sum(), torch.zeros(2)])
+    torch.testing.assert_close(torch.tensor([token.drawn for token in found]), drawn)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(1.0, top_k=0), [0.5, 0.3, 0.15, 0.05]),
+        (Sampling(0.0), [1, 0, 0, 0]),
+        (Sampling(1.0, top_k=2), [0.625, 0.375, 0, 0]),
+        (Sampling(1.0, top_p=0.9, top_k=0), [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]),
+        # of the two that top-k leaves, top-p counts shares of what is left
+        (Sampling(1.0, top_p=0.6, top_k=2), [1, 0, 0, 0]),
+    ],
+)
+def test_what_is_drawn_from_by_hand(sampling: Sampling, expected: list[float]) -> None:
+    """Temperature, top-k and top-p, in the order of `generate`."""
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    torch.testing.assert_close(
+        sampling_probabilities(logits, sampling), torch.tensor(expected, dtype=torch.float)
+    )
+
+
+def test_bytes_of_tokens_are_those_of_the_text(tiny_tokenizer) -> None:
+    """Joined they are the text; a special token's are its spelling."""
+    text = "Na\u00efve \u4f60\u597d\n"
+    ids = tiny_tokenizer(text)["input_ids"]
+    assert b"".join(token_bytes(tiny_tokenizer, index) for index in ids) == text.encode()
+    assert token_bytes(tiny_tokenizer, tiny_tokenizer.eos_token_id) == b"<|endoftext|>"
 
 
 def test_attention_weights_by_hand(small_model) -> None:
@@ -52,23 +89,3 @@ def test_labels_can_be_read(tiny_tokenizer) -> None:
     assert token_label(tiny_tokenizer, blank) == "\u2423"
     assert token_label(tiny_tokenizer, tiny_tokenizer.eos_token_id) == "<|endoftext|>"
     assert re.fullmatch("<E4>|<E4><BD>", token_label(tiny_tokenizer, half))
-
-
-def test_the_table_shows_hostile_text_as_text() -> None:
-    """Markup in a token is no markup; each row has a cell for itself and each token before it."""
-    labels = ["<script>", "' onmouseover='x", "&lt;"]
-    tags: list[tuple[str, list]] = []
-    texts: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag, attrs) -> None:
-            tags.append((tag, attrs))
-
-        def handle_data(self, data) -> None:
-            texts.append(data)
-
-    Reader().feed(attention_table(labels, torch.eye(3)))
-    assert {tag for tag, _ in tags} == {"div", "table", "tr", "th", "td", "span"}
-    assert {name for _, attributes in tags for name, _ in attributes} == {"class", "scope", "style", "title"}
-    assert "".join(texts) == "".join(labels) * 2
-    assert sum(tag == "td" for tag, _ in tags) == 1 + 2 + 3

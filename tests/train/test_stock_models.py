@@ -311,19 +311,19 @@ def converse(folder: Path) -> None:
 def look(folder: Path) -> None:
     """What the buttons of the web page do, without a browser."""
     pytest.importorskip("gradio", reason="needs the packages of scratch-gpt[web]")
-    from scratch_gpt.serving.web import MEAN_OF_HEADS, Page, make_page
+    from scratch_gpt.serving.web.handlers import MEAN_OF_HEADS, Handlers
+    from scratch_gpt.serving.web.page import make_page
 
     model = StreamingModel.load(str(folder))
     make_page([model]).close()
-    page, settings = Page([model]), (0.5, 0.9, 4)
+    page, settings = Handlers([model]), (0.5, 50, 0.9, 4)
     *_, (_, shown, messages) = page.chat("Hi", [], model.name, "", *settings)
     assert [message["role"] for message in messages] == ["user", "assistant"] and len(shown) == 2
     *_, text = page.complete("The cat", model.name, *settings)
     assert text.startswith("The cat")
-    (tokens,) = page.next_tokens("The cat", model.name)
-    assert len(tokens) == 10 and all(share.endswith("%") for _, share in tokens)
-    (table,) = page.attention("The cat", model.name, 2, MEAN_OF_HEADS)
-    assert table.count("<tr>") > 2
+    assert page.next_tokens("The cat", model.name, *settings[:3]).count("%</td>") == 20
+    assert "54 68 65" in page.tokens("The cat", model.name)  # "The"
+    assert page.attention("The cat", model.name, 2, MEAN_OF_HEADS).count("<tr>") > 2
     gc.collect()  # what gradio leaves is found here, and not in a test that takes warnings for errors
 
 
