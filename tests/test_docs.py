@@ -472,7 +472,7 @@ def test_blocks_of_python_are_quoted_or_run() -> None:
     examples = {
         page.name for page in PAGES for block in fences(page, "python") if not QUOTED_FROM.match(block)
     }
-    assert examples == {"README.md", "measuring.md", *PAGES_OF_USE}
+    assert examples == {"README.md", "result-files.md", *PAGES_OF_USE}
     assert sum(len(QUOTED_FROM.findall("\n".join(fences(page, "python")))) for page in PAGES) > 15
 
 
@@ -506,7 +506,7 @@ def test_short_examples_of_python_run_as_printed(chat_folder: Path, tmp_path: Pa
     shutil.copytree(chat_folder, tmp_path / "runs" / "demo" / "aligned")
     (tmp_path / "scratch_gpt").symlink_to(ROOT / "scratch_gpt")
     monkeypatch.chdir(tmp_path)
-    for page in ("README.md", "docs/how-to/measuring.md"):
+    for page in ("README.md", "docs/reference/result-files.md"):
         (example,) = fences(ROOT / page, "python")
         Path("example.py").write_text(example, encoding="utf-8")
         runpy.run_path("example.py")
@@ -565,7 +565,7 @@ def test_published_models_are_tuned_as_printed(tmp_path: Path, monkeypatch) -> N
     Path("data/questions.jsonl").write_text('{"question": "What is 31?", "answer": "It is 31."}\n' * 3)
     Path("data/wiki.txt").write_text("The cat sat on the mat.\n\nIt said: hello.")
     ran = []
-    for command in commands_of(ROOT / "docs" / "how-to" / "tuning.md"):
+    for command in commands_of(ROOT / "docs" / "start" / "tune-a-published-model.md"):
         program, words = program_of(command)
         if program != "scratch-gpt" or not any("qwen3-0.6b" in word or "runs/mine" in word for word in words):
             continue

@@ -305,7 +305,7 @@ def _build_model(
     )
     astray = sorted({*report["missing_keys"], *report["unexpected_keys"]})
     if astray:
-        message = f"the weights of this {type(source).__name__} are not those of its class: {astray[0]} is in excess or missing"
+        message = f"the weights of this {type(source).__name__} are not those of its class: {astray[0]} is unexpected or missing"
         raise UserError("unexpected_weight", message, weight=astray[0])
     model.config._name_or_path = source.config._name_or_path
     if source.can_generate():

@@ -267,7 +267,7 @@ def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
             shutil.rmtree(temporary, ignore_errors=True)
         reason = " ".join(str(error).split())
         message = (
-            f"{folder} could not be written: {reason}; make room, then go on from the checkpoint before it with "
+            f"{folder} could not be written: {reason}; make room, then resume from the checkpoint before it with "
             "--resume_from_checkpoint latest"
         )
         raise UserError("cannot_write", message, path=folder) from error

@@ -3,7 +3,7 @@
 
 A source's path is `primer` (the embedded corpus), a file, a folder or a glob (see `formats` and `files`), or else the
 name of a Hub dataset, which is streamed. Either consists of parts (files), and the place of a document is its part's
-index and its row there: reading can go on from any place.
+index and its row there: reading can start at any place.
 """
 
 import itertools

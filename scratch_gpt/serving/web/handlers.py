@@ -98,7 +98,7 @@ def _shown(session: ChatSession) -> list[Message]:
 
 
 class Handlers:
-    """The handlers for models that are told apart by name; `settings` are temperature, top-k, top-p, longest answer."""
+    """The handlers for models known by name; `settings` are temperature, top-k, top-p, longest answer."""
 
     def __init__(self, models: list[StreamingModel]) -> None:
         self.models = {model.name: model for model in models}

@@ -242,7 +242,7 @@ class Pretraining:
         return (
             f"stopped at step {self.step + 1}, {self.loss_spike_guard.skipped_in_a_row} steps in a row could not be used "
             f"({problem}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
-            "lengthen warmup_steps, and go on from an earlier checkpoint with --allow_changed_settings true"
+            "lengthen warmup_steps, and resume from an earlier checkpoint with --allow_changed_settings true"
         )
 
     def tokens_by_folder(self) -> dict[str, int]:

@@ -333,9 +333,11 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 
 def test_the_guide_lists_all_layouts() -> None:
-    """The table of docs/how-to/measuring.md: name, Hub dataset, split, scores, shots."""
-    page = (Path(public.__file__).parents[3] / "docs" / "how-to" / "measuring.md").read_text(encoding="utf-8")
-    section = page.partition("## Public benchmarks")[2].partition("\n## ")[0]
+    """The table of docs/how-to/public-benchmarks.md: name, Hub dataset, split, scores, shots."""
+    page = (Path(public.__file__).parents[3] / "docs" / "how-to" / "public-benchmarks.md").read_text(
+        encoding="utf-8"
+    )
+    section = page.partition("# Public benchmarks")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.M))
     assert set(rows) == set(LAYOUTS)
     for name, layout in LAYOUTS.items():
