@@ -61,15 +61,17 @@ shakespeare: $(BARE)  ## the pretraining race on a megabyte of plays (DATA=FILE)
 	done
 
 MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(sort $(shell find scratch_gpt -name '*.py')))))
-REFERENCE ?= build/reference
+SITE ?= build/site
+REFERENCE ?= $(SITE)/api
 
 # Left out: that a package holds modules that are named too, the type of a field of transformers' configuration, and one of
 # a tuple that holds others of its kind.
-docs: $(STAMP)  ## the reference of every module from its docstrings, into build/reference
+docs: $(STAMP)  ## the site of docs/ and the reference of every module from its docstrings, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --site-dir "$(SITE)"
 	@$(BIN)/python -W 'ignore:The module specification' -W 'ignore:Error parsing type annotation Literal' \
 		-W 'ignore:Error parsing type annotation list' \
 		-m pdoc --docformat google --output-directory "$(REFERENCE)" $(MODULES)
-	@echo "wrote $(REFERENCE)/index.html"
+	@echo "wrote $(SITE)/index.html and $(REFERENCE)/index.html"
 
 refresh: $(STAMP)  ## cut excerpts, tree, keys and errors in README.md and docs/ anew from the source
 	@$(BIN)/python docs/refresh.py

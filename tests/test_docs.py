@@ -401,12 +401,13 @@ def test_reference_names_what_is_public() -> None:
 
 
 def make_docs(folder: Path, modules: str = "") -> str:
-    """Run `make docs` in this environment, into `folder`; what it says."""
-    pytest.importorskip("pdoc", reason="needs the packages of scratch-gpt[docs]")
+    """Run `make docs` in this environment, into `folder` and the site below it; what it says."""
+    for package in ("mkdocs", "pdoc"):
+        pytest.importorskip(package, reason="needs the packages of scratch-gpt[docs]")
     if shutil.which("make") is None:
         pytest.skip("needs make")
     command = ["make", "--old-file", ".venv/.installed", "docs"]
-    settings = [f"BIN={Path(sys.executable).parent}", f"REFERENCE={folder}"]
+    settings = [f"BIN={Path(sys.executable).parent}", f"REFERENCE={folder}", f"SITE={folder / 'site'}"]
     settings += [f"MODULES={modules}"] if modules else []
     ran = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
@@ -419,6 +420,17 @@ def test_reference_is_made_from_docstrings(tmp_path: Path) -> None:
     page = (tmp_path / "scratch_gpt.html").read_text(encoding="utf-8")
     assert [name for name in scratch_gpt.__all__ if f'id="{name}"' not in page] == []
     assert "A mistake of the user" in (tmp_path / "scratch_gpt" / "errors.html").read_text(encoding="utf-8")
+
+
+def test_site_has_every_page(tmp_path: Path) -> None:
+    """`make docs` finds every link and anchor (it is strict), and each page is on the site, below a tab."""
+    make_docs(tmp_path, "scratch_gpt.errors")
+    docs = ROOT / "docs"
+    pages = {page.relative_to(docs).with_suffix(".html").as_posix() for page in docs.rglob("*.md")}
+    pages = {re.sub(r"README\.html$", "index.html", page) for page in pages}
+    assert [page for page in pages if not (tmp_path / "site" / page).is_file()] == []
+    start = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="{page}"' in start for page in pages if page != "index.html")
 
 
 @pytest.mark.slow
