@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hooks of the site: its navigation is the index, docs/README.md; links to the source become plain text."""
+"""Hooks of the site: its navigation comes from the index, docs/README.md; links out of docs/ lead to GitHub."""
 
+import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 
 DOCS = Path(__file__).parent
+# Below mkdocs' own logger: a warning ends a strict build.
+log = logging.getLogger("mkdocs.hooks")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]+\.md)\)")
 
 
@@ -24,13 +28,31 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """A link that leaves docs/ leads nowhere on the site: its text stays."""
+    """Point links that leave docs/ at GitHub; where the repository is unknown, keep only their text."""
     folder = (DOCS / page.file.src_path).parent
+    # Set in a workflow. A build elsewhere cannot know where the source is published.
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
 
-    def kept(match: re.Match[str]) -> str:
-        outside = not match[2].startswith(("http", "#")) and not (
-            folder / match[2].partition("#")[0]
-        ).resolve().is_relative_to(DOCS)
-        return match[1] if outside else match[0]
+    def outside(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        path, hash_sign, anchor = target.partition("#")
+        file = (folder / path).resolve()
+        if re.match(r"[a-z]+:", target) or file.is_relative_to(DOCS):
+            return match[0]
+        if not file.exists():
+            log.warning("%s: links to %s, which does not exist", page.file.src_path, path)
+            return text
+        if repository is None:
+            return text
+        name = file.relative_to(DOCS.parent).as_posix()
+        return f"[{text}]({server}/{repository}/blob/main/{name}{hash_sign}{anchor})"
 
-    return re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", kept, markdown)
+    return re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", outside, markdown)
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Link the Python API, which pdoc writes beside the built pages, so that no Markdown link can name it."""
+    if page.file.src_uri != "reference/python-api.md":
+        return html
+    return html.replace("<code>api/</code>", '<a href="../api/index.html"><code>api/</code></a>')

@@ -26,8 +26,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import mkdocs_hooks
 import pytest
 import typer.main
 import yaml
@@ -422,6 +424,7 @@ def test_reference_is_made_from_docstrings(tmp_path: Path) -> None:
     assert "A mistake of the user" in (tmp_path / "scratch_gpt" / "errors.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_site_has_every_page(tmp_path: Path) -> None:
     """`make docs` finds every link and anchor (it is strict), and each page is on the site, below a tab."""
     make_docs(tmp_path, "scratch_gpt.errors")
@@ -431,6 +434,40 @@ def test_site_has_every_page(tmp_path: Path) -> None:
     assert [page for page in pages if not (tmp_path / "site" / page).is_file()] == []
     start = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert all(f'href="{page}"' in start for page in pages if page != "index.html")
+    assert not re.search(r'(?:src|<link[^>]*href)="(?:https?:)?//', start)  # nothing is loaded from elsewhere
+    reference = (tmp_path / "site" / "reference" / "python-api.html").read_text(encoding="utf-8")
+    assert 'href="../api/index.html"' in reference
+
+
+@pytest.mark.parametrize(
+    ("target", "repository", "expected"),
+    [
+        (
+            "../../train/sft.py#L3",
+            "owner/name",
+            "[x](https://github.com/owner/name/blob/main/train/sft.py#L3)",
+        ),
+        ("../../train/sft.py", None, "x"),
+        ("../../train/none.py", "owner/name", "x"),
+        ("../README.md", "owner/name", "[x](../README.md)"),
+        ("https://pdoc.dev", "owner/name", "[x](https://pdoc.dev)"),
+    ],
+)
+def test_links_out_of_docs_lead_to_github(
+    target: str,
+    repository: str | None,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the workflow names the repository; else the text stays. A file that is not there is a warning."""
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    if repository:
+        monkeypatch.setenv("GITHUB_REPOSITORY", repository)
+    page = SimpleNamespace(file=SimpleNamespace(src_path="how-to/tuning.md"))
+    assert mkdocs_hooks.on_page_markdown(f"[x]({target})", page) == expected
+    assert bool(caplog.records) == ("none" in target)
 
 
 @pytest.mark.slow
