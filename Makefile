@@ -67,7 +67,9 @@ REFERENCE ?= $(SITE)/api
 # Left out: that a package holds modules that are named too, the type of a field of transformers' configuration, and one of
 # a tuple that holds others of its kind.
 docs: $(STAMP)  ## the site of docs/ and the reference of every module from its docstrings, into build/site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --site-dir "$(SITE)"
+	@mkdir -p "$(SITE)"
+	@# not -q, which also keeps strict from counting warnings
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --site-dir "$(SITE)" 2> "$(SITE).log" || { cat "$(SITE).log" >&2; exit 1; }
 	@$(BIN)/python -W 'ignore:The module specification' -W 'ignore:Error parsing type annotation Literal' \
 		-W 'ignore:Error parsing type annotation list' \
 		-m pdoc --docformat google --output-directory "$(REFERENCE)" $(MODULES)
