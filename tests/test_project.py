@@ -82,6 +82,7 @@ def test_tests_mirror_the_library() -> None:
         Path("test_modeling_generation.py"),
         Path("test_older_transformers.py"),
         Path("test_project.py"),
+        Path("test_prose.py"),
         Path("test_reading_page.py"),
         Path("test_remote_code.py"),
         Path("test_tokenization_imported.py"),
