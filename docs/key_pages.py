@@ -56,7 +56,8 @@ def default(field: dataclasses.Field[Any]) -> str:
         value = field.default_factory()
     if value is dataclasses.MISSING or value in (None, "", [], {}):
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return "`" + shown.replace("\n", "\\n").replace("|", "\\|") + "`"
 
 
 def page(command: str, script: str | None, arguments: Any) -> str:

@@ -382,6 +382,8 @@ def test_reference_is_that_of_the_code(name: str) -> None:
     """`make refresh` would write the same pages of keys and errors."""
     pages = load(f"docs/{name}.py").pages()
     assert [page.name for page, text in pages.items() if text != page.read_text(encoding="utf-8")] == []
+    rows = [line for text in pages.values() for line in text.splitlines() if "|" in line]
+    assert [row for row in rows if not (row.startswith("|") and row.endswith("|"))] == []
 
 
 def test_each_command_with_a_config_has_a_page_of_keys() -> None:

@@ -174,7 +174,7 @@ def _show_answers(plan: Plan, run_dir: Path, console: Console) -> None:
 
 
 def show_next(arguments: NewArguments, plan: Plan, run_dir: Path, console: Console) -> None:
-    """Three commands to go on with."""
+    """Three commands to continue with."""
     model = (run_dir / (MODELS[list(plan.tuning)[-1]] if plan.tuning else "base")).as_posix()
     program = command_prefix("scratch-gpt")
     publish = ["publish", model, "--dry_run"]

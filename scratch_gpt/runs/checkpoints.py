@@ -162,7 +162,7 @@ def find_checkpoint(output_dir: Path, resume_from_checkpoint: str | None, last_f
             raise UserError("checkpoints_damaged", message, folder=folder)
         return folder
     if checkpoints:
-        message = f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to go on, or remove the folder"
+        message = f"{output_dir} holds an unfinished run: add --resume_from_checkpoint latest to resume, or remove the folder"
         raise UserError("unfinished_run", message, folder=output_dir)
     return None
 

@@ -267,7 +267,7 @@ def run_stage(main: Callable[[Any], None], arguments_class: type, args: list[str
     try:
         main(parse(arguments_class, args))
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         line = line_of_mistake(error)

@@ -188,7 +188,7 @@ def check_settings(
         raise UserError("cannot_resume", message, settings=list(changed))
     if not allow_changed_settings:
         message = (
-            f"{checkpoint} was written with other settings ({told}): set them back to go on exactly, or add "
+            f"{checkpoint} was written with other settings ({told}): set them back to resume exactly, or add "
             "--allow_changed_settings true"
         )
         raise UserError("settings_changed", message, settings=list(changed))
