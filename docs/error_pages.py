@@ -2,6 +2,7 @@
 """The reference of errors, docs/reference/errors.md: each line that a mistake can end a command with, from the source."""
 
 import ast
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,14 +33,14 @@ PARTS = {
 ALIASES = {"report": "publishing", "primer": "evaluation", "tasks": "evaluation"}
 
 
-def line_of(node: ast.expr) -> str:
-    """A message as the source has it, with … for each value."""
+def lines_of(node: ast.expr) -> list[str]:
+    """A message as the source has it, with … for each value; each alternative of a conditional one."""
     if isinstance(node, ast.IfExp):
-        return line_of(node.body)
+        return [*lines_of(node.body), *lines_of(node.orelse)]
     if isinstance(node, ast.BinOp):
-        return line_of(node.left) + line_of(node.right)
+        return [left + right for left in lines_of(node.left) for right in lines_of(node.right)]
     parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-    return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+    return ["".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)]
 
 
 def errors_of(file: Path) -> Iterator[tuple[str, str]]:
@@ -50,11 +51,13 @@ def errors_of(file: Path) -> Iterator[tuple[str, str]]:
         match call:
             case ast.Call(ast.Name("UserError"), [ast.Constant(str(code)), ast.Name()]):
                 # the message is the text that was assigned last
-                yield code, line_of(assigned[max(line for line in assigned if line < call.lineno)].value)
+                message = assigned[max(line for line in assigned if line < call.lineno)].value
+                yield from ((code, line) for line in lines_of(message))
             case ast.Call(ast.Name("UserError"), [ast.Constant(str(code)), message]):
-                yield code, line_of(message)
+                yield from ((code, line) for line in lines_of(message))
             case ast.Call(ast.Name("wrong_value"), [setting, _, wanted]):
-                yield "wrong_value", f"{line_of(setting)} must be {line_of(wanted)}, got …"
+                for name, values in itertools.product(lines_of(setting), lines_of(wanted)):
+                    yield "wrong_value", f"{name} must be {values}, got …"
 
 
 def pages() -> dict[Path, str]:

@@ -4,11 +4,12 @@
 import scratch_gpt.openmp  # noqa: F401  # before torch
 
 import dataclasses
+import functools
 import importlib.util
 import re
 import sys
 from pathlib import Path
-from types import NoneType
+from types import ModuleType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from scratch_gpt import cli
@@ -21,16 +22,22 @@ FOLDER = ROOT / "docs" / "reference" / "keys"
 NAMES = {bool: "true, false", int: "whole number", float: "number", str: "text"}
 
 
-def settings_of(script: str) -> Any:
-    """The dataclass that the script hands to `run_stage`."""
+@functools.cache
+def load(script: str) -> ModuleType:
+    """The module of a file of train/ or eval/."""
     path = ROOT / script
     spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    (name,) = re.findall(r"run_stage\(main, (\w+)\)", path.read_text(encoding="utf-8"))
-    return getattr(module, name)
+    return module
+
+
+def settings_of(script: str) -> Any:
+    """The dataclass that the script hands to `run_stage`."""
+    (name,) = re.findall(r"run_stage\(main, (\w+)\)", (ROOT / script).read_text(encoding="utf-8"))
+    return getattr(load(script), name)
 
 
 def kind(hint: Any) -> str:

@@ -26,45 +26,29 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import mkdocs_hooks
+import draw_figures
+import error_pages
+import key_pages
 import pytest
+import refresh
 import typer.main
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from typer.testing import CliRunner
 
-import scratch_gpt
 from scratch_gpt import cli, primer
-from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.evaluation.benchmarks.public import LAYOUT_KEYS
 from scratch_gpt.settings.parsing import parse
 from scratch_gpt.training.planning.estimate import PlanArguments
-from scratch_gpt.training.posttrain import arguments as posttraining_arguments
-from scratch_gpt.training.posttrain import seq2seq
-from scratch_gpt.training.pretrain.arguments import PretrainArguments
-from scratch_gpt.training.rl import arguments as rlhf_arguments
 from scratch_gpt.training.rl.reward_functions import check_rewards
 from stock_folders import write_stock_folder
 
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-STAGES = {
-    "tokenizer": TokenizerArguments,
-    "shards": ShardsArguments,
-    "pretrain": PretrainArguments,
-    "sft": posttraining_arguments.SFTArguments,
-    "seq2seq": seq2seq.Seq2SeqArguments,
-    "reward": posttraining_arguments.RewardArguments,
-    "dpo": posttraining_arguments.DPOArguments,
-    "kto": posttraining_arguments.KTOArguments,
-    "distill": posttraining_arguments.DistillArguments,
-    "rlhf": rlhf_arguments.RLHFArguments,
-}
 COMMANDS = typer.main.get_command(cli.app).commands
 # Programs of others in the pages; what they are given is not looked at.
 NOT_PARSED = {
@@ -119,35 +103,12 @@ def read(page: Path) -> str:
     return page.read_text(encoding="utf-8").replace("\\\n", " ")
 
 
-@functools.cache
-def arguments_of(script: str) -> Any:
-    """The settings of `script` ("train/sft.py", "eval/qa.py"): what its last line hands to `run_stage`."""
-    path = ROOT / script
-    if path.parent.name == "train":
-        return STAGES[path.stem]
-    (name,) = re.findall(r"run_stage\(main, (\w+)\)", path.read_text(encoding="utf-8"))
-    return getattr(load(script), name)
-
-
-@functools.cache
-def load(script: str) -> Any:
-    """The module of a file of train/ or eval/."""
-    path = ROOT / script
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def class_of(command: str) -> Any:
     """The settings of `scratch-gpt COMMAND`, or None where the command itself declares its options."""
     if command == "plan":
         return PlanArguments
     script = {**cli.STAGES, **cli.BENCHMARKS}.get(command)
-    return arguments_of(script[0]) if script else None
+    return key_pages.settings_of(script[0]) if script else None
 
 
 def fields_of(arguments_class: Any) -> set[str]:
@@ -183,7 +144,7 @@ def parse_command(program: str, words: list[str]) -> None:
         if program == "accelerate":
             launch_command_parser().parse_args(words[1:])
         place = next(place for place, word in enumerate(words) if SCRIPT.fullmatch(word))
-        rest, arguments_class = words[place + 1 :], arguments_of(words[place])
+        rest, arguments_class = words[place + 1 :], key_pages.settings_of(words[place])
     if arguments_class is not None:
         parse(arguments_class, rest)
 
@@ -237,28 +198,11 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 @functools.cache
 def lines_of_codes() -> dict[str, list[str]]:
     """Code of a user's mistake -> the lines it may come with, as patterns with any value in its places."""
-
-    def pattern(node: ast.expr) -> str:
-        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-        return "".join(
-            re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*" for part in parts
-        )
-
     found: dict[str, list[str]] = {}
     for folder in ("scratch_gpt", "train", "eval"):
         for file in (ROOT / folder).rglob("*.py"):
-            nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
-            assigned = {node.lineno: node for node in nodes if isinstance(node, ast.Assign)}
-            for call in nodes:
-                match call:
-                    case ast.Call(ast.Name("UserError"), [ast.Constant(str(code)), ast.Name()]):
-                        line = assigned[max(number for number in assigned if number < call.lineno)].value
-                        found.setdefault(code, []).append(pattern(line))
-                    case ast.Call(ast.Name("UserError"), [ast.Constant(str(code)), line]):
-                        found.setdefault(code, []).append(pattern(line))
-                    case ast.Call(ast.Name("wrong_value"), [setting, _, wanted]):
-                        line_of_value = f"{pattern(setting)} must be {pattern(wanted)}, got .*"
-                        found.setdefault("wrong_value", []).append(line_of_value)
+            for code, line in error_pages.errors_of(file):
+                found.setdefault(code, []).append(re.escape(line).replace("\u2026", ".*"))
     return found
 
 
@@ -283,7 +227,7 @@ def test_shown_options_are_fields(page: Path) -> None:
     unknown = [
         f"{folder}/{name}.py --{option}"
         for folder, name, rest in LAUNCHED.findall(text)
-        for option in set(OPTION.findall(rest)) - fields_of(arguments_of(f"{folder}/{name}.py"))
+        for option in set(OPTION.findall(rest)) - fields_of(key_pages.settings_of(f"{folder}/{name}.py"))
     ] + [
         f"scratch-gpt {command} --{option}"
         for command, rest in COMMAND.findall(text)
@@ -352,7 +296,7 @@ def test_commands_of_the_page_are_those_there_are() -> None:
 def test_what_is_taken_from_the_source_is_that_of_the_source(page: Path) -> None:
     """Excerpts of code and the tree of files are as `make refresh` writes them."""
     expected, text = (
-        load("docs/refresh.py").refreshed(page).splitlines(),
+        refresh.refreshed(page).splitlines(),
         page.read_text(encoding="utf-8").splitlines(),
     )
     assert (
@@ -362,7 +306,6 @@ def test_what_is_taken_from_the_source_is_that_of_the_source(page: Path) -> None
 
 def test_an_excerpt_follows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Other lines between the first and the last, another file; where the first line is gone, it is named."""
-    refresh = load("docs/refresh.py")
     monkeypatch.setattr(refresh, "ROOT", tmp_path)
     (tmp_path / "train").mkdir()
     source = tmp_path / "train" / "new.py"
@@ -377,109 +320,10 @@ def test_an_excerpt_follows_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path
         refresh.refreshed(page)
 
 
-@pytest.mark.parametrize("name", ["key_pages", "error_pages"])
-def test_reference_is_that_of_the_code(name: str) -> None:
-    """`make refresh` would write the same pages of keys and errors."""
-    pages = load(f"docs/{name}.py").pages()
-    assert [page.name for page, text in pages.items() if text != page.read_text(encoding="utf-8")] == []
-    rows = [line for text in pages.values() for line in text.splitlines() if "|" in line]
-    assert [row for row in rows if not (row.startswith("|") and row.endswith("|"))] == []
-
-
 def test_each_command_with_a_config_has_a_page_of_keys() -> None:
     """No page is left of a command that is gone."""
     pages = {page.stem for page in (ROOT / "docs" / "reference" / "keys").glob("*.md")}
     assert pages == {name for name in COMMANDS if class_of(name)}
-
-
-def test_reference_names_what_is_public() -> None:
-    """The page has a row for every public name, and each module in it is there, with what it is named for."""
-    rows = re.findall(
-        r"^\| `(\S+)` \|(.*)", read(ROOT / "docs" / "reference" / "python-api.md"), re.MULTILINE
-    )
-    modules = {name: text for name, text in rows if name.startswith("scratch_gpt")}
-    assert sorted({name for name, _ in rows} - set(modules)) == scratch_gpt.__all__
-    for name, text in modules.items():
-        module = importlib.import_module(name)
-        assert [word for word in re.findall(r"`(\w+)`", text) if not hasattr(module, word)] == []
-
-
-def make_docs(folder: Path, modules: str = "") -> str:
-    """Run `make docs` in this environment, into `folder` and the site below it; what it says."""
-    for package in ("mkdocs", "pdoc"):
-        pytest.importorskip(package, reason="needs the packages of scratch-gpt[docs]")
-    if shutil.which("make") is None:
-        pytest.skip("needs make")
-    command = ["make", "--old-file", ".venv/.installed", "docs"]
-    settings = [f"BIN={Path(sys.executable).parent}", f"REFERENCE={folder}", f"SITE={folder / 'site'}"]
-    settings += [f"MODULES={modules}"] if modules else []
-    ran = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stderr
-
-
-def test_reference_is_made_from_docstrings(tmp_path: Path) -> None:
-    """`make docs` warns of nothing, and describes every public name."""
-    assert make_docs(tmp_path, "scratch_gpt scratch_gpt.errors") == ""
-    page = (tmp_path / "scratch_gpt.html").read_text(encoding="utf-8")
-    assert [name for name in scratch_gpt.__all__ if f'id="{name}"' not in page] == []
-    assert "A mistake of the user" in (tmp_path / "scratch_gpt" / "errors.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_site_has_every_page(tmp_path: Path) -> None:
-    """`make docs` finds every link and anchor (it is strict), and each page is on the site, below a tab."""
-    make_docs(tmp_path, "scratch_gpt.errors")
-    docs = ROOT / "docs"
-    pages = {page.relative_to(docs).with_suffix(".html").as_posix() for page in docs.rglob("*.md")}
-    pages = {re.sub(r"README\.html$", "index.html", page) for page in pages}
-    assert [page for page in pages if not (tmp_path / "site" / page).is_file()] == []
-    start = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
-    assert all(f'href="{page}"' in start for page in pages if page != "index.html")
-    assert not re.search(r'(?:src|<link[^>]*href)="(?:https?:)?//', start)  # nothing is loaded from elsewhere
-    reference = (tmp_path / "site" / "reference" / "python-api.html").read_text(encoding="utf-8")
-    assert 'href="../api/index.html"' in reference
-
-
-@pytest.mark.parametrize(
-    ("target", "repository", "expected"),
-    [
-        (
-            "../../train/sft.py#L3",
-            "owner/name",
-            "[x](https://github.com/owner/name/blob/main/train/sft.py#L3)",
-        ),
-        ("../../train/sft.py", None, "x"),
-        ("../../train/none.py", "owner/name", "x"),
-        ("../README.md", "owner/name", "[x](../README.md)"),
-        ("https://pdoc.dev", "owner/name", "[x](https://pdoc.dev)"),
-    ],
-)
-def test_links_out_of_docs_lead_to_github(
-    target: str,
-    repository: str | None,
-    expected: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Where the workflow names the repository; else the text stays. A file that is not there is a warning."""
-    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
-    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    if repository:
-        monkeypatch.setenv("GITHUB_REPOSITORY", repository)
-    page = SimpleNamespace(file=SimpleNamespace(src_path="how-to/tuning.md"))
-    assert mkdocs_hooks.on_page_markdown(f"[x]({target})", page) == expected
-    assert bool(caplog.records) == ("none" in target)
-
-
-@pytest.mark.slow
-def test_reference_has_a_page_for_each_module(tmp_path: Path) -> None:
-    """All of them, without a warning."""
-    assert make_docs(tmp_path) == ""
-    files = {path.relative_to(ROOT).with_suffix("") for path in (ROOT / "scratch_gpt").rglob("*.py")}
-    modules = {path.parent if path.name == "__init__" else path for path in files}
-    pages = {path.relative_to(tmp_path).with_suffix("") for path in tmp_path.rglob("*.html")}
-    assert pages == modules | {Path("index")}
 
 
 @page_by_page
@@ -509,7 +353,7 @@ def test_chapters_have_exercises_whose_solutions_are_run() -> None:
 
 def test_figures_of_the_walk_are_drawn_by_their_script(tmp_path: Path) -> None:
     """The script writes every figure that a chapter shows, with the committed one's labels."""
-    load("docs/draw_figures.py").main(str(tmp_path))
+    draw_figures.main(str(tmp_path))
     chapters = "\n".join(map(read, (ROOT / "docs" / "learn").glob("[0-9][0-9]-*.md")))
     drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     assert sorted(drawn) == sorted(re.findall(r"!\[.+?\]\(\.\./images/(.+?)\)", chapters))
@@ -567,7 +411,9 @@ def run_command(command: str, words: list[str]) -> None:
     """`scratch-gpt` with these words, and small settings behind them."""
     if words[0] in TINY:
         script = {**cli.STAGES, **cli.BENCHMARKS}[words[0]][0]
-        load(script).main(parse(arguments_of(script), [*words[1:], *TINY[words[0]].split()]))
+        key_pages.load(script).main(
+            parse(key_pages.settings_of(script), [*words[1:], *TINY[words[0]].split()])
+        )
     else:
         result = CliRunner().invoke(cli.app, words, input="", catch_exceptions=False)
         assert result.exit_code == 0, f"{command}: {result.output}"
@@ -643,21 +489,3 @@ def test_commands_are_found() -> None:
     assert {"pretrain", "chat", "web", "serve", "export", "import", "publish"} <= {
         command for command, _ in COMMAND.findall(texts)
     }
-
-
-# Codes of errors that no test names yet; none may be added.
-UNTESTED = {
-    "compiler_missing", "evaluation_missing", "file_name_missing", "no_checkpoint", "no_conversation", "no_network",
-    "source_endless", "special_token_too_short", "symbolic_link", "too_few_runs", "unknown_command", "unknown_task",
-}  # fmt: skip
-
-
-def test_errors_of_the_reference_are_triggered() -> None:
-    """A test names the code of each error, but for those that are known to wait for one."""
-    codes = {
-        row.split("`")[1]
-        for row in read(ROOT / "docs" / "reference" / "errors.md").splitlines()
-        if row[:3] == "| `"
-    }
-    tests = "".join(read(file) for file in (ROOT / "tests").rglob("*.py") if file.name != "test_docs.py")
-    assert {code for code in codes if f'"{code}"' not in tests} == UNTESTED

@@ -84,6 +84,7 @@ def test_tests_mirror_the_library() -> None:
         Path("test_project.py"),
         Path("test_prose.py"),
         Path("test_reading_page.py"),
+        Path("test_reference_pages.py"),
         Path("test_remote_code.py"),
         Path("test_tokenization_imported.py"),
         Path("training/pretrain/test_document_boundaries.py"),

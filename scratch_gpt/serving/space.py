@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import check_folder
+from scratch_gpt.publishing.checks import pack
 from scratch_gpt.runs.folders import atomic_directory
 
 
@@ -40,7 +41,7 @@ def write_space(folders: list[str], output_dir: str) -> None:
     """Write a Space for the models in `folders`; `python app.py` in it shows the page here as well.
 
     Raises:
-        UserError: no model in a folder, two of one name, or `output_dir` holds something.
+        UserError: no model in a folder, two of one name, what `pack` refuses, or `output_dir` holds something.
     """
     for folder in folders:
         check_folder(folder)
@@ -50,11 +51,17 @@ def write_space(folders: list[str], output_dir: str) -> None:
         raise UserError("duplicate_name", message, name=names[0])
     with atomic_directory(output_dir, ()) as space:
         for folder, name in zip(folders, names, strict=True):
+            # without this machine's paths, as when the folder itself is published
+            cleaned = {file.path: file.content for file in pack(folder).files}
             for file in (*Path(folder).glob("*"), *Path(folder).glob("results/*")):
-                place = file.relative_to(folder)
-                if MODEL_FILES.fullmatch(place.as_posix()):
-                    (space / "models" / name / place).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(file, space / "models" / name / place)
+                place = file.relative_to(folder).as_posix()
+                if MODEL_FILES.fullmatch(place):
+                    copy = space / "models" / name / place
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    if content := cleaned.get(place):
+                        copy.write_bytes(content)
+                    else:
+                        shutil.copy(file, copy)
         shutil.copytree(
             PACKAGE, space / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "_scripts")
         )

@@ -138,7 +138,7 @@ def test_symbolic_links_are_refused_by_name(chat_folder: Path, tmp_path: Path, n
     link = chat_folder / name
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(elsewhere if name == "results" else elsewhere / "qa.json")
-    with pytest.raises(UserError, match=f"{name} is a symbolic link to {elsewhere}"):
+    with user_error("symbolic_link", name, elsewhere, file=link):
         pack(chat_folder)
     link.unlink()
     (tmp_path / "latest").symlink_to(chat_folder)

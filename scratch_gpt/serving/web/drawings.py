@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page draws, as HTML: every text in it is escaped, and what color or length says stands there in words too."""
+"""What the page draws, as HTML: every text in it is escaped, and what color or length shows is written as well."""
 
 from collections.abc import Sequence
 from html import escape
@@ -9,7 +9,7 @@ import torch
 from scratch_gpt.serving.inspection import NextToken
 
 
-# So many colors follow each other in a row of tokens; the style sheet has them.
+# Colors that alternate in a row of tokens; the style sheet has as many.
 NUM_COLORS = 6
 
 

@@ -44,7 +44,7 @@ def _telling(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[An
 
 
 def _noting(handler: Callable[..., str]) -> Callable[..., str]:
-    """A mistake of the user's stands in the place of the drawing, which is drawn anew while one types."""
+    """Show a mistake of the user's in place of the drawing, which is drawn anew at each keystroke."""
 
     @functools.wraps(handler)
     def note(*arguments: Any) -> str:

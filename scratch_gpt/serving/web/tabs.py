@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands on each tab of the page, and what happens where one clicks. No tab is empty before the first click."""
+"""The tabs of the page and what each control does. No tab is empty before the first click."""
 
 from dataclasses import dataclass
 from html import escape

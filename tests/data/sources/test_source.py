@@ -392,6 +392,7 @@ MISTAKES = [
         [{"name": "a", "path": "primer", "deduplicate": "no"}],
         user_error("wrong_value", "'a'", "true", "false", setting="deduplicate", value="no"),
     ),
+    ([{"name": "a", "path": "primer", "held_out": True}], user_error("source_endless", source="a")),
     (
         [{"name": "a", "path": "primer", "columns": "text"}],
         user_error("wrong_value", setting="columns", value="text"),

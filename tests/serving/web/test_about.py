@@ -57,7 +57,7 @@ def test_a_folder_that_says_nothing_is_introduced_all_the_same(chat_folder: Path
 
 
 def test_the_prompts_of_the_run_are_proposed(chat_folder: Path, base_folder: Path) -> None:
-    """Questions of its samples, beginnings of the pretraining that it came from; that model stands beside it."""
+    """Questions of its samples, beginnings of the pretraining that it came from; that model is shown beside it."""
     (base_folder / "run.yaml").write_text("sample_prompts: [Once there was]")
     (chat_folder / "run.yaml").write_text(f"model_name_or_path: {base_folder}")
     (chat_folder / "samples.json").write_text(json.dumps([{"prompt": "Why?", "answers": {}}]))

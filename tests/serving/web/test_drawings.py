@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in a drawing is text, and its numbers stand in words too."""
+"""Text in a drawing is text, and its numbers are written as well."""
 
 from html.parser import HTMLParser
 
@@ -45,7 +45,7 @@ def test_attention_shows_hostile_text_as_text() -> None:
 
 
 def test_tokens_and_bars_show_hostile_text_as_text() -> None:
-    """Their only tags and attributes are ours; id, bytes and both shares stand in words."""
+    """Their only tags and attributes are ours; id, bytes and both shares are written."""
     page = Reader(drawings.draw_tokens("abc", [(7, label, b"\xe4a") for label in HOSTILE]))
     assert (set(page.tags), page.attributes) == ({"p", "ol", "li", "b", "span", "small"}, {"class"})
     assert page.texts[1:] == [text for label in HOSTILE for text in (label, "7", "E4 61")]
