@@ -17,7 +17,7 @@ from scratch_gpt.settings.hardware import device_type, gpu_name
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 
 
-# Measured at the demo's size on two cores without bfloat16 (docs/how-to/gpus.md): the whole step compiled against not,
+# Measured at the demo's size on two cores without bfloat16 (later figures: docs/results/pretraining.md): the whole step compiled against not,
 # the compilation, and operations a second; wider layers take as long to compile and gain less of more.
 CPU_COMPILE_GAIN = 1.24
 CPU_COMPILE_SECONDS = 14
