@@ -20,18 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.launching import launch_preloaded
 from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.decision import measure_text, prompts
 from scratch_gpt.new.forecast import Point, fit, stored
 from scratch_gpt.new.planning import MOST_PASSES, Choice, Plan, TextFigures, TimeTable, make_plan
 from scratch_gpt.new.shapes import Shape, choose_vocab_size
 from scratch_gpt.new.text import RUNNING, find_files, write_corpus
-from scratch_gpt.runs.folders import atomic_write, read_json, read_yaml
+from scratch_gpt.pipeline import run_steps
+from scratch_gpt.runs.folders import atomic_write, read_json
 from scratch_gpt.runs.log import RunLog, console
 from scratch_gpt.settings.checking import Positive, check_values
 from scratch_gpt.settings.parsing import run_stage
@@ -131,7 +130,8 @@ class Trial:
             sample_prompts=self.text.prompts,
             times=TimeTable(60.0, {"pretrain": 0.0}, {}),
         )
-        return dataclasses.replace(plan, eval_steps=plan.max_steps, save_steps=max(1, plan.max_steps // 4))
+        steps = plan.max_steps
+        return dataclasses.replace(plan, max_minutes=None, eval_steps=steps, save_steps=max(1, steps // 4))
 
     def run(self) -> None:
         """Train it, or what is left of it.
@@ -139,23 +139,16 @@ class Trial:
         Raises:
             SystemExit: a stage failed.
         """
-        steps = write_configs(self.plan(), self.folder)
-        tokenizer, shards = self.text.folder / "tokenizer", self.text.folder / f"shards-{self.shape.context}"
-        corpus = self.text.folder / "corpus"
-        for step in steps:
-            config = Path(step.config)
-            settings = read_yaml(config)
-            settings.pop("max_minutes", None)  # exactly these steps
-            for source in settings.get("sources", ()):
-                source["path"] = str(corpus / Path(source["path"]).name)
-            own = {"tokenizer": tokenizer, "shards": shards}
-            settings |= {name: str(folder) for name, folder in own.items() if name in settings}
-            if step.name in own:
-                settings["output_dir"] = str(own[step.name])
-            config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
-            done = Path(settings["output_dir"]) / "run.yaml"
-            if not done.is_file() and (status := launch_preloaded(step.script, ["--config", str(config)])):
-                raise SystemExit(status)
+        names = {"corpus": "corpus", "tokenizer": "tokenizer", "shards": self.shards}
+        shared = {name: self.text.folder / folder for name, folder in names.items()}
+        steps = write_configs(self.plan(), self.folder, shared)
+        if status := run_steps(steps, self.folder, console, "the same command"):
+            raise SystemExit(status)
+
+    @property
+    def shards(self) -> str:
+        """The folder of its shards in the text's: models with the same context share them."""
+        return f"shards-{self.shape.context}"
 
     def seconds_per_operation(self) -> float:
         """What its training steps took, once it has ended."""
@@ -170,7 +163,7 @@ class Trial:
         rows = RunLog(base / "log.jsonl").rows()
         measured = next(row["eval_bits_per_byte"] for row in reversed(rows) if "eval_bits_per_byte" in row)
         tokens = next(row["tokens"] for row in reversed(rows) if "tokens" in row)
-        manifest = read_json(self.text.folder / f"shards-{self.shape.context}" / "train" / "manifest.json")
+        manifest = read_json(self.text.folder / self.shards / "train" / "manifest.json")
         block_bytes = manifest["bytes"] / manifest["blocks"] / manifest["sequence_length"]
         point = Point(
             self.shape.inner, manifest["bytes"], tokens * block_bytes, self.text.figures.difficulty, measured

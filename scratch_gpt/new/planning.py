@@ -126,7 +126,7 @@ class Plan:
     Attributes:
         inputs: what the user asked for, by which the same command is recognized.
         bits_per_byte: expected of held-out text.
-        max_minutes: of pretraining steps.
+        max_minutes: of pretraining steps; None: exactly `max_steps`.
         seconds: expected of each stage.
         tuning: optimizer steps of the tuning stages.
     """
@@ -138,7 +138,7 @@ class Plan:
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
     max_steps: int
-    max_minutes: float
+    max_minutes: float | None
     learning_rate: float
     warmup_steps: int
     weight_decay: float
