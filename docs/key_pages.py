@@ -70,7 +70,9 @@ def default(field: dataclasses.Field[Any]) -> str:
 def page(command: str, script: str | None, arguments: Any) -> str:
     """The page of a command."""
     own = own_settings(arguments)
-    inherited = [field.name for field in dataclasses.fields(arguments) if field.name not in own]
+    names = [field.name for field in dataclasses.fields(arguments)]
+    refused = {name: cure for name, cure in getattr(arguments, "unused", {}).items() if name in names}
+    inherited = [name for name in names if name not in own and name not in refused]
     lines = [
         f"# Keys of `{command}`",
         "",
@@ -95,6 +97,15 @@ def page(command: str, script: str | None, arguments: Any) -> str:
             "",
             f"`{command}` also takes {len(inherited)} settings of transformers' `TrainingArguments` and TRL's configurations; "
             "`--help-all` lists them.",
+        ]
+    if refused:
+        lines += [
+            "",
+            f"`{command}` refuses settings that TRL takes and that would have no effect here:",
+            "",
+            "| key | instead |",
+            "|---|---|",
+            *(f"| `{name}` | {cure} |" for name, cure in refused.items()),
         ]
     return "\n".join(lines) + "\n"
 

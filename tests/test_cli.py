@@ -24,7 +24,7 @@ from scratch_gpt import __version__, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.settings.checking import own_settings, takes_structure
 from scratch_gpt.settings.parsing import _parser, parse, run_stage, scripts_folder
-from wording import shows
+from wording import shows, user_error
 
 
 SCRIPTS = sorted(
@@ -260,6 +260,8 @@ def test_wrong_conversions_are_one_line(
 )
 def test_an_unknown_command_brings_the_nearest(typed: str, shown: str, monkeypatch, capsys) -> None:
     """One line, exit status 2."""
+    with user_error("unknown_command", shown, command=typed):
+        cli.app([typed])
     code, output, errors = run(monkeypatch, capsys, typed)
     assert (code, output, errors.count("\n")) == (2, "", 1)
     assert shows(errors, typed, shown)

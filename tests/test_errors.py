@@ -6,6 +6,7 @@ import pickle
 import re
 from pathlib import Path
 
+import error_pages
 import pytest
 
 from scratch_gpt.errors import UserError, did_you_mean, wrong_value
@@ -26,6 +27,11 @@ def raised() -> list[tuple[str, ast.Call]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "UserError"
     ]
+
+
+def codes() -> set[str]:
+    """Each code of the source."""
+    return {call.args[0].value for _, call in raised() if isinstance(call.args[0], ast.Constant)}
 
 
 def test_an_error_crosses_processes() -> None:
@@ -102,3 +108,17 @@ def test_errors_of_one_code_have_the_same_values() -> None:
             given = tuple(sorted(str(keyword.arg) for keyword in call.keywords))
             names.setdefault(code, {})[given] = place
     assert {code: found for code, found in names.items() if len(found) > 1} == {}
+
+
+def test_the_reference_lists_each_code() -> None:
+    """With a line that the page took from the source: a message that it cannot read would be missing."""
+    rows = error_pages.PAGE.read_text(encoding="utf-8")
+    assert codes() == set(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE))
+
+
+def test_a_test_expects_each_code() -> None:
+    """With `user_error`, which fails where the error is not raised; naming a code is not enough."""
+    texts = [file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py")]
+    own = Path(__file__).read_text(encoding="utf-8")  # raises errors itself
+    expected = {code for text in texts if text != own for code in re.findall(r'user_error\(\s*"(\w+)"', text)}
+    assert codes() - expected == set()

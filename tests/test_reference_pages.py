@@ -119,23 +119,3 @@ def test_reference_has_a_page_for_each_module(tmp_path: Path) -> None:
     modules = {path.parent if path.name == "__init__" else path for path in files}
     pages = {path.relative_to(tmp_path).with_suffix("") for path in tmp_path.rglob("*.html")}
     assert pages == modules | {Path("index")}
-
-
-# Codes of errors that no test names yet; none may be added.
-UNTESTED = {
-    "compiler_missing", "evaluation_missing", "file_name_missing", "no_checkpoint", "no_conversation", "no_network",
-    "special_token_too_short", "too_few_runs", "unknown_command", "unknown_task",
-}  # fmt: skip
-
-
-def test_tests_name_the_errors_of_the_reference() -> None:
-    """A test names the code of each error, but for those that are known to wait for one."""
-    codes = {
-        row.split("`")[1]
-        for row in error_pages.PAGE.read_text(encoding="utf-8").splitlines()
-        if row[:3] == "| `"
-    }
-    tests = "".join(
-        file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__)
-    )
-    assert {code for code in codes if f'"{code}"' not in tests} == UNTESTED

@@ -13,9 +13,9 @@ import trl
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from scratch_gpt.errors import UserError
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import BREAK, encode_plain, protect_control_tokens
+from wording import user_error
 
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -241,7 +241,7 @@ def test_our_tokenizers_are_left_as_they_are(tiny_tokenizer: Any) -> None:
 
 def test_a_special_token_that_text_cannot_avoid_is_refused() -> None:
     """A single character cannot be broken."""
-    with pytest.raises(UserError, match="'#'"):
+    with user_error("special_token_too_short", token="#"):
         encode_plain(byte_level(["<|end|>", "#"], []), ["a"])
 
 

@@ -35,6 +35,7 @@ ARGUMENTS = {
     "contamination": "ContaminationArguments",
     "alignment": "AlignmentArguments",
     "instructions": "InstructionArguments",
+    "baselines": "BaselineArguments",
 }
 
 
@@ -335,6 +336,13 @@ def test_a_users_mistake_is_one_line(
     assert message in lines[-1]
     assert lines[-1].startswith("error: ")
     assert not (base_folder / "results").exists()
+
+
+def test_baselines_are_those_of_an_evaluation(tmp_path: Path) -> None:
+    """A folder of another stage has none: its log knows no bits per byte."""
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "eval_loss": 2.0}\n')
+    with user_error("evaluation_missing", folder=tmp_path):
+        run("baselines", "--shards", "shards", "--model", str(tmp_path))
 
 
 def test_alignment_compares_models_and_best_of_n(

@@ -289,20 +289,23 @@ def test_damaged_weights_are_one_line(chat: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "code"),
+    ("file", "content", "expected"),
     [
-        ("results/qa.json", '{"task": "qa", "met', "unreadable_file"),
-        ("results/figures.json", '{"results": {}}', "not_a_result"),
-        ("samples.json", "[{", "unreadable_file"),
-        ("run.yaml", "seed: [1", "unreadable_file"),
+        ("results/qa.json", '{"task": "qa", "met', user_error("unreadable_file")),
+        ("results/figures.json", '{"results": {}}', user_error("not_a_result")),
+        ("samples.json", "[{", user_error("unreadable_file")),
+        ("run.yaml", "seed: [1", user_error("unreadable_file")),
     ],
 )
-def test_a_damaged_file_of_the_run_is_one_line(chat: Path, file: str, content: str, code: str) -> None:
+def test_a_damaged_file_of_the_run_is_one_line(
+    chat: Path, file: str, content: str, expected: user_error
+) -> None:
     """It is named, and the card of before stays."""
     (chat / "README.md").write_text("before")
     (chat / file).write_text(content)
-    with user_error(code, file=chat / file):
+    with expected as caught:
         publishing.write_card(chat)
+    assert caught.value.values["file"] == chat / file
     assert (chat / "README.md").read_text() == "before"
 
 

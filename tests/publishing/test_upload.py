@@ -147,21 +147,21 @@ def test_without_a_login(hub, chat_folder: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("repository", "code", "texts"),
+    ("repository", "expected"),
     [
-        ("stranger/name", "upload_failed", ["(403)"]),
-        ("user/name/more", "invalid_repository", ["user/name,"]),
-        ("user/taken", "repository_taken", ["3 files"]),
-        ("user/public", "repository_public", ["private"]),
+        ("stranger/name", user_error("upload_failed", "(403)", repository="stranger/name")),
+        ("user/name/more", user_error("invalid_repository", "user/name,", repository="user/name/more")),
+        ("user/taken", user_error("repository_taken", "3 files", repository="user/taken")),
+        ("user/public", user_error("repository_public", "private", repository="user/public")),
     ],
 )
-def test_names_that_cannot_be_used(hub, hub_server, chat_folder: Path, repository, code, texts) -> None:
+def test_names_that_cannot_be_used(hub, hub_server, chat_folder: Path, repository, expected) -> None:
     """Somebody else's, no name at all, one that holds another model, a public one where a private one is asked for."""
     for name in ("user/taken", "user/public"):
         hub.repositories[name] = hub_server.Repository(private=False)
         files = dict.fromkeys(("README.md", "config.json", "model.safetensors"), (b"other", False))
         hub.repositories[name].commit("main", files if name == "user/taken" else {})
-    with user_error(code, *texts, repository=repository):
+    with expected:
         upload(chat_folder, repository, private=repository == "user/public")
     assert hub.files("user/taken")["config.json"] == b"other"
 

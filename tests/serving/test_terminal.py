@@ -89,6 +89,14 @@ def test_mistakes_in_a_pipe_are_lines_on_stderr_and_status_2(typed, echoing) -> 
     assert all(shows(line, "error: ", each) for line, each in zip(errors.splitlines(), shown, strict=True))
 
 
+@pytest.mark.parametrize("command", ["/save", "/load"])
+def test_a_file_must_be_named(command: str, chat_folder: Path) -> None:
+    """The line shows how."""
+    terminal = Terminal(StreamingModel.load(str(chat_folder)))
+    with user_error("file_name_missing", f"{command} talk.jsonl"):
+        terminal.commands[command]("")
+
+
 def test_forgotten_turns_are_announced(typed) -> None:
     """A line says how many messages the model no longer reads."""
     _, _, errors = typed("".join(f"question number {number}\n" for number in range(10)))
@@ -155,10 +163,12 @@ def test_a_base_model_completes(base_folder: Path, typed) -> None:
         typed("Hi\n", base_folder, complete=True, system="Be kind.")
     status, output, errors = typed("Once upon \n/save x\n/load x\n", base_folder, complete=True)
     speaker = StreamingModel.load(str(base_folder))
-    sampling = Terminal(speaker, complete=True, temperature=0.0, max_new_tokens=8).sampling
-    assert output == printable("".join(speaker.complete("Once upon ", sampling))) + "\n"
-    assert status == 2
-    assert errors.count("--complete") == 2
+    terminal = Terminal(speaker, complete=True, temperature=0.0, max_new_tokens=8)
+    assert output == printable("".join(speaker.complete("Once upon ", terminal.sampling))) + "\n"
+    assert (status, errors.count("\n")) == (2, 2)
+    for command in ("/save", "/load"):
+        with user_error("no_conversation", "--complete"):
+            terminal.commands[command]("x")
 
 
 def test_interrupted_answer_is_kept_and_the_chat_goes_on(typed, monkeypatch, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ smaller, and the recipes in `train/` say the rest.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from trl import DistillationConfig, DPOConfig, KTOConfig, RewardConfig, SFTConfig
@@ -21,9 +21,6 @@ from scratch_gpt.settings.hardware import gpu_precision
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 from scratch_gpt.training.posttrain.checks import (
     UNUSED,
-    UNUSED_IN_DISTILL,
-    UNUSED_IN_DPO,
-    UNUSED_IN_SFT,
     check_options,
     check_ranges,
     refuse_unused,
@@ -51,7 +48,12 @@ class PosttrainingArguments(SourcesArguments):
     """Settings that all stages on top of TRL have, and defaults for small models on one machine.
 
     To be combined with a configuration of TRL's, which brings all of transformers' `TrainingArguments`.
+
+    Attributes:
+        unused: settings that the stage refuses -> what to do in their place.
     """
+
+    unused: ClassVar[Mapping[str, str]] = UNUSED
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder to start from."})
     held_out_fraction: Annotated[float, Range("at least 0 and below 0.5", lambda share: 0 <= share < 0.5)] = (
@@ -108,7 +110,7 @@ class PosttrainingArguments(SourcesArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unused(self, UNUSED)
+        refuse_unused(self, self.unused)
         check_ranges(self)
         self.activation_checkpointing = self.activation_checkpointing or bool(self.gradient_checkpointing)
         if not self.model_name_or_path:
@@ -171,8 +173,8 @@ class LoraArguments:
 
     def __post_init__(self) -> None:
         names = ("load_in_4bit", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
-        refuse_without(self, "use_peft", names)
         super().__post_init__()  # type: ignore[misc]  # of the arguments that this is combined with
+        refuse_without(self, "use_peft", names)
 
     def quantization_config(self) -> Any:
         """What TRL's trainers take: None without `load_in_4bit`, else NF4 as Dettmers et al. 2023 (arXiv 2305.14314) have it.
@@ -231,6 +233,12 @@ class LoraArguments:
 class SFTArguments(SampleArguments, ForgettingArguments, LoraArguments, PosttrainingArguments, SFTConfig):
     """Settings of `train/sft.py`: those of TRL's `SFTConfig`, and where data and model come from."""
 
+    unused: ClassVar[Mapping[str, str]] = {
+        **UNUSED,
+        "completion_only_loss": "assistant_only_loss says what is learned: true for the answers only, false for all of a row",
+        "model_init_kwargs": "the model is loaded as its folder says: bf16: true computes in bfloat16",
+    }
+
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 1e-3 to 2e-5."}
     )
@@ -263,7 +271,6 @@ class SFTArguments(SampleArguments, ForgettingArguments, LoraArguments, Posttrai
 
     def __post_init__(self) -> None:
         check_values(self)
-        refuse_unused(self, UNUSED_IN_SFT)
         refuse_without(self, "replay_shards", ("replay_fraction",))
         super().__post_init__()
 
@@ -312,13 +319,14 @@ class RewardArguments(PairArguments, RewardConfig):
 class DPOArguments(SampleArguments, ForgettingArguments, PairArguments, DPOConfig):
     """Settings of `train/dpo.py`: those of TRL's `DPOConfig`, and where data and model come from."""
 
+    unused: ClassVar[Mapping[str, str]] = {
+        **UNUSED,
+        "padding_free": "TRL's DPO pads every batch: leave it out",
+    }
+
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-5 to 1e-6."}
     )
-
-    def __post_init__(self) -> None:
-        refuse_unused(self, UNUSED_IN_DPO)
-        super().__post_init__()
 
 
 @dataclass
@@ -342,6 +350,15 @@ class KTOArguments(SampleArguments, ForgettingArguments, PairArguments, KTOConfi
 @dataclass
 class DistillArguments(SampleArguments, PosttrainingArguments, DistillationConfig):
     """Settings of `train/distill.py`: those of TRL's `DistillationConfig`, and where data and models come from."""
+
+    unused: ClassVar[Mapping[str, str]] = {
+        **UNUSED,
+        **dict.fromkeys(
+            ("model_init_kwargs", "teacher_model_init_kwargs"),
+            "the models are loaded as their folders say: bf16: true computes in bfloat16",
+        ),
+        "teacher_model_revision": "the teacher is a folder: download that revision into it",
+    }
 
     teacher_model_name_or_path: str | None = field(
         default=None, metadata={"help": "Folder of the chat model to learn from, with the same vocabulary."}
@@ -369,7 +386,6 @@ class DistillArguments(SampleArguments, PosttrainingArguments, DistillationConfi
         if not self.teacher_model_name_or_path:
             message = "teacher_model_name_or_path is missing: give --teacher_model_name_or_path DIR, the chat model to learn from"
             raise UserError("setting_missing", message, setting="teacher_model_name_or_path")
-        refuse_unused(self, UNUSED_IN_DISTILL)
         refuse_without(
             self, "use_vllm", [entry.name for entry in fields(self) if entry.name.startswith("vllm_")]
         )

@@ -14,7 +14,7 @@ from scratch_gpt.errors import UserError, did_you_mean, wrong_value
 from scratch_gpt.settings.checking import Range
 
 
-# Settings of TRL's that the stages have no use for -> what to do in their place.
+# Settings of TRL's that no stage has a use for -> what to do in their place; a stage's own are in its `unused`.
 UNUSED = {
     "chat_template_path": "conversations are written by the chat template of the model's folder: change chat_template.jinja there",
     "eos_token": "an answer ends with the token that the chat template writes behind it: change chat_template.jinja in the model's folder",
@@ -23,20 +23,6 @@ UNUSED = {
     "dataset_text_field": "name the columns in the source: columns: {prompt: NAME, response: NAME}",
     "dataset_kwargs": "rows are tokenized by the stage itself: leave it out",
     "max_tool_calling_iterations": "answers are written without tools: leave it out",
-}
-# Likewise of one stage.
-UNUSED_IN_SFT = {
-    "completion_only_loss": "assistant_only_loss says what is learned: true for the answers only, false for all of a row",
-    "model_init_kwargs": "the model is loaded as its folder says: bf16: true computes in bfloat16",
-}
-UNUSED_IN_DPO = {"padding_free": "TRL's DPO pads every batch: leave it out"}
-UNUSED_IN_RLHF = {"load_in_4bit": "the model that writes the answers is not quantized: leave it out"}
-UNUSED_IN_DISTILL = {
-    **dict.fromkeys(
-        ("model_init_kwargs", "teacher_model_init_kwargs"),
-        "the models are loaded as their folders say: bf16: true computes in bfloat16",
-    ),
-    "teacher_model_revision": "the teacher is a folder: download that revision into it",
 }
 
 _COUNT = Range("at least 1", lambda value: value >= 1)

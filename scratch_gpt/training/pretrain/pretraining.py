@@ -227,23 +227,24 @@ class Pretraining:
         elif problem := self.loss_spike_guard.check(step_metrics.loss, step_metrics.grad_norm):
             console.print(f"step {self.step + 1} is left out: {problem}")
             if self.loss_spike_guard.exhausted:
-                raise UserError("too_many_skipped_steps", self._diagnosis(problem), step=self.step + 1)
+                message = (
+                    f"stopped at step {self.step + 1}, {self.loss_spike_guard.skipped_in_a_row} steps in a row could not be used "
+                    f"({problem}; {self._state_of_weights()}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower "
+                    "learning_rate or lengthen warmup_steps, and resume from an earlier checkpoint with "
+                    "--allow_changed_settings true"
+                )
+                raise UserError("too_many_skipped_steps", message, step=self.step + 1)
             if scaler is not None:
                 scaler.update()
         else:
             self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _diagnosis(self, problem: str) -> str:
+    def _state_of_weights(self) -> str:
         # The gradients tell no more: clipping by a norm of NaN has made all of them NaN.
         weights = self.accelerator.unwrap_model(self.model).named_parameters()
         broken = [name for name, weight in weights if not _whole(weight).isfinite().all()]
-        found = f"the weights are not finite, first {broken[0]}" if broken else "the weights are finite"
-        return (
-            f"stopped at step {self.step + 1}, {self.loss_spike_guard.skipped_in_a_row} steps in a row could not be used "
-            f"({problem}; {found}; learning rate {self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or "
-            "lengthen warmup_steps, and resume from an earlier checkpoint with --allow_changed_settings true"
-        )
+        return f"the weights are not finite, first {broken[0]}" if broken else "the weights are finite"
 
     def tokens_by_folder(self) -> dict[str, int]:
         """Tokens trained on so far by the folder of their shards, where there are several."""

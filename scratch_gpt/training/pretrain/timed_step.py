@@ -65,7 +65,10 @@ def our_step(
     if chunk_tokens is not None:
         use_chunked_loss(model, chunk_tokens)
     if compiled and (reason := compile_layers(model)):
-        raise UserError("compiler_missing", f"torch_compile: nothing can be compiled here: {reason}")
+        message = (
+            f"nothing can be compiled here ({reason}): install a C++ compiler, or give --torch_compile false"
+        )
+        raise UserError("compiler_missing", message)
     num_tokens = micro_batches * (batch["labels"][:, 1:] != IGNORED).sum()
     dtype = HALF.get(mixed_precision)
     scaler = torch.amp.GradScaler(device.type, enabled=mixed_precision == "fp16")

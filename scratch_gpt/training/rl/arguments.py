@@ -2,16 +2,16 @@
 """Settings of the rlhf stage, over TRL's."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Finite, check_values
 from scratch_gpt.training.posttrain.arguments import LoraArguments, PosttrainingArguments, SampleArguments
-from scratch_gpt.training.posttrain.checks import UNUSED_IN_RLHF, refuse_unused, refuse_without
+from scratch_gpt.training.posttrain.checks import UNUSED, refuse_without
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 
@@ -45,6 +45,12 @@ GRPOFields.__module__ = GRPOConfig.__module__  # by which `own_settings` knows w
 @dataclass
 class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOFields, RLOOConfig):
     """Settings of `train/rlhf.py`: those of TRL's `RLOOConfig` and `GRPOConfig`, models, data and measuring."""
+
+    unused: ClassVar[Mapping[str, str]] = {
+        **UNUSED,
+        "load_in_4bit": "the model that writes the answers is not quantized: leave it out",
+        "reward_weights": "give each entry of rewards its own weight",
+    }
 
     reward_model: str | None = field(
         default=None, metadata={"help": "Folder of the reward stage, for the reward named model."}
@@ -116,13 +122,9 @@ class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOF
                 "the entry model"
             )
             raise UserError("setting_missing", message, setting="reward_model")
-        if self.reward_weights is not None:
-            message = "reward_weights: give each entry of rewards its own weight instead"
-            raise UserError("setting_without_effect", message, setting="reward_weights")
         self._check_algorithm()
         vllm = [entry.name for entry in dataclasses.fields(self) if entry.name.startswith("vllm_")]
         refuse_without(self, "use_vllm", vllm)
-        refuse_unused(self, UNUSED_IN_RLHF)
         if self.save_steps not in (None, self.eval_steps):
             message = (
                 f"save_steps {self.save_steps} must be as eval_steps {self.eval_steps}, or be left out: the best measured "

@@ -2,6 +2,7 @@
 """What the measurement of binding asks, and what it makes of the answers."""
 
 import random
+from pathlib import Path
 
 import binding as module
 import pytest
@@ -10,6 +11,7 @@ from binding import COUNTS, make_examples, share_right
 from scratch_gpt.inference.likelihood import Likelihood
 from scratch_gpt.primer.pairs import FORMS
 from scratch_gpt.primer.splits import split_of
+from wording import user_error
 
 
 def test_texts_end_at_a_key_and_the_choices_are_the_values_of_the_text() -> None:
@@ -44,3 +46,9 @@ def test_a_share_is_right_where_the_likeliest_choice_is(monkeypatch: pytest.Monk
     assert share_right("first", None, texts).value == sum(text.label == 0 for text in texts) / 40
     metric = share_right("drawn", None, texts)
     assert metric.chance == pytest.approx(1 / 3) and metric.value < 0.7
+
+
+def test_a_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    """The line says how to pretrain one that keeps them."""
+    with user_error("no_checkpoint", "--save_steps", "--save_total_limit", folder=tmp_path):
+        module.main(module.BindingArguments(run=str(tmp_path)))

@@ -36,3 +36,14 @@ def test_a_second_call_knows_the_speed_from_the_runs_that_are_there(tmp_path, mo
     monkeypatch.setattr(script, "write_fit", lambda first, results, command, output: fitted.extend(results))
     script.main(script.ScalingFitArguments(texts=["book.txt"], minutes=1, output_dir=str(tmp_path)))
     assert [trial for trial, _ in fitted] == done
+
+
+def test_a_fit_needs_runs(tmp_path, monkeypatch) -> None:
+    """The time is over before the first begins: one line, and nothing is written."""
+    text = script.Text(tmp_path / "book", 1024, [], None)
+    monkeypatch.setattr(script, "prepare", lambda path, output_dir: text)
+    monkeypatch.setattr(script, "trials", lambda texts: [script.Trial(text, Shape(64, 1, 1024), 1e6)])
+    monkeypatch.setattr(script.Trial, "run", lambda trial: pytest.fail("begun without the time for it"))
+    with user_error("too_few_runs", script.LEAST_RUNS, "minutes", runs=0):
+        script.main(script.ScalingFitArguments(texts=["book.txt"], minutes=0.01, output_dir=str(tmp_path)))
+    assert not any(tmp_path.iterdir())

@@ -4,8 +4,11 @@
 import psutil
 import pytest
 import step_speed
+import torch
 from busy import busy_process
 from step_speed import Shape, compare_steps
+
+from wording import user_error
 
 
 TINY = Shape(
@@ -38,6 +41,19 @@ def test_ratios_are_those_of_the_times(monkeypatch) -> None:
         "llama/busy_over_idle": 0.5,
     }
     assert {name: metrics[name].value for name in expected} == pytest.approx(expected)
+
+
+def test_a_compiled_step_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says what torch misses, and the setting that does without."""
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with user_error("compiler_missing", "No working C++ compiler found", "--torch_compile false"):
+        compare_steps(
+            TINY, mixed_precision="no", attn_implementation="eager", compiled=True, repeats=1, seed=0
+        )
 
 
 def test_the_busy_process_ends() -> None:

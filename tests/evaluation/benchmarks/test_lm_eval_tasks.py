@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,31 @@ def test_without_lm_eval_the_cure_is_named(base_folder: Path, monkeypatch: pytes
     arguments = HarnessArguments(model=[str(base_folder)], tasks=["gsm8k"])
     with user_error("missing_package", "pip install", package="scratch-gpt[harness]"):
         run_tasks(str(base_folder), arguments)
+
+
+class Manager:
+    """lm-eval's list of tasks, with two of them."""
+
+    all_tasks = ("gsm8k", "hellaswag")
+
+    def __init__(self, include_path: str | None) -> None:
+        """Files of the user's own are not looked for."""
+
+    def match_tasks(self, names: list[str]) -> list[str]:
+        return [name for name in names if name in self.all_tasks]
+
+
+def test_a_task_that_lm_eval_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the nearest one, before anything is measured."""
+    for name, parts in {
+        "lm_eval": {"simple_evaluate": lambda *model, **settings: pytest.fail("measured")},
+        "lm_eval.models.huggingface": {"HFLM": None},
+        "lm_eval.tasks": {"TaskManager": Manager},
+    }.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**parts))
+    monkeypatch.setattr("scratch_gpt.evaluation.benchmarks.lm_eval_tasks.find_spec", lambda name: True)
+    with user_error("unknown_task", "hellaswag?", "include_path", task="helaswag"):
+        run_tasks("model", HarnessArguments(model=["model"], tasks=["gsm8k", "helaswag"]))
 
 
 FRUIT = """

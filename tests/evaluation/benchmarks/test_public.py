@@ -293,35 +293,42 @@ def bad(**changes) -> dict:
 
 ARC = ROWS["arc_easy"]
 WRONG = [
-    (bad(layout="helaswag"), ARC, "unknown_layout", {"name": "helaswag"}),
-    (bad(layout="hellaswag"), ARC, "too_many_bad_rows", {}),
-    (bad(layout="blimp", num_fewshot=2), ROWS["blimp"], "no_shots", {"layout": "blimp", "num_fewshot": 2}),
+    (bad(layout="helaswag"), ARC, user_error("unknown_layout", name="helaswag")),
+    (bad(layout="hellaswag"), ARC, user_error("too_many_bad_rows")),
+    (
+        bad(layout="blimp", num_fewshot=2),
+        ROWS["blimp"],
+        user_error("no_shots", layout="blimp", num_fewshot=2),
+    ),
     (
         bad(layout="lambada", path="EleutherAI/lambada_openai", num_fewshot=1),
         ARC,
-        "no_shots",
-        {"layout": "lambada"},
+        user_error("no_shots", layout="lambada"),
     ),
-    (bad(layout="entity_tracking", path=None), ARC, "setting_missing", {"setting": "path"}),
-    (bad(fewshot_split="train", num_fewshot=1), ARC, "setting_without_effect", {"setting": "fewshot_split"}),
-    (bad(columns={"question": "q"}), ARC, "setting_without_effect", {"setting": "columns"}),
-    (bad(num_fewshot=-1), ARC, "wrong_value", {"setting": "num_fewshot", "value": -1}),
-    (bad(fewshot_path=7), ARC, "wrong_value", {"setting": "fewshot_path", "value": 7}),
-    (bad(num_fewshots=1), ARC, "unknown_key", {"key": "num_fewshots"}),
-    (bad(), [{**ARC[0], "answerKey": "E"}], "too_many_bad_rows", {}),
-    (bad(layout="mmlu"), [{**ROWS["mmlu"][0], "answer": -1}], "too_many_bad_rows", {}),
-    (bad(layout="piqa"), [{**ROWS["piqa"][0], "sol2": ""}], "too_many_bad_rows", {}),
-    (bad(), [{**ARC[0], "choices": "dogs, cats"}], "too_many_bad_rows", {}),
-    (bad(layout="lambada"), [{"text": " "}], "too_many_bad_rows", {}),
+    (bad(layout="entity_tracking", path=None), ARC, user_error("setting_missing", setting="path")),
+    (
+        bad(fewshot_split="train", num_fewshot=1),
+        ARC,
+        user_error("setting_without_effect", setting="fewshot_split"),
+    ),
+    (bad(columns={"question": "q"}), ARC, user_error("setting_without_effect", setting="columns")),
+    (bad(num_fewshot=-1), ARC, user_error("wrong_value", setting="num_fewshot", value=-1)),
+    (bad(fewshot_path=7), ARC, user_error("wrong_value", setting="fewshot_path", value=7)),
+    (bad(num_fewshots=1), ARC, user_error("unknown_key", key="num_fewshots")),
+    (bad(), [{**ARC[0], "answerKey": "E"}], user_error("too_many_bad_rows")),
+    (bad(layout="mmlu"), [{**ROWS["mmlu"][0], "answer": -1}], user_error("too_many_bad_rows")),
+    (bad(layout="piqa"), [{**ROWS["piqa"][0], "sol2": ""}], user_error("too_many_bad_rows")),
+    (bad(), [{**ARC[0], "choices": "dogs, cats"}], user_error("too_many_bad_rows")),
+    (bad(layout="lambada"), [{"text": " "}], user_error("too_many_bad_rows")),
 ]
 
 
-@pytest.mark.parametrize(("entry", "rows", "code", "values"), WRONG)
-def test_wrong_input_is_one_line(entry, rows, code, values, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("entry", "rows", "expected"), WRONG)
+def test_wrong_input_is_one_line(entry, rows, expected, tmp_path, monkeypatch) -> None:
     """The name, key, row or number that is wrong."""
     monkeypatch.chdir(tmp_path)
     write_rows(Path("rows.jsonl"), rows)
-    with user_error(code, **values):
+    with expected:
         public_tasks([], [entry], "skip", None)
 
 

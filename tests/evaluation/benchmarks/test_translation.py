@@ -7,10 +7,12 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import sacrebleu
+from sacrebleu.tokenizers import tokenizer_spm
 
 from scratch_gpt.data.sources.source import parse_sources
 from scratch_gpt.evaluation.benchmarks import translation
@@ -171,12 +173,21 @@ def test_bleu_counts_what_a_language_writes_as_words(
     assert translation.corpus_score(metric, statistics) == pytest.approx(expected)
 
 
-def test_unusable_tokenizers_are_refused(monkeypatch) -> None:
-    """Unknown ones are listed; one without its package names it."""
+def test_unusable_tokenizers_are_refused(monkeypatch, tmp_path: Path) -> None:
+    """Unknown ones are listed; one without its package names it, one without its model says why there is none."""
     with user_error("wrong_value", "flores200", setting="bleu_tokenizer", value="words"):
         check_tokenizer("words")
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with user_error("missing_package", "flores200", package="sentencepiece"):
+        check_tokenizer("flores200")
+
+    def offline(address: str) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setitem(sys.modules, "sentencepiece", SimpleNamespace(SentencePieceProcessor=object))
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with user_error("no_network", "Name or service not known", tokenizer="flores200"):
         check_tokenizer("flores200")
 
 
