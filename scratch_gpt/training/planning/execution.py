@@ -82,7 +82,7 @@ def choose_checkpointing(
     """Whether activations are computed again: as asked for, else where a good micro-batch does not fit without.
 
     Args:
-        fits: whether a micro-batch of so many blocks fits into the device without; None: not asked, as on a CPU.
+        fits: whether a micro-batch of that many blocks fits into the device without; None: not asked, as on a CPU.
     """
     if arguments.activation_checkpointing is not None:
         return arguments.activation_checkpointing
