@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text that a tokenizer learns from, from the whole of every document, and a little kept aside to measure it on."""
+"""The text that a tokenizer learns from: all parts of every document, and a little kept aside to measure it on."""
 
 import re
 import zlib
