@@ -79,11 +79,12 @@ refresh: $(STAMP)  ## cut excerpts, tree, keys and errors in README.md and docs/
 	@$(BIN)/python docs/refresh.py
 	@$(BIN)/ruff format -q README.md docs
 
-lint: $(STAMP)  ## ruff, ruff format, mypy, codespell
+lint: $(STAMP)  ## ruff, ruff format, mypy, codespell, the words of pages and messages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/test_prose.py
 
 format: $(STAMP)  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .

@@ -76,7 +76,7 @@ def compare(arguments: AlignmentArguments) -> list[dict[str, Metric]]:
         if tokenizer_hash(own_tokenizer) != tokenizer_hash(tokenizer):
             raise UserError(
                 "another_tokenizer",
-                f"{folder} has another tokenizer than {first}: compare models of one road",
+                f"{folder} has another tokenizer than {first}: compare models with the same tokenizer",
                 folder=folder,
             )
         measured = measure_model(model, tokenizer, prompts, baseline=baseline, **comparing)

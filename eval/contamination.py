@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a benchmark stands in the training text: runs of 13 words of each item that the shards hold too.
+"""How much of a benchmark occurs in the training text: runs of 13 words of each item that the shards hold too.
 
     accelerate launch eval/contamination.py --shards runs/demo/shards/train --tokenizer runs/demo/tokenizer \
         --tasks facts reading --output results/contamination.json

@@ -37,7 +37,8 @@ class MaskedArguments:
     shards: str | None = field(default=None, metadata={"help": "Folder of the shards stage."})
     max_blocks: Count = field(default=256, metadata={"help": "Held-out blocks with hidden tokens, at most."})
     pseudo_blocks: Count = field(
-        default=16, metadata={"help": "Held-out blocks of which each token is hidden alone, at most."}
+        default=16,
+        metadata={"help": "Largest number of held-out blocks whose tokens are hidden one at a time."},
     )
     batch_size: Count = field(default=32, metadata={"help": "Blocks that run through the model together."})
 

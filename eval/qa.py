@@ -6,7 +6,7 @@ The embedded corpus, three models side by side:
     accelerate launch eval/qa.py --config eval/configs/qa.yaml \
         --model runs/demo/base runs/demo/chat runs/demo/aligned
 
-Your own files, in the layouts of SQuAD, HellaSwag, ARC, PIQA, BLiMP, LAMBADA, XSum ... (the columns tell which):
+Your own files, in the layouts of SQuAD, HellaSwag, ARC, PIQA, BLiMP, LAMBADA, XSum ... (recognized by the columns):
 
     accelerate launch eval/qa.py --config eval/configs/qa_file.yaml --model runs/demo/chat --output results/squad.json
 

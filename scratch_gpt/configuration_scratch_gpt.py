@@ -68,7 +68,7 @@ class ScratchGPTConfig(PreTrainedConfig):
         num_attention_heads: number of query heads H.
         num_key_value_heads: number of key/value heads K (grouped-query attention); default H, and gpt2 has no other.
         head_dim: width E of one head; default D / H. It may differ from D / H, but not in gpt2.
-        max_position_embeddings: longest sequence, in tokens. Learned positions end there; rotary ones go on, badly.
+        max_position_embeddings: longest sequence, in tokens. Learned positions end there; rotary ones continue, badly.
         dialect: "qwen3", "llama" or "gpt2": the published design that this model is, weight for weight. Default: the
             one that the switches describe.
         position_embedding_type: "rotary", or "learned" (gpt2): a vector for each position, added to the token's.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole road on the embedded corpus: every stage by the command line that is printed, then what came of it.
+"""The pipeline on the embedded corpus: every stage by the command line that is printed, then the results.
 
 A stage that is complete is skipped, and a stage that was interrupted resumes by its own YAML, so the same command
-goes on where it stopped.
+resumes the demo.
 """
 
 import json
@@ -30,7 +30,7 @@ DEFAULT_FOLDER = Path("runs/demo")
 # The models that the benchmarks compare, in the order of the pipeline.
 MODELS = ("base", "chat", "aligned")
 
-# Questions whose answers stand in the pretraining text and in no fine-tuning data, for a reader to judge by eye.
+# Questions whose answers are in the pretraining text and in no fine-tuning data, for a reader to judge by eye.
 FIRST_QUESTION = "What is the capital of France?"
 # One held-out question of each of these benchmarks follows.
 SAMPLED_BENCHMARKS = ("facts", "translation", "reading", "sums")

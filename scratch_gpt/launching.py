@@ -58,7 +58,7 @@ def launcher_arguments(accelerate_config: str | None) -> list[str]:
 
 @contextmanager
 def _stopped_together(stage: Callable[[], list[psutil.Process]]) -> Iterator[None]:
-    """While a stage runs, a signal that only this process was sent stops the stage too: left behind, it would go on writing."""
+    """While a stage runs, a signal that only this process was sent stops the stage too: left behind, it would keep writing."""
 
     def stop(signal_number: int, frame: FrameType | None) -> None:
         running = stage()
@@ -71,7 +71,7 @@ def _stopped_together(stage: Callable[[], list[psutil.Process]]) -> Iterator[Non
     try:
         yield
     except KeyboardInterrupt:
-        # A terminal sends Ctrl-C to the stage too: give it time to say its last word, and ask again if it was not told.
+        # A terminal sends Ctrl-C to the stage too: give it time to say its last word, and ask again if it did not get the signal.
         _, running = psutil.wait_procs(stage(), timeout=GRACE_SECONDS)
         for process in running:
             if sys.platform == "win32":  # which has no SIGINT for a single process

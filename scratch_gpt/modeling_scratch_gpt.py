@@ -126,7 +126,7 @@ class ScratchGPTRotaryEmbedding(nn.Module):
     @torch.no_grad()
     @dynamic_rope_update
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # float32 whatever the model's dtype: bfloat16 cannot tell position 1024 from 1025
+        # float32 whatever the model's dtype: bfloat16 cannot distinguish position 1024 from 1025
         angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
         angles = torch.cat((angles, angles), dim=-1)  # (B, T, E)
         cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
@@ -439,7 +439,7 @@ class ScratchGPTForCausalLM(ScratchGPTPreTrainedLM, GenerationMixin):
         """Logits (B, T, V), and the mean cross-entropy in nats if `labels` (B, T) are given.
 
         Labels are token ids at their own positions (the shift is inside); -100 is left out. `logits_to_keep` keeps
-        the last so many positions, or the given ones; 0 keeps all.
+        this many last positions, or the given ones; 0 keeps all.
         """
         outputs: BaseModelOutputWithPast = self.model(
             input_ids=input_ids,

@@ -36,7 +36,7 @@ IM_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, IM_START, IM_END)
 # Stands for a token that a masked language model is to find.
 MASK = "<|mask|>"
-# A sentinel stands for the n-th span that span corruption takes out (T5, hf.co/papers/1910.10683, section 3.1.4). One
+# A sentinel replaces the n-th span that span corruption takes out (T5, hf.co/papers/1910.10683, section 3.1.4). One
 # for each 64 tokens of vocabulary, at most T5's hundred: a small vocabulary serves short blocks, with few spans.
 SENTINEL = "<|extra_{}|>"
 MAX_SENTINELS = 100
@@ -144,7 +144,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def count_reserved(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Number of tokens that stand for nothing, since the text yielded too few merges for the vocabulary."""
+    """Number of tokens that encode nothing, since the text yielded too few merges for the vocabulary."""
     return sum(token.startswith(RESERVED.partition("{")[0]) for token in tokenizer.get_vocab())
 
 
@@ -363,7 +363,7 @@ def escape_all(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list
 
 
 def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text in which control tokens stand as such, and all else is escaped, such as a template's."""
+    """Token ids of each text in which control tokens are kept as such, and all else is escaped, such as a template's."""
     backend = tokenizer.backend_tokenizer
     # a padded or truncated call of somebody else's would still be in force
     backend.no_padding()
@@ -372,7 +372,7 @@ def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token stands for, shape (len(tokenizer),), int64; 0 for added tokens.
+    """Bytes of text that each token encodes, shape (len(tokenizer),), int64; 0 for added tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
     SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.

@@ -462,7 +462,8 @@ def test_published_models_are_tuned_as_printed(tmp_path: Path, monkeypatch) -> N
     Path("data/questions.jsonl").write_text('{"question": "What is 31?", "answer": "It is 31."}\n' * 3)
     Path("data/wiki.txt").write_text("The cat sat on the mat.\n\nIt said: hello.")
     ran = []
-    for command in commands_of(ROOT / "docs" / "start" / "tune-a-published-model.md"):
+    pages = [ROOT / "docs" / page for page in ("start/tune-a-published-model.md", "how-to/tuning.md")]
+    for command in itertools.chain(*map(commands_of, pages)):
         program, words = program_of(command)
         if program != "scratch-gpt" or not any("qwen3-0.6b" in word or "runs/mine" in word for word in words):
             continue

@@ -84,7 +84,7 @@ def main(arguments: PretrainArguments) -> None:
                     upload_checkpoint(saved, hub_model_id, plan.hub_private_repo)
             if step_metrics.interrupted:
                 console.print(
-                    f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest goes on",
+                    f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest resumes",
                     soft_wrap=True,
                 )
                 run.end()

@@ -6,7 +6,7 @@
         --sources "[{name: book, path: data/book.txt}]"
 
 Writes train/ and validation/, each with tokens.bin and manifest.json: present means complete. After an interruption the
-same command goes on. With --num_slices N --slice I it writes one of N slices; with --num_slices N alone it merges them.
+same command resumes. With --num_slices N --slice I it writes one of N slices; with --num_slices N alone it merges them.
 """
 
 import scratch_gpt.openmp  # noqa: F401  # before torch

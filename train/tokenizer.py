@@ -68,7 +68,7 @@ def main(arguments: TokenizerArguments) -> None:
         lines.append(f"{'warning: ' * bool(cure)}{line}{cure}")
     if sample.shortened:
         lines.append(
-            f"documents of which only pieces were read: {sample.shortened:,}, since they are longer than "
+            f"documents read only in pieces: {sample.shortened:,}, since they are longer than "
             f"max_document_characters {arguments.max_document_characters:,}"
         )
     for line in lines + corpus.usage(sample.used) + corpus.left_out() + bad_rows.report():

@@ -4,7 +4,7 @@
     python eval/engineering/scaling_fit.py --texts data/books.jsonl data/wiki.jsonl data/russian.txt --minutes 120
     python eval/engineering/scaling_fit.py --texts ... --minutes 120 --output scratch_gpt/new/scaling_fit.json
 
-The cheapest runs come first, of all texts in turn. The same command goes on with what is not yet there, so it may be
+The cheapest runs come first, of all texts in turn. The same command continues with what is not yet there, so it may be
 stopped at any time. Last, the constants are fitted to all runs that are there.
 """
 

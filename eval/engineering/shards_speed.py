@@ -38,9 +38,9 @@ from scratch_gpt.settings.sources import PRIMER
 from scratch_gpt.tokenization import escape, load_tokenizer
 
 
-# The library is measured on the first so many bytes: they are held in memory.
+# The library is measured on this many first bytes: they are held in memory.
 LIBRARY_BYTES = 50_000_000
-# Documents of the primer are short: so many make one of about 2 kB, the usual length on the web.
+# Documents of the primer are short: this many make one of about 2 kB, the usual length on the web.
 JOINED = 16
 DISTINCT_DOCUMENTS = 20_000
 MEMORY_SAMPLES = 10

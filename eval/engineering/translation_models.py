@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A decoder against an encoder-decoder on the same pairs of sentences, for the same time.
 
-The decoder reads "source, line break" and goes on with the target; the encoder-decoder reads the source and writes the
+The decoder reads "source, line break" and continues with the target; the encoder-decoder reads the source and writes the
 target. Both learn the target alone, from the same rows in the same order, with the same optimizer and schedule.
 """
 

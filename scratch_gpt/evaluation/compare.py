@@ -26,14 +26,14 @@ LM_EVAL = "lm_eval_"
 
 # Measures that are not a share of something: they stay out of the bar chart.
 NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
-# Of the shares those of which less is better.
+# Shares that are better when lower.
 LESS_IS_BETTER = ("repetition", "continues_with_question", "self_bleu")
-# Of the others those of which less is better.
+# Other measures that are better when lower.
 LOSSES = ("bits_per_byte", "perplexity")
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
-# A written score -> the same content as a choice. Who ranks so many choices right knows the content, and a gain in
+# A written score -> the same content as a choice. A model that ranks this share of the choices right knows the content, and a gain in
 # writing of so much is the form's.
 ELICITED = {"facts/exact_match": "choices/accuracy", "facts/f1": "choices/accuracy"}
 KNOWN, GAIN = 0.9, 0.2
@@ -134,7 +134,7 @@ def compare(
 
 
 def main_scores(scores: Sequence[Comparison]) -> list[Comparison]:
-    """Of each task the first share of which more is better and of which guessing gets a known part."""
+    """The first share of each task that is better when higher and has a known chance level."""
     found: dict[tuple[str, str], Comparison] = {}
     for score in scores:
         if score.is_headline and score.is_share and score.is_more_better and score.chance is not None:

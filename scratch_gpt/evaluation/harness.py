@@ -53,7 +53,7 @@ class AnsweringArguments:
         default_factory=list,
         metadata={
             "help": "Several seeds in place of one: each number is their mean, with their spread. Where each seed trained "
-            "a model, {seed} stands for it in the folder."
+            "a model, write {seed} in its place in the folder's name."
         },
     )
 
@@ -130,7 +130,7 @@ def run_benchmark(
 ) -> None:
     """Evaluate each model under each seed, write its result file as soon as it is known, and print the table.
 
-    Beside the result file stands `NAME.items.jsonl`: what each number is computed from, item by item.
+    Beside the result file it writes `NAME.items.jsonl`: what each number is computed from, item by item.
     Where the models' paths hold {seed}, each of the folders gets its own result, and `output` that of all seeds.
 
     Args:
@@ -138,7 +138,7 @@ def run_benchmark(
         examples: of each task.
         evaluate: a function of model, tokenizer and arguments, whose seed is the one to use.
         notes: what else belongs to the result's settings.
-        asks: whether its prompts are questions, of which the result keeps some that were answered right.
+        asks: whether its prompts are questions; the result keeps some that were answered right.
     """
     sizes = {task: len(rows) for task, rows in examples.items()}
     digests = {task: examples_digest(rows) for task, rows in examples.items()}

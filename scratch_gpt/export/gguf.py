@@ -254,7 +254,7 @@ def _add_tokenizer(
     if len(tokenizer) > vocab_size:
         message = f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}"
         raise UserError("vocab_size_too_small", message, vocab_size=vocab_size, needed=len(tokenizer))
-    # rows of a padded vocabulary stand for no text
+    # rows of a padded vocabulary have no text
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     types = [token_type.UNUSED] * vocab_size
     for token, index in tokenizer.get_vocab().items():

@@ -238,7 +238,7 @@ def to_stock(model: PreTrainedModel, to: str | None = None) -> PreTrainedModel:
 
 
 def _refuse_unsupported(model: PreTrainedModel, design: StockDesign) -> None:
-    # The first three may stand in any config, and change what its class alone does.
+    # The first three may be in any config, and change what its class alone does.
     anywhere = {"quantization_config": (None,), "is_heterogeneous": (False,)}
     anywhere["is_causal"] = (design.switches["is_causal"],)
     for name, held in {**anywhere, **design.only}.items():

@@ -76,7 +76,7 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
     if not any(encoded["assistant_masks"]):
         message = (
             f"the chat template in {folder} does not mark the assistant's part ({{% generation %}}), and writes it "
-            "otherwise than its generation prompt begins: nothing tells which tokens to learn; put the marks in"
+            "otherwise than its generation prompt begins, so the tokens to learn cannot be found: add the marks"
         )
         raise UserError("chat_template_unmarked", message, folder=folder)
     learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)

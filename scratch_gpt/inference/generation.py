@@ -94,9 +94,9 @@ def generate_answers(
         prompts: users' messages or conversations up to the answer if `chat`, else texts to continue.
         temperature: 0 is greedy; above, tokens are sampled: from all of them unless `top_p` or `top_k` says less. The same
             seed, prompts and batch size give the same answers. The caller's random state is left as it was.
-        one_line: end an answer at its first line break, for base models, which go on and on.
+        one_line: end an answer at its first line break, for base models, which do not stop.
         stop: strings that end an answer; it ends before the first of them.
-        num_beams: above 1, beam search: of so many beginnings the one with the highest mean log-probability a token.
+        num_beams: above 1, beam search with this many beams: the answer with the highest mean log-probability a token.
 
     Raises:
         UserError: the model has no positions left for a prompt.

@@ -74,7 +74,7 @@ def loglikelihoods(
         contexts = [tuple(ids[: -len(end)][:-1]) for ids, end in zip(token_ids, ends, strict=True)]
         inputs = [ids[-len(end) - 1 : -1] for ids, end in zip(token_ids, ends, strict=True)]
     results: dict[int, Likelihood] = {}
-    # candidates of one prompt stand together
+    # candidates of one prompt are next to each other
     keys = [(-len(context), context, -len(end)) for context, end in zip(contexts, ends, strict=True)]
     for _, batch in own_batches(keys, batch_size):
         logits = _logits(

@@ -72,7 +72,7 @@ def check_folder(folder: str | Path) -> None:
     if (path / "adapter_config.json").is_file():
         adapter = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
         message = (
-            f"{folder} holds an adapter of {adapter.get('base_model_name_or_path')}, not a whole model: merge the two "
+            f"{folder} holds an adapter of {adapter.get('base_model_name_or_path')}, not a full model: merge the two "
             "first, by PEFT's merge_and_unload() and save_pretrained(), and copy the tokenizer beside the result"
         )
         raise UserError("adapter_folder", message, folder=folder)

@@ -25,7 +25,7 @@ class Sampling:
     Args:
         temperature: 0 takes the likeliest token, more samples.
         top_p: sample from the likeliest tokens that together have this probability; 1: from all.
-        top_k: sample from so many likeliest tokens; 0: from all.
+        top_k: sample from this many most likely tokens; 0: from all.
         max_new_tokens: longest answer; more than half of the context is cut to that.
 
     Raises:

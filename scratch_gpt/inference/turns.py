@@ -208,7 +208,7 @@ def continues(
 
 
 def _conversation_text(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools) -> str:
-    """The rendered conversation, of which what the model reads before the last answer is the beginning."""
+    """The rendered conversation; it begins with what the model reads before the last answer."""
     *asked, last = messages
     has_system = messages[0]["role"] == "system"
     if not has_system or last["role"] != "assistant" or continues(tokenizer, asked, [last], tools):

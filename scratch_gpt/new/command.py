@@ -84,7 +84,7 @@ def _changed_texts(arguments: NewArguments) -> list[str]:
 
 
 def _agreed() -> bool:
-    """Whether the user goes on; a program that calls is not asked."""
+    """Whether the user agrees; a program that calls is not asked."""
     if not sys.stdin.isatty():
         return True
     return input("\nTrain this now? [Y/n] ").strip().lower() in ("", "y", "yes")

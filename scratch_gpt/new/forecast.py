@@ -27,7 +27,7 @@ from scratch_gpt.evaluation.metrics.baselines import ngram_bits_per_byte
 MILLION = 1e6
 # Passes after which most of what repeats are worth is used up (Muennighoff et al. 2023, section 5).
 PASSES_WORTH = 15.39
-# The 8-gram model learns from so many bytes of every text, so that texts compare, and is asked about so many. Order and
+# The bytes of every text that the 8-gram model learns from, so that texts compare, and that it is asked about. Order and
 # exponent were chosen on the provisional runs of `scaling_fit.json`; on seven later ones order 5 compares texts as well.
 NGRAM_ORDER, NGRAM_TRAINING_BYTES, NGRAM_HELD_OUT_BYTES = 8, 300_000, 64_000
 # From less text it learns less: its bits grow as this power of what is missing.

@@ -34,7 +34,7 @@ LONGEST_PASSAGE, SHORTEST_PASSAGE, LEAST_PASSAGES = 20_000, 2_000, 200
 HELD_OUT_SHARE, HELD_OUT_BYTES = 0.05, 250_000
 # Below this a model learns nothing but spelling.
 LEAST_BYTES = 20_000
-# Text that the measurements are made on, and characters of a document of which scripts are counted.
+# Text that the measurements are made on, and characters of a document whose scripts are counted.
 SAMPLE_BYTES, COUNTED_CHARACTERS = 1_000_000, 2_000
 # Rows that are looked at to find the column of the text.
 LOOKED_AT_ROWS = 20

@@ -98,7 +98,7 @@ def publish(
     license_name: str | None = None,
     metadata: Metadata = NOTHING_SAID,
 ) -> Upload:
-    """Write the card, upload the folder, load it from the Hub in a fresh process; each step tells a line.
+    """Write the card, upload the folder, load it from the Hub in a fresh process; each step reports a line.
 
     Raises:
         UserError: see `checks`, `upload.upload` and `upload.verify`.

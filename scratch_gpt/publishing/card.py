@@ -156,7 +156,7 @@ def make_card(
     stages = [
         stage_facts(path) for path in [*folders[:-1], *([reward_model] if reward_model else []), folder]
     ]
-    road = [record["folder"] for record in records] or [path.name for path in folders]
+    stage_names = [record["folder"] for record in records] or [path.name for path in folders]
     origin = read_origin(folder)
     sources, text_size = training_text(folders[0], records)
     costs, energy_assumption = cost_table(records)
@@ -180,7 +180,7 @@ def make_card(
         template_path=str(scripts_folder() / "model_card.md"),
         name=name,
         description=f"A {'chat model' if is_chat else kind} of {number(count_parameters(folder))} parameters, {beginning(folders, records, origin)} with "
-        f"scratch-gpt in {len(road)} stage{'s' * (len(road) > 1)} of training: {' -> '.join(road)}.",
+        f"scratch-gpt in {len(stage_names)} stage{'s' * (len(stage_names) > 1)} of training: {' -> '.join(stage_names)}.",
         picture="report.png" if (folder / "report.png").is_file() else None,
         auto_class=auto_class,
         repository=repository or written.as_posix(),

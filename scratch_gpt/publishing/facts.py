@@ -33,7 +33,7 @@ CARD_SETTINGS = (
 # What the manifest counts for each source.
 CONSUMED = ("weight_asked", "weight_consumed", "documents", "tokens", "epochs", "bad_rows")
 
-# A kind of question is a known failure below this share of the maximum; the card names so many, the worst ones.
+# A kind of question is a known failure below this share of the maximum; the card names this many, the worst ones.
 WEAK, WEAKEST = 0.5, 8
 
 GPT2_NAMES = {

@@ -37,7 +37,7 @@ WORDS = {
     "score": "score that chooses the step",
     "self_bleu": "self-BLEU",
 }
-# How the answers were decoded, which stands before a measure -> the words behind it.
+# How the answers were decoded, the prefix of a measure -> the words behind it.
 DECODINGS = {
     "default": "default decoding",
     "greedy": "greedy",

@@ -52,7 +52,7 @@ class Metadata:
                     message = f"{setting} {name!r} is no name on the Hub: give owner/name"
                     raise UserError("wrong_value", message, setting=setting, value=name)
         if self.base_model_relation not in (None, *RELATIONS):
-            message = f"base_model_relation {self.base_model_relation!r} is none of {', '.join(RELATIONS)}"
+            message = f"base_model_relation {self.base_model_relation!r} is not one of {', '.join(RELATIONS)}"
             raise UserError(
                 "wrong_value", message, setting="base_model_relation", value=self.base_model_relation
             )

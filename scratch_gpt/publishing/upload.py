@@ -212,7 +212,7 @@ def verify(upload: Upload) -> str:
 
     The process downloads the commit into an empty cache, compares every hash, loads model and tokenizer by the Auto classes
     and compares logits. Code from the Hub is run only if it is this package's own, byte for byte; else the installed
-    package stands in for it.
+    package takes its place.
 
     Returns:
         What was found, in one line.

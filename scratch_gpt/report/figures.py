@@ -178,7 +178,7 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
 def draw_comparison(scores: Sequence[Comparison], models: Sequence[str], path: str | Path) -> None:
     """One panel a number: each model's value with its interval, and a dotted line at the chance level.
 
-    Every panel has its own scale, so that numbers of all kinds stand in one picture.
+    Every panel has its own scale, so that numbers of all kinds fit into one picture.
     """
     columns = min(PANELS_A_ROW, len(scores))
     rows = -(-len(scores) // columns)

@@ -187,7 +187,7 @@ def resolve_checkpoint(output_dir: Path, resume_from_checkpoint: str | None, las
 
 
 def rollback(output_dir: Path, checkpoint: Path | None) -> None:
-    """Make the output folder that of a run which stands at `checkpoint`, None: which begins.
+    """Make the output folder that of a run at `checkpoint`, None: at its beginning.
 
     What is behind it is lost, so nothing that may be refused comes after this call, and no new row before it. All
     processes call it.
@@ -219,7 +219,7 @@ def _remove_model(output_dir: Path) -> None:
 
 
 def keep_weights_in_model_folder(accelerator: Accelerator) -> None:
-    """Let the state hold everything but the weights: these stand in the checkpoint as an ordinary model, once.
+    """Let the state hold everything but the weights: these are in the checkpoint as an ordinary model, once.
 
     Sharded weights are the exception: each process saves and loads its own.
     """

@@ -61,7 +61,7 @@ class GPU:
 
 # From the makers' data sheets. Board power is the upper end, so that energy errs high. Peaks are those without sparsity
 # (NVIDIA's H100, H200, A100, L40S, L4, A10, V100 and T4 data sheets, Blackwell and Ada architecture white papers; AMD's
-# MI300X data sheet): bfloat16, on V100 and T4 float16. More special names stand first.
+# MI300X data sheet): bfloat16, on V100 and T4 float16. More special names come first.
 GPUS = {
     "B200": GPU(1000, 2250e12),
     "H200": GPU(700, 989e12),

@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-# Inside the unfinished folder: what is needed to go on, gone in the finished one.
+# Inside the unfinished folder: what is needed to resume, gone in the finished one.
 PROGRESS = ".progress"
 # By which settings the folder is, or was, written.
 SETTINGS_FILE = "settings.sha256"

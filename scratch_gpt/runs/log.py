@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a running stage tells: `log.jsonl` for programs, a progress bar for people."""
+"""What a running stage reports: `log.jsonl` for programs, a progress bar for people."""
 
 import json
 from pathlib import Path

@@ -81,7 +81,7 @@ def git_commit() -> str | None:
 def _data(arguments: Any) -> dict[str, Any]:
     """What the stage read: of pretraining the manifest's sources with what was consumed, else the declared ones."""
     shards = getattr(arguments, "shards", None)
-    # a list of entries, of which several may be of one folder
+    # a list of entries; several may name one folder
     folders = [str(Path(entry["path"])) for entry in shards] if isinstance(shards, list) else [str(shards)]
     files = {folder: Path(folder) / "train" / "manifest.json" for folder in folders}
     if all(file.is_file() for file in files.values()):
@@ -143,7 +143,7 @@ def make_record(arguments: Any, config: Any, log: RunLog) -> dict[str, Any]:
 
 
 def make_origin(folder: str | Path) -> dict[str, Any]:
-    """What is known of a published model: its `name`, the `revision` (None where nothing tells) and a hash of the weights.
+    """What is known of a published model: its `name`, the `revision` (None where it is not known) and a hash of the weights.
 
     Name and revision are in the path of the Hub's cache; a download into a folder of its own leaves the revision alone.
     """

@@ -61,7 +61,7 @@ class Metric(NamedTuple):
         return max(self.items.clusters) + 1 if self.items and self.items.clusters else None
 
     def as_json(self) -> dict[str, Any]:
-        """The entry of a result file; what is optional stands in it only where it is known."""
+        """The entry of a result file; what is optional is in it only where it is known."""
         entry: dict[str, Any] = {"value": self.value, "ci95": self.ci95, "chance": self.chance}
         entry |= {
             key: getattr(self, key)

@@ -208,7 +208,7 @@ async def read_body(request: Request) -> bytes:
     """The body of a request of JSON.
 
     Raises:
-        RequestError: another content type, or more than MAX_BODY_BYTES, of which the rest is read and dropped, so that
+        RequestError: another content type, or more than MAX_BODY_BYTES: the rest is read and dropped, so that
             the client reads the answer.
     """
     # A page of another site can send any other type without asking first (CORS).

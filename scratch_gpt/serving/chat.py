@@ -153,7 +153,7 @@ class StreamingModel:
                 said.append(token)
                 self.num_said += 1
                 text = self.tokenizer.decode(said, skip_special_tokens=True)
-                # at the end it is half a character, of which the rest may follow
+                # at the end it is half a character, whose rest may follow
                 if text != shown and not text.endswith(REPLACEMENT):
                     yield text[len(shown) :]
                     shown = text

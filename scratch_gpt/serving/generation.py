@@ -63,7 +63,7 @@ class Settings(NamedTuple):
         temperature: 0 takes the likeliest token.
         stop: texts that end the answer and are not in it.
         seed: of the first answer to a prompt; the others have the following ones.
-        num_logprobs: so many of the likeliest tokens beside each one; None: no log-probabilities.
+        num_logprobs: this many of the most likely tokens beside each one; None: no log-probabilities.
         grammar: what xgrammar compiled.
     """
 

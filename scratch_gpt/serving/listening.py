@@ -11,7 +11,7 @@ import uvicorn
 from scratch_gpt.errors import UserError
 
 
-# How long an answer that is being written may go on after Ctrl-C.
+# How long an answer that is being written may continue after Ctrl-C.
 GRACE_SECONDS = 3
 
 

@@ -47,7 +47,7 @@ def write_space(folders: list[str], output_dir: str) -> None:
         check_folder(folder)
     names = [Path(folder).resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        message = f"both folders are called {names[0]}: rename one, names tell them apart on the page"
+        message = f"both folders are called {names[0]}: rename one, the page shows them by name"
         raise UserError("duplicate_name", message, name=names[0])
     with atomic_directory(output_dir, ()) as space:
         for folder, name in zip(folders, names, strict=True):

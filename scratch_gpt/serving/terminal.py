@@ -96,7 +96,7 @@ class Terminal:
         self._chat().save(_named(file, "/save talk.jsonl"))
 
     def load(self, file: str) -> None:
-        """/load FILE: go on with a conversation that was saved."""
+        """/load FILE: resume a conversation that was saved."""
         for session in self.sessions or [self._chat()]:
             session.load(_named(file, "/load talk.jsonl"))
 

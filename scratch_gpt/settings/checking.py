@@ -24,7 +24,7 @@ class Range:
     """Which values of its type a setting takes, beside the type in `Annotated`.
 
     Attributes:
-        wanted: goes on from "must be".
+        wanted: follows "must be".
         holds: False for NaN too.
     """
 

@@ -81,7 +81,7 @@ def cpu_precision() -> str:
     """bfloat16 where the processor multiplies it (AVX512-BF16, which those with AMX have too), else float32.
 
     Known and not timed: the bits of a run depend on it, and a timing can come out otherwise the next time. Versions of
-    torch that cannot tell count as float32.
+    torch that does not know count as float32.
     """
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if capabilities.get("avx512_bf16") else "no"

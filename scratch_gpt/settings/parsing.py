@@ -238,7 +238,7 @@ def _place_of_refusal(error: Exception) -> str | None:
 
 
 def line_of_mistake(error: Exception) -> str | None:
-    """The line that tells a user what to mend; None for an error that only a programmer can mend."""
+    """The line that says what a user can fix; None for an error that only a programmer can fix."""
     line = " ".join(str(error).split())
     if isinstance(error, UserError):
         return line

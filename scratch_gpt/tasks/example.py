@@ -13,7 +13,7 @@ class Example:
         references: acceptable answers; the first is the model answer that instruction tuning teaches.
         kind: the group under which scores are reported ("fact", "sum", "translation" ...).
         key: identity of the *content* that is asked, whatever the phrasing. Splits are made by it: two examples
-            with the same key stand on the same side.
+            with the same key are on the same side.
         choices: for multiple choice, the candidate answers, else empty.
         label: index of the right answer in `choices`.
     """

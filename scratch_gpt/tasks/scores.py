@@ -135,7 +135,7 @@ def _runs(found: list[str], order: int) -> list[tuple[str, ...]]:
 
 
 def repetition(text: str, order: int = 4) -> float:
-    """Share of n-grams that stood earlier in the same text (seq-rep-n of Welleck et al. 2020); 0 if it has none."""
+    """Share of n-grams that occurred earlier in the same text (seq-rep-n of Welleck et al. 2020); 0 if it has none."""
     found = ngrams(text, order)
     return 1 - len(set(found)) / len(found) if found else 0.0
 

@@ -57,7 +57,7 @@ def longest_choice(task: "Task", examples: Sequence[Example]) -> Scores:
 
 
 def most_common_position(task: "Task", examples: Sequence[Example]) -> Scores:
-    """What the candidate at the place gets at which the right one stands most often."""
+    """What the candidate at the most common position of the right one gets."""
     ((place, _),) = Counter(example.label for example in examples).most_common(1)
     answers = [example.choices[min(place, len(example.choices) - 1)] for example in examples]
     return task.mean_scores(answers, examples)
@@ -83,14 +83,14 @@ class Task:
         source: the sentence to translate.
         form: how an answer comes about: WRITTEN, CHOICE, PAIR, CLOZE or ENDING.
         as_text: a chat model too is given the text to continue, since nothing is asked.
-        delimiter: stands between the text to continue and a candidate.
+        delimiter: comes between the text to continue and a candidate.
         rate: what the candidates' log-likelihoods score; None: the likeliest one is the prediction.
         stop: strings that end a written answer; by default a base model's ends at its first line.
         max_new_tokens: the longest written answer, in tokens, unless the user sets another.
         num_fewshot: examples with their answers before each question, unless the user sets another number.
         shots: where these examples come from; None: the train split, of a user's own rows all of them.
         first_shots: the first ones of the same kind, in place of drawn ones.
-        description: stands before the examples; a chat model's system message.
+        description: comes before the examples; a chat model's system message.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Task:
         """What the model is given: the user's message or a conversation, or a text to continue.
 
         Args:
-            shots: of each example, those that stand before it with their answers, see `draw_shots`.
+            shots: of each example, those that come before it with their answers, see `draw_shots`.
         """
         ask = self.message if chat else self.continuation
         return [
@@ -184,10 +184,10 @@ def score_translation(prediction: str, example: Example) -> Scores:
 
 
 def draw_shots(task: Task, examples: Sequence[Example], count: int, seed: int) -> list[list[Example]]:
-    """Of each example, `count` others to stand before it with their answers; equal to lm-eval's of the same seed.
+    """Of each example, `count` others to put before it with their answers; equal to lm-eval's of the same seed.
 
     Raises:
-        UserError: there are not so many others.
+        UserError: there are fewer others.
     """
     if not count:
         return [[] for _ in examples]

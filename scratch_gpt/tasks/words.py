@@ -107,7 +107,7 @@ def joined(parts: list[str]) -> str:
 
 
 def warn_wordless(place: str, texts: Iterable[str]) -> None:
-    """Warn of texts that hold something but no word: no score of words can tell what is in them."""
+    """Warn of texts that hold something but no word: no score of words can measure them."""
     texts = list(texts)
     wordless = [text for text in texts if text.strip() and not words(text)]
     if wordless:

@@ -14,6 +14,7 @@ import datasets
 import pytest
 import yaml
 
+from files_page import not_on_the_page
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.tokenization import load_tokenizer, tokenizer_hash
 from wording import shows
@@ -89,6 +90,7 @@ def test_both_stages_on_a_mixture(run, corpus, tmp_path, capsys):
         assert source["weight_asked"] == pytest.approx(declared["weight"])
         assert source["weight_consumed"] == pytest.approx(declared["weight"], abs=0.03)
     assert len(PackedBlocks(shards_folder / "validation")) > 0
+    assert not_on_the_page(tokenizer_folder) + not_on_the_page(shards_folder) == []
 
 
 def test_no_file_is_in_use_where_one_is_renamed(run, corpus, tmp_path, windows_files):

@@ -17,6 +17,7 @@ import trl
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from files_page import not_on_the_page
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
@@ -215,6 +216,7 @@ def test_sft_writes_a_chat_model(sft: Callable[..., None], base_folder: Path, tm
     )
     files = {path.name for path in output.iterdir()}
     assert files == MODEL_FILES | {"generation_config.json", "samples.jsonl", "results", "checkpoint-3"}
+    assert not_on_the_page(output) == []
     metrics = json.loads((output / "results" / "sft.json").read_text())["metrics"]
     assert metrics["after/loss"]["value"] < metrics["before/loss"]["value"]
     assert metrics["change/loss"]["ci95"][1] < 0
@@ -431,6 +433,7 @@ def test_reward_writes_a_scoring_model(
     assert all(result["metrics"][name]["chance"] == 0.5 for name in accuracies)
     assert all(len(metric["ci95"]) == 2 for metric in result["metrics"].values())
     assert (output / "results" / "calibration.png").is_file()
+    assert not_on_the_page(output) == []
     assert {"accuracy", "margin"} <= set(rows_with(output, "loss")[0])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from files_page import not_on_the_page
 from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.runs.log import RunLog
@@ -58,6 +59,7 @@ def test_it_learns_and_leaves_a_complete_folder(seq2seq, tmp_path) -> None:
         "configuration_scratch_gpt.py",
     }
     assert code | {"model.safetensors", "generation_config.json", "tokenizer.json", "run.yaml"} <= names
+    assert not_on_the_page(output) == []
     model, tokenizer = load_model(output, allow_encoder_decoder=True)
     answers = generate_answers(model, tokenizer, ["What is 3?", "What is 16?"], chat=False, max_new_tokens=12)
     assert {answer.text for answer in answers} <= {"Hund", "Katze", "Baum", "Haus"}

@@ -14,7 +14,7 @@ from scratch_gpt.tokenization import mask_id, token_byte_lengths
 
 
 # Devlin et al. 2019 (hf.co/papers/1810.04805), section 3.1: of all tokens 15% are to be predicted; of these 80% become
-# the mask, 10% a random token, and 10% stay, so that the model cannot tell which tokens are sound.
+# the mask, 10% a random token, and 10% stay, so that the model cannot know which tokens are sound.
 MASKED_SHARE = 0.15
 HIDDEN_SHARE = 0.8
 RANDOM_SHARE = 0.1
@@ -60,7 +60,7 @@ class MaskingCollator:
             positions: of each block, in the order of the run.
 
         Returns:
-            `input_ids`, `position_ids` and `labels`, all int64 of shape (B, T). Labels stand at the places of the
+            `input_ids`, `position_ids` and `labels`, all int64 of shape (B, T). Labels are at the positions of the
             hidden tokens and are IGNORED elsewhere. With `lengths` also those of `PackedCollator`.
         """
         batch = self.packed(blocks)

@@ -32,13 +32,13 @@ def noise_mask(length: int, random: np.random.Generator) -> np.ndarray:
     """Which tokens of a document are taken out, bool of shape (length,); all ways to do it are equally likely.
 
     T5's own code takes out the end of every document. Here documents are short, many with one span, and a model that
-    never sees what comes after a span would learn to go on and never to fill in.
+    never sees what comes after a span would learn to continue and never to fill in.
     """
     tokens, spans = noise_counts(length)
     if not spans:
         return np.zeros(length, dtype=bool)
     kept = length - tokens
-    # Before how many of the kept tokens each span stands: different numbers, so that no two spans touch.
+    # Before which of the kept tokens each span is: different numbers, so that no two spans touch.
     places = np.sort(random.choice(kept + 1, spans, replace=False))
     cuts = np.sort(random.choice(tokens - 1, spans - 1, replace=False)) + 1
     lengths = np.empty(2 * spans + 1, dtype=np.int64)
@@ -51,8 +51,8 @@ def noise_mask(length: int, random: np.random.Generator) -> np.ndarray:
 class SpanCorruptionCollator:
     """Turns blocks into rows of an encoder-decoder, one document a row.
 
-    A span of the document that is taken out stands as one sentinel in the source; the target is each sentinel with the
-    tokens it stands for, and the end of the document. What is taken out depends on the seed and the position of the
+    A span of the document that is taken out becomes one sentinel in the source; the target is each sentinel with the
+    tokens it replaced, and the end of the document. What is taken out depends on the seed and the position of the
     block in the run's order alone, so a resumed run takes out the same, and each epoch something else.
 
     Args:

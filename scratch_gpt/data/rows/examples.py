@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of benchmarks as examples: questions, multiple choice, minimal pairs, cloze texts, summaries, translation pairs.
 
-The layouts are those of public data sets; a row's columns tell which it has, unless the source says it in `columns`
+The layouts are those of public data sets; a row's columns show which it has, unless the source says it in `columns`
 (role -> column name).
 """
 
@@ -41,7 +41,7 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
     """The form of a source's rows and the rows, from files or a Hub dataset.
 
     Forms: `translation` (the prompt is the bare source text), `ending` (HellaSwag), `choice`, `pair` (one acceptable
-    sentence and one that is not; no prompt), `summary` (the prompt is the bare document), `question` (a context stands
+    sentence and one that is not; no prompt), `summary` (the prompt is the bare document), `question` (a context comes
     before it, with a blank line between; answers may be texts, numbers or truth values, a list of them, SQuAD's {"text":
     [...]}, or empty: the question has no answer), `cloze` (the prompt is the text without its last word, which is the
     reference). The source's `template` writes the prompt of a question or translation otherwise: the same one that
@@ -49,7 +49,7 @@ def example_rows(source: Source, bad_rows: BadRows) -> tuple[str, list[Example]]
 
     Raises:
         UserError: a source that cannot be read or holds no rows, too many bad rows (of another form than the first
-            row, without a right answer ...), an unknown role in `columns`, questions of which none has an answer.
+            row, without a right answer ...), an unknown role in `columns`, questions without any answer.
     """
     found: list[str] = []
 

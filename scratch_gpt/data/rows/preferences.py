@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judged answers: pairs of which one is preferred, and single answers that were liked or not."""
+"""Judged answers: pairs with a preferred one, and single answers that were liked or not."""
 
 import json
 import math

@@ -66,7 +66,7 @@ def read_splits(
     for split, found in zip(SPLITS, (train, dev, test), strict=True):
         rows[split] += found
         if split != "train":
-            # a weight's second copy of a row tells nothing, and would make intervals too narrow; the two answers of a
+            # a weight's second copy of a row adds nothing, and would make intervals too narrow; the two answers of a
             # pair have one place and are two rows
             rows[split] = list({id(row): row for row in rows[split]}.values())
         if not rows[split] and (split == "train" or fraction or not allow_no_held_out):

@@ -10,8 +10,8 @@ class Style(NamedTuple):
     """How a text marks its turns.
 
     Args:
-        mark: stands before a turn; its one group is the speaker.
-        end: stands behind a turn; what follows up to the next mark is no text.
+        mark: comes before a turn; its one group is the speaker.
+        end: comes after a turn; what follows up to the next mark is no text.
     """
 
     mark: str
@@ -37,7 +37,7 @@ NAMES = {
     "sys": "system",
     "function response": "tool",
 }
-# These go on with what the user said before: Alpaca's input, and what Llama 2 has behind its system message.
+# These continue what the user said before: Alpaca's input, and what Llama 2 has behind its system message.
 CONTINUING = ("input", "/sys")
 # What chat templates write before all turns: of Llama 2 and Mistral, Llama 3, Gemma.
 _BEGINNING = re.compile(r"\A(?:<s>|<\|begin_of_text\|>|<bos>)+")
@@ -45,7 +45,7 @@ _CALL = re.compile(r"<functioncall>\s*(\{.*\})", re.S)
 
 
 def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]] | None:
-    """The turns of a text as messages, the last of which may be an empty answer; None where it is no conversation.
+    """The turns of a text as messages; the last may be an empty answer; None where it is no conversation.
 
     Args:
         preamble: text before the first turn is a system message; else the text must begin with a turn.

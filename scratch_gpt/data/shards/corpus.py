@@ -106,7 +106,7 @@ def token_reader(source: Source, tokenizer: PreTrainedTokenizerFast) -> Reader:
 class SourceStream:
     """One source, pass after pass: what was left out of the first is left out of the later ones.
 
-    For that, the hashes of the documents that were kept stand in a file, in their order: a later pass keeps exactly
+    For that, the hashes of the documents that were kept are in a file, in their order: a later pass keeps exactly
     the documents that match the next of them. The same file restores the set of seen texts after an interruption.
 
     Args:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text that a tokenizer learns from, from the whole of every document, and a little kept aside to measure it on."""
+"""The text that a tokenizer learns from: all parts of every document, and a little kept aside to measure it on."""
 
 import re
 import zlib
@@ -10,13 +10,13 @@ from scratch_gpt.data.sources.source import Source
 from scratch_gpt.settings.sources import PRIMER
 
 
-# One piece in so many is not learned from, which its hash decides: it is the same one in every pass.
+# One piece in this many is not learned from, by its hash: it is the same one in every pass.
 KEPT_ASIDE = 50
 # On so much text, at most, the bytes per token are measured.
 MEASURED_CHARACTERS = 1_000_000
 # A piece ends where the next one begins with white space, as the pre-tokenizer's words do.
 _PIECES = re.compile(r".{1,1000}\S{0,100}", re.DOTALL)
-# Of a document that is too long to be learned whole, so many pieces at least: one place says little of it.
+# The least number of pieces of a document that is too long to be learned completely: one place says little of it.
 LEAST_PIECES = 10
 PIECE_CHARACTERS = 1000
 

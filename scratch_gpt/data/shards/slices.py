@@ -37,7 +37,7 @@ from scratch_gpt.runs.folders import atomic_directory, has_settings, load_progre
 from scratch_gpt.settings.sources import PRIMER
 
 
-# A source of fewer parts than slices is divided by runs of so many rows.
+# A source of fewer parts than slices is divided by runs of this many rows.
 RUN = 1000
 CHECKPOINT_BATCHES = 64
 RECORD = np.dtype(
@@ -115,7 +115,7 @@ def write_slice(
 def check_slices(
     output_dir: str, num_slices: int, settings: dict[str, Any], sources: list[Source]
 ) -> list[Path]:
-    """The folders of all slices; `sources` learn of which commit their slices are.
+    """The folders of all slices; `sources` get the commit of their slices.
 
     Raises:
         UserError: one is missing, incomplete, or was written with other settings or of another commit.

@@ -77,11 +77,11 @@ def held_out(text_hash: int, fraction: float) -> bool:
 def write_shards(arguments: ShardsArguments) -> list[str]:
     """Tokenize and pack the sources into `output_dir/{train,validation}`; or write one slice, or merge all slices.
 
-    The folder appears under its name only when it is complete. After an interruption the same call goes on; where
+    The folder appears under its name only when it is complete. After an interruption the same call resumes; where
     nothing is left to do, it does nothing.
 
     Args:
-        arguments: with `max_tokens`, sources are repeated until the training side has so many tokens; without,
+        arguments: with `max_tokens`, sources are repeated until the training side has that many tokens; without,
             the first source to be used up ends the run.
 
     Returns:
@@ -159,7 +159,7 @@ def _check(arguments: ShardsArguments) -> list[Source]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether both splits have the bytes that their manifests tell of."""
+    """Whether both splits have the bytes that their manifests describe."""
     for split in ("train", "validation"):
         try:
             manifest = PackedBlocks(folder / split, may_be_empty=True).manifest
@@ -221,7 +221,7 @@ class _Run:
         for name, packer in self.packers.items():
             own = {key.removeprefix(name + "."): array for key, array in arrays.items()}
             packer.restore(values[name], own)
-        return [f"went on after {sum(self.used_bytes.values()) / 1e6:,.1f} MB of an interrupted run"]
+        return [f"resumed after {sum(self.used_bytes.values()) / 1e6:,.1f} MB of an interrupted run"]
 
     def save(self, corpus_state: dict[str, Any]) -> None:
         """Record the progress."""

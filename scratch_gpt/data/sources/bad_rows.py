@@ -10,7 +10,7 @@ from scratch_gpt.errors import UserError
 
 # The share of bad rows in a file up to which they are skipped, where the source names no `max_bad_rows`.
 BAD_ROW_LIMIT = 0.01
-# From so many bad rows on, the share among the rows seen so far decides at once: a wrong column name in an endless
+# From this many bad rows on, the share among the rows seen so far decides at once: a wrong column name in an endless
 # stream must not be read to its end before it is reported.
 EARLY_BAD_ROWS = 100
 
@@ -20,7 +20,7 @@ class BadRow(ValueError):
 
 
 class UnusedRow(ValueError):
-    """A sound row that holds nothing for the purpose, such as a pair without a preference: told, and never too many."""
+    """A sound row that holds nothing for the purpose, such as a pair without a preference: reported, and never too many."""
 
 
 class FileCount:
@@ -92,7 +92,7 @@ class BadRows:
         self._files: dict[tuple[str, str], FileCount] = {}
 
     def open(self, source: str, name: str, limit: float = BAD_ROW_LIMIT) -> FileCount:
-        """Begin a pass over a file, or go on with one. Only a file's first pass is kept for the report."""
+        """Begin a pass over a file, or continue one. Only a file's first pass is kept for the report."""
         kept = self._files.setdefault((source, name), FileCount(source, name, self.policy, limit))
         return FileCount(source, name, self.policy, limit) if kept.ended else kept
 

@@ -27,7 +27,7 @@ _MARKED_LINE = re.compile(
 
 
 def find_marker(text: str) -> str | None:
-    """The end-of-text marker that lines of a text are, or end with; None where it mostly stands inside lines."""
+    """The end-of-text marker that lines of a text are, or end with; None where it is mostly inside lines."""
     if not any(marker in text for marker in END_MARKERS):
         return None
     lines = Counter(own or at_end for own, at_end in _MARKED_LINE.findall(text))
@@ -36,13 +36,13 @@ def find_marker(text: str) -> str | None:
 
 
 def inline_marker(text: str) -> str | None:
-    """The end-of-text marker that stands most often in a text."""
+    """The most frequent end-of-text marker of a text."""
     marker = max(sorted(END_MARKERS), key=text.count)
     return marker if marker in text else None
 
 
 def repeated_rule(text: str) -> str | None:
-    """The line without a letter or digit, such as "---", that stands `MANY_RULES` times or more in a text."""
+    """The line without a letter or digit, such as "---", that occurs `MANY_RULES` times or more in a text."""
     rules = Counter(re.findall(r"^[^\w\s](?:[^\w\n]{0,18}[^\w\s])?$", text, re.M))
     rule, count = next(iter(rules.most_common(1)), ("", 0))
     return rule if count >= MANY_RULES else None

@@ -52,11 +52,11 @@ FIRST_BYTES = {
     b"version https://git-lfs": "a pointer to a file, which `git lfs pull` fetches",
 }
 UTF_8 = "utf-8"
-# Read ahead to tell the encoding, and to find marks of document boundaries.
+# Read ahead to recognize the encoding, and to find marks of document boundaries.
 HEAD_BYTES = 1 << 20
 # A larger share of zero bytes is no damaged text but a binary file, or UTF-16 without its mark.
 BINARY_SHARE = 0.01
-# What a file that is not UTF-8 may be is guessed by so many lines with other letters than ASCII's, among the first ones.
+# What a file that is not UTF-8 may be is guessed by this many lines with other letters than ASCII's, among the first ones.
 GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
 # A byte that is no text becomes half a surrogate pair, which no encoding can write: it is found by encoding the text.
 MARKED = "scratch_gpt.marked"
@@ -112,7 +112,7 @@ class TextFile:
 
     Attributes:
         head: the text of the first bytes.
-        recognized: the encoding, where neither a setting nor a byte order mark tells it and it is not UTF-8.
+        recognized: the encoding, where neither a setting nor a byte order mark says it and it is not UTF-8.
 
     Raises:
         UserError: the file cannot be read, is of another format, or holds many zero bytes, as binary files do.
@@ -165,7 +165,7 @@ class TextFile:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte order mark: nearly all its zero bytes stand in the same places."""
+    """UTF-16 or UTF-32 without a byte order mark: nearly all its zero bytes are at the same places."""
     head = head[: len(head) // 4 * 4]
     for name, zeros in (
         ("utf-32-le", head[2::4] + head[3::4]),

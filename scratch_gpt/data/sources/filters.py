@@ -29,7 +29,7 @@ class Filters:
     Args:
         min_characters: shorter documents are left out.
         max_characters: longer documents are left out; None: no limit.
-        max_repeated_lines: largest share of the characters of lines that stand in lines met before; None: not judged.
+        max_repeated_lines: largest share of the characters that are in lines met before; None: not judged.
         max_repeated_ngrams: largest share of the sequences of five words that were met before; None: not judged.
     """
 
@@ -88,7 +88,7 @@ def parse_filters(declared: Any, name: str) -> Filters:
 
 
 def repeated_lines(text: str) -> float:
-    """Share of the characters that stand in repeats of a line; 0 for few lines."""
+    """Share of the characters that are in repeats of a line; 0 for few lines."""
     if text.count("\n") < JUDGED_LINES - 1:
         return 0.0
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]

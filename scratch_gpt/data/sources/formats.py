@@ -67,7 +67,7 @@ class JsonLine(str):
     __slots__ = ()
 
 
-# A BadRow stands for a row that cannot be read.
+# A BadRow is in place of a row that cannot be read.
 Record = JsonLine | dict[str, Any] | str | BadRow
 
 
@@ -119,7 +119,8 @@ class Reader:
         without_effect = {
             f"separator has no effect with documents: {self.documents}": self.separator
             and self.documents != "separator",
-            "documents has no effect: it divides text files, and here is none": self.documents != "block"
+            "documents has no effect: it divides text files, and there is none here": self.documents
+            != "block"
             and suffixes <= {*ROW_SUFFIXES, *TOKEN_SUFFIXES},
             "encoding has no effect: it is of text, JSON, .csv and .tsv files": self.encoding
             and suffixes <= {*TABLE_SUFFIXES, *TOKEN_SUFFIXES},
@@ -203,7 +204,7 @@ class Reader:
 
 
 def data_suffix(path: Path) -> str:
-    """The suffix that tells the format: that before `.gz` or another compression, and `.jsonl` in "rows.jsonl.txt"."""
+    """The suffix that decides the format: that before `.gz` or another compression, and `.jsonl` in "rows.jsonl.txt"."""
     name = Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path
     inner = Path(name.stem).suffix.lower()
     return inner if name.suffix.lower() == ".txt" and inner in WRITTEN_SUFFIXES else name.suffix.lower()

@@ -62,7 +62,7 @@ GREEK = Language("α-ωάέήίόύώϊϋΐΰς", "ατοιενρσκη", 0.45)
 HEBREW = Language("א-ת\u05b0-\u05c2", "יוהלרבתמאש", 0.45)
 ARABIC = Language("\u0621-\u0652پچژگکی", "اليمونرتبةی", 0.45)
 THAI = Language("\u0e01-\u0e4e", "านรอกเงมยล\u0e31\u0e34\u0e35\u0e48\u0e49", 0.4)
-# Of scripts with thousands of characters the common ones are what tells a text from its bytes read otherwise.
+# Of scripts with thousands of characters the common ones distinguish a text from its bytes read otherwise.
 CHINESE = Language(
     "一-鿿㐀-䶿",
     "的一是不了在人有我他这这個个们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于於着著下自之年过過发發后後作里裡用"
@@ -241,7 +241,7 @@ def _judged(text: str, languages: tuple[Language, ...]) -> tuple[float, float]:
                 count for each, count in odd.items() if unicodedata.category(each) in ("Cn", "Co")
             )
         foreign = letters.total() - _count(letters, language.letters)
-        # of Latin letters only those beyond ASCII are counted, of which none is common in all texts
+        # of Latin letters only those beyond ASCII are counted: none of them is common in all texts
         found.append(((foreign + misplaced) / max(odd.total(), 1), 1.0 if in_latin else common))
     return min(found, key=lambda each: each[0])
 

@@ -48,7 +48,7 @@ CORPUS_SETTINGS = {
     "deduplicate": "leave out such rows beforehand",
 }
 
-# A text file of so many lines that is one document was hardly meant to be one.
+# A text file of this many lines that is one document was hardly meant to be one.
 MANY_LINES = 100
 # The subset of the primer whose text begins with a curriculum.
 CURRICULUM = "curriculum"
@@ -217,7 +217,7 @@ def _check(source: Source) -> None:
     if source.path == PRIMER and source.subset not in (None, CURRICULUM):
         raise wrong_value("subset", source.subset, f"{CURRICULUM}, or nothing", where=f"{name}: ")
     if source.held_out and source.path == PRIMER:
-        message = f"{name}: the primer is endless, so it cannot be held out whole; use validation_fraction"
+        message = f"{name}: the primer is endless, so not all of it can be held out: use validation_fraction"
         raise UserError("source_endless", message, source=source.name)
     if not isinstance(source.columns, dict):
         raise wrong_value("columns", source.columns, "a mapping of roles to column names", where=f"{name}: ")

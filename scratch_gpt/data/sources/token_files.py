@@ -3,7 +3,7 @@
 
 | file | content |
 |---|---|
-| `.bin` of llm.c | 256 int32 of header (magic, version, tokens), then ids; the magic tells uint16 or uint32 |
+| `.bin` of llm.c | 256 int32 of header (magic, version, tokens), then ids; the magic says uint16 or uint32 |
 | other `.bin` (nanoGPT) | ids without a header |
 | `.npy` | an array of numpy, or (OLMo) ids without a header |
 | `.ds` (datatrove) | ids without a header; `.ds.index` beside it has the end of each document, uint64 |
@@ -72,7 +72,7 @@ def read_tokens(path: Path, vocab_size: int) -> np.ndarray:
             )
             raise UserError("damaged_file", message, file=path)
     elif size % np.dtype(dtype).itemsize:
-        message = f"{path} has {size} bytes, which are no whole {np.dtype(dtype).name} ids: it is incomplete, download it again"
+        message = f"{path} has {size} bytes, which is not a number of complete {np.dtype(dtype).name} ids: it is cut off, download it again"
         raise UserError("damaged_file", message, file=path)
     # an empty file cannot be mapped
     return np.memmap(path, dtype, "r", offset=offset) if size > offset else np.zeros(0, dtype)

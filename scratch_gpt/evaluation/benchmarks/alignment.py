@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What alignment did to a chat model: models side by side on prompts that none of them was trained on.
 
-The score that was optimized is the one number that must go up, so it proves nothing. Beside it stand a judge that no
+The score that was optimized is the one number that must go up, so it proves nothing. Beside it are a judge that no
 training saw, the distance from the model before, length, variety, repetition and bits per byte. The judge is a gold
 score by program for prompts of the embedded corpus; for a user's own prompts, a second reward model that was trained on
 other pairs (Gao et al. 2022).
@@ -40,7 +40,7 @@ Scorer = Callable[[Sequence[Prompt], Sequence[Answer]], Sequence[float]]
 # As the folder's generation config says, which is what people get; at temperature 1, the whole distribution; its top.
 # Much of what reinforcement does is sharpening, which a low temperature does too: the first one decides.
 DEFAULT, SAMPLED, GREEDY = DECODINGS = ("default", "temperature_1", "greedy")
-# An answer of which more than this share of 4-grams is repeated does nothing else.
+# An answer with more than this share of repeated 4-grams is a degenerate loop.
 LOOP = 0.5
 # The settings, beside the models, that name folders which may be those of a seed.
 FOLDERS = ("reward_model", "judge_model", "shards")
@@ -93,7 +93,7 @@ class AlignmentArguments(AnsweringArguments):
             raise UserError("setting_missing", message, setting="reward_model")
 
     def of_seed(self, seed: int) -> "AlignmentArguments":
-        """The arguments of one seed, which stands for {seed} in all folders."""
+        """The arguments of one seed, with the seed in place of {seed} in all folders."""
         folders = {name: path.replace(SEED, str(seed)) for name in FOLDERS if (path := getattr(self, name))}
         models = [model.replace(SEED, str(seed)) for model in self.model]
         return replace(self, model=models, seed=seed, seeds=[], **folders)
@@ -155,7 +155,7 @@ def answer_tokens(
     """Model inputs of right-padded conversations, and which tokens the model wrote: both (B, T).
 
     The stop token counts as written where the answer is finished. The text is tokenized again: where a model had
-    spelled a word by unusual tokens, the usual ones stand here.
+    spelled a word by unusual tokens, here are the usual ones.
     """
     rows = [
         encode_turns(tokenizer, conversation(prompt, answer.text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a benchmark stands in the training text, by runs of 13 words (Brown et al. 2020, appendix C).
+"""How much of a benchmark occurs in the training text, by runs of 13 words (Brown et al. 2020, appendix C).
 
 Words are runs of letters and digits without case, and single characters in scripts without spaces. Memory is bounded by
 the benchmark: the training text streams by.
@@ -32,7 +32,7 @@ class Overlap:
     """What the training text has of one item.
 
     Args:
-        found: its runs of words that stand there.
+        found: its runs of words that occur there.
         total: all its runs; none if the item is too short to tell.
     """
 
@@ -66,7 +66,7 @@ def run_hashes(hashed: np.ndarray, length: int) -> np.ndarray:
 
 
 def overlaps(items: Sequence[str], documents: Iterable[str]) -> list[Overlap]:
-    """For each item, which of its runs of words stand in one of the documents."""
+    """For each item, which of its runs of words occur in one of the documents."""
     hashed = [word_hashes(item) for item in items]
     lengths = [min(LONGEST, len(own)) for own in hashed]
     runs = [
@@ -146,10 +146,10 @@ def unsearched_sources(model: str, blocks: PackedBlocks) -> list[str]:
 
 
 def overlap_metrics(task: str, found: Sequence[Overlap], seed: int) -> dict[str, Metric]:
-    """`TASK/contaminated`: share of the items of which something stands in the text; `TASK/overlap`: mean share of runs.
+    """`TASK/contaminated`: share of the items with a run that occurs in the text; `TASK/overlap`: mean share of runs.
 
     Args:
-        found: of items of which at least one was long enough to be looked for.
+        found: of items; at least one was long enough to be looked for.
     """
     judged = [overlap for overlap in found if overlap.total]
     return {

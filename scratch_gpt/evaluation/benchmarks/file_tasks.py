@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks of a user's own rows, from files or Hub datasets: what kind of task it is, the rows' columns tell."""
+"""Tasks of a user's own rows, from files or Hub datasets: the rows' columns decide the kind of task."""
 
 import logging
 import re

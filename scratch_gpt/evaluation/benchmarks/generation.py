@@ -140,7 +140,7 @@ def shards_metrics(
     """`bits_per_byte` of a shards folder, and `SOURCE/bits_per_byte` of each of several sources with blocks of their own.
 
     Args:
-        limit: so many blocks, evenly spaced over all, as the evaluations of pretraining take them.
+        limit: number of blocks, evenly spaced over all, as the evaluations of pretraining take them.
 
     Raises:
         UserError: as for `PackedBlocks` and `block_nll`.
@@ -218,7 +218,7 @@ def evaluate_continuations(
     """What the model makes of the beginnings of documents, sampled at temperature 1; the real texts are the baseline.
 
     Returns:
-        `NAME/sampled_` repetition, distinct_1, distinct_2 and self_bleu. Of a real text so many words count as the
+        `NAME/sampled_` repetition, distinct_1, distinct_2 and self_bleu. Of a real text, as many words count as the
         continuation of the same beginning has.
 
     Raises:

@@ -146,10 +146,10 @@ def answers_metrics(
     seed: int,
     **generation: Any,
 ) -> dict[str, Metric]:
-    """What a chat model writes to the rows' first questions, beside the replies that stand there.
+    """What a chat model writes to the rows' first questions, beside the replies of the rows.
 
     Args:
-        rows: with a reply of which `first_question` makes an example.
+        rows: with a reply; `first_question` makes an example of each.
         generation: settings of `generate_answers`.
     """
     asked = [first_question(row) for row in rows]

@@ -28,8 +28,8 @@ class Layout:
             the probability of all right candidates together, reported as `acc` (MASS).
         delimiter: between the prompt and an answer.
         kind: column of the group by which scores are reported, where the rows have it.
-        label_varies: the right candidate does not always stand first.
-        description: stands before everything; {kind} is the example's group.
+        label_varies: the right candidate is not always the first.
+        description: comes before everything; {kind} is the example's group.
         path, subsets, split: of the Hub dataset; no path: give files.
         shots_split: its split of examples for few-shot prompts; None: there is none.
         num_fewshot: examples before each question, unless the user sets another number.

@@ -107,7 +107,7 @@ def members_of(task: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def measured_tasks(found: Mapping[str, Any], asked: Sequence[str]) -> list[str]:
-    """The tasks and groups that get a file: those asked for by name, and what a pattern or a tag stands for."""
+    """The tasks and groups that get a file: those asked for by name, and those that a pattern or a tag expands to."""
     members = {member for parts in found.get("group_subtasks", {}).values() for member in parts}
     return [name for name in found["results"] if name in asked or name not in members]
 

@@ -252,7 +252,7 @@ def task_settings(layout: Layout) -> dict[str, Any]:
             "rate": probability_mass,
             "chance": share_of_right,
         }
-    # where the right candidate always stands first, its place is no strategy
+    # where the right candidate is always the first, its position is no strategy
     names = ("longest", "most_common_position") if layout.label_varies else ("longest",)
     return settings | {
         "score": score_choices(layout.scores),

@@ -44,7 +44,7 @@ def asks_in_chat(tokenizer: PreTrainedTokenizerBase, task: Task, apply_chat_temp
 def is_asked(model: PreTrainedModel, task: Task, shots: Sequence[Sequence[Example]], chat: bool) -> bool:
     """Whether a model gets the question itself and not a text to continue.
 
-    An encoder-decoder, too, is asked the question and ends its answer by itself, unless examples stand before it.
+    An encoder-decoder, too, is asked the question and ends its answer by itself, unless examples come before it.
     """
     return chat or (model.config.is_encoder_decoder and not task.as_text and not any(shots))
 

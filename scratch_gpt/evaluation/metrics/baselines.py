@@ -121,12 +121,12 @@ class NGram:
 
 
 def _places(keys: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Where each asked key stands, -1 where there is none; `keys` are sorted."""
+    """The index of each key asked for, -1 if it is missing; `keys` are sorted."""
     places = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     return np.where(keys[places] == asked, places, -1)
 
 
-# What stands for the words of a translation that no word of the source explains.
+# In place of the words of a translation that no word of the source explains.
 NULL = ""
 TOKEN = re.compile(rf"{WORD}|[^\w\s]")
 BEFORE_PUNCTUATION = re.compile(r"\s+(?=[.,;:!?。，、；：！？।،؛؟])")

@@ -51,7 +51,7 @@ def language_by_script(texts: Iterable[str]) -> str | None:
 
 
 def choose_tokenizer(task: str, language: str | None, references: Iterable[str]) -> str:
-    """The tokenizer for translations into `language`; None: as the references' script tells.
+    """The tokenizer for translations into `language`; None: by the script of the references.
 
     Where the one that sacreBLEU has for the language is not installed, characters are counted, and a warning says so.
     """

@@ -89,7 +89,7 @@ def mean_metric(
 
     Args:
         share: whether the values are shares, from 0 to 1. No others have an interval where all are the same.
-        clusters: see `bootstrap`; Wilson's is then for shares that are all 0 or all 1, of so many clusters.
+        clusters: see `bootstrap`; Wilson's is then for shares that are all 0 or all 1, with the number of clusters as n.
     """
     mean, drawn = float(np.mean(values)), len(values) if clusters is None else max(clusters) + 1
     if share and set(values) <= {0.0, 1.0} and (clusters is None or mean in (0.0, 1.0)):

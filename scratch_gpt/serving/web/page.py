@@ -63,7 +63,7 @@ def make_page(models: list[StreamingModel]) -> gr.Blocks:
     """
     names = [model.name for model in models]
     if len(set(names)) < len(names):
-        message = f"both folders are called {names[0]}: rename one, names tell them apart on the page"
+        message = f"both folders are called {names[0]}: rename one, the page shows them by name"
         raise UserError("duplicate_name", message, name=names[0])
     abouts = [About.of(model) for model in models]
     tabs = Tabs(models, abouts, Handlers(models))

@@ -70,8 +70,8 @@ def choose_compilation(
     saved = seconds * (1 - 1 / CPU_COMPILE_GAIN)
     chosen = saved >= CPU_COMPILE_MARGIN * CPU_COMPILE_SECONDS
     return chosen, (
-        f"torch_compile {str(chosen).lower()}: on two cores the run takes about {seconds:,.0f} s, of which compiled layers "
-        f"save {saved:,.0f} s; the rule asks for {CPU_COMPILE_MARGIN * CPU_COMPILE_SECONDS} s, {CPU_COMPILE_MARGIN} times "
+        f"torch_compile {str(chosen).lower()}: on two cores the run takes about {seconds:,.0f} s, and compiled layers "
+        f"save {saved:,.0f} s of these; the rule asks for {CPU_COMPILE_MARGIN * CPU_COMPILE_SECONDS} s, {CPU_COMPILE_MARGIN} times "
         "what compiling takes"
     )
 
@@ -82,7 +82,7 @@ def choose_checkpointing(
     """Whether activations are computed again: as asked for, else where a good micro-batch does not fit without.
 
     Args:
-        fits: whether a micro-batch of so many blocks fits into the device without; None: not asked, as on a CPU.
+        fits: whether a micro-batch of that many blocks fits into the device without; None: not asked, as on a CPU.
     """
     if arguments.activation_checkpointing is not None:
         return arguments.activation_checkpointing

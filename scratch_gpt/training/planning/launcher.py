@@ -55,7 +55,7 @@ def read_launcher(name: str | None) -> Launcher:
 
 
 def launcher_of_environment(num_processes: int) -> Launcher:
-    """What `accelerate launch` told this process."""
+    """What `accelerate launch` set for this process."""
     return Launcher(
         num_processes=num_processes,
         sharded=os.environ.get("ACCELERATE_USE_FSDP", "") == "true",

@@ -19,7 +19,7 @@ def describe_mixture(blocks: MixedBlocks, max_steps: int, blocks_per_step: int, 
         first_step: with which the run begins: of a checkpoint, its step.
 
     Raises:
-        UserError: a folder of which no block would be read.
+        UserError: no block of a folder would be read.
     """
     order = block_order(blocks, max_steps, blocks_per_step, seed=0)
     counts = [order.used(step * blocks_per_step) for step in (first_step, max_steps)]

@@ -288,7 +288,7 @@ def origins_of(arguments: PretrainArguments, restored: PretrainArguments) -> dic
 
 
 def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
-    """Tell what will be trained, which values were decided here, and by what.
+    """Print what will be trained, which values were decided here, and by what.
 
     Args:
         tokens: of text in the shards.
@@ -318,5 +318,5 @@ def announce(plan: PretrainPlan, num_parameters: int, tokens: int) -> None:
     console.print(
         f"{num_parameters:,} parameters, {plan.max_steps} steps, {tokens:,} tokens in the shards; "
         + describe_compute(plan.mixed_precision, plan.num_threads, plan.num_processes)
-        + (f"; going on after step {checkpoint_step(plan.checkpoint)}" if plan.checkpoint else "")
+        + (f"; resuming after step {checkpoint_step(plan.checkpoint)}" if plan.checkpoint else "")
     )

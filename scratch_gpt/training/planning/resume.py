@@ -182,17 +182,17 @@ def check_settings(
         )
     if not changed:
         return
-    told = "; ".join(changed.values())
+    changes = "; ".join(changed.values())
     if not changed.keys().isdisjoint(UNCHANGEABLE):
-        message = f"{checkpoint} holds another model or optimizer ({told}): name a new output_dir"
+        message = f"{checkpoint} holds another model or optimizer ({changes}): name a new output_dir"
         raise UserError("cannot_resume", message, settings=list(changed))
     if not allow_changed_settings:
         message = (
-            f"{checkpoint} was written with other settings ({told}): set them back to resume exactly, or add "
+            f"{checkpoint} was written with other settings ({changes}): set them back to resume exactly, or add "
             "--allow_changed_settings true"
         )
         raise UserError("settings_changed", message, settings=list(changed))
-    console.print(f"going on with changed settings: {told}", soft_wrap=True)
+    console.print(f"resuming with changed settings: {changes}", soft_wrap=True)
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -84,7 +84,7 @@ def apply_scaling_rules(
         parameters: by part, those named "embeddings" and "output head" apart (`count_parameters`).
         available_tokens: one pass over the shards; None where there are none yet.
         passes: over the shards, at most, where the budget is by rule (`good_passes`).
-        fits: whether a micro-batch of so many blocks fits into a device.
+        fits: whether a micro-batch of that many blocks fits into a device.
         base_run: that wrote the weights to begin with, where it is known.
 
     Returns:
@@ -172,7 +172,7 @@ def _budget(
 
 
 def good_passes(manifest: Mapping[str, Any]) -> float:
-    """Passes over shards after which the source that stands in them most often was read GOOD_PASSES times; at least 1."""
+    """Passes over shards after which the source that they repeat most was read GOOD_PASSES times; at least 1."""
     repeats = max(source.get("epochs") or 1.0 for source in manifest["sources"])
     return max(1.0, GOOD_PASSES / max(1.0, repeats))
 

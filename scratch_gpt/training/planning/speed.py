@@ -137,7 +137,7 @@ def measure_speed(
         updated = step.seconds_of(step.update, SECONDS / 5)
         how = f"measured: steps of this shape on {where}"
     else:
-        # by rule, so large a shape has so many tokens in a step that the optimizer's share is small
+        # by rule, so large a shape has enough tokens in a step that the optimizer's share is small
         passed, updated = expected, 0.0
         how = (
             f"scaled by FLOPs from 1 of its {config.num_hidden_layers} layers on {short.sequence_length} tokens, measured "

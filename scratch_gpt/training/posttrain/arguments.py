@@ -89,7 +89,9 @@ class PosttrainingArguments(SourcesArguments):
     )
     ddp_find_unused_parameters: bool | None = field(
         default=False,
-        metadata={"help": "Search for weights without gradient, for several processes: here is none."},
+        metadata={
+            "help": "Search for weights without gradient, with several processes: there are none here."
+        },
     )
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept; older ones are removed."}

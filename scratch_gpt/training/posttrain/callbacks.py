@@ -15,7 +15,7 @@ from scratch_gpt.runs.log import MONITOR, RunLog, console
 from scratch_gpt.tokenization import save_tokenizer
 
 
-# What Trainer and TRL tell besides the measures of the training.
+# What Trainer and TRL log besides the measures of the training.
 BOOKKEEPING = ("epoch", "num_tokens", "num_input_tokens_seen", "step_time", "runtime", "per_second")
 # Of a sample.
 MAX_NEW_TOKENS = 64
@@ -102,7 +102,7 @@ class Samples(TrainerCallback):
 class FiniteGradients(TrainerCallback):
     """Stops before a NaN gradient corrupts the weights.
 
-    Trainer would go on: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
+    Trainer would continue: it hides such a loss, and good checkpoints would rotate away. In fp16 such gradients are usual,
     and the gradient scaler leaves out their steps.
     """
 
@@ -128,7 +128,7 @@ class NoSignal(TrainerCallback):
 
     def __init__(self, log: RunLog, mask_truncated: bool) -> None:
         self.log, self.mask_truncated = log, mask_truncated
-        self.told = self.nothing_learned = False
+        self.reported = self.nothing_learned = False
         self.reasons: set[str | None] = set()  # of the steps since the last measurement
         self.seen = False
         for row in log.rows():
@@ -141,7 +141,7 @@ class NoSignal(TrainerCallback):
         self._take(logs)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.nothing_learned and not self.told:  # nothing was measured behind the last step
+        if self.nothing_learned and not self.reported:  # nothing was measured behind the last step
             self._tell(state.global_step)
             if state.is_world_process_zero:
                 seconds = self.log.rows()[-1]["elapsed_seconds"]
@@ -149,7 +149,7 @@ class NoSignal(TrainerCallback):
 
     def _take(self, row: dict[str, Any]) -> None:
         if any(name.startswith("eval_") for name in row):
-            self.told |= NO_SIGNAL in row
+            self.reported |= NO_SIGNAL in row
             self.reasons = set()
         elif "grad_norm" in row:
             self.reasons.add(self._reason(row))
@@ -172,8 +172,8 @@ class NoSignal(TrainerCallback):
         return None
 
     def _tell(self, step: int) -> None:
-        if not self.told:
-            self.told = True
+        if not self.reported:
+            self.reported = True
             reasons = "; or ".join(sorted(filter(None, self.reasons)))
             console.print(f"step {step}: no signal: {reasons}", markup=False)
 

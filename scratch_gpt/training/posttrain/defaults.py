@@ -64,7 +64,7 @@ def rate_by_size(small: float, large: float, parameters: int) -> float:
 
 
 def fitting_rows(config: Any, max_length: int, memory: float, sides: int) -> int:
-    """Rows of which the logits, their float32 copy and its gradient stay within LOGITS_SHARE of the memory; 1 to EVAL_ROWS."""
+    """The number of rows whose logits, their float32 copy and its gradient stay within LOGITS_SHARE of the memory; 1 to EVAL_ROWS."""
     row = 3 * 4 * max_length * sides * config.vocab_size
     return max(1, min(EVAL_ROWS, int(memory * LOGITS_SHARE / row) if row else EVAL_ROWS))
 

@@ -68,7 +68,7 @@ HARMLESS = frozenset(
 
 
 def begin(arguments: PosttrainingArguments) -> None:
-    """Seed every random choice, and leave the terminal to our own lines, told by the main process alone."""
+    """Seed every random choice, and leave the terminal to our own lines, printed only by the main process."""
     check_launch()
     set_seed(arguments.seed)
     if not PartialState().is_main_process:
@@ -189,7 +189,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
     trainer.create_model_card = lambda *_, **__: None
     trainer.remove_callback(PrinterCallback)
-    # Checkpoints hold tied weights once; loading one, transformers would tell that the others are missing.
+    # Checkpoints hold tied weights once; loading one, transformers would report the others as missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
     if getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
         # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
@@ -241,7 +241,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
 
 
 def _resume_order(trainer: Trainer, epochs: int) -> None:
-    """Let TRL's sampler of prompts, whose generator no checkpoint holds, go on behind the orders of the finished epochs."""
+    """Let TRL's sampler of prompts, whose generator no checkpoint holds, continue after the orders of the finished epochs."""
     get_sampler = trainer._get_train_sampler
 
     def get_resumed(*args: Any, **kwargs: Any) -> Any:

@@ -25,7 +25,7 @@ def replay_rows(
     max_length: int,
     seed: int,
 ) -> list[Row]:
-    """Documents of randomly drawn blocks, each a row of its own of which every token is learned.
+    """Documents of randomly drawn blocks, each a row of its own; every token is learned.
 
     Args:
         conversations: rows with `labels`, among which the documents are to be.

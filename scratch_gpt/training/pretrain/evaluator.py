@@ -22,7 +22,7 @@ class Evaluator:
         blocks: of the validation split.
         objective: says what a block costs.
         batch_size: blocks in one forward pass of one process, at most: fewer where their logits would be too large.
-        max_blocks: so many are measured, evenly spaced over all.
+        max_blocks: at most this many are measured, evenly spaced over all.
     """
 
     def __init__(self, blocks: Blocks, objective: Objective, batch_size: int, max_blocks: int) -> None:

@@ -16,8 +16,8 @@ from scratch_gpt.settings.hardware import device_type
 
 # Float32 logits of one micro-batch up to this size are made at once: chunks would be no faster.
 PLAIN_LOGITS_BYTES = 32 << 20
-# What the logits of one chunk take above it, and its tokens: at least so many on a GPU, which wants large matrices; at
-# most so many on a CPU, whose caches should hold them (1.08 times the speed of a 10-million-parameter step with all
+# What the logits of one chunk take above it, and its tokens: at least this many on a GPU, which wants large matrices; at
+# most this many on a CPU, whose caches should hold them (1.08 times the speed of a 10-million-parameter step with all
 # logits at once).
 CHUNK_LOGITS_BYTES = 64 << 20
 GPU_CHUNK_TOKENS = 2048
@@ -82,7 +82,7 @@ def chunked_cross_entropy(
 
 
 def chunk_tokens_for(num_tokens: int, vocab_size: int, on_cpu: bool) -> int | None:
-    """Tokens in one chunk, or None where `num_tokens` x `vocab_size` float32 logits may stand in memory at once."""
+    """Tokens in one chunk, or None where `num_tokens` x `vocab_size` float32 logits may be in memory at once."""
     if num_tokens * vocab_size * 4 <= PLAIN_LOGITS_BYTES:
         return None
     chunk_tokens = max(1, CHUNK_LOGITS_BYTES // (vocab_size * 4))

@@ -16,7 +16,7 @@ class LossSpikeGuard:
     window too, so a lasting change of level is accepted after about four steps.
 
     Args:
-        patience: so many steps left out in a row are a diverged run.
+        patience: this many consecutive skipped steps mean that the run diverged.
     """
 
     WINDOW = 128

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `train/pretrain.py` can train a model to do: go on with a text, find hidden tokens, or fill in taken-out spans.
+"""What `train/pretrain.py` can train a model to do: continue a text, find hidden tokens, or fill in taken-out spans.
 
 An objective says which model, which batches, what a held-out block costs, and how a sample is drawn; all else of a run
 is the same. Shapes: B blocks, T tokens of a block.
@@ -148,7 +148,7 @@ class CausalObjective(Objective):
         return {"eval_loss": nats / tokens, "eval_bits_per_byte": nats / math.log(2) / num_bytes}
 
     def sample(self, model: PreTrainedModel, prompt: str) -> str:
-        """The prompt and how the model goes on."""
+        """The prompt and how the model continues it."""
         return self._generated(model, self._prompt_ids(model, prompt))
 
 

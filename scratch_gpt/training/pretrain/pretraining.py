@@ -60,7 +60,7 @@ class Pretraining:
         max_steps: of the run, as planned.
         schedule: factor on the learning rate of each step.
         max_grad_norm: to which gradients are clipped.
-        max_skipped_steps: so many in a row end the run.
+        max_skipped_steps: this many in a row end the run.
     """
 
     def __init__(
@@ -212,8 +212,8 @@ class Pretraining:
 
     def _agree(self, loss: torch.Tensor, grad_norm: torch.Tensor, interrupted: bool) -> StepMetrics:
         """One message between the processes, and one wait for the device, a step."""
-        told = self.accelerator.reduce(torch.stack([loss, torch.full_like(loss, interrupted)]))
-        loss_value, count, norm = torch.cat([told, _whole(grad_norm)[None]]).tolist()
+        reduced = self.accelerator.reduce(torch.stack([loss, torch.full_like(loss, interrupted)]))
+        loss_value, count, norm = torch.cat([reduced, _whole(grad_norm)[None]]).tolist()
         return StepMetrics(loss_value, norm, count > 0)
 
     def _update(self, step_metrics: StepMetrics) -> None:
@@ -241,7 +241,7 @@ class Pretraining:
         self.optimizer.zero_grad()
 
     def _state_of_weights(self) -> str:
-        # The gradients tell no more: clipping by a norm of NaN has made all of them NaN.
+        # The gradients show nothing more: clipping by a norm of NaN has made all of them NaN.
         weights = self.accelerator.unwrap_model(self.model).named_parameters()
         broken = [name for name, weight in weights if not _whole(weight).isfinite().all()]
         return f"the weights are not finite, first {broken[0]}" if broken else "the weights are finite"

@@ -121,7 +121,7 @@ def build_model(
     if activation_checkpointing:
         model.activation_checkpointing_enable()
     if torch_compile and (reason := compile_layers(model)):
-        console.print(f"torch_compile: going on without, since nothing can be compiled here: {reason}")
+        console.print(f"torch_compile: continuing without it, nothing can be compiled here: {reason}")
     return model
 
 

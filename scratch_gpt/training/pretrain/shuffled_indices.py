@@ -14,7 +14,7 @@ from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, phases_of
 class ShuffledIndices:
     """An endless sequence of block numbers: one seeded permutation of all blocks after the other, or all in their order.
 
-    What stands at a position is a function of the seed and the position alone. So resuming is going on at a position,
+    What is at a position is a function of the seed and the position alone. So resuming is continuing at a position,
     and no state of a loader, its workers or its random generator has to be saved.
 
     Args:
@@ -36,10 +36,10 @@ class ShuffledIndices:
 
 
 class PhasedIndices:
-    """An endless sequence of blocks of several sources, in shares that change from phase to phase; the last phase goes on.
+    """An endless sequence of blocks of several sources, in shares that change from phase to phase; the last phase has no end.
 
-    Within a phase, block k of the n of a source stands at (k + 1/2) / n of it, so the shares hold at any point within
-    one block. Each source is read in its own order, through all phases. So what stands at a position is a function of the
+    Within a phase, block k of the n of a source is at (k + 1/2) / n of it, so the shares hold at any point within
+    one block. Each source is read in its own order, through all phases. So what is at a position is a function of the
     arguments and the position alone.
 
     Args:
@@ -109,7 +109,7 @@ def _apportion(total: int, shares: Sequence[float]) -> list[int]:
 
 
 def block_hash(step: int, block: np.ndarray) -> int:
-    """64 bits of a block in a step. Their sum over a run tells which blocks it was fed in which steps, each how often.
+    """64 bits of a block in a step. Their sum over a run shows which blocks it was fed in which steps, each how often.
 
     A sum, so that it does not matter which process or micro-batch had a block.
     """

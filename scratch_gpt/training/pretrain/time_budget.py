@@ -17,7 +17,7 @@ REPLAN_SHARE = 0.1
 
 
 def affordable_steps(step: int, decay_steps: int, seconds_left: float, seconds_per_step: float) -> int:
-    """Steps of a whole run of which `step` are done: as many as the time allows, at least to the end of the decay."""
+    """All steps of a run that has done `step` of them: as many as the time allows, at least to the end of the decay."""
     return step + max(decay_steps, int(seconds_left / seconds_per_step))
 
 

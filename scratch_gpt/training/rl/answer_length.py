@@ -14,7 +14,7 @@ from scratch_gpt.tokenization import encode_plain
 
 # Shares of answers that are cut off.
 REFUSED, WARNED = 0.9, 0.5
-# What the suggested length is measured on: so many prompts, and at most so many times the length that was too short.
+# What the suggested length is measured on: the number of prompts, and the factor on the length that was too short.
 PROMPTS, ROOM = 16, 8
 ENDED = 0.9
 

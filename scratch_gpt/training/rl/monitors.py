@@ -55,7 +55,7 @@ def length_drift(history: Sequence[LogRow]) -> str | None:
 
 
 def repetition(history: Sequence[LogRow]) -> str | None:
-    """More of the answers' 4-grams stood in them before."""
+    """More of the answers' 4-grams are repetitions."""
     before, now = history[0]["eval_repetition"], history[-1]["eval_repetition"]
     if now <= before + REPETITION_RISE:
         return None

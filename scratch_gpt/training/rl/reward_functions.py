@@ -241,7 +241,7 @@ def length_score(max_tokens: int, soft_tokens: int) -> RewardFunction:
 def language_score(script: str) -> RewardFunction:
     """The share of an answer's letters that belong to the script; 0 where there is no letter.
 
-    By the characters' Unicode names: it tells Greek from Latin, not German from English.
+    By the characters' Unicode names: it distinguishes Greek from Latin, not German from English.
     """
 
     def share(text: str) -> float:

@@ -70,7 +70,7 @@ class Measured(Trainer):
     model: Any
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Measure, log, tell each kind of failure once, and stop where a limit is passed."""
+        """Measure, log, report each kind of failure once, and stop where a limit is passed."""
         history, step = self.history, self.state.global_step
         if history and history[-1]["step"] == step:  # a resumed run begins where one was taken
             return history[-1]
@@ -83,10 +83,10 @@ class Measured(Trainer):
         if step == 0 and (cut_off := 1 - row["eval_finished"]) > WARNED:
             self._check_length(cut_off)
         history.append(row)
-        told = {name for earlier in history for name in earlier if name.startswith(MONITOR)}
+        reported = {name for earlier in history for name in earlier if name.startswith(MONITOR)}
         for alert in check_run(history):
             row[MONITOR + alert.name] = 1.0
-            if MONITOR + alert.name not in told:
+            if MONITOR + alert.name not in reported:
                 console.print(f"step {step}: {alert.message}", markup=False)
         self.model.eval()  # TRL would put what it has counted in training into the same row
         self.log({name: value for name, value in row.items() if name != "step"})
@@ -101,7 +101,7 @@ class Measured(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the trainer does, then take the best model."""
-        # a resumed run goes on with what its log says
+        # a resumed run continues the history in its log
         rows = RunLog(Path(self.args.output_dir) / "log.jsonl").rows()
         self.history = [row for row in rows if "eval_score" in row]
         output = super().train(*args, **kwargs)

@@ -431,7 +431,7 @@ def test_interrupted_run_gives_the_bytes_of_an_uninterrupted_one(
             kills += 1
             assert not (tmp_path / "out").exists()
     assert kills > 1
-    assert lines[0].startswith("went on after")
+    assert "MB" in lines[0]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     names = ["run.yaml", "settings.sha256", "train", "validation"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
@@ -447,7 +447,7 @@ def test_run_that_dies_before_its_first_record_starts_afresh(arguments, tmp_path
             write_shards(arguments("out", max_tokens=40_000))
     assert (tmp_path / "out.tmp" / "train" / "tokens.bin").stat().st_size > 0
     lines = write_shards(arguments("out", max_tokens=40_000))
-    assert not any(line.startswith("went on") for line in lines)
+    assert "MB" not in lines[0]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -458,7 +458,7 @@ def test_changed_settings_start_afresh(arguments, tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             write_shards(arguments("out"))
     lines = write_shards(arguments("out", seed=6))
-    assert not any(line.startswith("went on") for line in lines)
+    assert "MB" not in lines[0]
     write_shards(arguments("whole", seed=6))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -484,7 +484,7 @@ def test_run_killed_by_the_system_goes_on(arguments, tmp_path):
         process.kill()
         process.wait()
         assert not (tmp_path / "out").exists()
-    assert write_shards(arguments("out", max_tokens=100_000))[0].startswith("went on after")
+    assert "MB" in write_shards(arguments("out", max_tokens=100_000))[0]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
@@ -501,7 +501,7 @@ def test_full_disk_leaves_nothing_that_looks_complete(arguments, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "out").exists()
-    assert write_shards(arguments("out"))[0].startswith("went on after")
+    assert "MB" in write_shards(arguments("out"))[0]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

@@ -21,6 +21,7 @@ from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
+from files_page import not_on_the_page
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.blocks import PackedBlocks
 from scratch_gpt.data.shards.writing import write_shards
@@ -353,6 +354,7 @@ def test_it_learns_and_leaves_a_complete_folder(stage, arguments_for, tmp_path) 
         *("modeling_scratch_gpt.py", "configuration_scratch_gpt.py", "tokenizer.json", "chat_template.jinja"),
         *("run.yaml", "log.jsonl", "checkpoint-30"),
     } <= names
+    assert not_on_the_page(tmp_path / "base") == []
     early = AutoModelForCausalLM.from_pretrained(tmp_path / "base" / "checkpoint-30").state_dict()
     for name, tensor in AutoModelForCausalLM.from_pretrained(tmp_path / "base").state_dict().items():
         assert not torch.equal(tensor, early[name]), f"{name} did not change"
