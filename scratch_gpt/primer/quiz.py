@@ -23,6 +23,7 @@ class QuizSheets:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._first, self._worksheet = Deck(rng, FACTS), Deck(rng, FACTS)
+        self._relations = Deck(rng, list(BY_RELATION))
 
     def document(self) -> str:
         rng = self._rng
@@ -46,9 +47,12 @@ class QuizSheets:
         return "\n".join(lines)
 
     def worksheet(self) -> str:
-        """Questions in fine-tuning's phrasings, each with the beginning of its answer, up to what is asked for."""
+        """Questions in fine-tuning's phrasings, each with the beginning of its answer, up to what is asked for.
+
+        Every second one of a relation in turn: by facts alone, the seven weekdays would hardly occur.
+        """
         lines = ["Fill in."]
-        for _ in range(self._rng.randint(3, 6)):
-            fact = self._worksheet.draw()
-            lines += [self._rng.choice(fact.questions()), f"{capitalized(fact.beginning())} ..."]
+        for _ in range(self._rng.randint(2, 3)):
+            for fact in (self._worksheet.draw(), self._rng.choice(BY_RELATION[self._relations.draw()])):
+                lines += [self._rng.choice(fact.questions()), f"{capitalized(fact.beginning())} ..."]
         return "\n".join(lines)
