@@ -72,13 +72,16 @@ def training_question(rng: random.Random) -> str:
 
 
 def document(rng: random.Random) -> str:
-    """Equations, one counted out or several in a list, or a row of numbers. Held-out pairs never occur."""
+    """Equations, one counted out or several in a list, or a row of numbers. Held-out pairs never occur.
+
+    A count says its task first: where to stop is then known, and learned.
+    """
     shape = rng.random()
     if shape < 0.6:
         chosen = rng.sample(_BY_SPLIT["train"], rng.randint(1, 3))
         ends = rng.choice(("The answer is {result}.", "So {equation}.", "So the answer is {result}."))
         return "\n".join(
-            f"{rng.choice(('', task.task() + ': ', task.task() + '. '))}{task.counting()} "
+            f"{task.task()}{rng.choice((':', '.'))} {task.counting()} "
             + ends.format(result=task.result, equation=task.equation())
             for task in chosen
         )
