@@ -10,10 +10,12 @@ DATA ?= ../shared/data/tinyshakespeare.txt.gz
 
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-all test-lowest test-newest shakespeare docs refresh lint format clean
+.PHONY: help install demo test test-all test-lowest test-newest shakespeare docs refresh lint format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(BARE)  ## what the demo and every command need, into .venv
 
 demo: $(BARE)  ## every stage on the embedded corpus, into runs/demo
 	@$(BIN)/scratch-gpt demo

@@ -57,8 +57,6 @@ TEMPLATE_TOKENS = 16
 PROMPTS, PROMPT_CHARACTERS = 2, 40
 # What the time is compared with in the table.
 OTHER_TIMES = (0.5, 2.0)
-# A run that takes less of the time than this says so.
-ENOUGH = 0.9
 # Bytes of disk for a byte of text: corpus and shards.
 DISK_FACTOR, CHECKPOINT_BYTES = 2.0, 3e8
 
@@ -116,7 +114,7 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
     )
     showing.show_choice(choices, arguments.minutes, text, console)
     showing.show_plan(plan, console)
-    if choices[1.0].seconds < ENOUGH * table.training:
+    if table.is_more_than_enough_for(choices[1.0]):
         line = f"{choices[1.0].passes:.0f} passes over the text are enough: the rest of the time would teach nothing, more text would"
         console.print(line, soft_wrap=True)
     return plan

@@ -29,6 +29,8 @@ TRAINING_BYTES, MEMORY_SHARE = 32, 0.8
 # More passes are learned by heart: of half a megabyte, 4, 8 and 16 passes of 0.4 million parameters came to 1.777, 1.735
 # and 1.741 bits per byte of held-out text, 34 in larger steps to 1.995.
 MOST_PASSES = 8
+# A run that takes less of the time than this is as long as it should be: it is neither cut nor stretched to the time.
+ENOUGH = 0.9
 # Outside the embeddings for a byte of text, where no size is asked for: larger models learn a text by heart.
 MOST_PARAMETERS = 8
 # Linear decay to zero over most of the run is best for a known length (Bergsma et al. 2025, hf.co/papers/2502.15938); what
@@ -101,6 +103,10 @@ class TimeTable(NamedTuple):
     training: float
     expected: dict[str, float]
     tuning: dict[str, int]
+
+    def is_more_than_enough_for(self, choice: "Choice") -> bool:
+        """Whether a run ends well before its time, since more passes would teach nothing."""
+        return choice.seconds < ENOUGH * self.training
 
 
 @dataclass(frozen=True)
@@ -300,7 +306,9 @@ def make_plan(
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=micro_batches,
         max_steps=max_steps,
-        max_minutes=max(0.01, round(choice.seconds / 60, 2)),
+        max_minutes=None
+        if times.is_more_than_enough_for(choice)
+        else max(0.01, round(choice.seconds / 60, 2)),
         learning_rate=shape.learning_rate(),
         warmup_steps=short_warmup(shape.size, tokens_per_step, max_steps),
         weight_decay=weight_decay(choice.passes, shape.inner / text.train_bytes),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is chosen for a text and a time: more time a better model, the time divided whole, sizes as asked for."""
 
+import dataclasses
 import itertools
 from functools import cache
 from pathlib import Path
@@ -145,6 +146,18 @@ def test_configs_say_what_the_plan_says(tmp_path) -> None:
     Path(steps[0].config).write_text("vocab_size: 512\n")
     write_configs(plan, tmp_path)
     assert Path(steps[0].config).read_text() == "vocab_size: 512\n"
+
+
+def test_a_run_that_ends_well_before_its_time_keeps_its_length(tmp_path) -> None:
+    """Stretched to the time, it would read the text more often than is good."""
+    little = dataclasses.replace(TEXT, train_bytes=50_000, held_out_bytes=5_000)
+    times = planning.TimeTable(3600.0, {"pretrain": 20.0}, {})
+    choice = best(60, little)
+    assert choice.passes == planning.MOST_PASSES
+    plan = make_plan(choice, little, inputs={}, sample_prompts=[], times=times)
+    steps = {step.name: step for step in write_configs(plan, tmp_path)}
+    settings = yaml.safe_load(Path(steps["pretrain"].config).read_text(encoding="utf-8"))
+    assert "max_minutes" not in settings and settings["max_steps"] == plan.max_steps
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path) -> None:
