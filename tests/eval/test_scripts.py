@@ -74,9 +74,8 @@ def test_qa_answers_all_tasks(chat_folder: Path, capsys: pytest.CaptureFixture[s
     }
     assert names <= set(result["metrics"])
     for metric in result["metrics"].values():
-        assert (
-            {"value", "ci95", "chance", "n"} <= set(metric) <= {"value", "ci95", "chance", "n", "baselines"}
-        )
+        required = {"value", "ci95", "chance", "n"}
+        assert required <= set(metric) <= required | {"baselines", "clusters"}
         assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1]
     output = capsys.readouterr().out
     assert all(name in output for name in names)

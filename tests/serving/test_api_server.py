@@ -351,7 +351,7 @@ def test_sampling_parameters_have_their_effect(app_client, chat_folder: Path) ->
         return tokenizer.decode(ids[0, 2:], skip_special_tokens=True)
 
     model = ScratchGPTForCausalLM.from_pretrained(chat_folder)
-    bias = dict(zip(tokenizer.convert_tokens_to_ids(["b", "e", "ing"]), (9, 8, 7), strict=True))
+    bias = dict(zip(tokenizer.convert_tokens_to_ids(["b", "e", "g"]), (9, 8, 7), strict=True))
     results = set()
     for frequency, presence in ((0, 0), (1, 0), (0, 2), (-1, 2), (2, 2)):
         asked = {"logit_bias": bias, "frequency_penalty": frequency, "presence_penalty": presence}
