@@ -85,7 +85,7 @@ class Recipe:
 
 
 # The first three have the shapes and rates of train/configs/demo, shakespeare (minutes) and real; then nanoGPT's shape for
-# a GPU with four layers for six on a CPU's budget of tokens, and one that reads the most text.
+# a GPU, and a small one that reads the most text.
 RECIPES = (
     Recipe("demo", 192, 4, 2048, 128, 8, 3e-3, 0.1),
     Recipe("shakespeare", 256, 4, 1024, 128, 16, 1e-2, 0.5),
