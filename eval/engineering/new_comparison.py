@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from scaling_fit import check_folder_names, folder_name
 
 from scratch_gpt.new.configs import write_configs
-from scratch_gpt.new.planning import LOADING_SECONDS, Plan, read_plan
-from scratch_gpt.new.shapes import HEAD_DIM, Shape
+from scratch_gpt.new.planning import LEAST_STEPS, LOADING_SECONDS, Plan, read_plan
+from scratch_gpt.new.shapes import Shape
 from scratch_gpt.new.speed import seconds_per_step
 from scratch_gpt.new.text import CORPUS_FOLDER, PLAN
 from scratch_gpt.pipeline import run_steps
@@ -59,18 +60,12 @@ class Recipe:
         """
         shape = Shape(self.hidden_size, self.num_hidden_layers, self.vocab_size)
         step = seconds_per_step(shape, self.blocks * self.context // shape.context, 1, False, 2.0)
-        max_steps, heads = max(20, int(seconds / step)), self.hidden_size // HEAD_DIM
+        max_steps = max(LEAST_STEPS, int(seconds / step))
         return dataclasses.replace(
             planned,
             vocab_size=self.vocab_size,
             parameters=shape.size,
-            model_config={
-                "hidden_size": self.hidden_size,
-                "num_hidden_layers": self.num_hidden_layers,
-                "num_attention_heads": heads,
-                "num_key_value_heads": heads,
-                "max_position_embeddings": self.context,
-            },
+            model_config=shape.model_config() | {"max_position_embeddings": self.context},
             per_device_train_batch_size=self.blocks,
             gradient_accumulation_steps=1,
             max_steps=max_steps,
@@ -105,6 +100,7 @@ class NewComparisonArguments:
 
     def __post_init__(self) -> None:
         check_values(self)
+        check_folder_names(self.texts)
 
 
 def result(run: Path) -> dict[str, Any]:
@@ -115,7 +111,7 @@ def result(run: Path) -> dict[str, Any]:
 
 
 def run_by_new(text: str, minutes: float, folder: Path) -> dict[str, Any]:
-    """The command a user would type.
+    """The command a user would type; its seconds are those of the call that ended it.
 
     Raises:
         SystemExit: it failed.
@@ -125,15 +121,11 @@ def run_by_new(text: str, minutes: float, folder: Path) -> dict[str, Any]:
     if not taken.is_file():
         if status := subprocess.run([*command, "--output_dir", str(folder)]).returncode:
             raise SystemExit(status)
-        taken.write_text(json.dumps(time.monotonic() - started), encoding="utf-8")
+        with atomic_write(taken) as temporary:
+            temporary.write_text(json.dumps(time.monotonic() - started), encoding="utf-8")
     plan = read_plan(folder / PLAN)
-    seconds = read_json(taken)
-    return result(folder) | {
-        "parameters": plan.parameters,
-        "expected": plan.bits_per_byte,
-        "difficulty": plan.difficulty,
-        "seconds": seconds,
-    }
+    expected = {"parameters": plan.parameters, "expected": plan.bits_per_byte}
+    return result(folder) | expected | {"seconds": read_json(taken)}
 
 
 def run_by_hand(recipe: Recipe, minutes: float, folder: Path, corpus: Path) -> dict[str, Any]:
@@ -163,7 +155,7 @@ def main(arguments: NewComparisonArguments) -> None:
     output_dir = Path(arguments.output_dir)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for text in arguments.texts:
-        folder = output_dir / f"{Path(text).name.partition('.')[0]}-{arguments.minutes:g}"
+        folder = output_dir / f"{folder_name(text)}-{arguments.minutes:g}"
         runs = {"new": run_by_new(text, arguments.minutes, folder / "new")}
         for recipe in RECIPES:
             place = folder / recipe.name

@@ -15,7 +15,7 @@ import json
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,24 @@ class ScalingFitArguments:
 
     def __post_init__(self) -> None:
         check_values(self)
-        names = Counter(map(folder_name, self.texts))
-        if twice := [path for path in self.texts if names[folder_name(path)] > 1]:
-            message = f"texts: {' and '.join(twice)} have the same name and would share a folder: rename one"
-            raise UserError("settings_conflict", message, setting="texts", other="texts")
+        check_folder_names(self.texts)
 
 
 def folder_name(text: str) -> str:
     """A text's folder in `output_dir`."""
     return Path(text).name.partition(".")[0]
+
+
+def check_folder_names(texts: Sequence[str]) -> None:
+    """Whether each text has a folder of its own.
+
+    Raises:
+        UserError: two have the same name.
+    """
+    names = Counter(map(folder_name, texts))
+    if twice := [path for path in texts if names[folder_name(path)] > 1]:
+        message = f"texts: {' and '.join(twice)} have the same name and would share a folder: rename one"
+        raise UserError("settings_conflict", message, setting="texts", other="texts")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from scratch_gpt.new.planning import DECAY_RATIO, Plan
@@ -24,15 +23,13 @@ TOKENIZER_CHARACTERS = 20_000_000
 FOLDERS = (CORPUS_FOLDER, "tokenizer", "shards", *MODELS.values())
 
 
-def write_configs(
-    plan: Plan, run_dir: Path, elsewhere: Mapping[str, Path] = MappingProxyType({})
-) -> list[Step]:
+def write_configs(plan: Plan, run_dir: Path, elsewhere: Mapping[str, Path] | None = None) -> list[Step]:
     """Write `configs/*.yaml` into the run's folder; return the steps that run them.
 
     Args:
         elsewhere: those of the `FOLDERS` that are not in the run's, such as a corpus of several runs.
     """
-    folders = {name: run_dir / name for name in FOLDERS} | dict(elsewhere)
+    folders = {name: run_dir / name for name in FOLDERS} | dict(elsewhere or {})
     texts = {
         "tokenizer": _tokenizer(plan, folders),
         "shards": _shards(plan, folders),
