@@ -60,7 +60,7 @@ def run_new(arguments: NewArguments) -> int:
     if exit_code == 0:
         showing.show_result(plan, folder, console)
         showing.show_next(arguments, plan, folder, console)
-        console.print(f"time {duration(seconds_so_far())} (this call, all of it)")
+        console.print(f"time {duration(seconds_so_far())} (this call)")
     return exit_code
 
 

@@ -123,7 +123,7 @@ def show_result(plan: Plan, run_dir: Path, console: Console) -> None:
     measured = [row["eval_bits_per_byte"] for row in rows if "eval_bits_per_byte" in row]
     if measured:
         console.print(
-            f"\nheld-out text: {measured[-1]:.3f} bits per byte, expected were {plan.bits_per_byte:.3f}"
+            f"\nheld-out text: {measured[-1]:.3f} bits per byte (expected {plan.bits_per_byte:.3f})"
         )
     samples = RunLog(run_dir / "base" / "samples.jsonl").rows()
     console.print("\n[bold]the base model continues beginnings that it has not read[/bold]")

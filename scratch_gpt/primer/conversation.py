@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from scratch_gpt.primer import facts, stories
 from scratch_gpt.primer.splits import Deck, Item, distinct, split_of
-from scratch_gpt.primer.wording import NAMES, capitalized, mentions, with_article
+from scratch_gpt.primer.wording import NAMES, as_sentence, capitalized, mentions, with_article
 from scratch_gpt.tasks.example import Example
 
 
@@ -218,7 +218,8 @@ def _unanswerable_item(rng: random.Random, split: str) -> Item:
     prompt = rng.choice(guess.questions())
     if split == "train" and rng.random() < CASUAL:
         prompt = casual_question(rng, guess)
-    return Item(Example(prompt, (I_DO_NOT_KNOW,), "unanswerable", key), (guess.answer(),))
+    # the first statement, for a short answer leaves the unknown out and may be right about something held out
+    return Item(Example(prompt, (I_DO_NOT_KNOW,), "unanswerable", key), (as_sentence(guess.clauses()[0]),))
 
 
 def casual_question(rng: random.Random, fact: facts.Fact) -> str:

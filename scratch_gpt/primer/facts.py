@@ -33,7 +33,7 @@ class Fact:
         )
 
     def clauses(self) -> list[str]:
-        """All ways to state the fact, without capital and full stop; the first is the model answer's."""
+        """All ways to state the fact, without capital and full stop."""
         return [self._fill(template) for template in RELATIONS[self.relation].statements]
 
     def statement(self, rng: random.Random) -> str:
@@ -41,18 +41,28 @@ class Fact:
         return as_sentence(self._fill(rng.choice(RELATIONS[self.relation].statements)))
 
     def right_clauses(self) -> list[str]:
-        """All clauses that answer a question about the fact: "A and B are opposites" does so in either order."""
+        """All clauses that answer a question about the fact, the model answer first.
+
+        "A and B are opposites" answers it in either order.
+        """
         turned = Fact(self.object, self.relation, self.subject).clauses()
-        return self.clauses() + [clause for clause in turned if clause.endswith("are opposites")]
+        either = [clause for clause in turned if clause.endswith("are opposites")]
+        return [self._fill(RELATIONS[self.relation].answer), *self.clauses(), *either]
 
     def answer(self) -> str:
         """The model answer: a full sentence."""
-        return as_sentence(self._fill(RELATIONS[self.relation].statements[0]))
+        return as_sentence(self._fill(RELATIONS[self.relation].answer))
 
     def beginning(self) -> str:
+        """The first statement up to the object."""
+        return self._up_to_object(RELATIONS[self.relation].statements[0])
+
+    def answer_beginning(self) -> str:
         """The model answer up to the object."""
-        statement = RELATIONS[self.relation].statements[0]
-        return self._fill(statement[: statement.rindex("{")]).strip()
+        return self._up_to_object(RELATIONS[self.relation].answer)
+
+    def _up_to_object(self, template: str) -> str:
+        return self._fill(template[: template.rindex("{")]).strip()
 
     def questions(self) -> list[str]:
         """The question in the phrasings that fine-tuning uses."""

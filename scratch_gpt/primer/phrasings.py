@@ -13,16 +13,24 @@ class Relation:
     """The wordings of one relation.
 
     Args:
-        statements: declarative clauses; the first is the model answer's. It does not begin with the subject: in
-            byte-level BPE a word at the beginning of an answer is another token than the same word inside the
-            question, and a small model that learned to copy tokens cannot turn one into the other.
+        statements: declarative clauses. The first does not begin with the subject: in byte-level BPE a word at the
+            beginning of an answer is another token than the same word inside the question, and a small model that
+            learned to copy tokens cannot turn one into the other.
         questions: phrasings that fine-tuning uses.
         held_out_questions: phrasings that only benchmarks (and unanswered quiz sheets) use.
+        short_answer: the model answer, if it is not the first statement. Where subject and object are of one kind, a
+            small model that has to say both mixes them up ("The opposite of fast is slow", asked for that of slow).
     """
 
     statements: tuple[str, ...]
     questions: tuple[str, ...]
     held_out_questions: tuple[str, ...]
+    short_answer: str | None = None
+
+    @property
+    def answer(self) -> str:
+        """The clause of the model answer."""
+        return self.short_answer or self.statements[0]
 
 
 RELATIONS: dict[str, Relation] = {
@@ -155,13 +163,13 @@ RELATIONS: dict[str, Relation] = {
     ),
     "opposite": Relation(
         (
-            # right in either order: a small model that is asked for one of two opposites often begins with the other
-            "the words {s} and {o} are opposites",
             "the opposite of {s} is {o}",
             "{o} is the opposite of {s}",
             "{s} is the opposite of {o}",
             "the word {s} is the opposite of the word {o}",
             "{s} and {o} are opposites",
+            "take {s}, and the opposite is {o}",
+            "if one word is {s}, the opposite is {o}",
         ),
         (
             "what is the opposite of {s}?",
@@ -172,6 +180,7 @@ RELATIONS: dict[str, Relation] = {
             "which word means the opposite of {s}?",
         ),
         ("do you know the opposite of {s}?",),
+        short_answer="the opposite is {o}",
     ),
     "month": Relation(
         (
@@ -180,7 +189,8 @@ RELATIONS: dict[str, Relation] = {
             "right after {s} comes {o}",
             "the month of {s} is followed by {o}",
             "{s} comes right before {o}",
-            "when {s} is over, {o} begins",
+            "after {s}, the next month is {o}",
+            "when {s} is over, the next month is {o}",
         ),
         (
             "which month comes after {s}?",
@@ -191,6 +201,7 @@ RELATIONS: dict[str, Relation] = {
             "what is the next month after {s}?",
         ),
         ("what month follows {s}?",),
+        short_answer="the next month is {o}",
     ),
     "weekday": Relation(
         (
@@ -199,7 +210,8 @@ RELATIONS: dict[str, Relation] = {
             "right after {s} comes {o}",
             "the day of {s} is followed by {o}",
             "{s} comes right before {o}",
-            "when {s} is over, {o} begins",
+            "after {s}, the next day is {o}",
+            "when {s} is over, the next day is {o}",
         ),
         (
             "which day comes after {s}?",
@@ -210,6 +222,7 @@ RELATIONS: dict[str, Relation] = {
             "what is the next day after {s}?",
         ),
         ("what day follows {s}?",),
+        short_answer="the next day is {o}",
     ),
     "river": Relation(
         (

@@ -54,5 +54,5 @@ class QuizSheets:
         lines = ["Fill in."]
         for _ in range(self._rng.randint(2, 3)):
             for fact in (self._worksheet.draw(), self._rng.choice(BY_RELATION[self._relations.draw()])):
-                lines += [self._rng.choice(fact.questions()), f"{capitalized(fact.beginning())} ..."]
+                lines += [self._rng.choice(fact.questions()), f"{capitalized(fact.answer_beginning())} ..."]
         return "\n".join(lines)

@@ -31,7 +31,7 @@ CAPITAL = Example(
 )
 OPPOSITE = Example(
     "What is the opposite of hot?",
-    ("The words hot and cold are opposites.",),
+    ("The opposite is cold.",),
     "fact",
     "fact:opposite:cold-hot",
 )
