@@ -38,7 +38,7 @@ def show_text(summary: TextSummary, console: Console) -> None:
 
     scripts = ", ".join(f"{script} {share:.0%}" for script, share in summary.scripts().items())
     line(
-        f"text: {summary.size:,} bytes in {summary.documents:,} documents of {summary.files:,} file{'s' * (summary.files != 1)}"
+        f"text: {summary.size:,} bytes in {summary.files:,} file{'s' * (summary.files != 1)}, read as {summary.documents:,} documents"
         f"{f'; letters: {scripts}' * bool(scripts)}"
     )
     line(f"held out to measure on: {summary.held_out:,} bytes, evenly spread")
