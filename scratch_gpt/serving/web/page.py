@@ -16,6 +16,7 @@ THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monos
     button_primary_background_fill_dark="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_hover_dark="*primary_800",
+    body_text_color_subdued="*neutral_500",
     input_placeholder_color="*neutral_500",
     input_placeholder_color_dark="*neutral_400",
 )
@@ -28,7 +29,6 @@ h1 { font-size: 1.5rem; font-weight: 700; margin: 0; overflow-wrap: anywhere; }
 .note { padding: 0.75rem; border: 1px solid var(--border-color-primary); border-radius: 0.5rem; }
 button[role=tab].selected { color: var(--primary-700); }
 .dark button[role=tab].selected { color: var(--primary-500); }
-.min_value, .max_value { color: inherit; }
 #chat .placeholder { padding: 0 1rem; text-align: center; }
 .examples { gap: 0.4rem; }
 .examples button { flex: 0 1 auto; white-space: normal; overflow-wrap: anywhere; text-align: left; font-weight: 400; }
