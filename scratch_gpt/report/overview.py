@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from scratch_gpt.evaluation.compare import Comparison, compare
+from scratch_gpt.evaluation.compare import Comparison, compare, main_scores
 from scratch_gpt.publishing.labels import measure_label
 from scratch_gpt.report.figures import COLORS
 from scratch_gpt.runs.folders import atomic_write
@@ -64,7 +64,7 @@ def _in_bits_per_byte(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _plot_scores(axes: Axes, scores: list[Comparison]) -> None:
     """Bars with 95% intervals, one group a measure; a dotted line where guessing would be."""
     axes.set_title(
-        "benchmarks (share of the maximum, 95% intervals; dotted: chance)",
+        "main score of each task (share of the maximum, 95% intervals; dotted: guessing)",
         loc="left",
         fontsize=11,
         fontweight="bold",
@@ -87,8 +87,8 @@ def _plot_scores(axes: Axes, scores: list[Comparison]) -> None:
                 linestyles="dotted",
                 linewidth=1.2,
             )
-    labels = [score.metric.replace("/", "\n") for score in scores]
-    axes.set_xticks(range(len(scores)), labels, fontsize=8, rotation=0 if len(scores) <= 16 else 60)
+    labels = [measure_label(score.metric).replace(": ", ":\n") for score in scores]
+    axes.set_xticks(range(len(scores)), labels, fontsize=9)
     axes.set_ylim(0, 1.05)
     if scores:
         handles = [Patch(color=color, label=model) for model, color in MODEL_COLORS.items()]
@@ -120,10 +120,7 @@ def draw_report(run_dir: str | Path) -> Path:
     _plot(gold, rows["aligned"], curves, "alignment: gold score of development prompts")
     _plot(kl, rows["aligned"], {"kl": ("KL", PURPLE)}, "alignment: KL from the chat model (nats a token)")
     results = {model: read_results(run_dir / model) for model in MODELS}
-    _plot_scores(
-        figure.add_subplot(grid[2, :]),
-        [score for score in compare(results) if score.is_share and score.is_headline],
-    )
+    _plot_scores(figure.add_subplot(grid[2, :]), main_scores(compare(results)))
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e5e5e5")

@@ -76,6 +76,14 @@ def test_bars_have_the_height_of_the_scores(run_dir: Path, figure: list[Figure])
     assert [bar.get_height() for bar in figure[0].axes[6].patches] == pytest.approx([0.05, 0.8])
 
 
+def test_scores_are_one_a_task_in_words(run_dir: Path, figure: list[Figure]) -> None:
+    """A bar for the first measure of a task, and below it what a reader calls it, not its key."""
+    write_result(run_dir / "chat", "qa", facts__exact_match=0.5, facts__f1=0.6, facts__capital__f1=0.4)
+    report.draw_report(run_dir)
+    labels = [label.get_text() for label in figure[0].axes[6].get_xticklabels()]
+    assert labels == ["facts:\nexact answers", "translation:\nBLEU"]
+
+
 def test_empty_run_says_so(tmp_path: Path, figure: list[Figure]) -> None:
     """Panels without data say that nothing was logged."""
     report.draw_report(tmp_path)

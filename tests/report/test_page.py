@@ -49,7 +49,7 @@ def run_dir(tmp_path: Path) -> Path:
     (tmp_path / "aligned/run.yaml").write_text("model_name_or_path: elsewhere/base\n")
     metric = {"value": 0.5, "ci95": [0.4, 0.6], "chance": 0.25}
     for name, values in (
-        ("qa", ("facts/exact_match",)),
+        ("qa", ("facts/exact_match", "unanswerable/continues_with_question")),
         ("dpo", ("before/loss", "after/loss")),
         ("rlhf", ("sft/gold", "aligned/gold")),
     ):
@@ -107,10 +107,10 @@ def test_numbers_are_those_of_the_files(run_dir: Path) -> None:
     assert text.count("<figcaption>loss</figcaption>") == 1  # of reinforcement the value says nothing
     assert text.count("<figcaption>loss: ") == 1
     missing = text[text.index("Not in this run") :]
-    titles = ("What was trained", "How good", "The same questions", "Samples over time", "base: curves")
-    places = [text.index(f"<h2>{title}") for title in titles]
+    order = "What was trained|How good|The same questions|Samples over time|base: curves|More curves"
+    places = [text.index(f"<h2>{title}") for title in order.split("|")]
     assert places == sorted(places)
-    diagnostics = text[text.index("<summary>More curves of each stage") :]
+    diagnostics = text[text.index("<h2>More curves") :]
     assert (
         text.count("gradient norm, before clipping")
         == diagnostics.count("gradient norm, before clipping")
@@ -164,7 +164,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_browser_shows_it_without_an_error(browser, run_dir: Path) -> None:
-    """Opened from disk at a phone's width: no message on the console, nothing wider than the screen, no long way down."""
+    """Opened from disk at a phone's width: no message on the console, no long way down, scores beside their names."""
     size = {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get_log("browser")  # of the page before
@@ -176,7 +176,13 @@ def test_a_browser_shows_it_without_an_error(browser, run_dir: Path) -> None:
         " images.every(image => image.complete && image.naturalWidth > 0), images.length,"
         " document.documentElement.scrollHeight]"
     )
+    beside = browser.execute_script(
+        "document.querySelectorAll('details').forEach(details => details.open = true);"
+        "return [...document.querySelectorAll('#benchmarks tr > :nth-child(2)')]"
+        ".every(cell => cell.getBoundingClientRect().right <= innerWidth)"
+    )
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert fits and drawn and pictures > 9
+    assert beside
     assert height < 4500  # the demo's, of twice as many stages, has 6,000
     assert browser.get_log("browser") == []

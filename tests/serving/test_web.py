@@ -295,8 +295,26 @@ def test_two_models_of_one_name_are_refused(web, models) -> None:
         cli.web(["a", "b", "c"])
 
 
-# Of an element that people see: what is wider than the window, cut off, without a name, or empty.
+# Of an element that people see: what is wider than the window, cut off, without a name, empty, or too pale to read (WCAG 2).
 FAULTS = """
+const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const painted = colors => {
+  canvas.clearRect(0, 0, 1, 1);
+  colors.forEach(color => { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); });
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const behind = e => e ? [...behind(e.parentElement), getComputedStyle(e).backgroundColor] : ['white'];
+const light = color => painted(color).slice(0, 3)
+  .map(part => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, number) => sum + part * [0.2126, 0.7152, 0.0722][number], 0.05);
+const contrast = (e, color) => {
+  const [low, high] = [light(behind(e)), light([...behind(e), color])].sort((a, b) => a - b);
+  return high / low;
+};
+const inks = e => [
+  ...([...e.childNodes].some(node => node.nodeType === 3 && node.data.trim()) ? [getComputedStyle(e).color] : []),
+  ...(e.placeholder && !e.value ? [getComputedStyle(e, '::placeholder').color] : []),
+];
 const seen = e => e.checkVisibility({visibilityProperty: true, opacityProperty: true});
 const all = [...document.querySelectorAll('.gradio-container *')].filter(seen);
 const named = e => e.getAttribute('aria-label') || (e.labels && [...e.labels].some(label => label.textContent.trim()));
@@ -308,6 +326,7 @@ return [
   ...all.filter(e => getComputedStyle(e).textOverflow === 'ellipsis' && e.scrollWidth > e.clientWidth).map(e => 'cut: ' + e.textContent),
   ...all.filter(e => e.matches('input, textarea, select') && !named(e)).map(e => 'no label: ' + e.outerHTML.slice(0, 200)),
   ...all.filter(e => e.matches('button') && !named(e) && !e.textContent.trim() && !e.title).map(e => 'no name: ' + e.outerHTML.slice(0, 200)),
+  ...all.flatMap(e => inks(e).filter(ink => contrast(e, ink) < 4.5).map(ink => `pale: ${ink} of ` + e.outerHTML.slice(0, 200))),
   ...all.filter(e => e.matches('textarea') && !e.value && !e.placeholder).map(e => 'blank: ' + e.outerHTML.slice(0, 200)),
   ...(panel.length === 1 && panel[0].innerText.trim().length > 60 ? [] : ['an empty tab']),
   ...(document.body.innerText.includes('\u2026') ? ['a text that ends in an ellipsis'] : []),
@@ -317,7 +336,7 @@ return [
 
 @pytest.mark.slow
 def test_every_tab_fits_a_phone_and_a_desk_by_day_and_by_night(browser, page_at, models) -> None:
-    """At 390 and 1280 pixels, light and dark: nothing cut, nothing wider than the window, nothing blank or unnamed."""
+    """At 390 and 1280 pixels, light and dark: nothing cut, nothing wider than the window, nothing blank, pale or unnamed."""
     models[0].questions = [
         "Sam likes cake. Ben likes honey. Lucy likes soup, and Ella rice. What does Ben like?",
         "Hello",
@@ -332,6 +351,8 @@ def test_every_tab_fits_a_phone_and_a_desk_by_day_and_by_night(browser, page_at,
             window = Window(browser, address)
             colors = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
             assert (sum(browser.execute_script(colors)[:3]) < 200) == (scheme == "dark")
+            bottom = "return document.querySelector('#chat-message').getBoundingClientRect().bottom"
+            assert browser.execute_script(bottom) < 900, "to type a message, nobody scrolls"
             for tab in ("Chat", "Side by side", "Tokens", "Next token", "Attention"):
                 window.tab(tab)
                 for folded in window.all("[role=tabpanel] button.label-wrap:not(.open)"):

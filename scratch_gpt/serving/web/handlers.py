@@ -27,6 +27,7 @@ NUM_NEXT_TOKENS = 10
 # Between two updates of the page: a model may be faster than a browser.
 UPDATE_SECONDS = 0.05
 MEAN_OF_HEADS = "mean of all"
+NO_TEXT = "(No text: the model ended at once.)"
 
 
 def _telling(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
@@ -141,6 +142,7 @@ class Handlers:
             for new in zip_longest(*streams):
                 texts = [old if text is None else text for text, old in zip(new, texts, strict=True)]
                 yield tuple(texts)
+            yield tuple(text or NO_TEXT for text in texts)
 
     @_telling
     def complete(self, text: str, name: str, *settings: float) -> TextStream:

@@ -10,7 +10,16 @@ from scratch_gpt.serving.web.handlers import Handlers
 from scratch_gpt.serving.web.tabs import Tabs
 
 
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+# The default's orange and its grey for what is proposed are too pale to read on white (WCAG 2: 4.5 to 1).
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
+    body_text_color_subdued="*neutral_500",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+)
 # Colors are transparent: they fit a light page and a dark one.
 CSS = """
 h1 { font-size: 1.5rem; font-weight: 700; margin: 0; overflow-wrap: anywhere; }
@@ -18,6 +27,9 @@ h1 { font-size: 1.5rem; font-weight: 700; margin: 0; overflow-wrap: anywhere; }
 .html-container { padding: 0 !important; }
 .soft { color: color-mix(in srgb, var(--body-text-color) 75%, transparent); font-size: 0.9rem; }
 .note { padding: 0.75rem; border: 1px solid var(--border-color-primary); border-radius: 0.5rem; }
+button[role=tab].selected { color: var(--primary-700); }
+.dark button[role=tab].selected { color: var(--primary-500); }
+#chat .placeholder { padding: 0 1rem; text-align: center; }
 .examples { gap: 0.4rem; }
 .examples button { flex: 0 1 auto; white-space: normal; overflow-wrap: anywhere; text-align: left; font-weight: 400; }
 .message { unicode-bidi: plaintext; overflow-wrap: anywhere; }

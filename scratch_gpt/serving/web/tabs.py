@@ -51,12 +51,10 @@ class Tabs:
             latex_delimiters=[],
             buttons=[],
             label="Conversation",
-            height=400,
+            height="min(400px, 35vh)",  # on a phone the message is on the first screen
             elem_id="chat",
             placeholder="Nothing has been said yet. Type a message, or take one of the questions below.",
         )
-        title = "Things to ask (answered right in its benchmarks)" if about.are_right else "Things to ask"
-        examples = _examples(about.questions, title)
         message = gr.Textbox(
             "",
             label="Message",
@@ -70,6 +68,8 @@ class Tabs:
             send = gr.Button("Send", variant="primary", elem_id="chat-send", min_width=90)
             stop = gr.Button("Stop", elem_id="chat-stop", min_width=90)
             reset = gr.Button("Reset", elem_id="chat-reset", min_width=90)
+        title = "Things to ask (answered right in its benchmarks)" if about.are_right else "Things to ask"
+        examples = _examples(about.questions, title)
         with gr.Accordion("Settings", open=False):
             system = gr.Textbox("", label="System message", placeholder="None", max_lines=4)
             settings = [*_sliders(self._defaults), _longest(self._defaults)]
@@ -103,7 +103,7 @@ class Tabs:
         temperatures = (usual, usual) if len(self.models) > 1 else (0.0, usual or 1.0)
         with gr.Row():
             for number, temperature in enumerate(temperatures, start=1):
-                side = "Left" if number == 1 else "Right"
+                side = "First" if number == 1 else "Second"  # on a phone they are one below the other
                 with gr.Column(min_width=280):
                     sides += [
                         _model_choice(self._names, f"compare-{number}", f"{side}: model", number - 1),
@@ -188,7 +188,8 @@ class Tabs:
                 choices, value=MEAN_OF_HEADS, label="Head", elem_id="attention-head", filterable=False
             )
         _explain(
-            "Each row is a token, and the darker a cell, the more it takes from that token. No token sees later ones."
+            "Each row is a token: the stronger a cell's color, the more it takes from that column's token. No token sees "
+            "later ones. A wide table scrolls sideways."
         )
         inputs = [text, name, layer, head]
         drawing = gr.HTML(

@@ -10,7 +10,7 @@ from scratch_gpt.serving.chat import StreamingModel
 
 pytest.importorskip("gradio", reason="needs the packages of scratch-gpt[web]")
 
-from scratch_gpt.serving.web.handlers import Handlers
+from scratch_gpt.serving.web.handlers import NO_TEXT, Handlers
 
 
 def test_what_cannot_be_drawn_is_said_in_its_place(chat_folder: Path) -> None:
@@ -36,3 +36,11 @@ def test_one_model_at_two_temperatures(chat_folder: Path) -> None:
     *_, text = handlers.add_token("Hello", "chat", 0.0, 50, 1.0)
     *_, longer = handlers.complete("Hello", "chat", 0.0, 50, 1.0, 8)
     assert longer.startswith(text)
+
+
+def test_an_answer_without_text_is_said(chat_folder: Path, monkeypatch) -> None:
+    """Side by side, a model that ends at once leaves a line, not the promise of an answer."""
+    monkeypatch.setattr(StreamingModel, "stream", lambda *_: (piece for piece in ""))
+    handlers = Handlers([StreamingModel.load(str(chat_folder))])
+    *_, answers = handlers.compare("Hello", "chat", 0.0, "chat", 0.0, 50, 1.0, 8)
+    assert answers == (NO_TEXT, NO_TEXT)
