@@ -228,7 +228,9 @@ def test_opposites_are_named_in_either_order():
         for example in benchmark("facts", split)
         if example.key == "fact:opposite:cold-hot" and example.kind == "fact" and "of hot?" in example.prompt
     ]
-    assert {"The opposite is cold.", "Hot and cold are opposites.", "Cold and hot are opposites."} <= set(example.references)
+    assert {"The opposite is cold.", "Hot and cold are opposites.", "Cold and hot are opposites."} <= set(
+        example.references
+    )
     assert "The opposite of cold is hot." not in example.references
 
 
