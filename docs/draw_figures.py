@@ -80,11 +80,11 @@ def looking_up() -> Figure:
     figure = Figure(figsize=(6.4, 3), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="right value most likely", xscale="log")
     labels = ("Nina ball", "Nina: ball.", "Nina has a ball.", "passage of 4")
-    for color, label, column in zip(COLORS, labels, (0, 1, 2, 5)):
+    for color, label, column in zip(COLORS, labels, (0, 1, 2, 6)):
         axes.plot(steps, shares[:, column], color=color, label=label, marker="o", markersize=3)
     axes.axhline(0.25, color="grey", linestyle=":", label="chance")
     axes.set_xticks(
-        [150, 200, 300, 400, 600, 1000, 2000], ["150", "200", "300", "400", "600", "1,000", "2,000"]
+        [100, 200, 300, 400, 600, 1000, 2000], ["100", "200", "300", "400", "600", "1,000", "2,000"]
     )
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=7)
