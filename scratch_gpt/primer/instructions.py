@@ -26,12 +26,12 @@ ROOMS: dict[str, Room] = {
 # Rows asked for, by kind; a kind that has fewer different prompts gives those it has.
 INSTRUCTION_COUNTS = {
     "train": {
-        "fact": 2000,
+        "fact": 1800,
         "fact_casual": 450,
         "reading": 500,
         "repeat": 500,
         "sum": 600,
-        "en_de": 800,
+        "en_de": 600,
         "advice": 220,
         "story": 250,
         "story_writing": 150,
