@@ -52,7 +52,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = typer.main.get_command(cli.app).commands
 # Programs of others in the pages; what they are given is not looked at.
 NOT_PARSED = {
-    *("git", "make", "pip", "sbatch", "hf", "curl"),
+    *("make", "pip", "sbatch", "hf", "curl"),
     *(
         "transformers",
         "vllm",
