@@ -23,18 +23,19 @@ QUESTIONS = (
     "Tell me a story about a dog.",
 )
 COLUMNS = 84
+GREEDY = ("--temperature", "0")  # the same picture each time
 
 
 def answer_of(model: str, question: str) -> str:
     """What `scratch-gpt chat` prints when it is given the question over a pipe: a conversation of its own."""
-    command = [sys.executable, "-m", "scratch_gpt", "chat", model]
+    command = [sys.executable, "-m", "scratch_gpt", "chat", model, *GREEDY]
     return subprocess.run(command, input=question, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main(model: str, picture: str) -> None:
     """Ask all questions, draw the conversation."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(Text(f"$ scratch-gpt chat {model}", style="bold"))
+    console.print(Text(f"$ scratch-gpt chat {model} {' '.join(GREEDY)}", style="bold"))
     for question in QUESTIONS:
         console.print(Text("\n> ", style="bold cyan") + Text(question, style="bold"))
         console.print(Text(answer_of(model, question)))
