@@ -70,7 +70,7 @@ def choose_compilation(
     saved = seconds * (1 - 1 / CPU_COMPILE_GAIN)
     chosen = saved >= CPU_COMPILE_MARGIN * CPU_COMPILE_SECONDS
     return chosen, (
-        f"torch_compile {str(chosen).lower()}: on two cores the run takes about {seconds:,.0f} s, and compiled layers "
+        f"torch_compile {str(chosen).lower()}: on two cores in float32 the run would take about {seconds:,.0f} s, and compiled layers "
         f"save {saved:,.0f} s of these; the rule asks for {CPU_COMPILE_MARGIN * CPU_COMPILE_SECONDS} s, {CPU_COMPILE_MARGIN} times "
         "what compiling takes"
     )

@@ -17,7 +17,7 @@ from trl import DistillationConfig, DPOConfig, KTOConfig, RewardConfig, SFTConfi
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.settings.checking import Count, Range, check_values
-from scratch_gpt.settings.hardware import gpu_precision
+from scratch_gpt.settings.hardware import cpu_precision, gpu_precision
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
 from scratch_gpt.training.posttrain.checks import (
     UNUSED,
@@ -78,7 +78,7 @@ class PosttrainingArguments(SourcesArguments):
         default=None, metadata={"help": "The older name of activation_checkpointing."}
     )
     bf16: bool | None = field(
-        default=None, metadata={"help": "bfloat16 autocast. Default: on a GPU that has it; not on a CPU."}
+        default=None, metadata={"help": "bfloat16 autocast. Default: on a GPU or a CPU that multiplies it."}
     )
     use_cache: bool = field(
         default=True,
@@ -132,7 +132,7 @@ class PosttrainingArguments(SourcesArguments):
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 is None:
-            self.bf16 = not self.use_cpu and gpu_precision() == "bf16"
+            self.bf16 = (cpu_precision() if self.use_cpu else gpu_precision()) == "bf16"
         self.disable_tqdm = True  # progress is shown by a bar of our own
         # How the tokens of the log are counted; not a field, since its type of text or truth defeats the parser.
         self.include_num_input_tokens_seen = "non_padding"

@@ -192,6 +192,16 @@ def test_options_that_do_not_exist_are_refused(tmp_path: Path) -> None:
             sft_arguments(tmp_path, activation_offloading=True)
 
 
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it(
+    multiplies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in pretraining; what is asked for is kept."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": multiplies}, raising=False)
+    assert sft_arguments(tmp_path, use_cpu=True).bf16 is multiplies
+    assert sft_arguments(tmp_path, use_cpu=True, bf16=not multiplies).bf16 is not multiplies
+
+
 def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Path) -> None:
     """gradient_checkpointing true switches it on; run.yaml has the one name, so that it can be switched off again."""
     arguments = sft_arguments(tmp_path, gradient_checkpointing=True)
