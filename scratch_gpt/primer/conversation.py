@@ -276,17 +276,17 @@ def _introduction(rng: random.Random) -> Turns:
 def _story(rng: random.Random) -> Turns:
     told = stories.story(rng, "train")
     _, _, name, thing = told.key.split(":")
-    about = rng.choice((name, with_article(thing), f"{name} and {with_article(thing)}"))
+    about = rng.choice((name, with_article(thing), with_article(thing), f"{name} and {with_article(thing)}"))
     requests = _STORY_REQUESTS if rng.random() < 0.5 else _STORY_ABOUT
     return [(_as_typed(rng, rng.choice(requests).format(x=about)), f"{told.beginning} {told.ending}")]
 
 
 # Kind of conversation -> share.
 _KINDS: dict[Callable[[random.Random], Turns], float] = {
-    _small_talk: 0.55,
+    _small_talk: 0.5,
     _outside: 0.15,
     _introduction: 0.15,
-    _story: 0.15,
+    _story: 0.2,
 }
 
 

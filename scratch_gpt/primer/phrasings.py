@@ -255,6 +255,7 @@ RELATIONS: dict[str, Relation] = {
             "who rules {s}?",
             "can you tell me who rules over {s}?",
             "who is {s} ruled by?",
+            "what is the ruler of {s} called?",
         ),
         ("what is the name of the ruler of {s}?",),
     ),

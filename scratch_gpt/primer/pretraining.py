@@ -21,13 +21,13 @@ MIXTURE = {
     "mention": 0.03,  # a fact inside a little narrative
     "quiz": 0.03,  # questions only
     "worksheet": 0.05,  # questions with gaps
-    "story": 0.08,
-    "recall": 0.19,  # random details said two or three times
+    "story": 0.07,
+    "recall": 0.185,  # random details said two or three times
     "repeat": 0.01,  # rows of words said twice
     "has_pairs": 0.03,  # random keys and values, said four times
     "is_pairs": 0.03,  # random keys and places
     "arithmetic": 0.05,
-    "translation": 0.08,
+    "translation": 0.095,
     "talk": 0.01,  # everyday conversation without its questions, for the words in it
 }
 # How the text begins: characters written so far -> shares at that point, in between on the straight line between them.

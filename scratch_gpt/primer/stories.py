@@ -59,7 +59,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "lost": Scenario(
         "who lost a {x}",
-        ("hat", "ball", "book", "key", "ring", "shoe"),
+        ("hat", "ball", "book", "key", "ring", "shoe", "dog", "cat"),
         (
             "{n} lost {his} {x}. {He} is sad and looks for the {x}.",
             "{n} cannot see {his} {x}. The {x} is lost.",
