@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from scratch_gpt.primer import facts, stories
 from scratch_gpt.primer.splits import Deck, Item, distinct, split_of
-from scratch_gpt.primer.wording import NAMES, as_sentence, capitalized, mentions, with_article
+from scratch_gpt.primer.wording import GIRLS, NAMES, as_sentence, capitalized, mentions, with_article
 from scratch_gpt.tasks.example import Example
 
 
@@ -276,7 +276,8 @@ def _introduction(rng: random.Random) -> Turns:
 def _story(rng: random.Random) -> Turns:
     told = stories.story(rng, "train")
     _, _, name, thing = told.key.split(":")
-    about = rng.choice((name, with_article(thing), with_article(thing), f"{name} and {with_article(thing)}"))
+    child = "a girl" if name in GIRLS else "a boy"
+    about = rng.choice((name, child, *[with_article(thing)] * 3, f"{name} and {with_article(thing)}"))
     requests = _STORY_REQUESTS if rng.random() < 0.5 else _STORY_ABOUT
     return [(_as_typed(rng, rng.choice(requests).format(x=about)), f"{told.beginning} {told.ending}")]
 

@@ -35,20 +35,22 @@ MIXTURE = {
 # distance grows, then come passages, then all the rest.
 CURRICULUM: tuple[tuple[int, dict[str, float]], ...] = (
     (0, {"beside_pairs": 1.0}),
-    (1_570_000, {"beside_pairs": 1.0}),
-    (1_770_000, {"beside_pairs": 0.4, "colon_pairs": 0.6}),
-    (2_020_000, {"beside_pairs": 0.3, "colon_pairs": 0.7}),
-    (2_070_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.4, "is_pairs": 0.2}),
-    (2_270_000, {"has_pairs": 0.5, "is_pairs": 0.3, "recall": 0.2}),
-    (2_670_000, {"has_pairs": 0.2, "is_pairs": 0.2, "recall": 0.6}),
-    (3_020_000, MIXTURE),
+    (1_670_000, {"beside_pairs": 1.0}),
+    (1_870_000, {"beside_pairs": 0.4, "colon_pairs": 0.6}),
+    (2_270_000, {"beside_pairs": 0.3, "colon_pairs": 0.7}),
+    (2_320_000, {"beside_pairs": 0.1, "colon_pairs": 0.3, "has_pairs": 0.4, "is_pairs": 0.2}),
+    (2_520_000, {"has_pairs": 0.5, "is_pairs": 0.3, "recall": 0.2}),
+    (2_920_000, {"has_pairs": 0.2, "is_pairs": 0.2, "recall": 0.6}),
+    (3_270_000, MIXTURE),
 )
 
-# The first lesson begins with this many keys and values, and has all of them at the end of this stretch of characters.
-# Of eight keys attention learns to match each in 80 to 180 steps of 1,024 tokens. It loses that as others come, and
-# matches all within 180 steps more. Where others came at step 150, one run of four never learned to look up; now they
-# come at step 200. Of all 24 at once it did so after 200 steps in one run, and not in 320 of another.
-FIRST_WORDS, GROWTH = 8, (850_000, 1_400_000)
+# The first two lessons begin with this many keys and values, and have all of them at the end of these stretches of
+# characters. Of eight keys attention learns to match each in 80 to 210 steps of 1,024 tokens. It loses that as others
+# come, and matches all within 180 steps more. Where others came at step 150, one run of four never learned to look up; now
+# they come at step 240. Of all 24 at once it did so after 200 steps in one run, and not in 320 of another; over the colon
+# likewise after 60 to 110 steps in five runs, and not in 170 of a sixth, which took 80 with eight.
+FIRST_WORDS = 8
+GROWTH = {"beside_pairs": (950_000, 1_500_000), "colon_pairs": (1_970_000, 2_170_000)}
 
 _MENTIONS = (
     "{a} reads a book. The book says that {clause}. {a} tells {b} about it.",
@@ -115,9 +117,9 @@ def shares_after(characters: int) -> dict[str, float]:
     return MIXTURE
 
 
-def words_after(characters: int) -> int:
-    """Keys and values in the lists of the first lesson at a point of the text."""
-    start, stop = GROWTH
+def words_after(characters: int, kind: str) -> int:
+    """Keys and values in the lists of one of the first two lessons at a point of the text."""
+    start, stop = GROWTH[kind]
     part = min(max((characters - start) / (stop - start), 0.0), 1.0)
     return round(FIRST_WORDS + part * (len(pairs.VALUES) - FIRST_WORDS))
 
@@ -146,8 +148,8 @@ def documents_with_kinds(seed: int = 0, curriculum: bool = False) -> Iterator[tu
         "quiz": quiz.document,
         "worksheet": quiz.worksheet,
         "story": lambda: stories.document(rng),
-        "beside_pairs": lambda: pairs.document(rng, beside, words_after(written)),
-        "colon_pairs": lambda: pairs.document(rng, colon),
+        "beside_pairs": lambda: pairs.document(rng, beside, words_after(written, "beside_pairs")),
+        "colon_pairs": lambda: pairs.document(rng, colon, words_after(written, "colon_pairs")),
         "has_pairs": lambda: pairs.document(rng, has),
         "is_pairs": lambda: pairs.document(rng, place),
         "recall": lambda: reading.recall_document(rng),
