@@ -77,6 +77,8 @@ def main(arguments: RLHFArguments) -> None:
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
     aligned = trainer.accelerator.unwrap_model(trainer.model)
+    # in the policy's precision: rounded otherwise, the KL would not be 0 at the start
+    chat_model = trainer.accelerator.prepare_model(chat_model, evaluation_mode=True)
     answering |= {"reference": chat_model, "seed": arguments.seed}
     score = reward_judge(rewards, tokenizer)
     trainer.suggest_length = partial(

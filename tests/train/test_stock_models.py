@@ -203,6 +203,7 @@ def test_a_stock_folder_has_the_losses_of_the_native_one(
     for folder in (base_folder, tmp_path / "stock"):
         output = tmp_path / f"{folder.name}-chat"
         settings = {**ONE_STEP, "max_steps": 6, "warmup_steps": 1, "eval_strategy": "steps", "eval_steps": 6}
+        settings["bf16"] = False  # whose rounding is larger than 1e-4
         run("sft", model_name_or_path=str(folder), sources=questions, output_dir=str(output), **settings)
         rows = RunLog(output / "log.jsonl").rows()
         losses.append([row.get("loss", row.get("eval_loss")) for row in rows])

@@ -59,8 +59,9 @@ from scratch_gpt.training.posttrain.distribution import end, share_batches
 LAST_FILE = "trainer_state.json"
 INPUT_MODELS = ("model_name_or_path", "reward_model", "teacher_model_name_or_path")
 # On a CPU in bfloat16, plain matrix products take a sixth of a step less than torch's fused attention up to this context;
-# at 1,024 tokens as long, and much more memory.
-LONGEST_EAGER = 512
+# at 1,024 tokens as long, and much more memory. Not where the distance from a model before is measured: rounded
+# otherwise, it would not be 0 at the start.
+LONGEST_EAGER, EAGER_STAGES = 512, ("sft", "reward")
 # With another one of these, a finished run is the same one.
 HARMLESS = frozenset(
     {
@@ -198,8 +199,9 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
         for parameter in trainer.model.parameters():
             parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
-    if arguments.use_cpu and arguments.bf16 and trainer.model.config.max_position_embeddings <= LONGEST_EAGER:
-        trainer.model.set_attn_implementation("eager")
+    if stage in EAGER_STAGES and arguments.use_cpu and arguments.bf16:
+        if trainer.model.config.max_position_embeddings <= LONGEST_EAGER:
+            trainer.model.set_attn_implementation("eager")
     run_epoch = trainer._run_epoch
 
     def run_what_is_left(*args: Any, **kwargs: Any) -> None:
