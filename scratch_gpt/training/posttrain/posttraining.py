@@ -5,6 +5,7 @@ TRL's trainers do the learning.
 """
 
 import logging
+import math
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -199,9 +200,9 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
         for parameter in trainer.model.parameters():
             parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
-    if stage in EAGER_STAGES and arguments.use_cpu and arguments.bf16:
-        if trainer.model.config.max_position_embeddings <= LONGEST_EAGER:
-            trainer.model.set_attn_implementation("eager")
+    positions = getattr(trainer.model.config, "max_position_embeddings", None) or math.inf  # none in BLOOM
+    if stage in EAGER_STAGES and arguments.use_cpu and arguments.bf16 and positions <= LONGEST_EAGER:
+        trainer.model.set_attn_implementation("eager")
     run_epoch = trainer._run_epoch
 
     def run_what_is_left(*args: Any, **kwargs: Any) -> None:
