@@ -174,14 +174,14 @@ def _show_answers(plan: Plan, run_dir: Path, console: Console) -> None:
 
 
 def show_next(arguments: NewArguments, plan: Plan, run_dir: Path, console: Console) -> None:
-    """Three commands to continue with."""
+    """Commands to continue with; more minutes only where they would teach more."""
     model = (run_dir / (MODELS[list(plan.tuning)[-1]] if plan.tuning else "base")).as_posix()
     program = command_prefix("scratch-gpt")
     publish = ["publish", model, "--dry_run"]
     publish += ["--language", arguments.language] if arguments.language else []
     commands = [
         shell_line([program, "chat", model, *(() if plan.tuning else ("--complete",))]),
-        arguments.command(minutes=4 * arguments.minutes),
+        *([arguments.command(minutes=4 * arguments.minutes)] if plan.max_minutes else []),
         shell_line([program, *publish]),
     ]
     console.print("\n[bold]next[/bold]")
