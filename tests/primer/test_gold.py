@@ -151,16 +151,17 @@ def test_preference_pairs_have_all_kinds_and_differ():
 def test_no_phrase_marks_the_chosen_side():
     """No pair of words is common on the chosen side and rare on the rejected one (a bonus to be hacked).
 
-    A color of the reading questions may be 46 to 21 by chance.
+    Over three seeds, since a color of the reading questions may be 46 to 21 by chance in one.
     """
     sides = {}
+    rows = [row for seed in range(3) for row in preferences("train", seed) if row["kind"] == "right_wrong"]
     for side in ("chosen", "rejected"):
-        texts = [
-            words(row[side][0]["content"]) for row in preferences("train") if row["kind"] == "right_wrong"
-        ]
+        texts = [words(row[side][0]["content"]) for row in rows]
         sides[side] = Counter(pair for text in texts for pair in set(itertools.pairwise(text)))
     marked = [
-        pair for pair, count in sides["chosen"].items() if count > 60 and count > 2 * sides["rejected"][pair]
+        pair
+        for pair, count in sides["chosen"].items()
+        if count > 3 * 40 and count > 2 * sides["rejected"][pair]
     ]
     assert not marked
 
