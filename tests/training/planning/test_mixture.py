@@ -8,13 +8,13 @@ from scratch_gpt.training.planning.mixture import check_phases, describe_mixture
 from wording import shows, user_error
 
 
-def test_more_than_four_passes_are_a_warning(data) -> None:
+def test_more_than_eight_passes_are_a_warning(data) -> None:
     """Of what is left of the run; of a single folder nothing else is said."""
     blocks = MixedBlocks(parse_shards(data["shards"]), "train")
-    assert describe_mixture(blocks, 4, len(blocks), first_step=0) == []
-    (line,) = describe_mixture(blocks, 5, len(blocks), first_step=0)
-    assert shows(line, "warning: ", data["shards"], "5.0 times")
-    assert describe_mixture(blocks, 5, len(blocks), first_step=1) == []
+    assert describe_mixture(blocks, 8, len(blocks), first_step=0) == []
+    (line,) = describe_mixture(blocks, 9, len(blocks), first_step=0)
+    assert shows(line, "warning: ", data["shards"], "9.0 times")
+    assert describe_mixture(blocks, 9, len(blocks), first_step=1) == []
 
 
 def test_a_step_keeps_its_blocks_where_shards_change(data) -> None:
