@@ -51,9 +51,11 @@ class PosttrainingArguments(SourcesArguments):
 
     Attributes:
         unused: settings that the stage refuses -> what to do in their place.
+        measures_distance: from another model, which must be 0 at the start: both have to round alike.
     """
 
     unused: ClassVar[Mapping[str, str]] = UNUSED
+    measures_distance: ClassVar[bool] = True
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Model folder to start from."})
     held_out_fraction: Annotated[float, Range("at least 0 and below 0.5", lambda share: 0 <= share < 0.5)] = (
@@ -240,6 +242,7 @@ class SFTArguments(SampleArguments, ForgettingArguments, LoraArguments, Posttrai
         "completion_only_loss": "assistant_only_loss says what is learned: true for the answers only, false for all of a row",
         "model_init_kwargs": "the model is loaded as its folder says: bf16: true computes in bfloat16",
     }
+    measures_distance: ClassVar[bool] = False
 
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 1e-3 to 2e-5."}
@@ -311,6 +314,8 @@ class PairArguments(LoraArguments, PosttrainingArguments):
 @dataclass
 class RewardArguments(PairArguments, RewardConfig):
     """Settings of `train/reward.py`: those of TRL's `RewardConfig`, and where data and model come from."""
+
+    measures_distance: ClassVar[bool] = False
 
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate. Default: by the model's size, 5e-4 to 1e-4."}

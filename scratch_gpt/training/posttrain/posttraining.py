@@ -60,9 +60,8 @@ from scratch_gpt.training.posttrain.distribution import end, share_batches
 LAST_FILE = "trainer_state.json"
 INPUT_MODELS = ("model_name_or_path", "reward_model", "teacher_model_name_or_path")
 # On a CPU in bfloat16, plain matrix products take a sixth of a step less than torch's fused attention up to this context;
-# at 1,024 tokens as long, and much more memory. Not where the distance from a model before is measured: rounded
-# otherwise, it would not be 0 at the start.
-LONGEST_EAGER, EAGER_STAGES = 512, ("sft", "reward")
+# at 1,024 tokens as long, and much more memory.
+LONGEST_EAGER = 512
 # With another one of these, a finished run is the same one.
 HARMLESS = frozenset(
     {
@@ -178,6 +177,14 @@ def input_models(arguments: PosttrainingArguments) -> dict[str, str | None]:
     return {name: getattr(arguments, name, None) for name in INPUT_MODELS}
 
 
+def use_faster_attention(model: PreTrainedModel, arguments: PosttrainingArguments) -> None:
+    """Compute attention by plain matrix products where that is faster and nothing is compared with a model before."""
+    positions = getattr(model.config, "max_position_embeddings", None) or math.inf  # none in BLOOM
+    on_cpu = arguments.use_cpu and arguments.bf16
+    if on_cpu and positions <= LONGEST_EAGER and not arguments.measures_distance:
+        model.set_attn_implementation("eager")
+
+
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> bool:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl` and `samples.jsonl`; then merge LoRA's part.
 
@@ -200,9 +207,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
         for parameter in trainer.model.parameters():
             parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
-    positions = getattr(trainer.model.config, "max_position_embeddings", None) or math.inf  # none in BLOOM
-    if stage in EAGER_STAGES and arguments.use_cpu and arguments.bf16 and positions <= LONGEST_EAGER:
-        trainer.model.set_attn_implementation("eager")
+    use_faster_attention(trainer.model, arguments)
     run_epoch = trainer._run_epoch
 
     def run_what_is_left(*args: Any, **kwargs: Any) -> None:

@@ -17,9 +17,13 @@ from trl.trainer.utils import add_fused_lm_head
 from scratch_gpt.inference.chat_format import context_length, encode_conversation
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.runs.folders import read_yaml, write_run_yaml
-from scratch_gpt.training.posttrain.arguments import SFTArguments
+from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.posttrain.callbacks import FiniteGradients
-from scratch_gpt.training.posttrain.posttraining import is_finished, make_chat_model
+from scratch_gpt.training.posttrain.posttraining import (
+    is_finished,
+    make_chat_model,
+    use_faster_attention,
+)
 from wording import user_error
 
 
@@ -94,6 +98,30 @@ def test_packed_rows_have_the_loss_of_rows_alone(
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, dict(batch))
     assert loss.item() == pytest.approx(nats / learned, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "positions", "attention"),
+    [
+        (SFTArguments, {"bf16": True}, 512, "eager"),
+        (RewardArguments, {"bf16": True}, 512, "eager"),
+        (SFTArguments, {"bf16": True}, 1024, "sdpa"),
+        (SFTArguments, {"bf16": False}, 512, "sdpa"),
+        (SFTArguments, {"bf16": True, "use_cpu": False}, 512, "sdpa"),
+        (DPOArguments, {"bf16": True}, 512, "sdpa"),  # its reference model rounds as the one on the disk does
+    ],
+)
+def test_short_contexts_on_a_cpu_in_bfloat16_train_by_plain_products(
+    stage: Any, settings: dict[str, bool], positions: int, attention: str, tiny_model: Any, tmp_path: Path
+) -> None:
+    """Where the fused attention is slow, and no distance from a model before is measured."""
+    sources = [{"name": "p", "path": "primer"}]
+    arguments = stage(model_name_or_path="base", sources=sources, output_dir=str(tmp_path))
+    vars(arguments).update({"use_cpu": True, **settings})
+    tiny_model.set_attn_implementation("sdpa")
+    tiny_model.config.max_position_embeddings = positions
+    use_faster_attention(tiny_model, arguments)
+    assert tiny_model.config._attn_implementation == attention
 
 
 def test_a_chat_model_stops_at_the_end_of_its_turn(
