@@ -9,7 +9,7 @@ Each answers as its generation config says (`default/`), at temperature 1 and gr
 each, and FIRST/results/alignment_best_of_N.json for the best of N answers; `scratch-gpt compare` tests the differences.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import dataclasses
 from pathlib import Path

@@ -6,7 +6,7 @@
 The n-gram model learns from the training side. The model's figure is that of its training log: its last evaluation.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -10,7 +10,7 @@ One pass over the text; the memory is that of the benchmark. Documents longer th
 that crosses two pieces is not found.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -11,7 +11,7 @@ Your own text:
     accelerate launch eval/generation.py --config eval/configs/generation_file.yaml --model runs/demo/base
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 

@@ -7,7 +7,7 @@
 Each task has a file of its own, MODEL/results/lm_eval_TASK.json, which `compare`, the report and the card read.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from dataclasses import asdict
 from importlib.metadata import version

@@ -10,7 +10,7 @@ Your own files; sources, held_out_fraction and seed must be those of the sft sta
     accelerate launch eval/instructions.py --config eval/configs/instructions_file.yaml --model runs/real/base runs/real/chat
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import dataclasses
 from functools import cache

@@ -8,7 +8,7 @@
 The n-gram models learn from the training side. They see the tokens before a hidden one, all of them, and none behind it.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -7,7 +7,7 @@
 Writes README.md in the model's folder; with hub_model_id uploads it, and loads it from there as a check.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from accelerate import PartialState
 

@@ -15,7 +15,7 @@ Public benchmarks by their names, as lm-eval asks and scores them:
     accelerate launch eval/qa.py --model runs/real/base --tasks hellaswag arc_easy --num_fewshot 5
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal

@@ -11,7 +11,7 @@ Your own pairs, both directions, with beam search and a word-by-word baseline:
     accelerate launch eval/translation.py --config eval/configs/translation_file.yaml --model runs/demo/chat --num_beams 4
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -5,7 +5,7 @@ Importing the package registers its classes with the Auto classes of transformer
 until a command needs them: help and a mistyped name answer without torch.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import sys
 from pathlib import Path

@@ -4,7 +4,7 @@
 Heavy imports wait inside the commands, so that help and a mistyped name answer at once.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import sys
 from collections.abc import Callable

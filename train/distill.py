@@ -9,7 +9,7 @@ The student answers questions itself, and learns the teacher's probabilities of 
 the student with run.yaml, log.jsonl and results/distill.json (before and after on held-out prompts) beside the weights.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import datasets
 from trl import DistillationTrainer

@@ -9,7 +9,7 @@ results/dpo.json (held-out pairs ranked right, how likely their answers have bec
 beside the weights.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from functools import partial
 

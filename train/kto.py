@@ -9,7 +9,7 @@ results/kto.json (how likely held-out answers have become, liked ones and others
 beside the weights. A pair of answers counts as a liked one and one that is not.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from functools import partial
 

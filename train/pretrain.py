@@ -9,7 +9,7 @@ Reads the folders of the shards and tokenizer stages (or, with --model_name_or_p
 and log.jsonl beside the weights.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from pathlib import Path
 

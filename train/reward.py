@@ -9,7 +9,7 @@ log.jsonl, results/reward.json (held-out pairs ranked right, each kind of pair a
 far its probabilities can be believed) beside the weights.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from functools import partial
 from pathlib import Path

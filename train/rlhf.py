@@ -8,7 +8,7 @@ Reads the folders of the sft and reward stages; writes one folder: the best meas
 and results/rlhf.json (the model before and after on held-out prompts) beside the weights.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from functools import partial
 

@@ -8,7 +8,7 @@ Reads a folder that the pretraining stage wrote with objective span; writes one 
 and log.jsonl beside the weights.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from functools import partial
 

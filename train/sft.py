@@ -9,7 +9,7 @@ Reads the folder of the pretraining stage; writes one folder: a chat model with 
 learned, and those of the pretraining's documents where `replay_shards` mixes some in.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from functools import partial
 

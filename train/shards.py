@@ -9,7 +9,7 @@ Writes train/ and validation/, each with tokens.bin and manifest.json: present m
 same command resumes. With --num_slices N --slice I it writes one of N slices; with --num_slices N alone it merges them.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import os
 

@@ -10,7 +10,7 @@ duplicates leave out what they leave out of the shards. A fiftieth is kept aside
 tokenizer.json, tokenizer_config.json, chat_template.jinja and, last, run.yaml.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -8,7 +8,7 @@ Prints a Markdown table with copying and word-by-word translation beside the two
 figures to `output`.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -6,7 +6,7 @@
 Both take turns in one process; written answers and likelihoods are timed apart.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import time
 from collections.abc import Callable

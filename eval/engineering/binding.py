@@ -9,7 +9,7 @@ where it comes back to somebody; right is if of the values in the text that of t
 results/binding.json into the run.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import sys
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ Exit status 0: after all kills, every number of log.jsonl (clocks aside), the ha
 weights have the bits of the undisturbed run.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import contextlib
 import random

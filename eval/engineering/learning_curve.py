@@ -8,7 +8,7 @@ A smaller number's pairs are among a larger one's. Runs that are finished are no
 another output_dir is needed. Writes results/learning_curve.json and results/learning_curve.png into output_dir.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -7,7 +7,7 @@ Each text is trained on by `scratch-gpt new`, and then by each of the `RECIPES` 
 its own tokenizer and shards took. The same command resumes. Writes comparison.json into `output_dir`.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import dataclasses
 import json

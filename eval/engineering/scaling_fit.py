@@ -8,7 +8,7 @@ The cheapest runs come first, of all texts in turn. The same command continues w
 stopped at any time. Last, the constants are fitted to all runs that are there.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import dataclasses
 import json

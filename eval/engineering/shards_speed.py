@@ -9,7 +9,7 @@ library gets the same documents, held in memory, in one `encode_batch_fast` a me
 cores, in turns: each figure is the median of --repeats, the ratio that of the pairs.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import itertools
 import json

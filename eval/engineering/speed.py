@@ -8,7 +8,7 @@ All contenders take turns in one run: the ratios hold on a busy machine too, the
 same command runs there, and decodes in the precision of the training.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import dataclasses
 import gc

@@ -8,7 +8,7 @@ All contenders take turns, so the ratios hold on a busy machine too. The compile
 the operations a second are what the rule for `torch_compile` on a CPU is made of.
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import dataclasses
 import time

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The choice of threads and precision, and how long waiting threads spin."""
+"""The choice of threads and precision, and how long waiting threads spin, and the memory that is kept."""
 
 import ast
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -107,8 +108,8 @@ def test_every_recipe_sets_the_spinning_before_it_loads_torch() -> None:
     for path in [*RECIPES, ROOT / "scratch_gpt" / "__init__.py"]:
         body = ast.parse(path.read_text(encoding="utf-8")).body
         first = next(node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
-        assert ast.unparse(first) == "import scratch_gpt.openmp", path
-    code = "import sys, scratch_gpt; names = list(sys.modules); print(names.index('scratch_gpt.openmp') < names.index('torch'))"
+        assert ast.unparse(first) == "import scratch_gpt.native_libraries", path
+    code = "import sys, scratch_gpt; names = list(sys.modules); print(names.index('scratch_gpt.native_libraries') < names.index('torch'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 
@@ -119,12 +120,34 @@ def test_the_users_spinning_is_kept(value) -> None:
     names = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     environment = {key: text for key, text in os.environ.items() if key not in names}
     environment |= dict.fromkeys(names, value) if value else {}
-    file = str(ROOT / "scratch_gpt" / "openmp.py")
+    file = str(ROOT / "scratch_gpt" / "native_libraries.py")
     code = f"import os, runpy; runpy.run_path({file!r}); print([os.environ[name] for name in {names}])"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == str([value] * 2 if value else ["2000", "1"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other rules")
+@pytest.mark.parametrize("setting", [None, "MALLOC_TRIM_THRESHOLD_"])
+def test_freed_memory_is_kept_for_the_next_step(setting) -> None:
+    """Pages fault in once, in a process of its own; a user's setting of malloc is kept."""
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("MALLOC_")}
+    environment |= {setting: "131072"} if setting else {}
+    code = """
+import scratch_gpt, resource, torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.zeros(4 << 20) for _ in range(4)]
+    del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print([faults() for _ in range(4)][-1] / (64 << 20) * resource.getpagesize())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    share = float(done.stdout)  # of the pages
+    assert share > 0.5 if setting else share < 0.01
 
 
 def test_a_cpu_gets_bfloat16_where_it_multiplies_it(processors, monkeypatch) -> None:

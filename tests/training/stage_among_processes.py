@@ -4,7 +4,7 @@
 torchrun --nproc_per_node 2 tests/training/stage_among_processes.py train/sft.py --config ...
 """
 
-import scratch_gpt.openmp  # noqa: F401  # before torch
+import scratch_gpt.native_libraries  # noqa: F401  # before torch
 
 import gc
 import os
