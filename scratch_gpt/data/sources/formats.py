@@ -337,17 +337,34 @@ def _json_values(file: TextFile) -> Iterator[Record]:
         inner = [value[name] for name in ROW_LISTS if isinstance(value, dict) and name in value]
         if fault:
             yield BadRow(fault[1])
+        elif count == 1 and not in_array and (rows := _rows_of_table(value)):
+            yield from rows
         elif len(inner) == 1 and isinstance(inner[0], list) and not in_array:
             yield from itertools.chain.from_iterable(map(_questions, inner[0]))
-        elif count == 1 and not in_array and (rows := _pandas_rows(value)):
-            yield from rows
         else:
             yield value
 
 
-def _pandas_rows(value: Any) -> list[dict[str, Any]] | None:
-    """The rows of a table as `DataFrame.to_json` writes it: {column: {"0": value}}, or {"0": row}; None of anything else."""
-    if not isinstance(value, dict) or not all(isinstance(inner, dict) and inner for inner in value.values()):
+def _rows_of_table(value: Any) -> list[dict[str, Any]] | None:
+    """The rows of a table as `DataFrame.to_json` or `to_dict` writes it; None of anything else.
+
+    {column: {"0": value}}, {"0": row}, {column: [values]}, or {"columns": [names], "data": [[values]]}. Lists of objects
+    are no columns: {"messages": [...], "tools": [...]} is one row.
+    """
+    if not isinstance(value, dict):
+        return None
+    names, table = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(table, list):
+        if all(isinstance(row, list) and len(row) == len(names) for row in table):
+            return [dict(zip(names, row, strict=True)) for row in table]
+        return None
+    columns = [inner for inner in value.values() if isinstance(inner, list)]
+    alike = len(columns) == len(value) and len({len(column) for column in columns}) == 1
+    if alike and (len(value) > 1 or not value.keys() & set(ROW_LISTS)):
+        if any(isinstance(cell, dict) for column in columns for cell in column):
+            return None
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    if not all(isinstance(inner, dict) and inner for inner in value.values()):
         return None
     if all(name.isdecimal() for name in value):
         return list(value.values())

@@ -143,13 +143,23 @@ def test_the_commas_of_one_column_part_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "table", [{"a": {"0": 1, "1": 2}, "b": {"0": "x", "1": "y"}}, {"0": ROW, "1": OTHER}]
+    "table",
+    [
+        {"a": {"0": 1, "1": 2}, "b": {"0": "x", "1": "y"}},
+        {"0": ROW, "1": OTHER},
+        {"a": [1, 2], "b": ["x", "y"]},
+        {"columns": ["a", "b"], "index": [0, 1], "data": [[1, "x"], [2, "y"]]},
+    ],
 )
 def test_tables_of_pandas_are_rows(tmp_path, table):
-    """By columns, as `to_json` writes by default, and by rows; objects of other keys are one row."""
+    """By columns, by rows and split, as `to_json` and `to_dict` write them; other objects are one row."""
     assert [row for _, row in read(tmp_path / "a.json", json.dumps(table))] == [ROW, OTHER]
-    one = {"translation": {"de": "x"}, "meta": {"n": 1}}
-    assert [row for _, row in read(tmp_path / "b.json", json.dumps(one))] == [one]
+    assert [row for _, row in read(tmp_path / "d.json", '{"data": ["x", "y"]}')] == ["x", "y"]
+    for one in (
+        {"translation": {"de": "x"}, "meta": {"n": 1}},
+        {"messages": [{"role": "user"}], "tools": [{}]},
+    ):
+        assert [row for _, row in read(tmp_path / "b.json", json.dumps(one))] == [one]
 
 
 @pytest.mark.parametrize(
