@@ -23,6 +23,7 @@ from scratch_gpt.data.shards.mixed_blocks import MixedBlocks
 from scratch_gpt.publishing import push_to_hub, upload_checkpoint
 from scratch_gpt.runs.checkpoints import rollback
 from scratch_gpt.runs.folders import write_run_yaml
+from scratch_gpt.runs.graceful_shutdown import GracefulShutdown, interrupted_line
 from scratch_gpt.runs.log import RunLog, check_trackers, console, progress_bar
 from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.settings.parsing import run_stage
@@ -33,7 +34,6 @@ from scratch_gpt.training.planning.resume import is_finished
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from scratch_gpt.training.pretrain.continued import load_run_tokenizer
 from scratch_gpt.training.pretrain.evaluator import Evaluator
-from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
 from scratch_gpt.training.pretrain.objectives import OBJECTIVES
 from scratch_gpt.training.pretrain.optimization import build_optimizer, make_schedule
 from scratch_gpt.training.pretrain.pretraining import Pretraining
@@ -83,10 +83,7 @@ def main(arguments: PretrainArguments) -> None:
                 if hub_model_id and plan.hub_strategy == "every_save":
                     upload_checkpoint(saved, hub_model_id, plan.hub_private_repo)
             if step_metrics.interrupted:
-                console.print(
-                    f"interrupted: saved {saved}; the same command with --resume_from_checkpoint latest resumes",
-                    soft_wrap=True,
-                )
+                console.print(interrupted_line(saved), soft_wrap=True)
                 run.end()
                 shutdown.exit()
 

@@ -6,7 +6,9 @@ import itertools
 import json
 import logging
 import math
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.publishing.facts import stage_facts
+from scratch_gpt.runs.checkpoints import list_checkpoints
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.training.posttrain import posttraining
+from scratch_gpt.training.posttrain.callbacks import StageLog
 from scratch_gpt.training.rl import reward_functions
 from scratch_gpt.training.rl import rlhf as rlhf_trainer
 from wording import shows, user_error
@@ -337,6 +341,58 @@ def test_resuming_gives_the_same_run(
     assert not (resumed / "checkpoint-5").exists()
     logging.getLogger("transformers").removeHandler(caplog.handler)
     assert "missing keys" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [("sft", {}), ("dpo", {}), ("rlhf", {"eval_steps": 2})],
+)
+def test_an_interrupted_run_saves_the_step_it_is_in(
+    stage: str,
+    more: dict[str, Any],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Ctrl-C in step 3: status 130, a checkpoint of that step, nothing finished; resumed, the weights of a straight run."""
+    call = request.getfixturevalue(stage)
+    straight, output = tmp_path / "straight", tmp_path / "out"
+    call(output_dir=str(straight), max_steps=4, **more)
+    begin_step = StageLog.on_step_begin
+
+    def interrupt(callback: StageLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        begin_step(callback, args, state, control, **kwargs)
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(StageLog, "on_step_begin", interrupt)
+        call(output_dir=str(output), max_steps=4, **more)
+    assert left.value.code == 130
+    assert shows(capsys.readouterr().out, "checkpoint-3", "--resume_from_checkpoint latest")
+    assert list_checkpoints(output)[-1] == output / "checkpoint-3"
+    assert not (output / "run.yaml").exists() and not (output / "model.safetensors").exists()
+    call(output_dir=str(output), max_steps=4, resume_from_checkpoint="latest", **more)
+    assert (output / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["sft", "distill"])
+def test_small_updates_of_bfloat16_weights_are_kept(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A step of 1e-6 moves weights that bfloat16 cannot tell from those before."""
+    start = Path(request.getfixturevalue("base_folder" if stage == "sft" else "chat_folder"))
+    model = AutoModelForCausalLM.from_pretrained(start)
+    model.bfloat16().save_pretrained(start)
+    request.getfixturevalue(stage)(
+        output_dir=str(tmp_path / "out"), max_steps=1, learning_rate=1e-6, warmup_steps=0
+    )
+    tuned = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    before = model.get_input_embeddings().weight.float()
+    moved = (tuned.get_input_embeddings().weight[: len(before)] - before).abs()
+    assert 0 < moved.max() < 1e-5
+    assert tuned.dtype == torch.float32
 
 
 @pytest.mark.parametrize("stage", ["sft", "rlhf"])

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stage does inside transformers' Trainer: log and progress bar, samples, an end where gradients are NaN."""
+"""What a stage does inside transformers' Trainer: log and progress bar, samples, an end where it is interrupted or gradients are NaN."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import generate_answers
+from scratch_gpt.runs.graceful_shutdown import GracefulShutdown, interrupted_line
 from scratch_gpt.runs.log import MONITOR, RunLog, console
 from scratch_gpt.tokenization import save_tokenizer
 
@@ -117,6 +120,28 @@ class FiniteGradients(TrainerCallback):
         if not torch.isfinite(norm):
             message = f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
             raise UserError("gradient_not_finite", message, value=norm.item())
+
+
+class Interruption(TrainerCallback):
+    """Ends the run behind the step in which a signal came, with a checkpoint; to be added last, so that all is saved by then.
+
+    Args:
+        leave: ends the process group.
+    """
+
+    def __init__(self, shutdown: GracefulShutdown, leave: Callable[[], None]) -> None:
+        self.shutdown, self.leave, self.requested = shutdown, leave, False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.requested = any(gather_object([self.shutdown.requested]))
+        control.should_save |= self.requested
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.requested:
+            saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            console.print(interrupted_line(saved), soft_wrap=True)
+            self.leave()
+            self.shutdown.exit()
 
 
 class NoSignal(TrainerCallback):

@@ -8,6 +8,7 @@ import logging
 import math
 import warnings
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from scratch_gpt.runs.checkpoints import (
     writing_model,
 )
 from scratch_gpt.runs.folders import plain_settings, read_json, read_yaml, write_run_yaml
+from scratch_gpt.runs.graceful_shutdown import GracefulShutdown
 from scratch_gpt.runs.log import RunLog, console, progress_bar
 from scratch_gpt.runs.provenance import read_provenance, write_provenance
 from scratch_gpt.runs.results import Metric, write_result
@@ -48,6 +50,7 @@ from scratch_gpt.tokenization import PAD
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments
 from scratch_gpt.training.posttrain.callbacks import (
     FiniteGradients,
+    Interruption,
     NoSignal,
     Samples,
     StageLog,
@@ -193,6 +196,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
 
     Raises:
         UserError: see `checkpoints.find_checkpoint`; gradients or rewards that are no numbers, with what is left of the run.
+        SystemExit: a signal came; the step that it came in is saved.
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     checkpoint = resolve_checkpoint(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
@@ -203,7 +207,11 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     trainer.remove_callback(PrinterCallback)
     # Checkpoints hold tied weights once; loading one, transformers would report the others as missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
-    if getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
+    if not getattr(arguments, "use_peft", False):
+        # Most published models are saved in bfloat16, where an update by a learning rate of 2e-5 is rounded away: it is
+        # less than half of a weight's last digit.
+        trainer.model.float()
+    elif getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
         # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
         for parameter in trainer.model.parameters():
             parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data
@@ -227,7 +235,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     share_batches(trainer)
     if checkpoint is not None:
         _resume_order(trainer, int(read_json(checkpoint / LAST_FILE)["epoch"]))
-    with progress_bar(trainer.is_world_process_zero()) as bar:
+    with GracefulShutdown() as shutdown, progress_bar(trainer.is_world_process_zero()) as bar:
         log = RunLog(output_dir / "log.jsonl")
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
         trainer.add_callback(signal)
@@ -239,6 +247,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
             trainer.add_callback(Samples(samples, prompts, trainer.processing_class))
         trainer.add_callback(FiniteGradients())
         trainer.add_callback(TokenizerOfCheckpoint())
+        trainer.add_callback(Interruption(shutdown, partial(end, trainer)))
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except UserError as error:

@@ -2,6 +2,7 @@
 """SIGTERM and SIGINT as a wish that the training loop fulfils between two steps."""
 
 import signal
+from pathlib import Path
 from types import FrameType, TracebackType
 
 
@@ -40,3 +41,8 @@ class GracefulShutdown:
     def exit(self) -> None:
         """End the process with the exit status that shells give to its signal: the run is not complete."""
         raise SystemExit(128 + (self.received or [signal.SIGTERM])[0])
+
+
+def interrupted_line(checkpoint: Path) -> str:
+    """What an interrupted run says when it has saved all that it was."""
+    return f"interrupted: saved {checkpoint}; the same command with --resume_from_checkpoint latest resumes"

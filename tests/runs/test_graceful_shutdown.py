@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from scratch_gpt.training.pretrain.graceful_shutdown import GracefulShutdown
+from scratch_gpt.runs.graceful_shutdown import GracefulShutdown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
