@@ -2,6 +2,7 @@
 """The YAML files of a plan, commented: what a user would edit to train otherwise."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ MODELS = {"pretrain": "base", "sft": "chat", "dpo": "aligned"}
 ROWS = {"sft": "instructions", "dpo": "preferences"}
 # Memory bounds of the tokenizer's sample: more text changes hardly a merge.
 TOKENIZER_CHARACTERS = 20_000_000
+CONTROL = re.compile("[\x7f-\x9f\ufffe\uffff]")
 # What a stage writes, or reads from `new` itself.
 FOLDERS = (CORPUS_FOLDER, "tokenizer", "shards", *MODELS.values())
 
@@ -52,8 +54,8 @@ def write_configs(plan: Plan, run_dir: Path, elsewhere: Mapping[str, Path] | Non
 
 
 def _value(value: Any) -> str:
-    """A value in YAML's flow style."""
-    return json.dumps(value, ensure_ascii=False)
+    """A value in YAML's flow style. YAML takes fewer control characters than JSON."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _path(folder: Path) -> str:

@@ -219,10 +219,10 @@ def choose(
         UserError: for none there are enough.
     """
     found = []
+    largest = max(MOST_PARAMETERS * text.train_bytes, min(shape.inner for shape in candidates))
     for shape in candidates:
         tokens_per_second, seconds = speed.tokens_per_second(shape), seconds_of(shape)
-        too_large = shape.inner > MOST_PARAMETERS * text.train_bytes and len(candidates) > 1
-        if seconds < LEAST_SECONDS or too_large:
+        if seconds < LEAST_SECONDS or shape.inner > largest:
             continue
         tokens = min(seconds * tokens_per_second, MOST_PASSES * text.train_tokens)
         point = Point(shape.inner, text.train_bytes, tokens * text.bytes_per_token, text.difficulty)

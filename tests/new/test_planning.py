@@ -68,6 +68,13 @@ def test_a_small_text_is_not_read_without_end() -> None:
     assert choice.seconds <= 480 * 60
 
 
+def test_the_smallest_text_gets_the_smallest_model() -> None:
+    """Also where that has more parameters than a larger text would have for each of its bytes."""
+    smallest = min(shape.inner for shape in candidates())
+    text = TextFigures(smallest // (2 * planning.MOST_PARAMETERS), 1_000, 2.5, 2.8, 0.1, 0.1)
+    assert best(10, text).shape.inner == smallest
+
+
 @pytest.mark.parametrize(
     ("seconds", "missing"), [(120, "2.0 minutes"), (1, "0.1 minutes"), (121, "2.1 minutes")]
 )
@@ -127,7 +134,7 @@ def plan_of(tuning: dict[str, int]) -> Plan:
     """A plan of five minutes."""
     inputs = {"instructions": "rows of mine.jsonl", "preferences": 'a "pair".jsonl'}
     times = planning.TimeTable(300.0, {"pretrain": 20.0}, tuning)
-    prompts = ["Once: upon", 'she said "no']
+    prompts = ["Once: upon", 'she said "no', "\x93quoted\x94 \x7f\ufffe"]
     return make_plan(best(5), TEXT, inputs=inputs, sample_prompts=prompts, times=times)
 
 

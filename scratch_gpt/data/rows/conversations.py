@@ -112,12 +112,18 @@ def _question(values: Values) -> Example:
 
 
 def _answers(value: Any, column: str) -> list[Any]:
-    """The acceptable answers in a value: one, a list, JSON of a list, an object of SQuAD, TriviaQA or DROP."""
+    """The acceptable answers in a value: one, a list, JSON of a list, an object of SQuAD, TriviaQA or DROP.
+
+    "[1, 2, 3]" is one answer: a list of answers holds texts or objects.
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            decoded = json.loads(value)
         except ValueError:
             return [value]  # a text that begins so
+        if not all(isinstance(each, str | dict) for each in decoded):
+            return [value]
+        value = decoded
     if isinstance(value, list):
         return [answer for each in value for answer in _answers(each, column)]
     if not isinstance(value, dict):

@@ -62,7 +62,7 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
 
     Raises:
         BadRow: anything else, an unknown role, a part that is no text, a call that cannot be read.
-        UnusedRow: a turn is empty.
+        UnusedRow: a turn is empty, or all of it.
     """
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and not BRACKETED_TURN.match(value):
         value = _from_json(value, column)
@@ -77,8 +77,11 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
     if not found:
         raise BadRow(f"column {column!r} holds no list of messages")
     _check_roles(found, column, roles or {})
-    messages = (_message(each, number, column, roles or {}) for number, each in enumerate(found, start=1))
-    return [message for message in messages if message]
+    written = (_message(each, number, column, roles or {}) for number, each in enumerate(found, start=1))
+    messages = [message for message in written if message]
+    if not messages:
+        raise UnusedRow(f"column {column!r} holds nothing but an empty system message")
+    return messages
 
 
 def _turns(value: Any) -> list[Any]:

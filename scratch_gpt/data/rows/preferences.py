@@ -189,7 +189,7 @@ def _winner(values: Values) -> str | None:
             raise BadRow(f"column {values.name('winner')!r} says {values['winner']!r:.40}; known: {known}")
         return WINNERS[said]
     if "first_won" in values:
-        won = [side for side in ("first", "second") if values[f"{side}_won"]]
+        won = [side for side in ("first", "second") if _flag(values, f"{side}_won")]
         return won[0] if len(won) == 1 else None
     if "strength" in values:
         # HelpSteer's goes from -3, the first is much better, to 3
@@ -201,11 +201,16 @@ def _winner(values: Values) -> str | None:
         return None if scores[0] == scores[1] else "first" if scores[0] > scores[1] else "second"
     # SHP's number is 1 where the first is better, PKU's is the place of the better one
     role, first = ("first_better", 1) if "first_better" in values else ("better_place", 0)
+    return "first" if _flag(values, role) == first else "second"
+
+
+def _flag(values: Values, role: str) -> int:
+    """0 or 1, also as text: a .csv file has nothing else."""
     said = str(values[role]).strip().lower()
-    place = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(said)
-    if place is None:
+    flag = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(said)
+    if flag is None:
         raise BadRow(f"column {values.name(role)!r} must be 0 or 1, got {values[role]!r:.40}")
-    return "first" if place == first else "second"
+    return flag
 
 
 def _best_and_worst(values: Values) -> tuple[str, str]:

@@ -6,6 +6,7 @@ folder is the model's: such folders are passed around, and opening one must neve
 """
 
 import importlib.util
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ def load_reward(path: str) -> Callable[..., list[float | None]]:
     spec = importlib.util.spec_from_file_location(f"rewards_of_{Path(file).stem}", file)
     assert spec is not None and spec.loader is not None  # of a name that ends in .py
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the types of their fields
     console.print(f"reward {name}: runs the code of {Path(file).resolve()}", markup=False, soft_wrap=True)
     try:
         spec.loader.exec_module(module)

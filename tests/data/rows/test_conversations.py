@@ -256,7 +256,15 @@ def test_texts_are_not_touched(read, row):
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"), [(5, "5"), (0.5, "0.5"), (False, "false"), ([7, "seven"], "7"), (["", "A"], "A")]
+    ("answer", "expected"),
+    [
+        (5, "5"),
+        (0.5, "0.5"),
+        (False, "false"),
+        ([7, "seven"], "7"),
+        (["", "A"], "A"),
+        ("[1, 2, 3]", "[1, 2, 3]"),
+    ],
 )
 def test_answers_need_not_be_texts(read, answer, expected):
     """Numbers and truth values are answers as JSON writes them; blank ones beside others do not count."""

@@ -217,7 +217,15 @@ def test_a_question_without_an_answer_is_scored_as_squad_2_does(read, answers):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [(5, "5"), (True, "True"), ([7, "seven"], "Seven"), (0.5, "0.5")]
+    ("answer", "said"),
+    [
+        (5, "5"),
+        (True, "True"),
+        ([7, "seven"], "Seven"),
+        (0.5, "0.5"),
+        ("[1, 2]", "[1, 2]"),
+        ('["a", "b"]', "b"),
+    ],
 )
 def test_answers_need_not_be_texts(read, answer, said):
     """Numbers, truth values and several answers score like texts."""

@@ -40,6 +40,12 @@ def test_names_of_roles(asking, answering):
     assert roles == ["system", "user", "assistant"]
 
 
+def test_a_conversation_of_an_empty_system_message_is_left_out():
+    """Other empty ones are reported as such; without that message nothing is left."""
+    with pytest.raises(UnusedRow, match="'c'"):
+        read_messages([{"role": "system", "content": ""}], "c")
+
+
 @pytest.mark.parametrize("name", ["tool", "function", "observation", "ipython"])
 def test_names_of_tools(name):
     """A tool's result may be empty."""

@@ -77,6 +77,8 @@ PREFERENCES = [
         "winner_model_b": 1,
         "winner_tie": 0,
     },
+    # of a .csv file
+    {"prompt": "Q", "response_a": "yes", "response_b": "no", "winner_model_a": "1", "winner_model_b": "0"},
     {"prompt": "Q", "completions": ["no", "yes"], "scores": [1, 2]},
     {
         "instruction": "Q",

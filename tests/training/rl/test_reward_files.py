@@ -12,6 +12,13 @@ from wording import shows, user_error
 
 
 CODE = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+@dataclass
+class Limits:
+    shortest: int = 1
+
 def brevity(completions, **kwargs):
     return [-len(completion[0]["content"]) for completion in completions]
 
@@ -54,7 +61,7 @@ def test_a_function_of_a_file_is_called_as_by_trl(file: str, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("broken", user_error("reward_failed", "ZeroDivisionError", ":9", reward="broken")),
+        ("broken", user_error("reward_failed", "ZeroDivisionError", ":16", reward="broken")),
         ("narrow", user_error("reward_failed", "TypeError", reward="narrow")),
         ("short", user_error("reward_count", reward="short", found=1, wanted=2)),
     ],
