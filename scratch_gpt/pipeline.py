@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from scratch_gpt.launching import launch_preloaded, shell_line
+from scratch_gpt.runs.folders import read_yaml
 from scratch_gpt.settings.parsing import scripts_folder
 
 
@@ -48,9 +49,11 @@ class Step:
             arguments += ["--seed", str(seed)]
         return arguments
 
-    def is_complete(self, run_dir: Path) -> bool:
-        """Whether a second call has nothing to do."""
-        return all((run_dir / product).is_file() for product in self.products)
+    def is_complete(self, run_dir: Path, seed: int) -> bool:
+        """Whether a second call with this seed has nothing to do."""
+        files = [run_dir / product for product in self.products]
+        seeds = {read_yaml(file).get("seed", seed) for file in files if file.name == "run.yaml"}
+        return all(file.is_file() for file in files) and seeds <= {seed}
 
 
 def shown_path(path: Path) -> str:
@@ -86,6 +89,9 @@ def run_steps(
 ) -> int:
     """Run the steps in order, each announced by its command line; stop at the first that fails.
 
+    What is complete is not run again, up to the first step that is run: what comes after it may have been made of something
+    else, and the step itself knows.
+
     Args:
         again: the command line that resumes the pipeline.
 
@@ -93,15 +99,17 @@ def run_steps(
         The exit code: 0, or that of the failing step.
     """
     launcher = command_prefix("accelerate")
+    as_before = True
     for step in steps:
         arguments = step.arguments(run_dir, seed)
         script = shown_path(scripts_folder() / step.script)
         command = shell_line([launcher, "launch", script, *arguments])
-        if step.products and step.is_complete(run_dir):
+        if step.products and as_before and step.is_complete(run_dir, seed):
             console.print(
                 f"[dim]{step.name}: complete already ({escape(step.products[0])})[/dim]", soft_wrap=True
             )
             continue
+        as_before = False
         console.print(f"\n[bold]$ {escape(command)}[/bold]", soft_wrap=True)
         started = time.monotonic()
         exit_code = start(step.script, arguments)

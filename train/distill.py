@@ -26,11 +26,11 @@ from scratch_gpt.training.posttrain.forgetting import pretraining_shards
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
-    is_finished,
     save_stage,
     train,
     write_stage_result,
 )
+from scratch_gpt.training.posttrain.resume import is_finished
 
 
 def main(arguments: DistillArguments) -> None:
@@ -61,7 +61,8 @@ def main(arguments: DistillArguments) -> None:
         "shards": arguments.shards or pretraining_shards(arguments.model_name_or_path, tokenizer),
     }
     judges = {"gold": gold_scores}
-    before = measure_model(student.eval(), tokenizer, prompts["test"], judges, baseline=None, **answering)
+    with trainer.accelerator.autocast():  # as afterwards
+        before = measure_model(student.eval(), tokenizer, prompts["test"], judges, baseline=None, **answering)
     learned = train(trainer, arguments, "distill")
 
     student = trainer.accelerator.unwrap_model(trainer.model).eval()

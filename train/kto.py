@@ -33,11 +33,11 @@ from scratch_gpt.training.posttrain.forgetting import Columns, Measurement
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
-    is_finished,
     save_stage,
     train,
     write_stage_result,
 )
+from scratch_gpt.training.posttrain.resume import is_finished
 
 
 def main(arguments: KTOArguments) -> None:
@@ -72,6 +72,8 @@ def main(arguments: KTOArguments) -> None:
         quantization_config=arguments.quantization_config(),
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
+    # in the trained model's precision: rounded otherwise, they would differ at the start
+    chat_model = trainer.accelerator.prepare_model(chat_model, evaluation_mode=True)
     measurement = Measurement(arguments, chat_model, tokenizer, good_answers(answers["test"]))
     before = measurement.measure(chat_model)
     learned = train(trainer, arguments, "kto")

@@ -37,11 +37,11 @@ from scratch_gpt.training.posttrain.defaults import resolve_defaults
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
-    is_finished,
     save_stage,
     train,
     write_stage_result,
 )
+from scratch_gpt.training.posttrain.resume import is_finished
 
 
 def main(arguments: RewardArguments) -> None:

@@ -31,11 +31,11 @@ from scratch_gpt.training.posttrain.forgetting import pretraining_shards
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     closing_line,
-    is_finished,
     save_stage,
     train,
     write_stage_result,
 )
+from scratch_gpt.training.posttrain.resume import is_finished
 from scratch_gpt.training.rl.answer_length import suggest_length
 from scratch_gpt.training.rl.arguments import RLHFArguments
 from scratch_gpt.training.rl.reward_files import refuse_code_of_model

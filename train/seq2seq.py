@@ -19,7 +19,8 @@ from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.splits import drop_long_rows, read_splits
 from scratch_gpt.runs.log import console
 from scratch_gpt.settings.parsing import run_stage
-from scratch_gpt.training.posttrain.posttraining import begin, is_finished, save_stage, train
+from scratch_gpt.training.posttrain.posttraining import begin, save_stage, train
+from scratch_gpt.training.posttrain.resume import is_finished
 from scratch_gpt.training.posttrain.seq2seq import Seq2SeqArguments, encode_pair, load_encoder_decoder
 
 

@@ -30,13 +30,13 @@ from scratch_gpt.training.posttrain.forgetting import Measurement
 from scratch_gpt.training.posttrain.posttraining import (
     begin,
     check_packing,
-    is_finished,
     make_chat_model,
     save_stage,
     train,
     write_stage_result,
 )
 from scratch_gpt.training.posttrain.replay import replay_rows
+from scratch_gpt.training.posttrain.resume import is_finished
 
 
 def main(arguments: SFTArguments) -> None:
@@ -83,7 +83,8 @@ def main(arguments: SFTArguments) -> None:
         peft_config=arguments.peft_config("CAUSAL_LM", new_tokens),
     )
     measurement = Measurement(arguments, model, tokenizer, rows["test"])
-    before = measurement.measure(model, answers=was_chat)
+    with trainer.accelerator.autocast():  # as afterwards
+        before = measurement.measure(model, answers=was_chat)
     train(trainer, arguments, "sft")
     write_stage_result(
         trainer,

@@ -471,6 +471,70 @@ def test_no_start_overwrites_a_run(
         sft(output_dir=str(output), max_steps=2)
 
 
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", "rlhf", "distill"])
+def test_a_finished_run_is_found_by_its_own_command(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Whatever the stage has filled in by itself; a setting that was given then and is not now makes another run."""
+    call, output = request.getfixturevalue(stage), str(tmp_path / "out")
+    call(output_dir=output, max_steps=1, max_train_samples=16)
+    call(output_dir=output, max_steps=1, max_train_samples=16, resume_from_checkpoint="latest")
+    assert "complete already" in capsys.readouterr().out
+    with user_error("finished_run_differs", 16, None, settings=["max_train_samples"]):
+        call(output_dir=output, max_steps=1, resume_from_checkpoint="latest")
+
+
+def test_a_checkpoint_is_resumed_by_its_own_settings(
+    sft: Callable[..., None], base_folder: Path, tmp_path: Path
+) -> None:
+    """Others would have no effect, since optimizer and schedule are the checkpoint's; when it is saved may change."""
+    output = tmp_path / "out"
+    settings = {"output_dir": str(output), "max_steps": 4, "save_steps": 2}
+    sft(**settings)
+    (output / "run.yaml").unlink()
+    shutil.rmtree(output / "checkpoint-4")
+    resuming = {**settings, "resume_from_checkpoint": "latest"}
+    with user_error("settings_changed", 1e-5, settings=["learning_rate"]):
+        sft(**resuming, learning_rate=1e-5)
+    records = base_folder / "provenance.json"
+    records.write_text('{"stages": [{"stage": "pretrain", "finished": "later"}]}')
+    with user_error("settings_changed", base_folder, settings=["model_name_or_path"]):
+        sft(**resuming)
+    records.unlink()
+    sft(**{**resuming, "save_steps": 3}, num_threads=2)
+    assert (output / "run.yaml").is_file()
+
+
+@pytest.mark.parametrize("stage", ["rlhf", "distill"])
+def test_fewer_prompts_than_a_step_takes_are_refused(
+    stage: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """TRL would take no step at all, and the run would end as if it had learned."""
+    call, output = request.getfixturevalue(stage), tmp_path / "out"
+    with user_error("too_few_prompts", "per_device_train_batch_size", found=1):
+        call(output_dir=str(output), max_steps=1, max_train_samples=1)
+    assert not (output / "run.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "names"),
+    [
+        ("sft", ["change/loss"]),
+        ("dpo", ["chosen_log_ratio", "rejected_log_ratio", "change/loss"]),
+        ("kto", ["liked_log_ratio", "change/loss"]),
+    ],
+)
+def test_a_model_that_learned_nothing_has_not_changed(
+    stage: str, names: list[str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """In bfloat16 too: before and after are rounded alike."""
+    more = {"bf16": True, "learning_rate": 0.0, "max_steps": 1}
+    request.getfixturevalue(stage)(output_dir=str(tmp_path / "out"), **more)
+    metrics = json.loads((tmp_path / "out" / "results" / f"{stage}.json").read_text())["metrics"]
+    # an sft run that is faster with another attention takes it after the first measurement
+    assert [metrics[name]["value"] for name in names] == pytest.approx([0.0] * len(names), abs=1e-3)
+
+
 def test_reward_writes_a_scoring_model(
     reward: Callable[..., None], chat_folder: Path, tmp_path: Path
 ) -> None:

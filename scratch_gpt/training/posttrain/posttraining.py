@@ -7,7 +7,6 @@ TRL's trainers do the learning.
 import logging
 import math
 import warnings
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from transformers import (
     PrinterCallback,
     Trainer,
 )
-from trl.trainer.utils import RepeatSampler
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
@@ -39,10 +37,10 @@ from scratch_gpt.runs.checkpoints import (
     save_model_folder,
     writing_model,
 )
-from scratch_gpt.runs.folders import plain_settings, read_json, read_yaml, write_run_yaml
+from scratch_gpt.runs.folders import read_json, write_run_yaml
 from scratch_gpt.runs.graceful_shutdown import GracefulShutdown
 from scratch_gpt.runs.log import RunLog, console, progress_bar
-from scratch_gpt.runs.provenance import read_provenance, write_provenance
+from scratch_gpt.runs.provenance import write_provenance
 from scratch_gpt.runs.results import Metric, write_result
 from scratch_gpt.settings.hardware import choose_threads
 from scratch_gpt.settings.processes import check_launch
@@ -57,21 +55,20 @@ from scratch_gpt.training.posttrain.callbacks import (
     TokenizerOfCheckpoint,
 )
 from scratch_gpt.training.posttrain.distribution import end, share_batches
+from scratch_gpt.training.posttrain.resume import (
+    SettingsOfCheckpoint,
+    check_prompts,
+    check_settings,
+    input_models,
+    resume_order,
+)
 
 
 # What Trainer writes last into a checkpoint.
 LAST_FILE = "trainer_state.json"
-INPUT_MODELS = ("model_name_or_path", "reward_model", "teacher_model_name_or_path")
 # On a CPU in bfloat16, plain matrix products take a sixth of a step less than torch's fused attention up to this context;
 # at 1,024 tokens as long, and much more memory.
 LONGEST_EAGER = 512
-# With another one of these, a finished run is the same one.
-HARMLESS = frozenset(
-    {
-        *("output_dir", "resume_from_checkpoint", "num_threads", "logging_steps", "save_total_limit"),
-        *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "dataloader_num_workers"),
-    }
-)
 
 
 def begin(arguments: PosttrainingArguments) -> None:
@@ -143,43 +140,6 @@ def check_packing(model: PreTrainedModel) -> None:
         raise UserError("packed_rows_mix", message, model=type(model).__name__)
 
 
-def is_finished(arguments: PosttrainingArguments) -> bool:
-    """Whether `latest` finds a run that ended, with these settings and these models: there is nothing to do.
-
-    Raises:
-        UserError: a finished run of other settings, or of a model that was trained again since.
-    """
-    output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
-    if arguments.resume_from_checkpoint != "latest" or not (output_dir / "run.yaml").is_file():
-        return False
-    # a setting that was added after the run is assumed to be at its default
-    defaults = {entry.name: entry.default for entry in fields(arguments)}
-    before = defaults | read_yaml(output_dir / "run.yaml")
-    changed = {
-        name: f"{name} was {before.get(name)}, is {value}"
-        for name, value in plain_settings(arguments).items()
-        # what is open was filled in by the stage
-        if name not in HARMLESS and value is not None and value != before.get(name)
-    }
-    led_here = read_provenance(output_dir)
-    for name, model in input_models(arguments).items():
-        if any(record not in led_here for record in read_provenance(model)):
-            changed[name] = f"{name} {model} was trained again since"
-    if changed:
-        message = (
-            f"{output_dir} holds a finished run of other settings ({'; '.join(changed.values())}): name a new output_dir, "
-            "or remove the folder"
-        )
-        raise UserError("finished_run_differs", message, folder=output_dir, settings=list(changed))
-    console.print(f"complete already: {output_dir}; for a new run name a new output_dir", soft_wrap=True)
-    return True
-
-
-def input_models(arguments: PosttrainingArguments) -> dict[str, str | None]:
-    """Setting -> folder of each model that a stage begins with, the one that is trained first."""
-    return {name: getattr(arguments, name, None) for name in INPUT_MODELS}
-
-
 def use_faster_attention(model: PreTrainedModel, arguments: PosttrainingArguments) -> None:
     """Compute attention by plain matrix products where that is faster and nothing is compared with a model before."""
     positions = getattr(model.config, "max_position_embeddings", None) or math.inf  # none in BLOOM
@@ -195,11 +155,14 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         Whether there was anything to learn from, as far as the log knows: see `NoSignal`.
 
     Raises:
-        UserError: see `checkpoints.find_checkpoint`; gradients or rewards that are no numbers, with what is left of the run.
+        UserError: see `checkpoints.find_checkpoint`, `check_settings` and `check_prompts`; gradients or rewards that are no numbers, with what is left of the run.
         SystemExit: a signal came; the step that it came in is saved.
     """
     output_dir = Path(arguments.output_dir)  # type: ignore[arg-type]
     checkpoint = resolve_checkpoint(output_dir, arguments.resume_from_checkpoint, LAST_FILE)
+    if checkpoint is not None:
+        check_settings(arguments, checkpoint)
+    check_prompts(trainer)
     torch.set_num_threads(choose_threads(arguments.num_threads))
     rollback(output_dir, checkpoint)
     # TRL would write a generic README.md at every checkpoint; the card of this project is filled from results.
@@ -234,7 +197,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     trainer._run_epoch, trainer._save_checkpoint = run_what_is_left, save_whole_checkpoint
     share_batches(trainer)
     if checkpoint is not None:
-        _resume_order(trainer, int(read_json(checkpoint / LAST_FILE)["epoch"]))
+        resume_order(trainer, int(read_json(checkpoint / LAST_FILE)["epoch"]))
     with GracefulShutdown() as shutdown, progress_bar(trainer.is_world_process_zero()) as bar:
         log = RunLog(output_dir / "log.jsonl")
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
@@ -247,6 +210,7 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
             trainer.add_callback(Samples(samples, prompts, trainer.processing_class))
         trainer.add_callback(FiniteGradients())
         trainer.add_callback(TokenizerOfCheckpoint())
+        trainer.add_callback(SettingsOfCheckpoint(arguments))
         trainer.add_callback(Interruption(shutdown, partial(end, trainer)))
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -260,20 +224,6 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         whole = _whole_weights(trainer.model) if getattr(arguments, "load_in_4bit", False) else trainer.model
         trainer.model = whole.merge_and_unload()
     return not signal.nothing_learned
-
-
-def _resume_order(trainer: Trainer, epochs: int) -> None:
-    """Let TRL's sampler of prompts, whose generator no checkpoint holds, continue after the orders of the finished epochs."""
-    get_sampler = trainer._get_train_sampler
-
-    def get_resumed(*args: Any, **kwargs: Any) -> Any:
-        sampler = get_sampler(*args, **kwargs)
-        if isinstance(sampler, RepeatSampler) and sampler.shuffle:
-            for _ in range(epochs):
-                torch.randperm(sampler.num_samples, generator=sampler.generator)
-        return sampler
-
-    trainer._get_train_sampler = get_resumed
 
 
 def _whole_weights(model: Any) -> Any:

@@ -20,10 +20,10 @@ from scratch_gpt.runs.folders import read_yaml, write_run_yaml
 from scratch_gpt.training.posttrain.arguments import DPOArguments, RewardArguments, SFTArguments
 from scratch_gpt.training.posttrain.callbacks import FiniteGradients
 from scratch_gpt.training.posttrain.posttraining import (
-    is_finished,
     make_chat_model,
     use_faster_attention,
 )
+from scratch_gpt.training.posttrain.resume import is_finished
 from wording import user_error
 
 
