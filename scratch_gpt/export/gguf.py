@@ -15,7 +15,7 @@ import torch
 from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.export.interop import OUR_CLASSES, load_folder, to_stock
+from scratch_gpt.export.interop import load_ours, to_stock
 from scratch_gpt.inference.loading import load_tokenizer_beside
 from scratch_gpt.inference.sampling import Sampling
 from scratch_gpt.inference.turns import is_chat
@@ -60,7 +60,7 @@ NUMBERS_NOTE = (
 
 
 def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = None) -> list[str]:
-    """Write the causal language model in `model` as `output_dir`/model.gguf, with a `Modelfile` for Ollama beside it.
+    """Write the causal language model in `model`, see `load_ours`, as `output_dir`/model.gguf, with a `Modelfile` for Ollama beside it.
 
     Args:
         dtype: "f32", "f16" or "bf16", of the matrices; default: the one the checkpoint is saved in.
@@ -77,7 +77,7 @@ def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = N
         message = f"{output_dir}: name a folder, which gets {MODEL_FILE} and a Modelfile; drop the .gguf"
         raise UserError("output_is_file", message, path=output_dir)
     with atomic_directory(output_dir, ()) as folder:
-        ours = load_folder(model, OUR_CLASSES)
+        ours = load_ours(model)
         tokenizer = load_tokenizer_beside(model)
         if tokenizer is None:
             message = f"no tokenizer in {model}: a GGUF file carries one, copy it beside the model"

@@ -334,6 +334,16 @@ def load_folder(folder: str | Path, classes: Mapping[str, type[PreTrainedModel]]
     return load_weights(kind, folder, dtype="auto")
 
 
+def load_ours(folder: str | Path) -> PreTrainedModel:
+    """The model in `folder` as one of ours: also a class of transformers that ours can be, such as a tuned Qwen3.
+
+    Raises:
+        UserError: see `load_folder` and `from_stock`.
+    """
+    model = load_folder(folder, OUR_CLASSES | STOCK_CLASSES)
+    return model if type(model).__name__ in OUR_CLASSES else from_stock(model)
+
+
 def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
     """Write the model of transformers in `stock` as a ScratchGPT checkpoint, with its tokenizer.
 
@@ -348,7 +358,7 @@ def import_folder(stock: str | Path, output_dir: str | Path) -> list[str]:
 
 
 def export_folder(model: str | Path, output_dir: str | Path, to: str | None = None) -> list[str]:
-    """Write the ScratchGPT checkpoint `model` as an ordinary folder of transformers, with its tokenizer.
+    """Write the model in `model` as an ordinary folder of transformers, with its tokenizer; see `load_ours`.
 
     Args:
         to: "qwen3", "llama", "gpt2" or "eurobert"; default as in `to_stock`.
@@ -357,10 +367,10 @@ def export_folder(model: str | Path, output_dir: str | Path, to: str | None = No
         What is missing, one sentence each.
 
     Raises:
-        UserError: `output_dir` holds something, `model` holds no model of ours, a dialect that cannot hold it.
+        UserError: `output_dir` holds something, `model` holds no model that ours can be, a dialect that cannot hold it.
     """
     with atomic_directory(output_dir, ()) as folder:
-        notes = _write(to_stock(load_folder(model, OUR_CLASSES), to), model, folder)
+        notes = _write(to_stock(load_ours(model), to), model, folder)
         _add_older_names(folder / "config.json")
     return notes
 
@@ -395,4 +405,4 @@ def _write(model: PreTrainedModel, source: str | Path, folder: Path) -> list[str
     return [] if tokenizer.chat_template else ["its tokenizer has no chat template: sft adds one"]
 
 
-__all__ = ["export_folder", "from_stock", "import_folder", "to_stock"]
+__all__ = ["export_folder", "from_stock", "import_folder", "load_ours", "to_stock"]

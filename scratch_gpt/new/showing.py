@@ -188,7 +188,8 @@ def show_next(arguments: NewArguments, plan: Plan, run_dir: Path, console: Conso
     for command in commands:
         console.print(f"[bold]$ {escape(command)}[/bold]", soft_wrap=True)
     if not plan.tuning:
-        console.print(
-            "to make it answer questions: the same with --instructions FILE, rows of questions and answers (.jsonl, .csv)",
-            soft_wrap=True,
-        )
+        chat = (run_dir / MODELS["sft"]).as_posix()
+        tune = ["sft", "--model_name_or_path", model, "--output_dir", chat]
+        tune += ["--sources", "[{name: mine, path: rows.csv}]"]
+        console.print("to make it answer questions, with rows of questions and answers (.csv, .jsonl):")
+        console.print(f"[bold]$ {escape(shell_line([program, *tune]))}[/bold]", soft_wrap=True)

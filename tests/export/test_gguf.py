@@ -301,6 +301,17 @@ def test_export_writes_a_folder(chat_folder: Path, tmp_path: Path) -> None:
     assert read(tmp_path / "out" / "model.gguf")[0]["general.name"] == "chat"
 
 
+def test_a_class_of_transformers_is_exported_as_it_is(chat_folder: Path, tmp_path: Path) -> None:
+    """Such as a tuned Qwen3: the file is that of the same model of ours."""
+    export_folder(chat_folder, tmp_path / "stock" / "chat")
+    export_gguf(tmp_path / "stock" / "chat", tmp_path / "out")
+    export_gguf(chat_folder, tmp_path / "ours")
+    assert (tmp_path / "out" / "model.gguf").read_bytes() == (tmp_path / "ours" / "model.gguf").read_bytes()
+    export_folder(tmp_path / "stock" / "chat", tmp_path / "again")
+    weights = [path / "model.safetensors" for path in (tmp_path / "stock" / "chat", tmp_path / "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 def read_modelfile(text: str) -> list[tuple[str, str]]:
     """Instructions and parameters with their values, as Ollama reads them: quotes off, nothing between them."""
     value = r'"""(.*?)"""|"([^"\n]*)"|([^"\n][^\n]*)'
