@@ -28,6 +28,10 @@ from scratch_gpt.tokenization import encode_plain
 
 logger = logging.getLogger(__name__)
 
+# For chat templates: a model that can think before its answer (Qwen3) answers at once. Its thought would fill the length
+# of an answer, and count as part of it.
+NO_THOUGHT = {"enable_thinking": False}
+
 
 class Answer(NamedTuple):
     """What a model wrote, and whether it ended by itself (with a stop token) or was cut off."""
@@ -39,7 +43,7 @@ class Answer(NamedTuple):
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | list[Message]], chat: bool
 ) -> list[list[int]]:
-    """Token ids of each prompt: a user's message or a conversation through the chat template, or plain text.
+    """Token ids of each prompt: a user's message or a conversation through the chat template, without a thought, or plain text.
 
     A text begins with the tokens that the tokenizer itself begins one with, such as Llama's <|begin_of_text|>.
     """
@@ -51,6 +55,7 @@ def encode_prompts(
             conversations(prompts),
             add_generation_prompt=True,
             return_dict=True,
+            **NO_THOUGHT,
             tokenizer_kwargs={"verbose": False},  # callers leave out or cut what is too long
         )["input_ids"]
     )

@@ -16,6 +16,7 @@ from scratch_gpt.data.collators.packed import IGNORED
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.generation import (
+    NO_THOUGHT,
     begin_ids,
     conversations,
     fit,
@@ -117,7 +118,7 @@ def encode_pairs(
     """
     if chat:
         texts = tokenizer.apply_chat_template(
-            conversations(prompts), add_generation_prompt=True, tokenize=False
+            conversations(prompts), add_generation_prompt=True, tokenize=False, **NO_THOUGHT
         )
     else:
         texts = escape_all(tokenizer, prompts)  # type: ignore[arg-type]  # texts alone

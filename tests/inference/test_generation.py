@@ -17,6 +17,7 @@ from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.turns import is_chat
 from scratch_gpt.runs.results import Items, Metric, write_result
 from scratch_gpt.tokenization import encode_plain
+from stock_folders import stock_tokenizer
 from wording import shows, user_error
 
 
@@ -266,3 +267,10 @@ def test_an_encoder_decoder_is_opened_where_it_is_wanted(encoder_decoder_folder)
     """A stage for decoders names the kind it was given."""
     with user_error("wrong_model", encoder_decoder_folder, found=["ScratchGPTForConditionalGeneration"]):
         load_model(encoder_decoder_folder)
+
+
+def test_a_model_that_can_think_answers_at_once() -> None:
+    """Behind an empty thought, as Qwen3's template writes it where thinking is off."""
+    tokenizer = stock_tokenizer("qwen3")
+    (ids,) = encode_prompts(tokenizer, ["Why?"], chat=True)
+    assert tokenizer.decode(ids).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")

@@ -16,6 +16,7 @@ import torch
 from trl import DistillationConfig, DPOConfig, KTOConfig, RewardConfig, SFTConfig
 
 from scratch_gpt.errors import UserError, wrong_value
+from scratch_gpt.inference.generation import NO_THOUGHT
 from scratch_gpt.settings.checking import Count, Range, check_values
 from scratch_gpt.settings.hardware import cpu_precision, gpu_precision
 from scratch_gpt.settings.sources import PRIMER, SourcesArguments
@@ -397,4 +398,6 @@ class DistillArguments(SampleArguments, PosttrainingArguments, DistillationConfi
             self, "use_vllm", [entry.name for entry in fields(self) if entry.name.startswith("vllm_")]
         )
         super().__post_init__()
+        # as the measurements ask; TRL's parser makes a mapping of text
+        self.chat_template_kwargs = {**NO_THOUGHT, **(self.chat_template_kwargs or {})}
         self.include_num_input_tokens_seen = "no"  # TRL counts prompts and answers itself
