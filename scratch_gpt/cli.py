@@ -341,7 +341,7 @@ def import_(
     """Turn published weights into a checkpoint of this package, weight for weight."""
     from transformers.utils import logging
 
-    from scratch_gpt.export.interop import import_folder
+    from scratch_gpt.export.folders import import_folder
 
     logging.disable_progress_bar()
     _report(output_dir, import_folder(stock_dir, output_dir))
@@ -362,7 +362,7 @@ def export(
     """Turn a checkpoint into an ordinary folder of transformers, no remote code needed, or into a GGUF file."""
     from transformers.utils import logging
 
-    from scratch_gpt.export.interop import export_folder
+    from scratch_gpt.export.folders import export_folder
 
     logging.disable_progress_bar()
     if to == "gguf":

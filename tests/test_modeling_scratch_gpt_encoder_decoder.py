@@ -36,8 +36,8 @@ from scratch_gpt import (
     ScratchGPTForMaskedLM,
     ScratchGPTModel,
 )
+from scratch_gpt.export.folders import export_folder
 from scratch_gpt.export.gguf import export_gguf
-from scratch_gpt.export.interop import export_folder
 from scratch_gpt.modeling_scratch_gpt_inputs import CACHE_NAME
 from wording import user_error
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratch_gpt.configuration_scratch_gpt import REQUIRED
-from scratch_gpt.export.interop import export_folder
+from scratch_gpt.export.folders import export_folder
 from scratch_gpt.tokenization import IM_END, save_tokenizer
 
 

@@ -15,7 +15,8 @@ import torch
 from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError, wrong_value
-from scratch_gpt.export.interop import load_ours, to_stock
+from scratch_gpt.export.folders import load_ours
+from scratch_gpt.export.interop import to_stock
 from scratch_gpt.inference.loading import load_tokenizer_beside
 from scratch_gpt.inference.sampling import Sampling
 from scratch_gpt.inference.turns import is_chat

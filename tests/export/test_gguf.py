@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast, 
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
+from scratch_gpt.export.folders import export_folder
 from scratch_gpt.export.gguf import (
     NUMBERS_NOTE,
     export_gguf,
@@ -26,7 +27,6 @@ from scratch_gpt.export.gguf import (
     portable_template,
     write_gguf,
 )
-from scratch_gpt.export.interop import export_folder
 from scratch_gpt.tokenization import escape
 from wording import user_error
 

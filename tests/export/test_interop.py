@@ -37,7 +37,8 @@ from scratch_gpt import (
     ScratchGPTForMaskedLM,
     ScratchGPTForSequenceClassification,
 )
-from scratch_gpt.export.interop import export_folder, from_stock, import_folder, to_stock
+from scratch_gpt.export.folders import export_folder, import_folder
+from scratch_gpt.export.interop import from_stock, to_stock
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.modeling_scratch_gpt import CACHE_NAME
 from wording import shows, user_error

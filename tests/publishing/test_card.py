@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 from scratch_gpt import ScratchGPTForMaskedLM
 from scratch_gpt.configuration_scratch_gpt import REQUIRED
-from scratch_gpt.export.interop import export_folder
+from scratch_gpt.export.folders import export_folder
 from scratch_gpt.publishing import card as publishing
 from scratch_gpt.settings.parsing import scripts_folder
 from wording import shows, user_error

@@ -25,7 +25,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, cli
 from scratch_gpt.errors import UserError
-from scratch_gpt.export.interop import export_folder
+from scratch_gpt.export.folders import export_folder
 from scratch_gpt.inference.sampling import CHAT_LIMIT
 from scratch_gpt.serving.tool_calls import CallReader, renders_tools
 from scratch_gpt.tokenization import encode_plain

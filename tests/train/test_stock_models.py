@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
-from scratch_gpt.export.interop import export_folder, import_folder
+from scratch_gpt.export.folders import export_folder, import_folder
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.turns import end_of_turn, is_chat, plain_template
 from scratch_gpt.publishing import PublishArguments, run_publish

@@ -11,8 +11,9 @@ from trl import GRPOConfig, RLOOConfig
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.inference.generation import NO_THOUGHT
 from scratch_gpt.settings.checking import Count, Finite, check_values
-from scratch_gpt.training.posttrain.arguments import LoraArguments, PosttrainingArguments, SampleArguments
+from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 from scratch_gpt.training.posttrain.checks import UNUSED, refuse_without
+from scratch_gpt.training.posttrain.lora import LoraArguments
 from scratch_gpt.training.rl.reward_functions import DEFAULT_REWARDS, Reward, check_rewards
 
 
@@ -140,7 +141,7 @@ class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOF
         self.num_generations_eval = 1  # TRL checks it against the evaluation batch, which we do not use
         super().__post_init__()
         # as the measurements ask; TRL's parser makes a mapping of text
-        self.chat_template_kwargs = {**NO_THOUGHT, **(self.chat_template_kwargs or {})}
+        self.chat_template_kwargs = {**NO_THOUGHT, **(self.chat_template_kwargs or {})}  # type: ignore[has-type]
         self.include_num_input_tokens_seen = "no"  # TRL counts prompts and answers itself
 
     def _check_algorithm(self) -> None:
