@@ -2,7 +2,8 @@
 """`scratch-gpt compare`: the results of several models side by side, each against the first by the paired bootstrap.
 
 Items that ask one content several ways are drawn together. Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; the p-value is the two-sided one of Efron
-and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing.
+and Tibshirani 1993, section 16.4: how often drawing items moves the difference by as much as it is from nothing. With few
+differing items it is that of the sign test, where all of them speak for one model.
 """
 
 import textwrap
@@ -25,11 +26,12 @@ BENCHMARKS = ("qa", "translation", "generation")
 LM_EVAL = "lm_eval_"
 
 # Measures that are not a share of something: they stay out of the bar chart.
-NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward")
-# Shares that are better when lower.
-LESS_IS_BETTER = ("repetition", "continues_with_question", "self_bleu")
-# Other measures that are better when lower.
-LOSSES = ("bits_per_byte", "perplexity")
+NOT_A_SHARE = ("bits_per_byte", "length", "tokens", "perplexity", "kl", "reward", "loss", "entropy")
+# Better when lower; of lm-eval's tasks the results say it.
+LESS_IS_BETTER = (
+    *("repetition", "loops", "continues_with_question", "self_bleu"),  # shares
+    *("bits_per_byte", "perplexity", "loss"),
+)
 # Measures on a scale of 0 to 100.
 OUT_OF_100 = ("bleu", "chrf")
 
@@ -90,21 +92,21 @@ class Comparison:
     @property
     def is_share(self) -> bool:
         """Whether the measure lies between nothing and all (0 to 1, or 0 to 100)."""
-        return not any(name in self.metric for name in NOT_A_SHARE)
+        return not self._is_one_of(NOT_A_SHARE)
 
     @property
     def is_more_better(self) -> bool:
-        """Whether a larger share is the better one."""
-        return not any(name in self.metric for name in LESS_IS_BETTER)
+        """Whether a larger value is the better one."""
+        said = any(value.get("less_is_better") for value in self.values.values())
+        return not (said or self._is_one_of(LESS_IS_BETTER))
 
     def verdict(self, difference: Difference) -> str:
         """Whether a significant difference is for the better or the worse; higher or lower where neither is the better one."""
         if not difference.is_significant:
             return "no difference found"
-        is_less_better = not self.is_more_better or any(name in self.metric for name in LOSSES)
-        if not (self.is_share or is_less_better):
-            return "higher" if difference.value > 0 else "lower"
-        return "worse" if (difference.value > 0) == is_less_better else "better"
+        if self.is_share or not self.is_more_better:
+            return "better" if (difference.value > 0) == self.is_more_better else "worse"
+        return "higher" if difference.value > 0 else "lower"
 
     def is_worse(self, difference: Difference) -> bool:
         """Whether the difference is significant and to the worse."""
@@ -113,7 +115,12 @@ class Comparison:
     @property
     def full(self) -> float:
         """The value that means all."""
-        return 100.0 if any(name in self.metric for name in OUT_OF_100) else 1.0
+        return 100.0 if self._is_one_of(OUT_OF_100) else 1.0
+
+    def _is_one_of(self, measures: Sequence[str]) -> bool:
+        """Whether it is one of these measures, also "greedy_..." or "sampled_..."; names of sources and kinds do not count."""
+        own = self.metric.rpartition("/")[2]
+        return any(own == measure or own.endswith(f"_{measure}") for measure in measures)
 
 
 def compare(
@@ -179,12 +186,15 @@ def paired_difference(
     def difference(sums: np.ndarray) -> float:
         return compute(sums[:width], sums[-1]) - compute(sums[width:-1], sums[-1])
 
-    value = difference(both.sum(axis=0))
+    value, groups = difference(both.sum(axis=0)), clusters or range(count)
     drawn = bootstrap(both, seed, difference, resamples, clusters)
     low, high = np.quantile(drawn, [0.025, 0.975])
     # at least as far from the difference as that is from nothing, but for rounding
     extreme = int((np.abs(drawn - value) >= abs(value) - ROUNDING).sum())
-    return Difference(value, (float(low), float(high)), (extreme + 1) / (resamples + 1))
+    # Draws of a few items are all alike. No test by swapping the two models' items finds less than this.
+    differing = len({place for place, same in zip(groups, (rows == others).all(axis=1)) if not same})
+    p_value = max((extreme + 1) / (resamples + 1), min(1.0, 2.0 ** (1 - differing)))
+    return Difference(value, (float(low), float(high)), p_value)
 
 
 def item_difference(

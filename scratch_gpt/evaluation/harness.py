@@ -200,12 +200,14 @@ def answered_right(
 
 
 def mean_over_seeds(found: Mapping[int, Mapping[str, Metric]]) -> dict[str, Metric]:
-    """The mean of each number over the seeds; its interval is the mean of the seeds' intervals over items."""
+    """The mean of each number that all seeds have; its interval is the mean of the seeds' intervals over items."""
     if len(found) == 1:
         return dict(*found.values())
     metrics = {}
     for name, first in next(iter(found.values())).items():
-        each = {seed: metrics_of_seed[name] for seed, metrics_of_seed in found.items()}
+        each = {seed: of_seed[name] for seed, of_seed in found.items() if name in of_seed}
+        if len(each) < len(found):  # a seed held out no row of that source
+            continue
         low, high = np.mean([metric.ci95 for metric in each.values()], axis=0).tolist()
         seeds = {str(seed): metric.value for seed, metric in each.items()}
         stored = [metric.items for metric in each.values() if metric.items is not None]

@@ -4,6 +4,7 @@
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(line, quote=False))
 
 
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with their parents' where two are alike."""
+    names = [folder.name for folder in folders]
+    return [
+        f"{folder.parent.name}/{folder.name}" if names.count(folder.name) > 1 else folder.name
+        for folder in folders
+    ]
+
+
 def _provenance(
     folder: Path, license: str, records: list[dict[str, Any]], results: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
@@ -150,8 +160,9 @@ def make_card(
     is_chat = kind == "base model" and _ends_turns(folder)
     name = repository.split("/")[-1] if repository else folder.name
     folders, records = lineage(folder), read_provenance(folder)
-    results = {path.name: read_results(path) for path in folders}
-    own = results[folder.name]
+    names = _distinct_names(folders)
+    results = {label: read_results(path) for label, path in zip(names, folders, strict=True)}
+    own = results[names[-1]]
     reward_model = find_folder(read_yaml(folder / "run.yaml").get("reward_model"), folder)
     stages = [
         stage_facts(path) for path in [*folders[:-1], *([reward_model] if reward_model else []), folder]
@@ -173,8 +184,8 @@ def make_card(
         eval_results=_eval_results(own) or None,
     )
     compared = compare(results)
-    previous = folders[-2] if len(folders) > 1 else None
-    differences = headline_differences(folder, previous) if previous else {}
+    measured = compare(results, list(dict.fromkeys(each for found in results.values() for each in found)))
+    differences = headline_differences(folder, folders[-2]) if len(folders) > 1 else {}
     return ModelCard.from_template(
         data,
         template_path=str(scripts_folder() / "model_card.md"),
@@ -208,7 +219,8 @@ def make_card(
             for sample in read_samples(folder)
         ],
         failures=forgotten(own)
-        + known_failures(compared, folder.name, previous.name if previous else None, differences),
+        + known_failures(measured, names[-1], names[-2] if len(names) > 1 else None, differences),
+        is_measured=any(names[-1] in score.values for score in compared),
         tested=len(differences),
         provenance=_provenance(folder, license_name or license, records, own) | origin_facts(origin),
     )

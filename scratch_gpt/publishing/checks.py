@@ -22,7 +22,8 @@ PUBLISHED = (
     *("README.md", "LICENSE*", "run.yaml", "provenance.json", "log.jsonl", "samples.json", "samples.jsonl"),
     *("results/*.json", ".eval_results/*.yaml", "report.html", "*.png"),
 )
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+# Of these, what a run writes under the same names again; people may have put the others there.
+MADE = tuple(pattern for pattern in PUBLISHED if pattern not in ("README.md", "LICENSE*", "*.png"))
 
 # What the run wrote about itself, where a folder of this machine may be named. Tokens, code and samples are no such place.
 RECORDS = (".yaml", ".json", ".jsonl", ".md", ".html")

@@ -36,6 +36,8 @@ def entries(results: Mapping[str, Mapping[str, Any]]) -> list[EvalResultEntry]:
                 f"{noted['num_fewshot']} examples before each question",
                 f"split {noted['split']}",
                 *[f"subset {', '.join(subsets)}"] * (None not in subsets),
+                *[f"the first {result['settings'].get('limit')} items only"]
+                * bool(result["settings"].get("limit")),
                 f"chat template {'on' if noted['apply_chat_template'] else 'off'}",
             ]
             found.append(

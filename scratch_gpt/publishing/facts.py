@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import Comparison, Difference
-from scratch_gpt.publishing.labels import UNKNOWN, held_out_measures, number
+from scratch_gpt.publishing.labels import UNKNOWN, held_out_measures, inline, number
 from scratch_gpt.runs.cost import energy
 from scratch_gpt.runs.folders import read_json, read_yaml
 from scratch_gpt.runs.log import MONITOR, RunLog
@@ -193,8 +193,8 @@ def training_text(base: Path, records: list[dict[str, Any]]) -> tuple[list[dict[
         data = read_json(manifest_path)
     rows = [
         {
-            "name": source["name"],
-            "path": source["path"],
+            "name": inline(source["name"]),
+            "path": inline(source["path"]),
             "license": license_of(source) or UNKNOWN,
             # shards of older versions did not count it
             "left_out": number(sum(source["left_out"].values()) if "left_out" in source else None),
@@ -216,7 +216,7 @@ def tuning_data(records: list[dict[str, Any]]) -> list[dict[str, str]]:
     """The rows of the table of what the later stages read."""
     return [
         {"stage": record["folder"], "license": source.get("license") or UNKNOWN}
-        | {key: source[key] for key in ("name", "path")}
+        | {key: inline(source[key]) for key in ("name", "path")}
         for record in records
         if "content_hash" not in record["data"]
         for source in record["data"]["sources"]
@@ -293,7 +293,7 @@ def score_rows(scores: Sequence[Comparison], models: Iterable[str]) -> list[dict
     return [
         {
             "benchmark": score.benchmark,
-            "metric": score.title,
+            "metric": inline(score.title),
             "chance": "-" if score.chance is None else number(score.chance),
             "cells": {
                 model: interval(score.values[model]) if model in score.values else "-" for model in models
@@ -324,11 +324,13 @@ def known_failures(
             continue
         usual = score.is_share and score.is_more_better and score.chance is not None
         if usual and own["ci95"][0] <= score.chance:
-            found.append(f"{score.metric}: {interval(own)}, no better than guessing ({number(score.chance)})")
+            found.append(
+                f"{inline(score.metric)}: {interval(own)}, no better than guessing ({number(score.chance)})"
+            )
         difference = (differences or {}).get((score.benchmark, score.metric))
         if difference and previous and previous in score.values and score.is_worse(difference):
             found.append(
-                f"{score.metric}: {interval(own)}, worse than `{previous}` with {interval(score.values[previous])} "
+                f"{inline(score.metric)}: {interval(own)}, worse than `{previous}` with {interval(score.values[previous])} "
                 f"(difference {number(difference.value)}, p = {difference.p_value:.3f}, paired bootstrap on the same items)"
             )
     kinds = [
@@ -337,7 +339,7 @@ def known_failures(
         if not score.is_headline and score.is_share and model in score.values
     ]
     weakest = sorted((kind for kind in kinds if kind[0] < WEAK), key=lambda kind: kind[0])[:WEAKEST]
-    found += [f"{score.metric}: {interval(score.values[model])}" for _, score in weakest]
+    found += [f"{inline(score.metric)}: {interval(score.values[model])}" for _, score in weakest]
     return found
 
 

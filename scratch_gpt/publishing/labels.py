@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures as people read them: `eval_min_reward` of a log is "lowest reward"."""
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,11 @@ SUMMARY = (
     *("loss", "bits_per_byte", "accuracy", "masked_accuracy", "mean_token_accuracy", "margin"),
     *("default_gold", "default_reward", "kl"),
 )
+
+
+def inline(text: str) -> str:
+    """A user's name in a line or a cell of the card: it begins no line, cell, tag or entity of its own."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def number(value: Any) -> str:

@@ -29,7 +29,7 @@ from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-d
 
 from scratch_gpt.errors import UserError
 from scratch_gpt.publishing.card import write_card
-from scratch_gpt.publishing.checks import WEIGHTS, Package, check_repository, pack
+from scratch_gpt.publishing.checks import MADE, Package, check_repository, pack
 
 
 # What the Hub or a user's browser puts into a repository that holds no model yet.
@@ -167,11 +167,13 @@ def upload(
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
         paths = {file.path for file in package.files}
-        # Weights of an earlier upload in another number of files would be loaded in place of the new ones.
+        # Of an earlier upload: weights in another number of files would be loaded in place of the new ones, and scores of
+        # the old model pass for the new one's.
         stale = [
             path
             for path in api.list_repo_files(repository, revision=revision)
-            if path not in paths and any(fnmatch(path, pattern) for pattern in WEIGHTS) and "/" not in path
+            if path not in paths
+            and any(fnmatch(path, pattern) and path.count("/") == pattern.count("/") for pattern in MADE)
         ]
         commit = api.create_commit(
             repository,

@@ -45,6 +45,7 @@ class Metric(NamedTuple):
         baselines: what trivial strategies get, by their names.
         seeds: the value under each seed, where there are several; `value` is their mean.
         items: beside the result file, not in it.
+        less_is_better: said where the name of the measure does not say it.
     """
 
     value: float
@@ -54,6 +55,7 @@ class Metric(NamedTuple):
     baselines: dict[str, float] | None = None
     seeds: dict[str, float] | None = None
     items: Items | None = None
+    less_is_better: bool | None = None
 
     @property
     def clusters(self) -> int | None:
@@ -65,7 +67,7 @@ class Metric(NamedTuple):
         entry: dict[str, Any] = {"value": self.value, "ci95": self.ci95, "chance": self.chance}
         entry |= {
             key: getattr(self, key)
-            for key in ("n", "clusters", "baselines", "seeds")
+            for key in ("n", "clusters", "baselines", "seeds", "less_is_better")
             if getattr(self, key) is not None
         }
         if self.seeds is not None:

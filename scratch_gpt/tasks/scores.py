@@ -15,9 +15,13 @@ from scratch_gpt.tasks.words import normalized, spaced, units, without_punctuati
 
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-ARABIC_SEPARATORS = str.maketrans("٬٫", ",.")
-# A sign counts only where it cannot be a minus between two numbers, as in "7-2".
-NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?|(?<=[\w.])\d[\d,]*(?:\.\d+)?")
+# Arabic separators and the typographic minus.
+SIGNS = str.maketrans("٬٫−", ",.-")
+# A sign counts only where it cannot be a minus between two numbers, as in "7-2", or a hyphen, as in "B-2": behind the
+# letters of scripts without spaces it is neither.
+NUMBER = re.compile(
+    r"(?<![^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])(?<!\.)-?\d[\d,]*(?:\.\d+)?|(?<=[\w.])\d[\d,]*(?:\.\d+)?"
+)
 
 
 def normalize_answer(text: str) -> str:
@@ -49,7 +53,7 @@ def _word_f1(found: list[str], reference: list[str]) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """The last number that is written in digits of any script; a thousands comma is read over."""
-    numbers = NUMBER.findall(text.translate(ARABIC_SEPARATORS))
+    numbers = NUMBER.findall(text.translate(SIGNS))
     return Decimal(numbers[-1].replace(",", "")) if numbers else None
 
 

@@ -221,7 +221,7 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
     """The first `limit` examples of each task, by its name.
 
     Raises:
-        UserError: no task, two of one name, a task without examples in this split, an example without a right answer.
+        UserError: no task, two of one name, a name with "/", a task without examples in this split, an example without a right answer.
     """
     if not tasks:
         raise UserError("nothing_to_evaluate", "nothing to evaluate: name tasks or sources")
@@ -229,6 +229,11 @@ def load_examples(tasks: Sequence[Task], split: str, limit: int | None) -> dict[
     if twice := [name for name in names if names.count(name) > 1]:
         message = f"the task {twice[0]!r} is there twice; each needs a name of its own"
         raise UserError("duplicate_name", message, name=twice[0])
+    if parted := [name for name in names if "/" in name]:
+        message = (
+            f'the name {parted[0]!r} has a "/", which parts the names of results: give the source another one'
+        )
+        raise UserError("wrong_name", message, name=parted[0])
     examples = {task.name: task.examples(split)[:limit] for task in tasks}
     for task in tasks:
         rows = examples[task.name]

@@ -45,10 +45,39 @@ def test_a_paired_difference_is_that_of_a_paired_t_test() -> None:
     assert paired_difference(column(easy + 10), column(easy), "mean").is_significant
 
 
-def test_one_item_more_proves_nothing() -> None:
-    """Where one of 100 items differs, it is left out or drawn twice in 63% of all draws."""
-    found = paired_difference(column([1.0] + [0.0] * 99), column([0.0] * 100), "mean")
-    assert found.p_value == pytest.approx(1 - math.exp(-1), abs=0.05)
+@pytest.mark.parametrize(("differing", "count"), [(1, 1), (1, 100), (5, 5), (6, 100)])
+def test_a_few_items_more_prove_what_a_sign_test_says(differing: int, count: int) -> None:
+    """All of them for one model: draws of so few are all alike, and would find anything."""
+    found = paired_difference(
+        column([1.0] * differing + [0.0] * (count - differing)), column([0.0] * count), "mean"
+    )
+    assert found.p_value == 2 * 0.5**differing  # two-sided: all for one or all for the other
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict"),
+    [
+        ("mine/loss", "worse"),
+        ("default/loops", "worse"),
+        ("stories/greedy_repetition", "worse"),
+        ("weekly/f1", "better"),  # its source's name holds that of a measure
+        ("temperature_1/entropy", "higher"),
+        ("stories/length", "higher"),
+        ("story/perplexity", "worse"),
+    ],
+)
+def test_a_rise_is_what_the_measure_says(metric: str, verdict: str) -> None:
+    """Only the measure's own name counts; of other programs' measures the result says it."""
+    rise = Difference(0.5, (0.4, 0.6), 0.001)
+    value = {"value": 0.4, "ci95": [0.0, 1.0], "chance": None}
+    assert Comparison("qa", metric, {"chat": value}).verdict(rise) == verdict
+    assert (
+        Comparison("lm_eval_x", "x/f1", {"chat": {**value, "less_is_better": True}}).verdict(rise) == "worse"
+    )
+
+
+def test_equal_models_do_not_differ() -> None:
+    """Whatever is drawn."""
     assert paired_difference(column([1.0, 0.0]), column([1.0, 0.0]), "mean").p_value == 1.0
 
 

@@ -270,6 +270,38 @@ def test_known_failures_are_named(chat: Path) -> None:
     assert weakest == "- b/hard/exact_match: 0.1 [0.05, 0.15]"
 
 
+def test_a_kind_of_a_users_rows_is_no_markup(chat: Path) -> None:
+    """It opens no heading, cell or tag."""
+    (chat / "results").mkdir(exist_ok=True)
+    value = {"value": 0.1, "ci95": [0.0, 0.2], "chance": None}
+    metrics = {"a/<img src=x> | b\n## Injected/exact_match": value, "a/exact_match": value}
+    (chat / "results" / "qa.json").write_text(json.dumps({**RESULT, "metrics": metrics}))
+    text = publishing.write_card(chat).read_text()
+    assert r"- a/&lt;img src=x&gt; \| b ## Injected/exact_match: 0.1 [0, 0.2]" in text.splitlines()
+
+
+def test_nothing_is_said_of_a_model_that_was_not_measured(chat: Path) -> None:
+    """That the model before it has scores clears it of nothing."""
+    (chat / "results" / "qa.json").unlink()
+    base = chat.with_name("base") / "results"
+    base.mkdir(exist_ok=True)
+    metrics = {"a/accuracy": {"value": 0.9, "ci95": [0.8, 1.0], "chance": 0.25}}
+    (base / "qa.json").write_text(json.dumps({**RESULT, "metrics": metrics}))
+    assert "found no task" not in publishing.write_card(chat).read_text()
+
+
+def test_every_benchmark_can_show_a_failure(chat: Path) -> None:
+    """Also one that has no row in the table of scores: a loss that rose."""
+    for folder, loss in ((chat, 3.0), (chat.with_name("base"), 1.0)):
+        (folder / "results").mkdir(exist_ok=True)
+        value = {"value": loss, "ci95": [loss, loss], "chance": None}
+        result = {**RESULT, "name": "instructions", "metrics": {"mine/loss": value}}
+        (folder / "results" / "instructions.json").write_text(json.dumps(result))
+        line = {"metric": "mine/loss", "examples": "same", "statistic": "mean", "rows": [[loss]] * 20}
+        (folder / "results" / "instructions.items.jsonl").write_text(json.dumps(line) + "\n")
+    assert "- mine/loss: 3 [3, 3], worse than `base`" in publishing.write_card(chat).read_text()
+
+
 def test_samples_are_shown_as_text(chat: Path) -> None:
     """Markup that a model wrote does not become markup of the card."""
     answer = "<script>x</script> | **bold** [a](b)\n\n# head `code`"

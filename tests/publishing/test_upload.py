@@ -255,7 +255,7 @@ def test_commands_of_the_guide_run_as_printed(hub, chat_folder: Path, tmp_path: 
     guide = (ROOT / "docs" / "how-to" / "publishing.md").read_text(encoding="utf-8")
     commands = guide.split("```")[1].strip().splitlines()
     assert len(commands) == 6
-    for folder in ("aligned", "base/checkpoint-1000"):
+    for folder in ("aligned", "base/checkpoint-2000"):
         shutil.copytree(chat_folder, tmp_path / "runs/demo" / folder)
     (tmp_path / "runs/demo/aligned/log.jsonl").write_text('{"step": 1, "loss": 1.0, "tokens": 9}\n')
     for name in ("train", "eval"):

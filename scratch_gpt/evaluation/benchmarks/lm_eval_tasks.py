@@ -144,6 +144,8 @@ def task_metrics(found: Mapping[str, Any], task: str, seed: int) -> dict[str, Me
             }
             if kinds == {"multiple_choice"} and measure in ("acc", "acc_norm", "acc_bytes"):
                 metric = metric._replace(chance=_chance(samples))
+            if found.get("higher_is_better", {}).get(name, {}).get(measure) is False:
+                metric = metric._replace(less_is_better=True)
             metrics[f"{prefix}/{title}"] = metric
     return metrics
 
