@@ -188,7 +188,9 @@ def chat(
         typer.Option("--top_k", help="Sample from this many of the likeliest tokens; 0: from all."),
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max_new_tokens", help="Longest answer.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Repeat the same answers.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Repeat the same answers.")
+    ] = None,
 ) -> None:
     """Talk to a model, one message a line; /help lists what else can be typed, Ctrl-C stops an answer."""
     from scratch_gpt.serving.terminal import run_chat

@@ -18,10 +18,13 @@ from rich.console import Console
 from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.settings.processes import is_first_process
 
 
 def main(arguments: ShardsArguments) -> None:
-    """Write the shards and show a summary."""
+    """Write the shards and show a summary; of several processes one does all."""
+    if not is_first_process():
+        return
     # A launcher may have switched the tokenizer's threads off; this stage is nothing but tokenization.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     console = Console()

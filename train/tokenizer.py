@@ -24,6 +24,7 @@ from scratch_gpt.data.sources.bad_rows import BadRows
 from scratch_gpt.data.sources.source import ROW_SETTINGS, parse_sources
 from scratch_gpt.runs.folders import atomic_directory, write_run_yaml
 from scratch_gpt.settings.parsing import run_stage
+from scratch_gpt.settings.processes import is_first_process
 from scratch_gpt.tokenization import (
     VOCAB_MULTIPLE,
     count_reserved,
@@ -39,7 +40,9 @@ CONTENTS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "r
 
 
 def main(arguments: TokenizerArguments) -> None:
-    """Read the sources, train, save, and show a summary."""
+    """Read the sources, train, save, and show a summary; of several processes one does all."""
+    if not is_first_process():
+        return
     sources = parse_sources(arguments.sources, ROW_SETTINGS)  # type: ignore[arg-type]  # a list once the arguments are parsed
     console = Console()
     bad_rows = BadRows(arguments.on_bad_row)

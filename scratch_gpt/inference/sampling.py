@@ -13,6 +13,10 @@ from scratch_gpt.errors import wrong_value
 CHAT_LIMIT = "chat_max_new_tokens"
 
 
+# Below it sampling is greedy: a division by less makes infinities of scores.
+LEAST_TEMPERATURE = 1e-5
+
+
 def chat_limit(generation_config: Any) -> int | None:
     """The longest answer that a folder's `generation_config` asks for; None: it says nothing."""
     return generation_config.max_new_tokens or getattr(generation_config, CHAT_LIMIT, None)
@@ -64,6 +68,6 @@ class Sampling:
 
     def arguments(self) -> dict[str, Any]:
         """The same for `generate`. Greedy, what shapes sampling is at its neutral value, else `generate` warns."""
-        if self.temperature > 0:
+        if self.temperature >= LEAST_TEMPERATURE:
             return {"do_sample": True, **asdict(self)}
         return {**asdict(Sampling(1.0)), "do_sample": False, "max_new_tokens": self.max_new_tokens}

@@ -36,7 +36,8 @@ class RunLog:
         if not self.path.exists():
             return []
         rows = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        # not by splitlines, which also parts at U+2028, as a sample may hold it
+        for line in self.path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

@@ -324,7 +324,9 @@ def serve_model(folder: str, host: str, port: int, api_key: str | None = None) -
     Raises:
         UserError: no model in the folder, the port is in use, or the API key is empty.
     """
-    if api_key is not None and not (api_key.isascii() and api_key.strip()):
+    if api_key is not None and not (
+        api_key.isascii() and api_key.split() == [api_key]
+    ):  # headers arrive stripped
         raise wrong_value("api_key", "...", "a word of ASCII characters", where="--")
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # else a warning a request; the server's own log stays

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.inference.generation import begin_ids
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.sampling import Sampling
-from scratch_gpt.inference.turns import is_chat
+from scratch_gpt.inference.turns import is_chat, stop_ids
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.results import things_to_ask
 from scratch_gpt.tokenization import encode_plain
@@ -115,7 +117,7 @@ class StreamingModel:
         """
         if not text:
             raise UserError("empty_text", "there is no text to continue: type its beginning")
-        return encode_plain(self.tokenizer, [text])[0]
+        return begin_ids(self.tokenizer) + encode_plain(self.tokenizer, [text])[0]
 
     def stream(self, token_ids: list[int], sampling: Sampling) -> TextStream:
         """What follows `token_ids`, in pieces of whole characters; generation stops when the iterator is closed.
@@ -126,6 +128,7 @@ class StreamingModel:
         stopped = threading.Event()
         inputs = torch.tensor([token_ids], device=self.model.device)
         settings = sampling.arguments() | {"max_new_tokens": self.longest(sampling)}
+        settings["eos_token_id"] = sorted(stop_ids(self.tokenizer, self.model.generation_config)) or None
 
         def generate() -> None:
             try:
@@ -214,15 +217,21 @@ class ChatSession:
         """Token ids of the conversation, after forgetting the oldest turns until it fits the context.
 
         Raises:
-            UserError: the last message alone does not fit.
+            UserError: the last message alone does not fit; the chat template refuses the conversation.
         """
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         forgotten = self.forgotten
         while True:
             kept = self.messages[forgotten:]
-            token_ids = self.speaker.tokenizer.apply_chat_template(
-                [*system, *kept], add_generation_prompt=True, return_dict=True
-            )["input_ids"]
+            try:
+                token_ids = self.speaker.tokenizer.apply_chat_template(
+                    [*system, *kept], add_generation_prompt=True, return_dict=True
+                )["input_ids"]
+            except TemplateError as error:
+                message = (
+                    f"the model's chat template refuses this conversation: {' '.join(str(error).split())}"
+                )
+                raise UserError("row_refused", message) from None
             if self.speaker.fits(token_ids, self.sampling):
                 self.forgotten = forgotten
                 return token_ids

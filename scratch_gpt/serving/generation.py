@@ -21,9 +21,10 @@ from jinja2 import TemplateError
 from tokenizers import decoders
 from transformers import AutoConfig, LogitsProcessor, StoppingCriteria
 
+from scratch_gpt.inference.generation import begin_ids
 from scratch_gpt.inference.loading import check_folder, load_model, loading
 from scratch_gpt.inference.masked import load_masked_model
-from scratch_gpt.inference.sampling import chat_limit
+from scratch_gpt.inference.sampling import LEAST_TEMPERATURE, chat_limit
 from scratch_gpt.inference.turns import is_chat, stop_ids
 from scratch_gpt.serving.chat import REPLACEMENT
 from scratch_gpt.serving.inspection import BYTE_OF
@@ -205,7 +206,8 @@ class ServedModel:
         if not rows:
             plain = [text for text in texts if isinstance(text, str)]
             self.check_size(max(map(len, plain)), param)
-            rows = encode_plain(self.tokenizer, plain)
+            begin = begin_ids(self.tokenizer)
+            rows = [begin + ids for ids in encode_plain(self.tokenizer, plain)]
         for row in rows:
             self.check_length(row, param)
         return rows
@@ -279,7 +281,7 @@ class ServedModel:
     def token(self, index: int, logprobs: torch.Tensor | None, num_top: int) -> Token:
         """A token with its log-probability and the likeliest ones of its position."""
         text = self.decoder.decode([index])
-        spelled = self.decoder.convert_ids_to_tokens(index)
+        spelled = self.decoder.convert_ids_to_tokens(index) or ""  # a row of the vocabulary without a token
         raw: list[int] | None = list(text.encode())
         if index not in self.control_ids and all(char in self.bytes_of for char in spelled):
             raw = [self.bytes_of[char] for char in spelled]
@@ -365,7 +367,7 @@ class ServedModel:
         # Greedy, what shapes sampling is at its neutral value, else `generate` warns. Without a word of the folder,
         # all tokens are sampled from, as in OpenAI's server; transformers' own default is the 50 likeliest.
         sampling: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
-        if temperature > 0:
+        if temperature >= LEAST_TEMPERATURE:
             sampling = {
                 "do_sample": True,
                 "temperature": temperature,

@@ -43,7 +43,7 @@ class NextToken(NamedTuple):
 
 def token_bytes(tokenizer: Any, token_id: int) -> bytes:
     """The bytes of text that a token encodes; of a special token those of its spelling."""
-    written = str(tokenizer.convert_ids_to_tokens(token_id))
+    written = tokenizer.convert_ids_to_tokens(token_id) or ""  # a row of the vocabulary without a token
     if token_id in tokenizer.added_tokens_decoder:
         return written.encode()
     if isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel):

@@ -5,7 +5,6 @@ The reference is https://platform.openai.com/docs/api-reference. `null` means "n
 that is not served has the type None here.
 """
 
-import math
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -105,7 +104,7 @@ def _number(least: float, most: float) -> BeforeValidator:
     def check(value: Any) -> float | None:
         if value is None:
             return None
-        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
+        if type(value) not in (int, float) or not least <= value <= most:  # nor NaN
             raise ValueError(f"must be a number from {least:g} to {most:g}")
         return float(value)
 

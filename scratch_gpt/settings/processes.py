@@ -41,6 +41,11 @@ def check_launch() -> None:
             raise UserError("unsupported_parallelism", message, kind=kind)
 
 
+def is_first_process() -> bool:
+    """Whether this is the one process of a launch that works where several cannot, without starting a process group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def exit_with_error(line: str, status: int) -> NoReturn:
     """End with one line on stderr, printed by the main process alone where all processes fail.
 
@@ -48,7 +53,7 @@ def exit_with_error(line: str, status: int) -> NoReturn:
     something of its own. Among several processes the interpreter does not clean up: a DDP model in a traceback would
     be the last to hold the process group, and now and then the process would never end.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         time.sleep(SECONDS_FOR_LAUNCHER)
     print(line, file=sys.stderr, flush=True)
     if os.environ.get("WORLD_SIZE", "1") != "1":

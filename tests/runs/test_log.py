@@ -21,6 +21,16 @@ def test_rows_after_the_resumed_step_are_forgotten(tmp_path) -> None:
     assert log.rows()[0]["loss"] == 0.333333333
 
 
+def test_a_sample_may_hold_any_character(tmp_path) -> None:
+    """Also those that end a line elsewhere; nothing behind them is lost."""
+    path = tmp_path / "samples.jsonl"
+    texts = ["a\u2028b", "\u2029", "\x85 c", "d\n"]
+    path.write_text(
+        "".join(f'{{"step": {n}, "text": "{t.strip()}"}}\n' for n, t in enumerate(texts)), "utf-8"
+    )
+    assert [row["text"] for row in RunLog(path).rows()] == [text.strip() for text in texts]
+
+
 def test_trackers_that_cannot_be_used_are_named(monkeypatch) -> None:
     """One that Accelerate does not know, and one that is not installed."""
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)

@@ -178,6 +178,7 @@ BAD_CHATS = [
     ("logit_bias", {"logit_bias": {"512": 1}}),
     ("temperature", {"temperature": -1}),
     ("temperature", {"temperature": "hot"}),
+    ("temperature", {"temperature": 10**400}),
     ("temperature", {"temperature": True}),
     ("top_p", {"top_p": 1.5}),
     ("frequency_penalty", {"frequency_penalty": 99}),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import processors
 from transformers import GenerationConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -197,6 +198,30 @@ def test_a_text_is_continued(base_folder: Path) -> None:
         speaker.complete("", GREEDY)
     with user_error("too_long", limit=120):
         speaker.complete("7\n" * 100, GREEDY)
+
+
+def test_a_text_begins_as_the_tokenizer_begins_one(base_folder: Path) -> None:
+    """As Llama's does with <|begin_of_text|>, which nobody can type."""
+    speaker = StreamingModel.load(str(base_folder))
+    plain, begin = speaker.encode("Once"), speaker.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    speaker.tokenizer.bos_token = "<|im_start|>"
+    backend = speaker.tokenizer.backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing("<|im_start|> $A", None, [("<|im_start|>", begin)])
+    assert speaker.encode("Once") == [begin, *plain]
+
+
+def test_a_template_that_refuses_is_one_line(session: ChatSession) -> None:
+    """As Gemma's does with a system message; the conversation is as it was before."""
+    session.speaker.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with user_error("row_refused", "System role not supported"):
+        next(session.ask("Hello"))
+    assert session.messages == []
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-40])
+def test_the_lowest_temperatures_are_greedy(temperature: float, session: ChatSession) -> None:
+    """A division by next to nothing would make infinities of the scores."""
+    assert not Sampling(temperature).arguments()["do_sample"]
 
 
 def test_a_saved_conversation_goes_on(session: ChatSession, tmp_path: Path) -> None:

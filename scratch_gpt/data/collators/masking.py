@@ -76,7 +76,9 @@ class MaskingCollator:
         others = random.choice(self.text_ids, len(block))
         if self.whole_words:
             draws = draws[np.cumsum(self._word_starts(block)) - 1]
-        chosen = (draws < MASKED_SHARE) & self.is_text[block]
+        text = self.is_text[block]
+        # at least the token with the smallest draw: a block of one short document would teach and measure nothing
+        chosen = text & ((draws < MASKED_SHARE) | (draws == draws[text].min(initial=1.0)))
         corrupted = np.where(actions < HIDDEN_SHARE + RANDOM_SHARE, others, block)
         corrupted[actions < HIDDEN_SHARE] = self.mask
         return np.where(chosen, corrupted, block), np.where(chosen, block, IGNORED)

@@ -2,10 +2,11 @@
 """Which files a source's path means: those of a folder that hold data, of a saved dataset, of a Hub dataset's folder."""
 
 import glob
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 import datasets
+import yaml
 
 from scratch_gpt.data.sources.formats import ROW_SUFFIXES, TEXT_SUFFIXES, data_suffix
 from scratch_gpt.data.sources.token_files import INDEX_SUFFIX, TOKEN_SUFFIXES
@@ -15,6 +16,8 @@ from scratch_gpt.runs.folders import read_json
 
 DATA_SUFFIXES = TEXT_SUFFIXES + ROW_SUFFIXES
 # At the top of a folder these speak of the data.
+# Beginnings of names.
+HIDDEN = (".", "__MACOSX")
 ABOUT = ("readme", "license", "licence")
 # `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write these.
 SAVED_DATASET, SAVED_SPLITS = "state.json", "dataset_dict.json"
@@ -57,12 +60,18 @@ def unread_files(path: str, files: list[Path]) -> list[Path]:
     return [file for file in _visible(root) if file not in read] if root.is_dir() else []
 
 
-def _visible(root: Path) -> Iterator[Path]:
-    for file in sorted(root.rglob("*")):
-        if file.is_file() and not any(
-            part.startswith((".", "__MACOSX")) for part in file.relative_to(root).parts
-        ):
-            yield file
+def _visible(root: Path) -> list[Path]:
+    """All files of a folder and of those inside it, linked ones included, but for hidden ones."""
+    found, seen = [], set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        if (place := os.path.realpath(folder)) in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        files = (Path(folder, name) for name in names if not name.startswith(HIDDEN))
+        found += [file for file in files if file.is_file()]
+    return sorted(found)
 
 
 def _is_about(root: Path, file: Path) -> bool:
@@ -82,7 +91,7 @@ def _has_card(root: Path) -> bool:
 def _files_of_card(root: Path, split: str, subset: str | None) -> list[Path]:
     try:
         builder = datasets.load_dataset_builder(str(root), subset)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         message = f"folder {root} has a dataset card and cannot be read as a dataset ({error}): set subset, or name its files"
         raise UserError("dataset_unreachable", message, path=str(root)) from None
     by_split = builder.config.data_files

@@ -79,6 +79,7 @@ KOREAN = Language(
 _LATIN = tuple(map(Language, WESTERN))
 
 # Encodings with their languages, the likely ones before the rare ones; of several names the first one that has all bytes.
+# Windows' versions come before the standards that they extend: what they add may lie beyond the bytes that are looked at.
 LIKELY: dict[tuple[str, ...], tuple[Language, ...]] = {
     ("cp1252",): _LATIN,
     ("cp1250",): CENTRAL,
@@ -93,10 +94,10 @@ LIKELY: dict[tuple[str, ...], tuple[Language, ...]] = {
     ("cp1256",): (ARABIC,),
     ("cp874",): (THAI,),
     ("gb18030",): (CHINESE,),
-    ("big5", "cp950", "big5hkscs"): (CHINESE,),
-    ("shift_jis", "cp932"): (JAPANESE,),
+    ("cp950", "big5hkscs", "big5"): (CHINESE,),
+    ("cp932", "shift_jis"): (JAPANESE,),
     ("euc_jp",): (JAPANESE,),
-    ("euc_kr", "cp949"): (KOREAN,),
+    ("cp949",): (KOREAN,),
 }
 RARE: dict[tuple[str, ...], tuple[Language, ...]] = {
     ("mac_roman",): _LATIN,

@@ -216,6 +216,9 @@ def _check(source: Source) -> None:
             raise wrong_value(key, getattr(source, key), "true or false", where=f"{name}: ")
     if source.path == PRIMER and source.subset not in (None, CURRICULUM):
         raise wrong_value("subset", source.subset, f"{CURRICULUM}, or nothing", where=f"{name}: ")
+    if source.deduplicate and source.path == PRIMER:
+        message = f"{name}: deduplicate: true has no effect on the primer, which is endless: leave it out"
+        raise UserError("setting_without_effect", message, setting="deduplicate")
     if source.held_out and source.path == PRIMER:
         message = f"{name}: the primer is endless, so not all of it can be held out: use validation_fraction"
         raise UserError("source_endless", message, source=source.name)

@@ -183,8 +183,10 @@ def check_settings(
     if not changed:
         return
     changes = "; ".join(changed.values())
-    if not changed.keys().isdisjoint(UNCHANGEABLE):
-        message = f"{checkpoint} holds another model or optimizer ({changes}): name a new output_dir"
+    # the length that max_minutes has set is in the schedule by then
+    length = ("max_minutes",) if progress.get("replanned") else ()
+    if not changed.keys().isdisjoint(UNCHANGEABLE + length):
+        message = f"{checkpoint} holds another model, optimizer or length ({changes}): name a new output_dir"
         raise UserError("cannot_resume", message, settings=list(changed))
     if not allow_changed_settings:
         message = (

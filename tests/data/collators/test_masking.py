@@ -60,6 +60,17 @@ def test_what_is_not_chosen_stays_and_special_tokens_are_never_chosen(trained_to
     assert special & set(batch["input_ids"][chosen].tolist()) == {trained_tokenizer.mask_token_id}
 
 
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_something_is_hidden_of_the_shortest_document(trained_tokenizer, whole_words) -> None:
+    """A block without a label would have no loss; padding alone has none."""
+    block = np.full(128, trained_tokenizer.pad_token_id)
+    block[:2] = encode_plain(trained_tokenizer, [" dog"])[0][0], trained_tokenizer.eos_token_id
+    labels = collate(trained_tokenizer, [block] * 20, whole_words=whole_words)["labels"]
+    assert ((labels != IGNORED).sum(axis=1) == 1).all() and (labels[:, 0] == block[0]).all()
+    empty = np.full(128, trained_tokenizer.pad_token_id)
+    assert (collate(trained_tokenizer, [empty], whole_words=whole_words)["labels"] == IGNORED).all()
+
+
 def test_documents_keep_their_positions(trained_tokenizer, blocks) -> None:
     """Positions restart as without masks."""
     packed = PackedCollator(trained_tokenizer.eos_token_id, trained_tokenizer.pad_token_id)(blocks)

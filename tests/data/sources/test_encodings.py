@@ -27,6 +27,8 @@ SAMPLES = {
     "big5": "貓在陽光下睡覺，看著河流。",
     "euc_kr": "고양이는 햇빛 아래에서 자고 강을 바라봅니다.",
 }
+# What Windows made of these, which has all of their characters.
+WINDOWS = {"shift_jis": "cp932", "euc_kr": "cp949", "big5": "cp950"}
 
 
 def file_of(path, data, encoding=None):
@@ -60,7 +62,7 @@ def test_declared_encodings_are_read_and_others_recognized(tmp_path, encoding):
     declared = file_of(tmp_path / "a", text.encode(encoding), encoding)
     assert ("".join(declared.lines()), declared.recognized) == (text, None)
     file = file_of(tmp_path / "b", text.encode(encoding))
-    assert ("".join(file.lines()), file.recognized) == (text, encoding)
+    assert ("".join(file.lines()), file.recognized) == (text, WINDOWS.get(encoding, encoding))
     assert "".join(file_of(tmp_path / "c", text.encode(encoding), "latin-1").lines()) != text
 
 
@@ -77,6 +79,17 @@ def test_a_doubtful_encoding_is_not_guessed(tmp_path, text, encoding, others):
     _, reason = file.fault("".join(file.lines()))
     assert file.recognized is None
     assert shows(reason, "set encoding", encoding, text.split()[0][:4], *others)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sample", "beyond"),
+    [("cp932", "shift_jis", "①㈱"), ("cp949", "euc_kr", "똠펲"), ("cp950", "big5", "碁")],
+)
+def test_characters_of_windows_may_come_late(tmp_path, encoding, sample, beyond):
+    """What is looked at holds none of them; the standard that Windows extended would not have them."""
+    text = f"{SAMPLES[sample]}\n" * 2000 + beyond
+    file = file_of(tmp_path / "a", text.encode(encoding))
+    assert ("".join(file.lines()), file.recognized) == (text, encoding)
 
 
 def test_foreign_words_do_not_change_the_encoding(tmp_path):

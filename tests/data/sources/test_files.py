@@ -28,6 +28,15 @@ def test_hidden_files_and_what_speaks_of_the_data_are_not_read(tmp_path):
     assert names(tmp_path / ".cache") == ["notes.md"], "a folder that is named is not hidden"
 
 
+def test_linked_folders_are_read(tmp_path):
+    """Also one that leads back to where it lies, once."""
+    write(tmp_path / "elsewhere", "ru.txt")
+    write(tmp_path / "data", "en.txt")
+    (tmp_path / "data" / "ru").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")
+    assert names(tmp_path / "data") == ["en.txt", "ru/ru.txt"]
+
+
 def test_a_readme_alone_is_read(tmp_path):
     """Where nothing else is, it is what was meant."""
     write(tmp_path, "README.md")
