@@ -231,7 +231,7 @@ class ChatSession:
                 message = (
                     f"the model's chat template refuses this conversation: {' '.join(str(error).split())}"
                 )
-                raise UserError("row_refused", message) from None
+                raise UserError("conversation_refused", message) from None
             if self.speaker.fits(token_ids, self.sampling):
                 self.forgotten = forgotten
                 return token_ids

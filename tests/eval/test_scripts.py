@@ -133,11 +133,12 @@ def test_qa_shows_examples_and_notes_them(chat_folder: Path, tmp_path: Path, mon
     assert result["metrics"]["jars/acc_norm"]["chance"] == 0.5
     assert {"facts/f1", "sums_of_mine/f1"} <= set(result["metrics"])
     monkeypatch.setattr(harness, "load_model", lambda *folder, **kind: pytest.fail("a model was loaded"))
-    twice = json.dumps([{**sources[0], "name": "facts"}])
+    twice, parted = (json.dumps([{**sources[0], "name": name}]) for name in ("facts", "a/b"))
     for wrong, expected in (
         (["--num_fewshot", "4"], user_error("too_few_shots", task="sums_of_mine", num_fewshot=4, found=3)),
         (["--num_fewshot", "-1"], user_error("wrong_value", setting="num_fewshot", value=-1)),
         (["--sources", twice], user_error("duplicate_name", name="facts")),
+        (["--sources", parted], user_error("wrong_name", name="a/b")),
         (["--tasks", "hellaswags"], user_error("unknown_layout", "hellaswag?", name="hellaswags")),
     ):
         with expected:

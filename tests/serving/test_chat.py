@@ -213,7 +213,7 @@ def test_a_text_begins_as_the_tokenizer_begins_one(base_folder: Path) -> None:
 def test_a_template_that_refuses_is_one_line(session: ChatSession) -> None:
     """As Gemma's does with a system message; the conversation is as it was before."""
     session.speaker.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
-    with user_error("row_refused", "System role not supported"):
+    with user_error("conversation_refused", "System role not supported"):
         next(session.ask("Hello"))
     assert session.messages == []
 

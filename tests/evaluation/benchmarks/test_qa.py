@@ -88,7 +88,8 @@ def test_choices_are_made_by_likelihood_per_byte(tiny_model, tiny_tokenizer, arg
         (start,) = encode_prompts(tiny_tokenizer, [example.prompt], False)
         costs = []
         for candidate in example.choices:
-            (end,) = encode_plain(tiny_tokenizer, ["\n" + candidate])
+            (whole,) = encode_plain(tiny_tokenizer, [example.prompt + "\n" + candidate])
+            end = whole[len(start) :]  # as lm-eval parts them; alone, the line break may be another token
             labels = torch.tensor([[-100] * len(start) + end])
             loss = tiny_model(torch.tensor([start + end]), labels=labels, use_cache=False).loss.item()
             costs.append(loss * len(end) / len(candidate.encode()))

@@ -10,7 +10,7 @@ import yaml
 
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.settings.parsing import parse
-from scratch_gpt.training.posttrain import arguments as posttraining_arguments
+from scratch_gpt.training.posttrain import lora
 from scratch_gpt.training.posttrain.arguments import (
     DistillArguments,
     DPOArguments,
@@ -111,7 +111,7 @@ def test_lora_is_a_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     config = arguments.peft_config("SEQ_CLS")
     assert (config.r, config.lora_alpha, config.target_modules) == (4, 9, {"q_proj"})
     assert config.task_type == "SEQ_CLS"
-    monkeypatch.setattr(posttraining_arguments, "find_spec", lambda name: None)
+    monkeypatch.setattr(lora, "find_spec", lambda name: None)
     with user_error("missing_package", 'pip install "scratch-gpt[peft]"', package="scratch-gpt[peft]"):
         arguments.peft_config("CAUSAL_LM")
     four_bits = sft_arguments(tmp_path, use_peft=True, load_in_4bit=True)
