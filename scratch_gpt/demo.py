@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.compare import BENCHMARKS, Comparison, compare
 from scratch_gpt.launching import shell_line
 from scratch_gpt.pipeline import Step, command_prefix, duration, run_steps
-from scratch_gpt.runs.folders import atomic_write
+from scratch_gpt.runs.folders import atomic_write, read_yaml
 from scratch_gpt.runs.results import invitation, read_results, things_to_ask
 
 
@@ -144,7 +145,15 @@ def _print_samples(samples: list[Sample], console: Console) -> None:
 
 
 def run_demo(run_dir: Path, seed: int = 0) -> int:
-    """Run the pipeline into `run_dir`, every stage with the same seed, then show the scores, samples, picture and card; return the exit code."""
+    """Run the pipeline into `run_dir`, every stage with the same seed, then show the scores, samples, picture and card; return the exit code.
+
+    Raises:
+        UserError: the folder holds a run of another seed.
+    """
+    files = [run_dir / product for step in STEPS for product in step.products if product.endswith("run.yaml")]
+    if others := {read_yaml(file).get("seed", seed) for file in files} - {seed}:
+        message = f"{run_dir} holds a run of seed {others.pop()}: name another --output_dir for seed {seed}"
+        raise UserError("another_seed", message, folder=run_dir, seed=seed)
     started = time.monotonic()
     # A pipe or a log has no width: lines may be as long as the table.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

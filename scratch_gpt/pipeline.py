@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from scratch_gpt.launching import launch_preloaded, shell_line
-from scratch_gpt.runs.folders import read_yaml
 from scratch_gpt.settings.parsing import scripts_folder
 
 
@@ -49,11 +48,9 @@ class Step:
             arguments += ["--seed", str(seed)]
         return arguments
 
-    def is_complete(self, run_dir: Path, seed: int) -> bool:
-        """Whether a second call with this seed has nothing to do."""
-        files = [run_dir / product for product in self.products]
-        seeds = {read_yaml(file).get("seed", seed) for file in files if file.name == "run.yaml"}
-        return all(file.is_file() for file in files) and seeds <= {seed}
+    def is_complete(self, run_dir: Path) -> bool:
+        """Whether a second call has nothing to do."""
+        return all((run_dir / product).is_file() for product in self.products)
 
 
 def shown_path(path: Path) -> str:
@@ -104,7 +101,7 @@ def run_steps(
         arguments = step.arguments(run_dir, seed)
         script = shown_path(scripts_folder() / step.script)
         command = shell_line([launcher, "launch", script, *arguments])
-        if step.products and as_before and step.is_complete(run_dir, seed):
+        if step.products and as_before and step.is_complete(run_dir):
             console.print(
                 f"[dim]{step.name}: complete already ({escape(step.products[0])})[/dim]", soft_wrap=True
             )

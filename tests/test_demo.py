@@ -11,6 +11,7 @@ from rich.console import Console
 from scratch_gpt import demo
 from scratch_gpt.pipeline import Step
 from scratch_gpt.settings.parsing import scripts_folder
+from wording import user_error
 
 
 def test_another_folder_moves_every_input_and_output() -> None:
@@ -64,3 +65,13 @@ def test_the_line_that_resumes_names_the_folder_and_the_seed(tmp_path, monkeypat
     assert demo.run_demo(tmp_path, seed=3) == demo.run_demo(demo.DEFAULT_FOLDER) == 1
     assert again[0].endswith(f"demo --output_dir {tmp_path.as_posix()} --seed 3")
     assert again[1].endswith("demo")
+
+
+def test_the_folder_of_another_seed_is_refused(tmp_path, monkeypatch) -> None:
+    """Its stages would be overwritten one by one; the same seed goes on."""
+    monkeypatch.setattr(demo, "run_steps", lambda *_, **__: 1)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "run.yaml").write_text("seed: 0\n", encoding="utf-8")
+    with user_error("another_seed", folder=tmp_path, seed=3):
+        demo.run_demo(tmp_path, seed=3)
+    assert demo.run_demo(tmp_path) == 1

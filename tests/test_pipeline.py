@@ -69,17 +69,6 @@ def test_what_comes_after_a_step_that_ran_is_asked_again(tmp_path: Path, console
     assert second.started[:2] == ["pretrain", "sft"]
 
 
-def test_another_seed_is_another_run(tmp_path: Path, console: Console) -> None:
-    """The first stage is asked, which refuses it; a run of this seed is complete."""
-    assert run_steps(demo.STEPS, tmp_path, console, AGAIN, Launcher(tmp_path), seed=3) == 0
-    for file in tmp_path.glob("*/run.yaml"):
-        file.write_text("seed: 3\n", encoding="utf-8")
-    same, other = Launcher(tmp_path), Launcher(tmp_path, failing="tokenizer")
-    assert run_steps(demo.STEPS, tmp_path, console, AGAIN, same, seed=3) == 0
-    assert not same.started
-    assert run_steps(demo.STEPS, tmp_path, console, AGAIN, other, seed=4) == 3
-
-
 def test_each_command_is_printed_before_it_runs(tmp_path: Path, console: Console) -> None:
     """The line shown is the very command: launcher, script and arguments."""
     shown: list[str] = []
