@@ -11,8 +11,6 @@ from scratch_gpt.errors import wrong_value
 # A saved `max_new_tokens` outranks the `max_length` of whoever calls `generate`, as lm-eval does; vLLM caps all requests at
 # it where the folder is given as --generation-config.
 CHAT_LIMIT = "chat_max_new_tokens"
-
-
 # Below it sampling is greedy: a division by less makes infinities of scores.
 LEAST_TEMPERATURE = 1e-5
 

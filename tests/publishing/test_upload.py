@@ -85,6 +85,21 @@ def test_a_second_upload_sends_what_is_new(hub, chat_folder: Path) -> None:
     assert shown(hub) == local_files(chat_folder)
 
 
+def test_scores_of_an_earlier_model_do_not_stay(hub, chat_folder: Path) -> None:
+    """Those that the new one was not measured by, and the template of a chat model; a picture of somebody's does."""
+    (chat_folder / "README.md").write_text("---\ntags: [scratch-gpt]\n---\n")
+    for name in ("results/qa.json", ".eval_results/scratch-gpt.yaml", "mine.png"):
+        (chat_folder / name).parent.mkdir(exist_ok=True)
+        (chat_folder / name).write_text("{}")
+    upload(chat_folder, REPOSITORY)
+    gone = ["results/qa.json", ".eval_results/scratch-gpt.yaml", "chat_template.jinja"]
+    assert {*gone, "mine.png"} <= shown(hub).keys()
+    for name in (*gone, "mine.png"):
+        (chat_folder / name).unlink()
+    upload(chat_folder, REPOSITORY)
+    assert not {*gone} & shown(hub).keys() and "mine.png" in shown(hub)
+
+
 def test_a_revision_leaves_main_alone(hub, chat_folder: Path) -> None:
     """step-5 holds the model, main nothing of it."""
     upload(chat_folder, REPOSITORY, revision="step-5", private=True)
@@ -271,7 +286,7 @@ def test_commands_of_the_guide_run_as_printed(hub, chat_folder: Path, tmp_path: 
         assert run.returncode == 0, f"{line}: {run.stderr}"
     assert (tmp_path / "runs/demo/report.html").is_file()
     assert shown(hub) == local_files(tmp_path / "runs/demo/aligned") | {"README.md": shown(hub)["README.md"]}
-    assert "model.safetensors" in shown(hub, "step-1000")
+    assert "model.safetensors" in shown(hub, "step-2000")
 
 
 def test_a_stage_whose_upload_fails_names_the_command_for_it_alone(

@@ -116,6 +116,10 @@ def test_english_scores_are_what_they_were() -> None:
         ("It costs $2.50.", Decimal("2.5")),
         ("The result is -3", Decimal(-3)),
         ("7-2", Decimal(2)),
+        ("B-2", Decimal(2)),
+        ("答案是-5", Decimal(-5)),
+        ("答えは-5です", Decimal(-5)),
+        ("It is \u22125.", Decimal(-5)),
         ("none", None),
     ],
 )

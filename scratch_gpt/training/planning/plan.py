@@ -211,9 +211,9 @@ def resolve(
         restored, began_with = share_step(restored, progress["settings"], num_processes)
     launcher = launcher_of_environment(num_processes)
     hardware = select_precision_and_threads(restored.mixed_precision, restored.num_threads)
-    decided_precision = dataclasses.replace(restored, mixed_precision=hardware.mixed_precision)  # type: ignore[arg-type]
+    with_precision = dataclasses.replace(restored, mixed_precision=hardware.mixed_precision)  # type: ignore[arg-type]
     scale, checkpointing, rules = resolve_scale(
-        decided_precision, config, launcher, sequence_length, blocks.manifest, gpu_memory()
+        with_precision, config, launcher, sequence_length, blocks.manifest, gpu_memory()
     )
     values = {entry.name: getattr(restored, entry.name) for entry in dataclasses.fields(PretrainArguments)}
     own_blocks = scale.max_steps * scale.per_device_train_batch_size * scale.gradient_accumulation_steps

@@ -394,6 +394,10 @@ MISTAKES = [
     ),
     ([{"name": "a", "path": "primer", "held_out": True}], user_error("source_endless", source="a")),
     (
+        [{"name": "a", "path": "primer", "deduplicate": True}],
+        user_error("setting_without_effect", setting="deduplicate"),
+    ),
+    (
         [{"name": "a", "path": "primer", "columns": "text"}],
         user_error("wrong_value", setting="columns", value="text"),
     ),

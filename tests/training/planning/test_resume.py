@@ -73,6 +73,14 @@ def test_another_model_or_optimizer_is_refused_even_if_changes_are_allowed(other
         check_settings({"settings": settings()}, settings(**other), Path("c"), allow_changed_settings=True)
 
 
+def test_a_length_that_was_set_by_the_clock_stays() -> None:
+    """`max_minutes` has done its work by then: another one would have no effect."""
+    before, now = {"settings": settings()}, settings(max_minutes=60.0)
+    check_settings(before, now, Path("c"), allow_changed_settings=True)
+    with user_error("cannot_resume", settings=["max_minutes"]):
+        check_settings({**before, "replanned": 500}, now, Path("c"), allow_changed_settings=True)
+
+
 def test_a_setting_younger_than_the_run_had_its_default(tmp_path, capsys) -> None:
     """A run of before there was a cosine is gone on with, and complete already; with a cosine it is another."""
     before = {name: value for name, value in settings().items() if name != "lr_scheduler_type"}
