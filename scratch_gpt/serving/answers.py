@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from scratch_gpt.serving.chat import REPLACEMENT
 from scratch_gpt.serving.generation import Piece, Token
 from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import CallReader
@@ -175,17 +176,26 @@ class CompletionAnswer(Answer):
         }
 
     def logprobs(self, choice: int, tokens: list[Token]) -> dict[str, Any]:
-        """The log-probabilities of `tokens`; offsets count characters of the choice's text."""
-        offsets, offset = [], self.offsets.get(choice, 0)
+        """The log-probabilities of `tokens`; offsets count characters of the choice's text.
+
+        A part of a character is spelled by its bytes, as OpenAI's server does: "bytes:\\xe4\\xb8".
+        """
+
+        def spelled(token: Token) -> str:
+            if REPLACEMENT not in token.text or token.raw is None:
+                return token.text
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
+
+        offsets, start, before = [], self.offsets.get(choice, 0), b""
         for token in tokens:
-            offsets.append(offset)
-            offset += len(token.text)
-        self.offsets[choice] = offset
+            offsets.append(start + len(before.decode(errors="ignore")))
+            before += token.text.encode() if token.raw is None else bytes(token.raw)
+        self.offsets[choice] = start + len(before.decode(errors="replace"))
         return {
-            "tokens": [token.text for token in tokens],
+            "tokens": [spelled(token) for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
             "top_logprobs": [
-                {other.text: other.logprob for other in [*token.top, token]}
+                {spelled(other): other.logprob for other in [*token.top, token]}
                 if token.logprob is not None
                 else None
                 for token in tokens

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from jinja2 import TemplateError
 from tokenizers import decoders
-from transformers import AutoConfig, LogitsProcessor, StoppingCriteria
+from transformers import AutoConfig, LogitsProcessor, RepetitionPenaltyLogitsProcessor, StoppingCriteria
 
 from scratch_gpt.inference.generation import begin_ids
 from scratch_gpt.inference.loading import check_folder, load_model, loading
@@ -348,6 +348,9 @@ class ServedModel:
         self, settings: Settings, prompt_length: int, recorder: _Recorder | None
     ) -> list[LogitsProcessor]:
         processors: list[LogitsProcessor] = [] if recorder is None else [recorder]
+        # Not by the generation config, whose penalties come before the recorder.
+        if penalty := self.model.generation_config.repetition_penalty:
+            processors.append(RepetitionPenaltyLogitsProcessor(penalty))
         if settings.frequency_penalty or settings.presence_penalty or settings.logit_bias:
             processors.append(_Adjusted(settings, prompt_length))
         if settings.grammar is not None:
@@ -376,6 +379,7 @@ class ServedModel:
             }
         config.update(
             **sampling,
+            repetition_penalty=1.0,
             max_new_tokens=max_new_tokens,
             max_length=None,
             num_beams=1,

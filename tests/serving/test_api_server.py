@@ -412,6 +412,31 @@ def test_logprobs_are_the_models_own(app_client, chat_folder: Path) -> None:
     assert scored["choices"][0]["logprobs"]["token_logprobs"] == logprobs["token_logprobs"][:2]
 
 
+def test_logprobs_are_not_penalized(app_client, chat_folder: Path) -> None:
+    """A folder whose repetition_penalty shapes its answers reports the model's own scores all the same."""
+    model = ScratchGPTForCausalLM.from_pretrained(chat_folder)
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder)
+    model.generation_config.update(repetition_penalty=5.0, do_sample=False)
+    model.generation_config.save_pretrained(chat_folder)
+    asked = TEXT | {"logprobs": 0, "max_tokens": 6}
+    (choice,) = app_client(chat_folder).post("/v1/completions", json=asked).json()["choices"]
+    inputs = tokenizer(TEXT["prompt"], return_tensors="pt", add_special_tokens=False)["input_ids"]
+    expected = model.generate(inputs, max_new_tokens=6)[0]
+    rows = model(expected[None]).logits[0].log_softmax(-1)
+    own = [rows[at - 1, index].item() for at, index in enumerate(expected) if at >= inputs.shape[1]]
+    assert choice["text"] == tokenizer.decode(expected[inputs.shape[1] :], skip_special_tokens=True)
+    given = choice["logprobs"]["token_logprobs"]
+    assert given == pytest.approx(own[: len(given)], abs=1e-4)
+
+
+def test_half_characters_are_spelled_by_their_bytes(app_client, chat_folder: Path) -> None:
+    asked = {"model": chat_folder.name, "prompt": "a\u4f60b", "echo": True, "logprobs": 0, "max_tokens": 0}
+    (choice,) = app_client(chat_folder).post("/v1/completions", json=asked).json()["choices"]
+    assert choice["text"] == "a\u4f60b"
+    assert choice["logprobs"]["tokens"] == ["a", "bytes:\\xe4", "bytes:\\xbd", "bytes:\\xa0", "b"]
+    assert choice["logprobs"]["text_offset"] == [0, 1, 1, 1, 2]
+
+
 def token_bytes(token: str) -> bytes:
     """The bytes that a byte-level token stands for."""
     byte_of = {char: byte for byte, char in bytes_to_unicode().items()}

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write, and that resuming is exact."""
+"""sft, reward, dpo, kto and rlhf run through their main functions on a tiny model: what they write."""
 
-import errno
 import itertools
 import json
-import logging
 import math
-import os
-import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import trl
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from files_page import not_on_the_page
@@ -24,12 +18,9 @@ from scratch_gpt.data.shards.arguments import ShardsArguments
 from scratch_gpt.data.shards.writing import write_shards
 from scratch_gpt.evaluation.benchmarks import alignment
 from scratch_gpt.publishing.facts import stage_facts
-from scratch_gpt.runs.checkpoints import list_checkpoints
-from scratch_gpt.runs.log import RunLog
-from scratch_gpt.training.posttrain import posttraining
-from scratch_gpt.training.posttrain.callbacks import StageLog
 from scratch_gpt.training.rl import reward_functions
 from scratch_gpt.training.rl import rlhf as rlhf_trainer
+from stage_rows import rows_with, write_rows
 from wording import shows, user_error
 
 
@@ -47,156 +38,6 @@ MODEL_FILES = {
     "provenance.json",
     "run.yaml",
 }
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return [{"name": "mine", "path": str(path)}]
-
-
-@pytest.fixture
-def instruction_source(tmp_path: Path) -> list[dict[str, str]]:
-    """40 short questions with answers, in a file."""
-    rows = [{"question": f"What is {n} plus one?", "answer": f"It is {n + 1}."} for n in range(40)]
-    return write_rows(tmp_path / "instructions.jsonl", rows)
-
-
-@pytest.fixture
-def preference_source(tmp_path: Path) -> list[dict[str, str]]:
-    """40 pairs of two kinds, in a file."""
-    rows = [
-        {
-            "prompt": f"What is {n} plus one?",
-            "chosen": f"It is {n + 1}.",
-            "rejected": "Go away.",
-            "kind": ("rude", "wrong")[n % 2],
-        }
-        for n in range(40)
-    ]
-    source = write_rows(tmp_path / "preferences.jsonl", rows)
-    return [{**source[0], "columns": {"kind": "kind"}}]
-
-
-@pytest.fixture
-def reward_folder(chat_folder: Path, tmp_path: Path) -> Path:
-    """A reward model with the chat model's tokenizer, not trained."""
-    folder = tmp_path / "reward"
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(chat_folder, num_labels=1)
-    torch.nn.init.normal_(model.score.weight, std=1.0)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(chat_folder).save_pretrained(folder)
-    return folder
-
-
-SMALL: dict[str, Any] = {"logging_steps": 1, "warmup_steps": 1, "held_out_fraction": 0.2}
-
-
-@pytest.fixture
-def sft(
-    run: Callable[..., None], base_folder: Path, instruction_source: list[dict[str, str]]
-) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(base_folder),
-        "sources": instruction_source,
-        "per_device_train_batch_size": 8,
-        "max_eval_prompts": 0,
-    }
-    return lambda **more: run("sft", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
-
-
-@pytest.fixture
-def reward(
-    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
-) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "sources": preference_source,
-        "per_device_train_batch_size": 8,
-    }
-    return lambda **more: run("reward", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
-
-
-@pytest.fixture
-def dpo(
-    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
-) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "sources": preference_source,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
-        "max_eval_prompts": 0,
-    }
-    return lambda **more: run("dpo", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
-
-
-@pytest.fixture
-def kto(
-    run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
-) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "sources": preference_source,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
-        "max_eval_prompts": 0,
-    }
-    return lambda **more: run("kto", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
-
-
-@pytest.fixture
-def teacher_folder(chat_folder: Path, tmp_path: Path) -> Path:
-    """A chat model with the student's tokenizer and weights, which are a little off."""
-    folder = tmp_path / "teacher"
-    shutil.copytree(chat_folder, folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight), alpha=0.02)
-    model.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def distill(
-    run: Callable[..., None],
-    chat_folder: Path,
-    teacher_folder: Path,
-    instruction_source: list[dict[str, str]],
-) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "teacher_model_name_or_path": str(teacher_folder),
-        "sources": instruction_source,
-        "per_device_train_batch_size": 8,
-        "max_completion_length": 6,
-        "max_eval_prompts": 6,
-        "learning_rate": 3e-3,
-        "eval_strategy": "no",
-    }
-    return lambda **more: run("distill", **{**settings, **SMALL, **more})
-
-
-@pytest.fixture
-def rlhf(run: Callable[..., None], chat_folder: Path, reward_folder: Path) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "reward_model": str(reward_folder),
-        "sources": [{"name": "primer", "path": "primer"}],
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "max_completion_length": 6,
-        "max_eval_prompts": 6,
-        "mask_truncated_completions": "false",  # an untrained model hardly ever finishes
-        "eval_steps": 2,
-    }
-    return lambda **more: run("rlhf", **{**settings, **SMALL, **more})
-
-
-def rows_with(folder: Path, key: str) -> list[dict[str, Any]]:
-    return [row for row in RunLog(folder / "log.jsonl").rows() if key in row]
 
 
 def changed_everywhere(before: torch.nn.Module, after: torch.nn.Module) -> bool:
@@ -301,82 +142,6 @@ def test_a_row_without_a_target_stops_sft_before_the_first_step(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("stage", "more"),
-    [
-        ("sft", {"train_sampling_strategy": "batch_rebalance", "gradient_accumulation_steps": 2}),
-        ("reward", {}),
-        ("dpo", {}),
-        pytest.param("kto", {}, marks=pytest.mark.slow),
-        pytest.param("distill", {}, marks=pytest.mark.slow),
-        ("rlhf", {"eval_steps": 4}),
-        ("rlhf", {"eval_steps": 4, "algorithm": "grpo"}),
-    ],
-)
-def test_resuming_gives_the_same_run(
-    stage: str,
-    more: dict[str, Any],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A run that was stopped after step 4 of 6 goes on from there, to the losses and weights of a straight run."""
-    logging.getLogger("transformers").addHandler(caplog.handler)
-    call = request.getfixturevalue(stage)
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    more = {"save_steps": 4, **more}
-    call(output_dir=str(straight), max_steps=6, **more)
-    shutil.copytree(straight, resumed)
-    shutil.rmtree(resumed / "checkpoint-6")
-    (resumed / "checkpoint-5").mkdir()  # a checkpoint that was being written
-    (resumed / "run.yaml").unlink()
-    (resumed / "model.safetensors").unlink()
-    call(output_dir=str(resumed), max_steps=6, resume_from_checkpoint="latest", **more)
-    before, after = rows_with(straight, "loss"), rows_with(resumed, "loss")
-    assert after[:4] == before[:4]  # with their times: these steps were not taken again
-    assert after[4]["elapsed_seconds"] > after[3]["elapsed_seconds"]
-    for key in ("step", "loss", "grad_norm", "tokens", "learning_rate"):
-        assert [row[key] for row in after] == [row[key] for row in before]
-    assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
-    assert not (resumed / "checkpoint-5").exists()
-    logging.getLogger("transformers").removeHandler(caplog.handler)
-    assert "missing keys" not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("stage", "more"),
-    [("sft", {}), ("dpo", {}), ("rlhf", {"eval_steps": 2})],
-)
-def test_an_interrupted_run_saves_the_step_it_is_in(
-    stage: str,
-    more: dict[str, Any],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-) -> None:
-    """Ctrl-C in step 3: status 130, a checkpoint of that step, nothing finished; resumed, the weights of a straight run."""
-    call = request.getfixturevalue(stage)
-    straight, output = tmp_path / "straight", tmp_path / "out"
-    call(output_dir=str(straight), max_steps=4, **more)
-    begin_step = StageLog.on_step_begin
-
-    def interrupt(callback: StageLog, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        begin_step(callback, args, state, control, **kwargs)
-        if state.global_step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-        patch.setattr(StageLog, "on_step_begin", interrupt)
-        call(output_dir=str(output), max_steps=4, **more)
-    assert left.value.code == 130
-    assert shows(capsys.readouterr().out, "checkpoint-3", "--resume_from_checkpoint latest")
-    assert list_checkpoints(output)[-1] == output / "checkpoint-3"
-    assert not (output / "run.yaml").exists() and not (output / "model.safetensors").exists()
-    call(output_dir=str(output), max_steps=4, resume_from_checkpoint="latest", **more)
-    assert (output / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
-
-
 @pytest.mark.parametrize("stage", ["sft", "distill"])
 def test_small_updates_of_bfloat16_weights_are_kept(
     stage: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -393,116 +158,6 @@ def test_small_updates_of_bfloat16_weights_are_kept(
     moved = (tuned.get_input_embeddings().weight[: len(before)] - before).abs()
     assert 0 < moved.max() < 1e-5
     assert tuned.dtype == torch.float32
-
-
-@pytest.mark.parametrize("stage", ["sft", "rlhf"])
-def test_a_run_stopped_behind_its_last_step_takes_no_other(
-    stage: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    """Stopped while it measured or wrote the folder: the last checkpoint is all of the training, amid an epoch too."""
-    call, output = request.getfixturevalue(stage), tmp_path / "out"
-    settings = {"output_dir": str(output), "max_steps": 2, "save_steps": 2}
-    call(**settings)
-    log, weights = (output / "log.jsonl").read_text(), (output / "model.safetensors").read_bytes()
-    (output / "run.yaml").unlink()
-    (output / "model.safetensors").unlink()
-    call(**settings, resume_from_checkpoint="latest")
-    assert (output / "log.jsonl").read_text() == log
-    assert (output / "model.safetensors").read_bytes() == weights
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
-    sft: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a checkpoint is written, the one before it is kept; while the finished model is, the last one."""
-    output, settings = tmp_path / "out", {"max_steps": 2, "save_steps": 1, "eval_strategy": "no"}
-    save_state = trl.SFTTrainer._save_rng_state
-
-    def fail(trainer: trl.SFTTrainer, folder: str) -> None:
-        save_state(trainer, folder)
-        if folder.endswith("checkpoint-2"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def fail_at_the_end(model: Any, tokenizer: Any, folder: Path) -> None:
-        model.config.save_pretrained(folder)
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trl.SFTTrainer, "_save_rng_state", fail)
-        with user_error("cannot_write", "No space left", path=output / "checkpoint-2"):
-            sft(output_dir=str(output), **settings)
-    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
-    with monkeypatch.context() as patch:
-        patch.setattr(posttraining, "save_model_folder", fail_at_the_end)
-        with user_error("cannot_write", "No space left", path=output):
-            sft(output_dir=str(output), resume_from_checkpoint="latest", **settings)
-    assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
-    assert not {"config.json", "model.safetensors", "run.yaml"} & {path.name for path in output.iterdir()}
-
-
-def test_no_start_overwrites_a_run(
-    sft: Callable[..., None], base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    """A finished one is complete, or refused where a setting or the base model is another; so is an unfinished one."""
-    output = tmp_path / "out"
-    sft(output_dir=str(output), max_steps=2)
-    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    sft(output_dir=str(output), max_steps=2, resume_from_checkpoint="latest", num_threads=2)
-    assert "complete already" in capsys.readouterr().out
-    for expected, changes in (
-        (
-            user_error("finished_run_differs", 2, 9, settings=["max_steps"]),
-            {"max_steps": 9, "resume_from_checkpoint": "latest"},
-        ),
-        (user_error("finished_run", folder=output), {"max_steps": 9}),
-        (
-            user_error("finished_run", folder=output),
-            {"resume_from_checkpoint": str(output / "checkpoint-2")},
-        ),
-    ):
-        with expected:
-            sft(output_dir=str(output), **{"max_steps": 2, **changes})
-    (base_folder / "provenance.json").write_text('{"stages": [{"stage": "pretrain", "finished": "later"}]}')
-    with user_error("finished_run_differs", base_folder, settings=["model_name_or_path"]):
-        sft(output_dir=str(output), max_steps=2, resume_from_checkpoint="latest")
-    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
-    (output / "run.yaml").unlink()
-    with user_error("unfinished_run", "--resume_from_checkpoint latest", folder=output):
-        sft(output_dir=str(output), max_steps=2)
-
-
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "kto", "rlhf", "distill"])
-def test_a_finished_run_is_found_by_its_own_command(
-    stage: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    """Whatever the stage has filled in by itself; a setting that was given then and is not now makes another run."""
-    call, output = request.getfixturevalue(stage), str(tmp_path / "out")
-    call(output_dir=output, max_steps=1, max_train_samples=16)
-    call(output_dir=output, max_steps=1, max_train_samples=16, resume_from_checkpoint="latest")
-    assert "complete already" in capsys.readouterr().out
-    with user_error("finished_run_differs", 16, None, settings=["max_train_samples"]):
-        call(output_dir=output, max_steps=1, resume_from_checkpoint="latest")
-
-
-def test_a_checkpoint_is_resumed_by_its_own_settings(
-    sft: Callable[..., None], base_folder: Path, tmp_path: Path
-) -> None:
-    """Others would have no effect, since optimizer and schedule are the checkpoint's; when it is saved may change."""
-    output = tmp_path / "out"
-    settings = {"output_dir": str(output), "max_steps": 4, "save_steps": 2}
-    sft(**settings)
-    (output / "run.yaml").unlink()
-    shutil.rmtree(output / "checkpoint-4")
-    resuming = {**settings, "resume_from_checkpoint": "latest"}
-    with user_error("settings_changed", 1e-5, settings=["learning_rate"]):
-        sft(**resuming, learning_rate=1e-5)
-    records = base_folder / "provenance.json"
-    records.write_text('{"stages": [{"stage": "pretrain", "finished": "later"}]}')
-    with user_error("settings_changed", base_folder, settings=["model_name_or_path"]):
-        sft(**resuming)
-    records.unlink()
-    sft(**{**resuming, "save_steps": 3}, num_threads=2)
-    assert (output / "run.yaml").is_file()
 
 
 @pytest.mark.parametrize("stage", ["rlhf", "distill"])
@@ -677,18 +332,6 @@ def test_lora_in_rlhf_is_merged(
         changed = {key for key, weight in after if not torch.equal(weight, before[key])}
         assert bool(changed) == (name == "better") and all("_proj" in key for key in changed)
         assert not any(file.name.startswith("adapter") for file in (tmp_path / name).iterdir())
-
-
-def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Path) -> None:
-    """An interrupted run with adapters ends in the weights of a straight one."""
-    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    lora = {"use_peft": "true", "max_steps": 4, "save_steps": 2}
-    sft(output_dir=str(straight), **lora)
-    shutil.copytree(straight, resumed)
-    shutil.rmtree(resumed / "checkpoint-4")
-    (resumed / "run.yaml").unlink()
-    sft(output_dir=str(resumed), resume_from_checkpoint="latest", **lora)
-    assert (resumed / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
@@ -909,29 +552,6 @@ def test_rewards_that_are_no_numbers_end_the_run(
         rlhf(output_dir=str(output), max_steps=8)
     kept = AutoModelForCausalLM.from_pretrained(output / "checkpoint-2")
     assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
-
-
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", pytest.param("kto", marks=pytest.mark.slow)])
-def test_a_broken_gradient_leaves_the_last_checkpoint(
-    stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
-    trainer = {
-        "sft": trl.SFTTrainer,
-        "reward": trl.RewardTrainer,
-        "dpo": trl.DPOTrainer,
-        "kto": trl.KTOTrainer,
-    }[stage]
-    compute = trainer.compute_loss
-
-    def broken(self: Any, *args: Any, **more: Any) -> Any:
-        return compute(self, *args, **more) * (math.nan if self.state.global_step else 1.0)
-
-    monkeypatch.setattr(trainer, "compute_loss", broken)
-    output = tmp_path / "out"
-    with user_error("gradient_not_finite", "step 2", output / "checkpoint-1", value=math.nan):
-        request.getfixturevalue(stage)(output_dir=str(output), max_steps=4, save_steps=1, eval_strategy="no")
-    assert not (output / "model.safetensors").exists() and not (output / "checkpoint-2").exists()
 
 
 def test_a_broken_gradient_ends_rlhf(
