@@ -4,12 +4,14 @@
 Texts stay as they are: what an answer begins with may be the indentation of its code.
 """
 
+import ast
 import hashlib
 import json
+import re
 from typing import Any
 
 from scratch_gpt import primer
-from scratch_gpt.data.rows.messages import answer_text, make_message, read_messages
+from scratch_gpt.data.rows.messages import answer_text, is_blank, make_message, read_messages
 from scratch_gpt.data.rows.preferences import DISLIKED
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
@@ -17,6 +19,12 @@ from scratch_gpt.data.sources.source import Source
 from scratch_gpt.tasks.example import Example
 
 
+# Of an object of answers: SQuAD's, TriviaQA's, DROP's.
+ANSWER_KEYS = ("text", "value", "aliases", "spans", "number")
+# A list of texts as numpy prints it.
+NUMPY_TEXT = re.compile(r"\A\s*\[\s*(['\"])[^'\"]*\1\s+['\"]|:\s*array\(\[")
+# An answer that is the name of a candidate, not its text.
+CANDIDATE = re.compile(r"\s*(?:\d|\(?[A-Ja-j]\)?)\s*")
 # The reference of a question that has no answer, scored as SQuAD 2 does: right is who says nothing.
 NO_ANSWER = ("",)
 
@@ -84,6 +92,12 @@ def _instruction(values: Values) -> list[Row]:
         called = {"role": "assistant", "tool_calls": values["calls"]}
         messages = values.prompt() + read_messages([called], values.name("calls"))
     else:
+        candidates = [values.name(role) for role in ("candidates", "first_candidate") if role in values]
+        if candidates and CANDIDATE.fullmatch(str(values.get("answers"))):
+            raise BadRow(
+                f"a question of multiple choice (column {candidates[0]!r}), which the qa benchmark reads: to learn from it, "
+                "write the candidates into the question, and the text of the right one as the answer"
+            )
         example = _question(values) if "question" in values else _translation(values)
         if example.references == NO_ANSWER:
             raise UnusedRow(f"column {values.name('answers')!r} is empty: the question has no answer")
@@ -107,35 +121,47 @@ def _question(values: Values) -> Example:
     prompt = values["filled"] if "filled" in values else values.with_context("question", before=True)
     column = values.name("answers")
     listed = _answers(values["answers"], column)
-    references = dict.fromkeys(answer_text(answer, column) for answer in listed if not _is_blank(answer))
+    references = dict.fromkeys(answer_text(answer, column) for answer in listed if not is_blank(answer))
+    said = {role: str(values.get(role)).strip().lower() for role in ("impossible", "answerable")}
+    if said["impossible"] in ("true", "1") or said["answerable"] in ("false", "0"):
+        references = {}  # what is there is only plausible
     return Example(prompt, tuple(references) or NO_ANSWER, kind=str(values["kind"]), key=prompt)
 
 
 def _answers(value: Any, column: str) -> list[Any]:
-    """The acceptable answers in a value: one, a list, JSON of a list, an object of SQuAD, TriviaQA or DROP.
+    """The acceptable answers in a value: one, a list, an object of SQuAD, TriviaQA or DROP, JSON or Python's text of these.
 
     "[1, 2, 3]" is one answer: a list of answers holds texts or objects.
     """
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            decoded = json.loads(value)
-        except ValueError:
-            return [value]  # a text that begins so
-        if not all(isinstance(each, str | dict) for each in decoded):
-            return [value]
-        value = decoded
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        value = _decoded(value, column)
     if isinstance(value, list):
         return [answer for each in value for answer in _answers(each, column)]
     if not isinstance(value, dict):
         return [value]
-    keys = [key for key in ("text", "value", "aliases", "spans", "number") if key in value]
+    keys = [key for key in ANSWER_KEYS if key in value]
     if not keys:
         raise BadRow(f"column {column!r} holds no text (keys: {', '.join(value)})")
-    return [answer for key in keys for answer in _answers(value[key], column)]
+    date = value.get("date")
+    dates = [" ".join(str(date[part]) for part in ("day", "month", "year") if date.get(part))] if date else []
+    return [answer for key in keys for answer in _answers(value[key], column)] + dates
 
 
-def _is_blank(answer: Any) -> bool:
-    return answer is None or (isinstance(answer, str) and not answer.strip())
+def _decoded(text: str, column: str) -> Any:
+    """What a text says that is JSON or Python's text of answers, as a table saves them; of any other, the text."""
+    if NUMPY_TEXT.search(text):
+        raise BadRow(f"column {column!r} holds numpy's text of a list: save the table as .jsonl or .parquet")
+    for decode in (json.loads, ast.literal_eval):
+        try:
+            value = decode(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, dict) and not value.keys() & set(ANSWER_KEYS):
+            return text
+        if isinstance(value, list) and not all(isinstance(each, str | dict) for each in value):
+            return text
+        return value
+    return text  # one that begins so
 
 
 def _translation(values: Values) -> Example:
@@ -151,7 +177,10 @@ QUESTION_LAYOUTS = (
 )
 TRANSLATION_LAYOUTS = ({"source": "source", "target": "target"},)
 
-QUESTIONS = Schema(QUESTION_LAYOUTS, _question, nullable=("answers",))
+# Of SQuAD 2 and MuSiQue.
+QUESTION_OPTIONAL = OPTIONAL | {"impossible": "is_impossible", "answerable": "answerable"}
+
+QUESTIONS = Schema(QUESTION_LAYOUTS, _question, QUESTION_OPTIONAL, nullable=("answers",))
 TRANSLATIONS = Schema(TRANSLATION_LAYOUTS, _translation)
 INSTRUCTIONS = Schema(
     (
@@ -183,7 +212,8 @@ INSTRUCTIONS = Schema(
         {"messages": "text"},  # a transcript
     ),
     _instruction,
-    {**OPTIONAL, "thinking": "thinking", "label": "label"},
+    QUESTION_OPTIONAL
+    | {"thinking": "thinking", "label": "label", "candidates": "choices", "first_candidate": "A"},
     nullable=("answers",),
     elsewhere={
         "chosen": "pairs are for the reward, dpo and kto stages; columns: {messages: chosen} learns the better "

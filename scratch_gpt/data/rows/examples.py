@@ -22,6 +22,7 @@ from scratch_gpt.tasks.example import Example
 LAYOUTS = (
     *TRANSLATIONS.layouts,
     {"activity": "activity_label", "start": "ctx_a", "rest": "ctx_b", "endings": "endings", "label": "label"},
+    {"question": "question", "a": "A", "b": "B", "c": "C", "d": "D", "label": "answer"},  # C-Eval, CMMLU
     {"question": "question", "choices": "choices", "label": "answerKey"},  # ARC, CommonsenseQA
     {"question": "question_stem", "choices": "choices", "label": "answerKey"},  # OpenBookQA
     {"question": "question", "choices": "choices", "label": "answer"},  # MMLU
@@ -87,8 +88,8 @@ def wikihow(text: str) -> str:
 
 
 def _choice(values: Values) -> Example:
-    choices: Any = values["choices"] if "choices" in values else [values["first"], values["second"]]
-    labels = None
+    labels, roles = None, ("a", "b", "c", "d") if "a" in values else ("first", "second")
+    choices: Any = values["choices"] if "choices" in values else [values[role] for role in roles]
     if isinstance(choices, dict) and "text" in choices:
         choices, labels = choices["text"], choices.get("label")
     elif isinstance(choices, dict):  # {"A": text}
@@ -116,6 +117,10 @@ def answer_index(label: Any, count: int) -> int:
     """
     text = str(int(label) if isinstance(label, bool) else label).strip()
     index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
+    if index == count and text.isdecimal():
+        raise BadRow(
+            f"no right answer: the label is {label!r}, of {count} candidates counted from 0: if it counts from 1, subtract 1"
+        )
     if not 0 <= index < count:
         raise BadRow(f"no right answer: the label is {label!r}, of {count} candidates")
     return index

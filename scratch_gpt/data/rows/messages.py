@@ -9,27 +9,30 @@ it is read and not learned. What differs from row to row is kept as JSON in a st
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from scratch_gpt.data.rows.transcripts import read_function_call, read_transcript
+from scratch_gpt.data.rows.transcripts import decoded_call, read_function_call, read_transcript
 from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
 from scratch_gpt.data.sources.columns import checked_text
 
 
 Message = dict[str, Any]
 
-# How data sets call the roles, in lower case; a source's `roles` adds its own.
+# Of LLaMA-Factory's: the text is a call, not an answer.
+CALLING_ROLES = ("function_call", "tool_call")
+# Families of models, by whose members' names some sets call the assistant: "gpt-4o", "claude-opus".
+MODELS = ("gpt", "chatgpt", "bing", "bard", "claude", "gemini", "llama", "qwen", "mistral", "deepseek")
+# How data sets call the roles, in lower case and with "_" for "-"; a source's `roles` adds its own.
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter", "usr", "question", "instruction", "customer"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "gpt4", "gpt-4", "bing", "bard", "claude"), "assistant"),
-    **dict.fromkeys(("gemini", "llama", "qwen", "mistral", "deepseek", "answer", "response"), "assistant"),
-    **dict.fromkeys(("model", "bot", "ai", "chatbot", "llm", "function_call", "tool_call"), "assistant"),
-    **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response"), "tool"),
+    **dict.fromkeys(("assistant", "answer", "response", "model", "bot", "ai", "chatbot", "llm"), "assistant"),
+    **dict.fromkeys((*MODELS, *CALLING_ROLES), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+    **dict.fromkeys(("tool_response", "tool_result", "tool_output"), "tool"),
+    **dict.fromkeys(("function_response", "function_result", "function_output"), "tool"),
 }
-# Of LLaMA-Factory's: the text is a call, not an answer.
-CALLING_ROLES = ("function_call", "tool_call")
 ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "text", "parts")
 THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
@@ -37,6 +40,10 @@ THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
 WEIGHT_KEYS = ("weight", "train", "loss")
 # Parts of a content that are text, in the chat and in the responses interface of OpenAI.
 TEXT_PARTS = (None, "text", "input_text", "output_text")
+# The arguments of a call; in definitions of tools "parameters" are others.
+ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
+# Python's own text of a list of messages, as a table of pandas saves it.
+PYTHON_MESSAGES = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
 # Texts that begin like JSON and are transcripts.
 BRACKETED_TURN = re.compile(r"\s*\[(?:INST\]|\|)")
 # The keys of Capybara's turns.
@@ -135,7 +142,7 @@ def _without_tool_parts(written: Any) -> list[Any]:
     for kind, part in zip(kinds, _listed(parts), strict=True):
         by_kind[kind if kind in by_kind else ""].append(part)
     turns = [{"role": "tool", "content": part.get("content") or ""} for part in by_kind["tool_result"]]
-    calls = [{"name": part.get("name"), "arguments": part.get("input")} for part in by_kind["tool_use"]]
+    calls = by_kind["tool_use"]
     if calls or by_kind[""]:
         turns.append({**written, "content": by_kind[""], "tool_calls": calls})
     return turns
@@ -146,8 +153,15 @@ def _role(written: Any, roles: Mapping[str, str]) -> tuple[Any, str | None]:
     name = next((written[key] for key in ROLE_KEYS if written.get(key) is not None), None)
     if not isinstance(name, str):
         return name, None
-    known = name.strip().lower()
-    return name, roles.get(name) or ROLES.get(known) or ROLES.get(re.split(r"[-_ ]?\d|-", known)[0])
+    known = _plain(name)
+    family, _, rest = known.partition("_")
+    of_family = "assistant" if family in MODELS and rest not in ROLES else None
+    return name, roles.get(name) or ROLES.get(known) or ROLES.get(re.split(r"[_ ]?\d", known)[0]) or of_family
+
+
+def _plain(name: str) -> str:
+    """A name of a role as `ROLES` has it."""
+    return name.strip().lower().replace("-", "_")
 
 
 def _check_roles(found: list[Any], column: str, roles: Mapping[str, str]) -> None:
@@ -179,17 +193,18 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
     value = written[key] if key else ""
     if role == "tool" and not isinstance(value, str) and not _are_parts(value):
         value = json.dumps(value, ensure_ascii=False)
-    thinking = next((written[key] for key in THINKING_KEYS if written.get(key)), None)
+    thinking = next((written[key] for key in THINKING_KEYS if not is_blank(written.get(key))), None)
     if isinstance(value, list):
         # Anthropic's parts of this type
-        thinking = next((part["thinking"] for part in value if _is_thought(part)), thinking)
+        thoughts = [str(part["thinking"]) for part in value if _is_thought(part)]
+        thinking = "\n\n".join(thoughts) or thinking
         value = [part for part in value if not _is_thought(part)]
     text = read_content(value, f"{column}.{key}")
     calls = written.get("tool_calls") or written.get("function_call")
     if isinstance(calls, str):
         calls = _from_json(calls, f"{column}.tool_calls")
-    if name.strip().lower() in CALLING_ROLES:
-        calls, text = _from_json(text, f"{column}.{key}"), ""
+    if _plain(name) in CALLING_ROLES:
+        calls, text = _from_json(text, f"{column}.{key}", decoded_call), ""
     elif role == "assistant" and not calls:
         text, calls = _marked_call(text, f"{column}.{key}")
     if calls and role != "assistant":
@@ -221,9 +236,7 @@ def _marked_call(text: str, column: str) -> tuple[str, Any]:
 
 
 def _are_parts(value: Any) -> bool:
-    return all(
-        isinstance(part, str) or (isinstance(part, dict) and "type" in part) for part in _listed(value)
-    )
+    return all(isinstance(part, dict) and "type" in part for part in _listed(value))
 
 
 def _is_thought(part: Any) -> bool:
@@ -251,7 +264,8 @@ def read_content(value: Any, column: str) -> str:
 def _call(call: Any, column: str) -> dict[str, Any]:
     """A tool call in OpenAI's form; what is null in arguments given as an object is none (Arrow fills it in)."""
     function = (call.get("function") or call) if isinstance(call, dict) else {}
-    name, arguments = function.get("name"), function.get("arguments") or {}
+    name = function.get("name")
+    arguments: Any = next((function[key] for key in ARGUMENT_KEYS if function.get(key)), {})
     if isinstance(arguments, str):
         arguments = _from_json(arguments, f"{column}.tool_calls")
     elif isinstance(arguments, dict):
@@ -294,16 +308,52 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _from_json(text: str, column: str) -> Any:
+def is_blank(value: Any) -> bool:
+    """Whether a value is null or a text of nothing."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _from_json(text: str, column: str, decode: Callable[[str], Any] = json.loads) -> Any:
     try:
-        return json.loads(text)
+        return decode(text)
     except (ValueError, RecursionError) as error:
+        if PYTHON_MESSAGES.match(text):
+            raise BadRow(
+                f"column {column!r} holds Python's text of messages: save the table as .jsonl or .parquet"
+            ) from None
         raise BadRow(f"column {column!r} holds broken JSON: {error}") from None
 
 
-def read_answer(value: Any, column: str, roles: Mapping[str, str] | None = None) -> list[Message]:
-    """The assistant's text as it is (or a number), a message, or a list of them."""
+def holds_messages(value: Any, column: str, roles: Mapping[str, str]) -> bool:
+    """Whether a value is a message, a list of them, or the JSON of that, as a .csv file has it.
+
+    Raises:
+        BadRow: it is Python's text of messages.
+    """
     if isinstance(value, list | dict):
+        return True
+    if not isinstance(value, str) or not re.match(r"\s*(?:\[\s*)?\{", value):
+        return False
+    try:
+        listed = _listed(_from_json(value, column))
+    except BadRow:
+        if PYTHON_MESSAGES.match(value):
+            raise
+        return False  # a text that begins so
+    return all(
+        isinstance(each, dict) and _role(each, roles)[1] and set(CONTENT_KEYS) & each.keys()
+        for each in listed
+    )
+
+
+def read_answer(value: Any, column: str, roles: Mapping[str, str] | None = None) -> list[Message]:
+    """The assistant's text as it is (or a number), the one of a list, a message, a list of messages, or JSON of that."""
+    if isinstance(value, list) and any(isinstance(each, str) for each in value):
+        if len(value) > 1:
+            cure = f"name the one to take by its place, such as {column}.0, in the source's columns"
+            raise BadRow(f"column {column!r} holds {len(value)} texts, not one answer: {cure}")
+        value = value[0]
+    if holds_messages(value, column, roles or {}):
         return read_messages(value, column, roles)
     return [make_message("assistant", answer_text(value, column), column)]
 

@@ -93,7 +93,9 @@ def _unpaired(pair: Row) -> list[Row]:
 def _preference(values: Values) -> list[Row]:
     _judge(values)
     chosen, rejected = _side(values, "chosen"), _side(values, "rejected")
-    if len(chosen) == len(rejected) == 1:
+    if chosen[0]["role"] == rejected[0]["role"] == "assistant" and (
+        "prompt" in values or "filled" in values or len(chosen) == len(rejected) == 1
+    ):
         # The answers alone, as texts or as TRL's explicit layout has them.
         prompt = values.prompt()
         chosen, rejected = prompt + chosen, prompt + rejected

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 from scratch_gpt.data.rows.messages import (
     Message,
+    holds_messages,
+    is_blank,
     make_message,
     read_answer,
     read_content,
@@ -21,7 +23,7 @@ from scratch_gpt.data.rows.messages import (
     read_tools,
 )
 from scratch_gpt.data.rows.passages import read_passages
-from scratch_gpt.data.rows.transcripts import read_transcript
+from scratch_gpt.data.rows.transcripts import read_transcript, without_end
 from scratch_gpt.data.rows.trees import TREE_COLUMNS, grow_trees
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
 from scratch_gpt.data.sources.columns import checked_text, with_inner_values
@@ -62,13 +64,16 @@ class Values(dict[str, Any]):
         return read_messages(self[role], self.name(role), self.roles)
 
     def answer(self, role: str) -> list[Message]:
-        """The answer of a role, see `read_answer`."""
-        return read_answer(self[role], self.name(role), self.roles)
+        """The answer of a role, see `read_answer`; behind a templated prompt without the template's end of a turn."""
+        value, prompt = self[role], self.get("prompt")
+        if isinstance(value, str) and isinstance(prompt, str):
+            value = without_end(value, prompt)
+        return read_answer(value, self.name(role), self.roles)
 
     def with_context(self, role: str, *, before: bool = False) -> str:
         """The text of a role with the row's context after or before it and a blank line between."""
         text = self.text(role)
-        if not self.get("context"):
+        if is_blank(self.get("context")) or self["context"] == []:
             return text
         context = checked_text(read_passages(self["context"], self.name("context")), self.name("context"))
         return f"{context}\n\n{text}" if before else f"{text}\n\n{context}"
@@ -81,7 +86,7 @@ class Values(dict[str, Any]):
             raise BadRow(
                 "no column 'prompt': whole conversations would bring their own; name it in `columns`"
             )
-        if isinstance(self["prompt"], list | dict):
+        if holds_messages(self["prompt"], self.name("prompt"), self.roles):
             return self.messages("prompt")
         text = self.with_context("prompt")
         turns = read_transcript(text)
@@ -106,7 +111,7 @@ class Values(dict[str, Any]):
 
     def system(self, messages: list[Message]) -> list[Message]:
         """The system message that the source or the row brings, unless the conversation has one."""
-        if not self.get("system") or messages[0]["role"] == "system":
+        if is_blank(self.get("system")) or messages[0]["role"] == "system":
             return []
         column = self.name("system")
         text = checked_text(read_content(self["system"], column), column)
@@ -130,6 +135,7 @@ OTHER_NAMES = {
     "tools": ("functions", "input.tools"),
     "system": ("system_prompt", "system_message", "systeminstruction", "system_instruction"),
     "thinking": ("reasoning", "reasoning_content"),
+    "candidates": ("options",),
     "context": ("passage", "article", "paragraph", "passages", "paragraphs", "contexts"),
     "chosen": ("preferred", "accepted"),
     "rejected": ("dispreferred", "non_preferred"),
@@ -260,7 +266,12 @@ def _values(
         every = {**schema.optional, **layout, **source.columns}
         names = {role: _found(role, name, row, written, source) for role, name in every.items() if name}
         required = [role for role in names if role not in schema.optional or role in source.columns]
-        values = {role: row[name] for role, name in names.items() if row.get(name) is not None}
+        # NaN, which is not equal to itself, is how pandas writes null
+        values = {
+            role: row[name]
+            for role, name in names.items()
+            if row.get(name) is not None and row[name] == row[name]
+        }
         null = [role for role in required if role not in values]
         if not null:
             return Values(values, names, source.roles)

@@ -21,10 +21,17 @@ class Style(NamedTuple):
 _SPEAKERS = r"Human|User|Assistant|System|Instruction|Input|Response|Output|Question|Answer"
 STYLES = (
     Style(r"<\|im_start\|>\s*(\w+)[ \t]*\n?", r"<\|im_end\|>"),  # ChatML
-    Style(r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>\s*", r"<\|eot_id\|>|<\|eom_id\|>"),  # Llama 3
+    Style(
+        r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>(?:\n\n?| )?", r"<\|eot_id\|>|<\|eom_id\|>"
+    ),  # Llama 3
     Style(r"<start_of_turn>\s*(\w+)\n?", r"<end_of_turn>"),  # Gemma
-    Style(r"<\|(system|user|assistant)\|>\s*", r"\s*(?:</s>|<\|end\|>|<\|endoftext\|>|\Z)"),  # Zephyr, Phi
-    Style(r"(?:\s*(?:<s>\s*)?\[(?=/?INST\])|\s*<<(?=/?SYS>>))(/?INST|/?SYS)(?:\]|>>)\s*", r"\s*(?:</s>|\Z)"),
+    Style(
+        r"<\|(system|user|assistant)\|>(?:[ \t]*\n| )?", r"\s*(?:</s>|<\|end\|>|<\|endoftext\|>|\Z)"
+    ),  # Zephyr, Phi
+    Style(
+        r"(?:\s*(?:<s>\s*)?\[(?=/?INST\])|\s*<<(?=/?SYS>>))(/?INST|/?SYS)(?:\](?:[ \t]*\n| )?|>>\s*)",
+        r"\s*(?:</s>|\Z)",
+    ),
     Style(r"\[\|(Human|AI)\|\] ?", r"\s*\Z"),  # Baize
     Style(rf"#{{2,3}} ?({_SPEAKERS}): ?\n?", r"\s*(?:</s>|<\|endoftext\|>|\Z)"),  # Alpaca, Guanaco
     Style(r"(?:^|\n\n)(Human|Assistant): ?", r"(?!)"),  # Anthropic HH, whose texts stay as they are
@@ -41,6 +48,8 @@ NAMES = {
 CONTINUING = ("input", "/sys")
 # What chat templates write before all turns: of Llama 2 and Mistral, Llama 3, Gemma.
 _BEGINNING = re.compile(r"\A(?:<s>|<\|begin_of_text\|>|<bos>)+")
+# Mistral's, before its first question.
+_SYSTEM_PROMPT = re.compile(r"\A\[SYSTEM_PROMPT\]\s*(.*?)\s*\[/SYSTEM_PROMPT\]\Z", re.S)
 _CALL = re.compile(r"<functioncall>\s*(\{.*\})", re.S)
 
 
@@ -55,7 +64,8 @@ def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]
         before, *parts = re.split(mark, text)
         if before.strip() and not preamble:
             continue
-        turns = [{"role": "system", "content": before.strip()}] if before.strip() else []
+        before = _SYSTEM_PROMPT.sub(r"\1", before.strip())
+        turns = [{"role": "system", "content": before}] if before else []
         for speaker, said in zip(parts[::2], parts[1::2], strict=True):
             role = NAMES.get(speaker.lower(), speaker.lower())
             content = re.split(end, said, maxsplit=1)[0]
@@ -73,6 +83,16 @@ def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]
     return None
 
 
+def without_end(answer: str, prompt: str) -> str:
+    """An answer without the mark that ends a turn, where the prompt is a transcript up to the answer."""
+    for mark, end in STYLES:
+        speakers = re.split(mark, prompt)[1::2]
+        if speakers and NAMES.get(speakers[-1].lower(), speakers[-1].lower()) == "assistant":
+            found = re.search(rf"(?:{end})\s*\Z", answer)
+            return answer[: found.start()] if found and found[0].strip() else answer
+    return answer
+
+
 def read_function_call(text: str) -> tuple[str, Any] | None:
     """What an answer says before Glaive's `<functioncall> {"name": ..., "arguments": '{...}'}`, and the call as JSON.
 
@@ -82,6 +102,20 @@ def read_function_call(text: str) -> tuple[str, Any] | None:
     found = _CALL.search(text)
     if not found:
         return None
-    # the arguments are JSON between single quotes, which JSON does not know
-    written = re.sub(r"'(\{.*\})'", lambda match: match[1].replace("\\'", "'"), found[1], flags=re.S)
-    return text[: found.start()].strip(), json.loads(written)
+    call, end = found[1], found.end()
+    if behind := text[end:].strip():
+        raise ValueError(f"text behind the call: {behind:.40}")
+    return text[: found.start()].strip(), decoded_call(call)
+
+
+def decoded_call(text: str) -> Any:
+    """A call from JSON, in which the arguments may be JSON between single quotes, which JSON does not know.
+
+    Raises:
+        ValueError: it is no JSON even so.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        quoted = re.sub(r"'(\{.*\})'", lambda match: match[1].replace("\\'", "'"), text, flags=re.S)
+        return json.loads(quoted)

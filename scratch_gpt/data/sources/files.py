@@ -50,6 +50,15 @@ def data_files(path: str, split: str, subset: str | None) -> list[Path]:
     return text or [file for file in _visible(root) if file.suffix.lower() in TOKEN_SUFFIXES] or found
 
 
+def settings_without_effect(path: str) -> list[str]:
+    """Which of split, subset and revision say nothing of a local path: only datasets have splits, or subsets."""
+    root = Path(path).expanduser()
+    if (root / SAVED_SPLITS).is_file():
+        return ["subset", "revision"]
+    has_card = root.is_dir() and not (root / SAVED_DATASET).is_file() and _has_card(root)
+    return ["revision"] if has_card else ["split", "subset", "revision"]
+
+
 def unread_files(path: str, files: list[Path]) -> list[Path]:
     """The visible files of a folder that are not among `files`, nor read with one of them."""
     root = Path(path).expanduser()

@@ -4,7 +4,6 @@
 Nothing is held in memory whole, except one document, one row, and a compressed parquet or Arrow file.
 """
 
-import csv
 import io
 import itertools
 import json
@@ -20,6 +19,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from scratch_gpt.data.sources.bad_rows import BadRow
+from scratch_gpt.data.sources.delimited import delimited_rows
 from scratch_gpt.data.sources.documents import (
     DOCUMENTS,
     find_marker,
@@ -47,9 +47,6 @@ FOREIGN_SUFFIXES = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
     **dict.fromkeys((".pkl", ".pickle", ".npz", ".db", ".sqlite", ".h5"), "save it as .jsonl or .parquet"),
 }
-DELIMITERS = ",;\t|"
-# Behind the lines of a .csv file: where it is in a field, a quote is open.
-END = "\x04"
 BATCH_ROWS = 1024
 # What is read at once of a JSON array.
 CHUNK_CHARACTERS = 1 << 16
@@ -149,7 +146,7 @@ class Reader:
             return _table_rows(path, start)
         file = TextFile(path, self.encoding)
         if suffix in CSV_SUFFIXES:
-            rows = _csv_rows(file)
+            rows: Iterator[tuple[int, Record]] = delimited_rows(file, "\t" if suffix == ".tsv" else None)
         elif suffix in JSON_SUFFIXES:
             rows = _json_rows(file)
         else:
@@ -197,7 +194,9 @@ class Reader:
         elif rule := repeated_rule(file.head):
             cure = f'set separator: "\\n{rule}\\n" if it ends documents'
             notes.append(f"warning: files with many lines {rule}, which are read as text: {cure}")
-        elif inside := inline_marker(file.head):
+        elif (inside := inline_marker(file.head)) and not (
+            self.documents == "line" and find_marker(file.head)
+        ):
             cure = f'set separator: "{inside}" if it ends documents'
             notes.append(f"warning: files with {inside} inside their lines, where it is read as text: {cure}")
         return notes
@@ -214,7 +213,8 @@ def data_suffix(path: Path) -> str:
 def _table_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    # the last ones are of values that Python cannot hold: text that is no UTF-8, a time of the year 100,000
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
         message = f"{path}: cannot be read as {data_suffix(path)[1:]} ({error})"
         raise UserError("unreadable_file", message, file=path) from None
 
@@ -249,33 +249,6 @@ def _batches(path: Path) -> Iterator[Any]:
         else:  # what `datasets` writes
             stream.seek(0)
             yield from pyarrow.ipc.open_stream(stream)
-
-
-def _csv_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
-    header, lines = file.head.partition("\n")[0].strip(), file.lines()
-    delimiter = "\t" if data_suffix(file.path) == ".tsv" else max(DELIMITERS, key=header.count)
-    if delimiter not in header:
-        delimiter = "\x1f"  # one column: its commas part nothing
-    csv.field_size_limit(1 << 30)
-    if header == f"sep={delimiter}":  # a line for Excel, before the names of the columns
-        next(lines)
-    reader = csv.DictReader(itertools.chain(lines, [END]), delimiter=delimiter)
-    while True:
-        before = max(reader.line_num, 1)
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            message = f"{file.path}:{reader.line_num}: broken {data_suffix(file.path)[1:]} ({error})"
-            raise UserError("unreadable_file", message, file=file.path) from None
-        if row is None or END in itertools.islice(row.values(), 1):
-            return
-        fault = file.fault("".join(value for value in row.values() if isinstance(value, str)))
-        if None in row:
-            expected = len(reader.fieldnames or ())
-            fault = 0, f"more fields than the {expected} columns of the header: is a quote missing?"
-        elif any(isinstance(value, str) and value.endswith(END) for value in row.values()):
-            fault = 0, f"a quote that is never closed, behind line {before}: all that follows is one field"
-        yield reader.line_num, BadRow(fault[1]) if fault else row
 
 
 def _json_rows(file: TextFile) -> Iterator[tuple[int, Record]]:
@@ -334,15 +307,27 @@ def _json_values(file: TextFile) -> Iterator[Record]:
             message = f"{file.path}: broken JSON behind row {count} ({error})"
             raise UserError("unreadable_file", message, file=file.path) from None
         count, fault, place = count + 1, file.fault(text[place:end]), end
-        inner = [value[name] for name in ROW_LISTS if isinstance(value, dict) and name in value]
+        if count == 1 and not in_array and not text[place:].strip():
+            text += _read(lines, CHUNK_CHARACTERS)
+        alone = count == 1 and not in_array and not text[place:].strip()
         if fault:
             yield BadRow(fault[1])
-        elif count == 1 and not in_array and (rows := _rows_of_table(value)):
+        elif alone and (rows := _rows_of_table(value)):
             yield from rows
-        elif len(inner) == 1 and isinstance(inner[0], list) and not in_array:
-            yield from itertools.chain.from_iterable(map(_questions, inner[0]))
+        elif alone and (listed := _row_list(value)):
+            yield from itertools.chain.from_iterable(map(_questions, listed))
         else:
             yield value
+
+
+def _row_list(value: Any) -> list[Any] | None:
+    """The rows of a file that is one object, which holds them in a list beside what it says of them all."""
+    if not isinstance(value, dict) or "text" in value:
+        return None
+    inner = [value[name] for name in ROW_LISTS if isinstance(value.get(name), list)]
+    if len(inner) != 1 or (len(value) > 1 and any(isinstance(each, str) for each in inner[0])):
+        return None
+    return inner[0]
 
 
 def _rows_of_table(value: Any) -> list[dict[str, Any]] | None:

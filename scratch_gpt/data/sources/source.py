@@ -20,7 +20,7 @@ from scratch_gpt import primer
 from scratch_gpt.data.sources.bad_rows import BAD_ROW_LIMIT, BadRow, BadRows, FileCount, UnusedRow
 from scratch_gpt.data.sources.columns import checked_text, missing, pick_text, with_inner_values
 from scratch_gpt.data.sources.encodings import COMPRESSIONS
-from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files
+from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files, settings_without_effect
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.sources.formats import (
     CSV_SUFFIXES,
@@ -241,6 +241,11 @@ def _check_files(source: Source, name: str) -> None:
             raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
         hint = did_you_mean(source.path, [PRIMER, *beside(source.path)])
         raise UserError("file_not_found", f"{name}: no file {source.path}{hint}", file=source.path)
+    for setting in settings_without_effect(source.path):
+        value = getattr(source, setting)
+        if value and (setting, value) != ("split", "train"):
+            message = f"{name}: {setting}: {value} has no effect: {source.path} is no dataset that has one: name the files to read"
+            raise UserError("setting_without_effect", message, setting=setting)
     for file in source.files:
         if data_suffix(file) in FOREIGN_SUFFIXES:
             message = f"{name}: cannot read {file}: {FOREIGN_SUFFIXES[data_suffix(file)]}"

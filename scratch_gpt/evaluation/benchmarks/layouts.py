@@ -146,7 +146,7 @@ LAYOUTS = {
     "boolq": Layout(
         prompt="{{passage}}\nQuestion: {{question}}?\nAnswer:",
         choices="['no', 'yes']",
-        label="label | int",
+        label="{'false': 0, 'no': 0, '0': 0, 'true': 1, 'yes': 1, '1': 1}[label | string | lower]",
         path="aps/super_glue",
         subsets=("boolq",),
     ),

@@ -67,14 +67,20 @@ def with_languages(template: str, source: Source) -> str:
     for place, role in zip(PLACES, ("source", "target"), strict=True):
         if place in template:
             column = source.columns.get(role, role)
-            if column not in LANGUAGES:
+            language = LANGUAGES.get(_code(column))
+            if language is None:
                 message = (
                     f"source {source.name!r}: the column {column!r} names no language for {place}; "
                     f"write it into {template!r}"
                 )
                 raise UserError("unknown_language", message, column=column)
-            template = template.replace(place, LANGUAGES[column])
+            template = template.replace(place, language)
     return template
+
+
+def _code(column: str) -> str:
+    """The code that a column may be called by: "de" of "translation.de"."""
+    return column.rpartition(".")[2].lower()
 
 
 def file_translations(
@@ -142,8 +148,8 @@ def bleu_tokenizers(
     chosen = {}
     for task, rows in examples.items():
         references = (reference for row in rows for reference in row.references)
-        column = columns.get(task)
-        chosen[task] = choose_tokenizer(task, column if column in LANGUAGES else None, references)
+        code = _code(columns.get(task, ""))
+        chosen[task] = choose_tokenizer(task, code if code in LANGUAGES else None, references)
     return chosen
 
 

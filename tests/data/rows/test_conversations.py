@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows for post-training: every public layout becomes the one layout, and what cannot is a bad row."""
 
+import json
+
 import pytest
 
 from scratch_gpt import primer
@@ -361,3 +363,101 @@ def test_columns_by_other_names(read):
     assert read(instruction_rows, rows)[0]["messages"][0]["content"] == "P\n\nQ"
     rows = [{"messages": CHAT, "functions": [{"name": "look"}]}]
     assert "look" in read(instruction_rows, rows)[0]["tools"]
+
+
+CALLED = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def test_conversations_in_the_cells_of_a_table(read):
+    """As JSON they are read; Python's text of one is named, and so are several texts where one answer belongs."""
+    rows = [
+        {"prompt": json.dumps(CALLED[:1]), "completion": json.dumps(CALLED[1:])},
+        {"prompt": "q", "completion": json.dumps(CALLED[1])},
+        {"prompt": "q", "completion": ["a"]},
+    ]
+    assert [row["messages"] for row in read(instruction_rows, rows)] == [CALLED] * 3
+    json_answers = [
+        {"prompt": "q", "completion": text} for text in ('{"a": 1}', '[{"role": "x"}]', '["red"]', "{a")
+    ]
+    assert [row["messages"][1]["content"] for row in read(instruction_rows, json_answers)] == [
+        row["completion"] for row in json_answers
+    ]
+    for bad, reason in ((str(CALLED[1:]), "Python's text"), (["good", "bad"], "completion.0")):
+        with user_error("too_many_bad_rows", reason):
+            read(instruction_rows, [{"prompt": "q", "completion": bad}])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion"),
+    [
+        ("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "  a<|im_end|>\n"),
+        ("<s>[INST] q [/INST]", "  a</s>"),
+        ("<|user|>\nq</s>\n<|assistant|>\n", "  a</s>\n"),
+        ("### Instruction:\nq\n\n### Response:\n", "  a"),
+        ("\n\nHuman: q\n\nAssistant:", "  a"),
+    ],
+)
+def test_ends_of_turns_are_no_text_of_answers(read, prompt, completion):
+    (found,) = read(instruction_rows, [{"prompt": prompt, "completion": completion}])
+    assert found["messages"][0]["content"].strip() == "q"
+    assert found["messages"][1]["content"] == "  a"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "q", "input": "  ", "output": "a"}, "q"),
+        ({"instruction": "q", "input": float("nan"), "output": "a"}, "q"),
+        ({"prompt": "q", "completion": "a", "system": " "}, "q"),
+    ],
+)
+def test_blank_columns_are_none(read, row, message):
+    """Blanks, and the NaN of pandas."""
+    (found,) = read(instruction_rows, [row])
+    assert [turn["content"] for turn in found["messages"]] == [message, "a"]
+    with user_error("too_many_bad_rows", "null"):
+        read(instruction_rows, [{"prompt": "q", "completion": float("nan")}])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "2+2?", "choices": ["1", "4"], "answer": 1},
+        {"question": "2+2?", "options": ["1", "4"], "answer": "B"},
+        {"question": "2+2?", "A": "1", "B": "4", "C": "5", "D": "6", "answer": "B"},
+    ],
+)
+def test_the_letter_of_a_candidate_is_no_answer_to_learn(read, row):
+    with user_error("too_many_bad_rows", "multiple choice"):
+        read(instruction_rows, [row])
+    (found,) = read(instruction_rows, [{**row, "answer": "four"}])
+    assert found["messages"][1]["content"] == "four"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        "{'text': ['x'], 'answer_start': [5]}",
+        '{"text": ["x"], "answer_start": [5]}',
+        "['x', 'ex']",
+        '["x"]',
+        {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": ["x"]},
+    ],
+)
+def test_answers_in_the_cells_of_a_table(read, answers):
+    (found,) = read(instruction_rows, [{"question": "q", "answers": answers}])
+    assert found["messages"][1]["content"] == "x"
+
+
+def test_answers_that_are_no_lists(read):
+    """Texts that begin so; numpy's text is refused; DROP's dates; what is only plausible."""
+    texts = ["[1, 2, 3]", "{'a': 1}", "[sic]", "['"]
+    found = read(instruction_rows, [{"question": "q", "answers": text} for text in texts])
+    assert [row["messages"][1]["content"] for row in found] == texts
+    for numpys in ("['a' 'b']", "{'text': array(['x'], dtype=object)}"):
+        with user_error("too_many_bad_rows", "numpy"):
+            read(instruction_rows, [{"question": "q", "answers": numpys}])
+    date = {"number": "", "date": {"day": "12", "month": "May", "year": "1900"}, "spans": []}
+    rows = [{"question": "q", "answer": date}, {"question": "q", "answer": "a", "answerable": False}]
+    rows.append({"question": "q", "answers": {"text": ["plausible"]}, "is_impossible": True})
+    assert [row["messages"][1]["content"] for row in read(instruction_rows, rows)] == ["12 May 1900"]

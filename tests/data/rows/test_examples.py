@@ -239,3 +239,13 @@ def test_a_file_without_right_answers_is_refused(read):
         read([{"goal": "g", "sol1": "a", "sol2": "b", "label": -1}] * 3)
     with user_error("no_answers", "'s'", "rows.jsonl", source="s"):
         read([{"question": "Why?", "answers": {"text": [], "answer_start": []}}] * 3)
+
+
+def test_candidates_in_columns_of_their_own(read):
+    """C-Eval's, and CMMLU's with capitals; labels that count from 1 are named where they cannot be from 0."""
+    row = {"question": "2+2?", "A": "1", "B": "4", "C": "5", "D": "6", "answer": "B"}
+    for written in (row, {**row, "Question": "2+2?", "Answer": "B"}):
+        form, (example,) = read([written])
+        assert (form, example.choices, example.label) == ("choice", ("1", "4", "5", "6"), 1)
+    with user_error("too_many_bad_rows", "subtract 1"):
+        read([{"question": "Q?", "choices": ["a", "b"], "answer": 2}])

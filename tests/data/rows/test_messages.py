@@ -233,3 +233,41 @@ def test_a_row_with_tools_keeps_them(read):
     (row,) = read(instruction_rows, [{"messages": messages, "tools": [{"name": "look"}]}])
     assert row["tools"] == '[{"type": "function", "function": {"name": "look"}}]'
     assert row["messages"][-1]["tool_calls"] == [CALL]
+
+
+def roles_of(*names):
+    return [message["role"] for message in read_messages(chat(*names), "c")]
+
+
+def test_hyphens_part_no_names_of_roles():
+    """A call, its result, and models of known families; a name of two roles is asked about, not guessed."""
+    written = [*chat("human"), {"from": "function-call", "value": '{"name": "f", "arguments": \'{"a": 1}\'}'}]
+    written += [{"from": "function-response", "value": "2"}, {"from": "claude-opus", "value": "It is 2."}]
+    messages = read_messages(written, "c")
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
+    assert roles_of("user_1", "gpt-4o") == roles_of("human-2", "llama 3") == ["user", "assistant"]
+    for name in ("gpt-user", "ai-user"):
+        with pytest.raises(BadRow, match=name):
+            roles_of("human", name)
+
+
+@pytest.mark.parametrize("key", ["arguments", "parameters", "args", "input"])
+def test_arguments_by_any_name(key):
+    written = [*chat("human"), {"role": "assistant", "tool_calls": [{"name": "f", key: {"x": 1}}]}]
+    assert read_messages(written, "c")[1]["tool_calls"][0]["function"]["arguments"] == '{"x": 1}'
+
+
+def test_nothing_said_is_dropped():
+    """Two thoughts of one message, a result that is a list of texts, words behind a call."""
+    thoughts = [{"type": "thinking", "thinking": text} for text in ("first", "second")]
+    parts = [thoughts[0], {"type": "text", "text": "Look: "}, thoughts[1], {"type": "text", "text": "2."}]
+    messages = read_messages([*chat("human"), {"role": "assistant", "content": parts}], "c")
+    assert messages[1]["content"] == "Look: 2." and messages[1]["reasoning_content"] == "first\n\nsecond"
+    result = [*chat("human", "gpt"), {"role": "tool", "content": ["Paris", "London"]}]
+    assert json.loads(read_messages(result, "c")[2]["content"]) == ["Paris", "London"]
+    called = {"from": "gpt", "value": '<functioncall> {"name": "f", "arguments": {}} One moment.'}
+    with pytest.raises(BadRow, match="One moment"):
+        read_messages([*chat("human"), called], "c")
+    blank = {"role": "assistant", "content": "a", "reasoning_content": " \n"}
+    assert "reasoning_content" not in read_messages([*chat("human"), blank], "c")[1]

@@ -268,3 +268,18 @@ def test_a_pair_is_a_liked_and_a_disliked_answer(read):
     sources = parse_sources([{"name": "p", "path": "primer"}])
     rows, pairs = feedback_rows(sources, "dev", BadRows(), 1), primer.preferences("dev", 1)
     assert [row["completion"] for row in rows if not row["label"]] == [pair["rejected"] for pair in pairs]
+
+
+def test_sides_of_several_messages_answer_the_prompt(read):
+    """An agent's way to its answer, beside a bare answer or another way."""
+    ask, good, bad = (
+        {"role": role, "content": text}
+        for role, text in (("user", "q"), ("assistant", "good"), ("assistant", "bad"))
+    )
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
+    way = [call, {"role": "tool", "content": "2"}, good]
+    for rejected in ([bad], [good, {"role": "user", "content": "no"}, bad]):
+        (found,) = read(preference_rows, [{"prompt": [ask], "chosen": way, "rejected": rejected}])
+        assert found["prompt"] == [ask]
+        assert [message["role"] for message in found["chosen"]] == ["assistant", "tool", "assistant"]
+        assert found["rejected"][-1]["content"] == "bad"

@@ -98,3 +98,24 @@ def test_calls_of_glaive(read):
     assert (system, question["content"], result) == (SYSTEM, "Q", {"role": "tool", "content": "5"})
     assert json.loads(asked["tool_calls"][0]["function"]["arguments"]) == {"what": "it's"}
     assert answer == {"role": "assistant", "content": "Five."}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|user|>\nq</s>\n<|assistant|>\n    return 1\nx</s>",
+        "<s>[INST] q [/INST]\n    return 1\nx</s>",
+        "<|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n    return 1\nx<|eot_id|>",
+    ],
+)
+def test_answers_keep_their_indentation(text):
+    assert read_transcript(text) == [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "    return 1\nx"},
+    ]
+
+
+def test_mistrals_system_prompt():
+    text = "<s>[SYSTEM_PROMPT]Be kind.[/SYSTEM_PROMPT][INST]q[/INST]a</s>"
+    assert [turn["content"] for turn in read_transcript(text, preamble=True)] == ["Be kind.", "q", "a"]

@@ -197,3 +197,54 @@ def test_lines_of_signs_are_reported(tmp_path, rule):
         f"text {number}" for number in range(30)
     ]
     assert not separated.notes(tmp_path / "a.txt")
+
+
+def test_quotes_in_tsv_files_are_letters_unless_they_enclose_fields(tmp_path):
+    """Programs that write no quotes leave them in: read as enclosing, they would merge rows without a word."""
+    plain = 'id\ttext\n1\t"Hello, he said.\n2\tfoo\n3\t"Bye" he said\n4\tlast\n'
+    assert [row["text"] for _, row in read(tmp_path / "a.tsv", plain)] == [
+        '"Hello, he said.',
+        "foo",
+        '"Bye" he said',
+        "last",
+    ]
+    quoted = 'id\ttext\n1\t"two\nlines"\n2\t"tab ""here"""\n'
+    assert [row["text"] for _, row in read(tmp_path / "b.tsv", quoted)] == ["two\nlines", 'tab "here"']
+    late = "id\ttext\n" + "1\tfine\n" * 200_000 + '2\t"open\n3\tlost\n4\t"closed\n'
+    kinds = {type(row) for _, row in read(tmp_path / "c.tsv", late)[-2:]}
+    assert BadRow in kinds
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    with user_error("duplicate_name", "a.csv", name="prompt"):
+        read(tmp_path / "a.csv", "prompt,prompt,completion\na,b,c\n")
+
+
+def test_a_list_inside_rows_is_no_list_of_rows(tmp_path):
+    """Only a file that is one object may hold its rows in a list."""
+    rows = [{"text": "the doc", "items": ["x", "y"]}, {"text": "other", "items": ["z"]}]
+    written = "\n".join(json.dumps(row, indent=1) for row in rows)
+    assert [row for _, row in read(tmp_path / "a.jsonl", written)] == rows
+    assert [row for _, row in read(tmp_path / "b.json", json.dumps(rows[0]))] == rows[:1]
+    asked = [{"id": 1, "questions": [{"q": "a"}]}, {"id": 2, "questions": [{"q": "b"}]}]
+    written = "\n".join(json.dumps(row, indent=1) for row in asked)
+    assert [row for _, row in read(tmp_path / "c.jsonl", written)] == asked
+    for whole in ({"version": "1", "data": asked}, {"data": asked}):
+        assert [row for _, row in read(tmp_path / "d.json", json.dumps(whole, indent=1))] == asked
+    assert [row for _, row in read(tmp_path / "e.json", json.dumps({"data": ["a", "b"]}))] == ["a", "b"]
+
+
+def test_values_that_python_cannot_hold_are_one_line(tmp_path):
+    bad = (
+        pyarrow.array([b"\xff\xfe"], pyarrow.binary())
+        .cast(pyarrow.large_binary())
+        .view(pyarrow.large_string())
+    )
+    pyarrow.parquet.write_table(pyarrow.table({"text": bad}), tmp_path / "a.parquet")
+    with user_error("unreadable_file", "a.parquet", file=tmp_path / "a.parquet"):
+        list(Reader().rows(tmp_path / "a.parquet"))
+
+
+def test_markers_on_lines_of_their_own_are_no_text(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n<|endoftext|>\ntwo\n<|endoftext|>\n")
+    assert not any("inside" in note for note in Reader("line").notes(tmp_path / "a.txt"))

@@ -515,3 +515,13 @@ def test_rows_are_not_read_from_text(tmp_path):
     (source,) = parse_sources([{"name": "s", "path": str(tmp_path / "a.txt")}])
     with user_error("unsupported_format", ".jsonl", file=tmp_path / "a.txt"):
         list(read_rows(source, BadRows(), lambda row: pick_text(row, "text")))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("split", "test"), ("subset", "en"), ("revision", "main")])
+def test_loose_files_have_no_splits(tmp_path, setting, value):
+    """All of a folder's files would be read, whatever the split."""
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text('{"text": "a"}\n')
+    for path in (tmp_path, tmp_path / "test.jsonl"):
+        with user_error("setting_without_effect", "'s'", value, setting=setting):
+            parse_sources([{"name": "s", "path": str(path), setting: value}])
