@@ -37,14 +37,21 @@ def did_you_mean(name: Any, known: Iterable[str], otherwise: str = "") -> str:
     Args:
         otherwise: the text where no name is near.
     """
+    nearest = _nearest(str(name), known)
+    return f": did you mean {nearest}?" if nearest else otherwise
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
     plain = {each.lower().replace("-", "_"): each for each in known}
-    nearest = get_close_matches(str(name).lower().replace("-", "_"), plain, n=1)
-    return f": did you mean {plain[nearest[0]]}?" if nearest else otherwise
+    found = get_close_matches(name.lower().replace("-", "_"), plain, n=1)
+    return plain[found[0]] if found else None
 
 
-def beside(path: str | Path) -> list[str]:
-    """What lies in the folder of a path, written as the path is: names for `did_you_mean` where it does not exist."""
-    return [each.as_posix() for each in Path(path).parent.glob("*")]
+def did_you_mean_path(path: str | Path, otherwise: str = "") -> str:
+    """The same for a path where nothing is, with what lies in its folder: that one folder is shared makes no name near."""
+    path = Path(path)
+    nearest = _nearest(path.name, (each.name for each in path.parent.glob("*")))
+    return f": did you mean {(path.parent / nearest).as_posix()}?" if nearest else otherwise
 
 
 def wrong_value(

@@ -256,6 +256,39 @@ def test_wrong_conversions_are_one_line(
 
 
 @pytest.mark.parametrize(
+    ("typed", "code", "values"),
+    [
+        ("serve M --port x", "wrong_value", {"setting": "--port", "value": "x"}),
+        ("serve M --port=x", "wrong_value", {"setting": "--port", "value": "x"}),
+        ("chat M --temperature hot", "wrong_value", {"setting": "--temperature", "value": "hot"}),
+        ("demo --seed -1", "wrong_value", {"setting": "--seed", "value": "-1"}),
+        ("chat", "setting_missing", {"setting": "MODEL"}),
+        ("export M", "setting_missing", {"setting": "OUT"}),
+        ("chat M --sytem x", "invalid_arguments", {}),
+        ("chat M --temperature", "invalid_arguments", {}),
+        ("demo extra", "invalid_arguments", {}),
+        ("--foo", "invalid_arguments", {}),
+    ],
+)
+def test_wrong_usage_is_one_line(typed: str, code: str, values: dict[str, str], monkeypatch, capsys) -> None:
+    """No box of typer's: the value and what it must be, the nearest option, or what is missing."""
+    with user_error(code, **values):
+        cli.app(typed.split())
+    status, output, errors = run(monkeypatch, capsys, *typed.split())
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("error: ")
+    assert shows(errors, *([repr(values["value"])] if "value" in values else []))
+    if "--sytem" in typed:
+        assert shows(errors, "did you mean --system?")
+
+
+def test_no_command_at_all_brings_the_help(monkeypatch, capsys) -> None:
+    status, output, errors = run(monkeypatch, capsys)
+    assert (status, errors) == (2, "")
+    assert shows(output, "pretrain", "chat")
+
+
+@pytest.mark.parametrize(
     ("typed", "shown"), [("pretain", "did you mean pretrain?"), ("sfft", "sft?"), ("xyz", "--help")]
 )
 def test_an_unknown_command_brings_the_nearest(typed: str, shown: str, monkeypatch, capsys) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import error_pages
 import pytest
 
-from scratch_gpt.errors import UserError, did_you_mean, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, did_you_mean_path, wrong_value
 from wording import user_error
 
 
@@ -122,3 +122,13 @@ def test_a_test_expects_each_code() -> None:
     own = Path(__file__).read_text(encoding="utf-8")  # raises errors itself
     expected = {code for text in texts if text != own for code in re.findall(r'user_error\(\s*"(\w+)"', text)}
     assert codes() - expected == set()
+
+
+def test_a_shared_folder_makes_no_name_near(tmp_path: Path) -> None:
+    """Of a path that is not there, its last name is compared."""
+    folder = tmp_path / "projects" / "language-models"
+    folder.mkdir(parents=True)
+    for name in ("notes.txt", "book.txt", "README.md"):
+        (folder / name).touch()
+    assert did_you_mean_path(folder / "aligned", "nothing near") == "nothing near"
+    assert did_you_mean_path(folder / "Boook.txt") == f": did you mean {(folder / 'book.txt').as_posix()}?"

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import scratch_gpt.registration  # noqa: F401  # whoever loads a model has its classes, also in a command
-from scratch_gpt.errors import UserError, beside, did_you_mean
+from scratch_gpt.errors import UserError, did_you_mean_path
 from scratch_gpt.inference.chat_format import LONGEST, check_chat_format
 from scratch_gpt.inference.turns import is_chat, prepare_turns, training_tokenizer
 from scratch_gpt.tokenization import protect_control_tokens
@@ -89,7 +89,7 @@ def check_folder(folder: str | Path) -> None:
         raise UserError("no_model", message, folder=folder)
     hint = ": give a folder that a training stage wrote"
     if not path.exists():
-        hint = did_you_mean(path.as_posix(), beside(path), hint)
+        hint = did_you_mean_path(path, hint)
     message = f"no model in {folder} (config.json is missing){hint}"
     raise UserError("no_model", message, folder=folder)
 

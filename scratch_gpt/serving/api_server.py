@@ -25,6 +25,7 @@ try:
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
 except ImportError:
     message = 'serving needs more packages: pip install "scratch-gpt[serve]"'
     raise UserError("missing_package", message, package="scratch-gpt[serve]") from None
@@ -142,6 +143,8 @@ def prepare_chat(served: ServedModel, body: bytes) -> Prepared:
 
     def work(emit: Emit, cancelled: threading.Event) -> None:
         for number in range(request.n or 1):
+            if cancelled.is_set():
+                return
             served.generate(token_ids, settings, number, number, emit, cancelled)
 
     answer = ChatAnswer(
@@ -161,14 +164,16 @@ def prepare_completion(served: ServedModel, body: bytes) -> Prepared:
     settings = _settings(served, request, request.logprobs)
     if not request.echo:
         _at_least_one(request.max_tokens, "max_tokens")
-    rows = served.encode_texts(request.prompt, "prompt")
+    rows = served.encode_texts(request.prompt, "prompt", room=0 if request.max_tokens == 0 else 1)
     count = request.n or 1
 
     def work(emit: Emit, cancelled: threading.Event) -> None:
         for number, (prompt, token_ids) in enumerate(zip(request.prompt, rows, strict=True)):
             for draw in range(count):
                 choice = number * count + draw
-                if request.echo and not cancelled.is_set():
+                if cancelled.is_set():
+                    return
+                if request.echo:
                     text = prompt if isinstance(prompt, str) else served.decoder.decode(prompt)
                     asked = settings.num_logprobs
                     tokens = [] if asked is None else served.prompt_tokens(token_ids, asked)
@@ -189,7 +194,7 @@ def prepare_embeddings(served: ServedModel, body: bytes) -> tuple[Work, int]:
     """
     request = parse(body, EmbeddingRequest)
     served.check_name(request.model)
-    rows = served.encode_texts(request.input, "input")
+    rows = served.encode_texts(request.input, "input", room=0)
 
     def work(emit: Emit, cancelled: threading.Event) -> None:
         for index, token_ids in enumerate(rows):
@@ -215,10 +220,13 @@ async def read_body(request: Request) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the Content-Type must be application/json")
     body, size = bytearray(), 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= MAX_BODY_BYTES:
-            body += chunk
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= MAX_BODY_BYTES:
+                body += chunk
+    except ClientDisconnect:  # nobody reads the answer
+        raise RequestError("the body broke off") from None
     if size > MAX_BODY_BYTES:
         raise RequestError(f"the body has {size} bytes, the most are {MAX_BODY_BYTES}", status=413)
     return bytes(body)
@@ -290,7 +298,8 @@ def make_app(folder: str | Path, api_key: str | None = None) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
         line = f"{request.method} {request.url.path[:100]} is not served here, only {ROUTES}"
-        return JSONResponse(RequestError(line, status=error.status_code).body(), error.status_code)
+        body = RequestError(line, status=error.status_code).body()
+        return JSONResponse(body, error.status_code, error.headers)  # a 405 says what is allowed
 
     @app.exception_handler(Exception)  # starlette logs it with its traceback
     async def apologize(request: Request, error: Exception) -> JSONResponse:

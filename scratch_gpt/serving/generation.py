@@ -190,8 +190,11 @@ class ServedModel:
             line = f"model {name[:100]!r} is not served here, only {self.name!r}"
             raise RequestError(line, "model", 404, "model_not_found")
 
-    def encode_texts(self, texts: list[str] | list[list[int]], param: str) -> list[list[int]]:
+    def encode_texts(self, texts: list[str] | list[list[int]], param: str, room: int) -> list[list[int]]:
         """Token ids of texts, in which the spelling of a control token is plain text; ids are checked.
+
+        Args:
+            room: tokens that follow in the context, at least.
 
         Raises:
             RequestError: an empty or too long text, an id out of range or of a control token.
@@ -209,7 +212,7 @@ class ServedModel:
             begin = begin_ids(self.tokenizer)
             rows = [begin + ids for ids in encode_plain(self.tokenizer, plain)]
         for row in rows:
-            self.check_length(row, param)
+            self.check_length(row, param, room)
         return rows
 
     def encode_chat(
@@ -231,7 +234,7 @@ class ServedModel:
             )["input_ids"]
         except TemplateError as error:
             raise RequestError(f"messages: {' '.join(str(error).split())}", "messages") from None
-        self.check_length(token_ids, "messages")
+        self.check_length(token_ids, "messages", room=1)
         return token_ids
 
     def compile_grammar(self, schema: dict[str, Any], strict: bool, param: str) -> Any:
@@ -267,12 +270,11 @@ class ServedModel:
             line = f"{param}: {num_characters} characters, the model's context is {self.context} tokens: shorten the text"
             raise RequestError(line, param, code="context_length_exceeded")
 
-    def check_length(self, token_ids: list[int], param: str) -> None:
-        """Raise RequestError for no tokens, or more than the context holds."""
+    def check_length(self, token_ids: list[int], param: str, room: int) -> None:
+        """Raise RequestError for no tokens, or more than the context holds beside `room` others."""
         if not token_ids:
             raise RequestError(f"{param}: the text is empty", param)
-        longest = self.context - 1 if self.generates else self.context
-        if len(token_ids) > longest:
+        if len(token_ids) > self.context - room:
             line = (
                 f"{param}: {len(token_ids)} tokens, the model's context is {self.context}: shorten the text"
             )

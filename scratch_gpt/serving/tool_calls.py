@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from jinja2 import TemplateError
+from pydantic_core import from_json  # which refuses what cannot be written: half a surrogate pair, 200 levels
 
 from scratch_gpt.serving.protocol import Message, RequestError
 
@@ -52,8 +53,8 @@ def as_template_messages(messages: list[Message], with_tools: bool) -> list[dict
 
 def _arguments(written: str, param: str) -> dict[str, Any]:
     try:
-        arguments = json.loads(written)
-    except (ValueError, RecursionError):
+        arguments = from_json(written)
+    except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         raise RequestError(f"{param}: the arguments of a call must be a JSON object in a string", param)
@@ -90,9 +91,9 @@ def _calls(text: str) -> list[dict[str, Any]]:
     calls = []
     for written in CALL.findall(text):
         try:
-            call = json.loads(written)
+            call = from_json(written)
             name, arguments = call["name"], call["arguments"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return []
         if not isinstance(name, str) or not isinstance(arguments, dict):
             return []

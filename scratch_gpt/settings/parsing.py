@@ -16,7 +16,7 @@ from typing import Any, NoReturn, get_type_hints
 
 import yaml
 
-from scratch_gpt.errors import UserError, beside, did_you_mean, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, did_you_mean_path, wrong_value
 from scratch_gpt.settings.checking import (
     checked,
     choices,
@@ -198,7 +198,7 @@ def find_config(name: str, folders: Collection[str] = CONFIG_FOLDERS, key: str =
         for folder in folders
         if file.is_relative_to(root / folder)
     ]
-    message = f"{key}: no file {name}{did_you_mean(path.as_posix(), [*known, *beside(path)])}"
+    message = f"{key}: no file {name}{did_you_mean(path.as_posix(), known, did_you_mean_path(path))}"
     raise UserError("file_not_found", message, file=name)
 
 

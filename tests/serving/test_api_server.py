@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, GenerationConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, cli
@@ -437,6 +437,24 @@ def test_half_characters_are_spelled_by_their_bytes(app_client, chat_folder: Pat
     assert choice["logprobs"]["text_offset"] == [0, 1, 1, 1, 2]
 
 
+def test_a_text_may_fill_the_context_where_nothing_follows(app_client, chat_folder: Path) -> None:
+    client, context = app_client(chat_folder), AutoConfig.from_pretrained(chat_folder).max_position_embeddings
+    scored = {"model": "chat", "prompt": "a" * context, "echo": True, "logprobs": 0, "max_tokens": 0}
+    (choice,) = client.post("/v1/completions", json=scored).json()["choices"]
+    assert len(choice["logprobs"]["tokens"]) == context
+    assert refused(client, "/v1/completions", scored | {"max_tokens": 1}) == (400, "prompt")
+    embedded = {"model": "chat", "input": "a" * context}
+    assert client.post("/v1/embeddings", json=embedded).json()["usage"]["prompt_tokens"] == context
+    assert refused(client, "/v1/embeddings", embedded | {"input": "a" * (context + 1)}) == (400, "input")
+
+
+def test_what_a_route_allows_is_said(app_client, chat_folder: Path) -> None:
+    """RFC 9110: a 405 has Allow."""
+    client = app_client(chat_folder)
+    assert client.get("/v1/chat/completions").headers["allow"] == "POST"
+    assert client.head("/v1/models").headers["allow"] == "GET"
+
+
 def token_bytes(token: str) -> bytes:
     """The bytes that a byte-level token stands for."""
     byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
@@ -516,6 +534,13 @@ def test_an_abandoned_request_frees_the_queue(serve_folder, chat_folder: Path, m
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(abandon, [False, True, False, True]))
+    short = {
+        "prompt": [TEXT["prompt"]] * 100,
+        "n": 16,
+        "max_tokens": 1,
+    }  # each choice is a request of its own
+    with pytest.raises(openai.APITimeoutError):
+        client.completions.create(**TEXT | short, timeout=0.5)
     answer = client.with_options(timeout=60).completions.create(**TEXT, max_tokens=1)
     assert answer.usage.completion_tokens == 1
     assert 0 < len(taken) < 400  # of 7,000
@@ -665,8 +690,13 @@ def test_tool_calls_are_read_and_refused_where_the_template_has_none(app_client,
     with_tools = with_tools["usage"]["prompt_tokens"]
     without = client.post("/v1/chat/completions", json=CHAT | asked | {"tool_choice": "none"}).json()
     assert with_tools > without["usage"]["prompt_tokens"]
-    call["function"]["arguments"] = "nonsense"
-    assert refused(client, "/v1/chat/completions", CHAT | asked) == (400, "messages.1.tool_calls")
+    for arguments in ("nonsense", '{"a": "\\ud800"}', '{"a": ' + "[" * 900 + "]" * 900 + "}"):
+        call["function"]["arguments"] = arguments
+        assert refused(client, "/v1/chat/completions", CHAT | asked) == (400, "messages.1.tool_calls")
+
+
+# What no encoding can write.
+HALF_A_PAIR = '<tool_call>{"name": "f", "arguments": {"a": "\\ud83d"}}</tool_call>'
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
@@ -677,6 +707,7 @@ def test_calls_are_taken_out_of_the_text_as_it_forms(size: int) -> None:
         (two, "Yes. ", ["f", "g"], "tool_calls"),
         ("a < b <tool", "a < b <tool", [], "stop"),
         ("a <tool_call>f(1)</tool_call>", "a <tool_call>f(1)</tool_call>", [], "stop"),
+        (HALF_A_PAIR, HALF_A_PAIR, [], "stop"),
         ('<tool_call>{"name": "f", "arguments": 1}', '<tool_call>{"name": "f", "arguments": 1}', [], "stop"),
     ):
         reader, out = CallReader(), ""

@@ -34,7 +34,7 @@ from scratch_gpt.data.sources.formats import (
 )
 from scratch_gpt.data.sources.hub import hub_parts
 from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
-from scratch_gpt.errors import UserError, beside, did_you_mean, wrong_value
+from scratch_gpt.errors import UserError, did_you_mean, did_you_mean_path, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
 
 
@@ -239,7 +239,7 @@ def _check_files(source: Source, name: str) -> None:
             raise UserError("no_files", message, path=source.path)
         if any(character in source.path for character in "*?["):
             raise UserError("no_files", f"{name}: no file matches {source.path}", path=source.path)
-        hint = did_you_mean(source.path, [PRIMER, *beside(source.path)])
+        hint = did_you_mean_path(source.path, did_you_mean(source.path, [PRIMER]))
         raise UserError("file_not_found", f"{name}: no file {source.path}{hint}", file=source.path)
     for setting in settings_without_effect(source.path):
         value = getattr(source, setting)

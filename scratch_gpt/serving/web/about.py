@@ -95,7 +95,8 @@ def _first_paragraph(folder: Path | None) -> str:
     words = LINK.sub(r"\1", plain[0]).replace("**", "").replace("`", "")
     if len(words) <= MOST_CHARACTERS:
         return words
-    return words[:MOST_CHARACTERS].rpartition(". ")[0] + "."
+    sentences, end, _ = words[:MOST_CHARACTERS].rpartition(". ")
+    return f"{sentences}." if end else f"{words[:MOST_CHARACTERS].rstrip()} ..."
 
 
 def introduction(models: Sequence[StreamingModel], abouts: Sequence[About]) -> str:

@@ -41,6 +41,13 @@ def test_the_page_introduces_a_model_by_its_card_and_its_scores(chat_folder: Pat
     assert scores == ["measure", "chat", "guessing", "facts: exact answers", "50%", "25%"]
 
 
+def test_a_long_first_paragraph_is_cut(chat_folder: Path) -> None:
+    """Behind a sentence, or, where none ends in English, behind letters."""
+    for paragraph, shown in (("水" * 500, "水" * 400 + " ..."), ("A bee. " + "x" * 500, "A bee.")):
+        (chat_folder / "README.md").write_text(f"# Bee\n\n{paragraph}\n", encoding="utf-8")
+        assert about.About.of(StreamingModel.load(str(chat_folder))).card == shown
+
+
 def test_a_folder_that_says_nothing_is_introduced_all_the_same(chat_folder: Path, base_folder: Path) -> None:
     """By its configuration; damaged results and prompts keep nobody from talking."""
     model = StreamingModel.load(str(base_folder))
