@@ -79,7 +79,7 @@ def _user_errors(words: list[str]) -> Iterator[None]:
         yield
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(error.message)
+            typer.echo(str(error))
             raise typer.Exit(2) from None
         raise _as_user_error(error, words) from None
 
