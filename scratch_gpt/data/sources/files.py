@@ -3,6 +3,7 @@
 
 import glob
 import os
+import re
 from pathlib import Path
 
 import datasets
@@ -19,6 +20,11 @@ DATA_SUFFIXES = TEXT_SUFFIXES + ROW_SUFFIXES
 # Beginnings of names.
 HIDDEN = (".", "__MACOSX")
 ABOUT = ("readme", "license", "licence")
+# Names of splits in names of files, as `datasets` reads them too.
+_HELD_OUT, _TRAINING = (
+    re.compile(rf"(?:\A|[-_. ])(?:{names})(?:[-_. ]|\Z)", re.I)
+    for names in ("test|testing|dev|val|valid|validation|eval", "train|training")
+)
 # `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write these.
 SAVED_DATASET, SAVED_SPLITS = "state.json", "dataset_dict.json"
 
@@ -48,6 +54,11 @@ def data_files(path: str, split: str, subset: str | None) -> list[Path]:
     found = [file for file in _visible(root) if data_suffix(file) in DATA_SUFFIXES]
     text = [file for file in found if not _is_about(root, file)]
     return text or [file for file in _visible(root) if file.suffix.lower() in TOKEN_SUFFIXES] or found
+
+
+def looks_held_out(file: Path, files: list[Path]) -> bool:
+    """Whether a file is called like a test split beside one that is called like a training split."""
+    return bool(_HELD_OUT.search(file.name)) and any(_TRAINING.search(other.name) for other in files)
 
 
 def settings_without_effect(path: str) -> list[str]:

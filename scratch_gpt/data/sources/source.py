@@ -20,7 +20,7 @@ from scratch_gpt import primer
 from scratch_gpt.data.sources.bad_rows import BAD_ROW_LIMIT, BadRow, BadRows, FileCount, UnusedRow
 from scratch_gpt.data.sources.columns import checked_text, missing, pick_text, with_inner_values
 from scratch_gpt.data.sources.encodings import COMPRESSIONS
-from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files, settings_without_effect
+from scratch_gpt.data.sources.files import DATA_SUFFIXES, data_files, looks_held_out, settings_without_effect
 from scratch_gpt.data.sources.filters import NO_FILTERS, Filters, parse_filters
 from scratch_gpt.data.sources.formats import (
     CSV_SUFFIXES,
@@ -302,7 +302,12 @@ def read_rows(
 def _opened(source: Source, part: Part, bad_rows: BadRows) -> FileCount:
     """The counts of a pass over a part, with what the user should know of it."""
     file = bad_rows.open(source.name, part.name, source.max_bad_rows)
-    for message in part.notes() if not file.rows else ():
+    if file.rows:
+        return file
+    for message in part.notes():
+        file.note(message, part.name)
+    if looks_held_out(Path(part.name), source.files):
+        message = "warning: files called like a test split, read with the training ones: name the files"
         file.note(message, part.name)
     return file
 

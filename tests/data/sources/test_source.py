@@ -525,3 +525,18 @@ def test_loose_files_have_no_splits(tmp_path, setting, value):
     for path in (tmp_path, tmp_path / "test.jsonl"):
         with user_error("setting_without_effect", "'s'", value, setting=setting):
             parse_sources([{"name": "s", "path": str(path), setting: value}])
+
+
+def test_a_test_split_among_the_files_is_told(tmp_path):
+    """A folder without a card has no splits: all its files are read, and trained on."""
+    for name in ("train-00000.jsonl", "test-00000.jsonl", "contest.jsonl", "latest_news.jsonl"):
+        (tmp_path / name).write_text('{"text": "a"}\n')
+    bad_rows = BadRows()
+    (source,) = parse_sources([{"name": "s", "path": str(tmp_path)}])
+    assert len(list(read_documents(source, bad_rows, 0))) == 4
+    (line,) = bad_rows.report()
+    assert shows(line, "warning", "test-00000.jsonl") and "contest" not in line
+    (tmp_path / "train-00000.jsonl").unlink()
+    bad_rows, (source,) = BadRows(), parse_sources([{"name": "s", "path": str(tmp_path)}])
+    assert len(list(read_documents(source, bad_rows, 0))) == 3
+    assert bad_rows.report() == []
