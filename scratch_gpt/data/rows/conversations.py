@@ -156,7 +156,8 @@ def _decoded(text: str, column: str) -> Any:
             value = decode(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(value, dict) and not value.keys() & set(ANSWER_KEYS):
+        # each has a list; any other object is an answer in JSON
+        if isinstance(value, dict) and not any(isinstance(value.get(key), list) for key in ANSWER_KEYS):
             return text
         if isinstance(value, list) and not all(isinstance(each, str | dict) for each in value):
             return text

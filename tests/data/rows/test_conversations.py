@@ -451,7 +451,7 @@ def test_answers_in_the_cells_of_a_table(read, answers):
 
 def test_answers_that_are_no_lists(read):
     """Texts that begin so; numpy's text is refused; DROP's dates; what is only plausible."""
-    texts = ["[1, 2, 3]", "{'a': 1}", "[sic]", "['"]
+    texts = ["[1, 2, 3]", "{'a': 1}", '{"text": "hi"}', "[sic]", "['"]
     found = read(instruction_rows, [{"question": "q", "answers": text} for text in texts])
     assert [row["messages"][1]["content"] for row in found] == texts
     for numpys in ("['a' 'b']", "{'text': array(['x'], dtype=object)}"):
