@@ -8,6 +8,7 @@ import ast
 import hashlib
 import json
 import re
+import warnings
 from typing import Any
 
 from scratch_gpt import primer
@@ -153,7 +154,10 @@ def _decoded(text: str, column: str) -> Any:
         raise BadRow(f"column {column!r} holds numpy's text of a list: save the table as .jsonl or .parquet")
     for decode in (json.loads, ast.literal_eval):
         try:
-            value = decode(text.strip())
+            with warnings.catch_warnings(
+                action="ignore", category=SyntaxWarning
+            ):  # of backslashes in Python's text
+                value = decode(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         # each has a list; any other object is an answer in JSON
