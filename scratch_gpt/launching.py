@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +19,7 @@ from scratch_gpt.settings.parsing import scripts_folder
 from scratch_gpt.training.planning.launcher import find_launcher_file, read_launcher
 
 
-# How long an interrupted stage may take to end by itself.
+# After a Ctrl-C, until it is passed on to a stage that is still running.
 GRACE_SECONDS = 10.0
 
 # What the stages of the pipeline load before their first line of work.
@@ -47,13 +47,52 @@ def launcher_arguments(accelerate_config: str | None) -> list[str]:
     from accelerate.commands.config.config_args import default_config_file
 
     if accelerate_config is not None:
-        file = find_launcher_file(accelerate_config)
-        read_launcher(file)  # the launcher would answer a file that is not YAML with a traceback
-        return ["--config_file", file]
+        return ["--config_file", find_launcher_file(accelerate_config)]
     if Path(default_config_file).is_file():
         return []
     flags = {"num_processes": "1", "num_machines": "1", "mixed_precision": "no", "dynamo_backend": "no"}
     return [word for name, value in flags.items() for word in (f"--{name}", value)]
+
+
+def _runs_alone(accelerate_config: str | None) -> bool:
+    """Whether the launcher is asked for a single process, by its settings or by none.
+
+    Raises:
+        UserError: settings that are not there or no YAML, which the launcher would answer with a traceback.
+    """
+    from accelerate.commands.config.config_args import default_config_file
+
+    if accelerate_config is None and Path(default_config_file).is_file():
+        accelerate_config = default_config_file
+    return read_launcher(accelerate_config).num_processes == 1
+
+
+def _first_gpu() -> str:
+    """The only GPU that a single process sees: with more of them TRL refuses to train, and transformers divides batches."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+
+
+def _send(signal_number: int, processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if sys.platform == "win32":  # which has no signals for a single process
+                process.terminate()
+            else:
+                process.send_signal(signal_number)
+
+
+def _wait_interrupted(stage: Callable[[], list[psutil.Process]]) -> None:
+    """Wait for a stage to end after a Ctrl-C, which may take a step and a checkpoint; each further one begins this again.
+
+    A terminal sends Ctrl-C to the stage too: it is passed on only to a stage that goes on.
+    """
+    try:
+        psutil.wait_procs(stage(), timeout=GRACE_SECONDS)
+        running = stage()
+        _send(signal.SIGINT, running)
+        psutil.wait_procs(running)
+    except KeyboardInterrupt:
+        _wait_interrupted(stage)
 
 
 @contextmanager
@@ -62,23 +101,15 @@ def _stopped_together(stage: Callable[[], list[psutil.Process]]) -> Iterator[Non
 
     def stop(signal_number: int, frame: FrameType | None) -> None:
         running = stage()
-        for process in running:
-            process.terminate()
-        psutil.wait_procs(running, timeout=GRACE_SECONDS)
+        _send(signal_number, running)
+        psutil.wait_procs(running)
         raise SystemExit(128 + signal_number)
 
     previous_handler = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except KeyboardInterrupt:
-        # A terminal sends Ctrl-C to the stage too: give it time to say its last word, and ask again if it did not get the signal.
-        _, running = psutil.wait_procs(stage(), timeout=GRACE_SECONDS)
-        for process in running:
-            if sys.platform == "win32":  # which has no SIGINT for a single process
-                process.terminate()
-            else:
-                process.send_signal(signal.SIGINT)
-        psutil.wait_procs(running, timeout=GRACE_SECONDS)
+        _wait_interrupted(stage)
         raise SystemExit(128 + signal.SIGINT) from None
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
@@ -90,11 +121,15 @@ def launch(script: str, arguments: list[str], accelerate_config: str | None = No
     The launcher runs in this process and starts the script in its own.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from accelerate.utils import patch_environment
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    alone = _runs_alone(accelerate_config)
+    gpus = patch_environment(CUDA_VISIBLE_DEVICES=_first_gpu()) if alone else nullcontext()
     command = [*launcher_arguments(accelerate_config), str(scripts_folder() / script), *arguments]
     try:
-        with _stopped_together(lambda: psutil.Process().children(recursive=True)):
+        with gpus, _stopped_together(lambda: psutil.Process().children(recursive=True)):
             launch_command(launch_command_parser().parse_args(command))
     except (
         subprocess.CalledProcessError
@@ -103,6 +138,10 @@ def launch(script: str, arguments: list[str], accelerate_config: str | None = No
     except ChildFailedError as failure:  # of several processes: the script has said why
         _, first = failure.get_first_failure()
         return _exit_code(first.exitcode)
+    except (
+        SignalException
+    ) as stopped:  # torch's way to say that it was sent one, and has stopped the processes
+        return 128 + stopped.sigval
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     return 0
@@ -120,6 +159,7 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
     settings, or forking a process with libraries in it is not safe (all but Linux), it is `launch`.
     """
     from accelerate.commands.config.config_args import default_config_file
+    from accelerate.utils import patch_environment
 
     if Path(default_config_file).is_file() or sys.platform != "linux":
         return launch(script, arguments)
@@ -135,10 +175,8 @@ def launch_preloaded(script: str, arguments: list[str]) -> int:
         return [process, *process.children(recursive=True)]
 
     # as the launcher does, for the process that is forked from
-    os.environ["OMP_NUM_THREADS"] = threads or "1"
-    stage.start()
-    if threads is None:
-        del os.environ["OMP_NUM_THREADS"]
+    with patch_environment(OMP_NUM_THREADS=threads or "1", CUDA_VISIBLE_DEVICES=_first_gpu()):
+        stage.start()
     try:
         with _stopped_together(running):
             stage.join()

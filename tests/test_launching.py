@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from scratch_gpt import launching
@@ -154,6 +155,76 @@ def test_settings_written_by_accelerate_config_are_left_to_it(scripts: Path) -> 
     """Flags of ours would override the file that the user made with `accelerate config`."""
     (scripts / "none.json").write_text("{}")
     assert launching.launcher_arguments(None) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_among_processes_is_no_traceback(scripts: Path, monkeypatch, number: signal.Signals) -> None:
+    """torch's launcher of several processes raises an exception of its own, after it has stopped them."""
+
+    def stopped(arguments) -> None:
+        raise SignalException("stopped", number)
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", stopped)
+    assert launching.launch("stage.py", []) == 128 + number
+
+
+@pytest.mark.parametrize(("users", "seen"), [(None, "0"), ("", ""), ("3,1", "3"), ("MIG-a,MIG-b", "MIG-a")])
+@LAUNCHERS
+def test_a_single_process_sees_one_gpu(launcher: str, tmp_path: Path, monkeypatch, users, seen) -> None:
+    """The first of the user's; the launching process itself goes on seeing all of them."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if users is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", users)
+    (tmp_path / "stage.py").write_text("import os; print(repr(os.environ['CUDA_VISIBLE_DEVICES']))")
+    launched = begin(launcher, tmp_path, stdout=subprocess.PIPE)
+    assert launched.communicate(timeout=120)[0] == 2 * f"{seen!r}\n"
+
+
+@pytest.mark.parametrize(("processes", "seen"), [(1, "3"), (2, "3,1")])
+@pytest.mark.parametrize("of_user", [True, False], ids=["accelerate config", "--accelerate_config"])
+def test_gpus_are_hidden_from_single_processes_alone(
+    scripts: Path, monkeypatch, processes: int, seen: str, of_user: bool
+) -> None:
+    """By the settings that hold: those named, or those of `accelerate config`."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    file = scripts / ("none.json" if of_user else "mine.yaml")
+    file.write_text(json.dumps({"num_processes": processes}))
+    found = []
+
+    def look(arguments) -> None:
+        found.append(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", look)
+    assert launching.launch("stage.py", [], None if of_user else str(file)) == 0
+    assert found == [seen]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,1"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@LAUNCHERS
+def test_a_stage_that_takes_its_time_is_waited_for(
+    tmp_path: Path, launcher: str, number: signal.Signals
+) -> None:
+    """Beyond the grace (0.5 s here); further signals are passed on, the third of which ends this stage."""
+    (tmp_path / "stage.py").write_text(
+        "import signal, time\n"
+        "received = []\n"
+        f"signal.signal({int(number)}, lambda *_: received.append(print('received', flush=True)))\n"
+        "print('begun', flush=True)\n"
+        "while len(received) < 3: time.sleep(0.05)"
+    )
+    options = {"start_new_session": True, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    parent = begin(launcher, tmp_path, **options)
+    assert parent.stdout.readline() == "begun\n"
+    for turn in range(3):
+        if turn:
+            time.sleep(1.0)
+        assert parent.poll() is None
+        parent.send_signal(number)
+        assert parent.stdout.readline() == "received\n"
+    assert parent.wait(timeout=30) == 128 + number
 
 
 @pytest.mark.slow

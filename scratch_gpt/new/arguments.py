@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the user of `scratch-gpt new` asks for."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,9 @@ class NewArguments:
     yes: bool
 
     def __post_init__(self) -> None:
-        if not self.minutes >= LEAST_MINUTES:
+        if not math.isfinite(self.minutes):
+            raise wrong_value("minutes", self.minutes, "a number of minutes", where="--")
+        if self.minutes < LEAST_MINUTES:
             message = (
                 f"--minutes {self.minutes:g}: the least is {LEAST_MINUTES:g}; a book is worth 15 or more"
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scratch_gpt.new.planning import DECAY_RATIO, Plan
-from scratch_gpt.new.speed import attention
+from scratch_gpt.new.shapes import attention
 from scratch_gpt.new.text import CORPUS, CORPUS_FOLDER
 from scratch_gpt.pipeline import Step
 from scratch_gpt.runs.folders import atomic_write

@@ -22,6 +22,7 @@ from scratch_gpt.new import showing
 from scratch_gpt.new.arguments import NewArguments
 from scratch_gpt.new.configs import ROWS, TOKENIZER_CHARACTERS, rows_source
 from scratch_gpt.new.forecast import stored_law, text_difficulty
+from scratch_gpt.new.memory import choose_batch
 from scratch_gpt.new.planning import (
     Choice,
     Plan,
@@ -96,7 +97,7 @@ def decide(arguments: NewArguments, corpus: Path, console: Console) -> Plan:
     choice = best(arguments.minutes, candidates)
     check_fitting(arguments, rows, choice.shape.context, text.bytes_per_token)
     with console.status("timing the model that was chosen, as it will run"):
-        batch = choice.shape.batch(choice.tokens, on_cpu)
+        batch = choose_batch(choice.shape, choice.tokens)
         run = (None, choice.shape.config, int(choice.tokens), choice.shape.context)
         step = seconds_per_step(choice.shape, *batch, choose_compilation(*run)[0], measuring / 2)
     speed.correct(choice.shape, math.prod(batch) * choice.shape.context / step)

@@ -13,19 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.new.forecast import Point, ScalingLaw
+from scratch_gpt.new.memory import choose_batch, step_bytes, usable_memory
 from scratch_gpt.new.shapes import Shape, shapes, weight_decay
 from scratch_gpt.new.speed import Speed
 from scratch_gpt.runs.folders import atomic_write, read_json
-from scratch_gpt.settings.hardware import device_type, gpu_memory
 from scratch_gpt.training.planning.scaling import MOST_PASSES, short_warmup
 
 
-# Bytes a parameter in training: weights, gradients, optimizer, and as much again for activations.
-TRAINING_BYTES, MEMORY_SHARE = 32, 0.8
 # A run that takes less of the time than this is as long as it should be: it is neither cut nor stretched to the time.
 ENOUGH = 0.9
 # Outside the embeddings for a byte of text, where no size is asked for: larger models learn a text by heart. Of 0.6 MB,
@@ -182,23 +178,26 @@ def read_plan(path: Path) -> Plan:
 
 
 def fitting_shapes(vocab_size: int, least_context: int, size: float | None) -> list[Shape]:
-    """The models that fit into memory, or of these the one that is nearest to the size asked for.
+    """The models of which one block fits into memory, or of all the one that is nearest to the size asked for.
 
     Raises:
         UserError: the size asked for does not fit, or is far from all of them.
     """
-    memory = MEMORY_SHARE * (gpu_memory() or psutil.virtual_memory().total)
-    known = shapes(vocab_size, least_context)
-    found = [shape for shape in known if shape.size * TRAINING_BYTES <= memory]
+    known, memory = shapes(vocab_size, least_context), usable_memory()
     if size is None:
-        return found
+        # From the largest: mostly all fit, and a look at one takes a second. The smallest fits wherever torch does.
+        while len(known) > 1 and step_bytes(known[-1], 1) > memory:
+            known.pop()
+        return known
     nearest = min(known, key=lambda shape: abs(shape.size - size))
     if not known[0].size / 2 <= size <= known[-1].size * 2:
         wanted = f"from {known[0].size / 1e6:.1f}m to {known[-1].size / 1e6:.0f}m"
         raise wrong_value("size", f"{size / 1e6:g}m", wanted, where="--")
-    if nearest not in found:
-        needed = nearest.size * TRAINING_BYTES / 2**30
-        message = f"--size {size / 1e6:g}m: training takes about {needed:.1f} GiB and there are {memory / 2**30:.1f}: ask for less"
+    if (needed := step_bytes(nearest, 1)) > memory:
+        message = (
+            f"--size {size / 1e6:g}m: training takes about {needed / 2**30:.1f} GiB and there are {memory / 2**30:.1f}: "
+            "ask for less"
+        )
         raise UserError("out_of_memory", message, size=size)
     return [nearest]
 
@@ -293,7 +292,7 @@ def make_plan(
 ) -> Plan:
     """The numbers of a choice as the stages' settings."""
     shape = choice.shape
-    micro_batch, micro_batches = shape.batch(choice.tokens, device_type() == "cpu")
+    micro_batch, micro_batches = choose_batch(shape, choice.tokens)
     tokens_per_step = micro_batch * micro_batches * shape.context
     max_steps = max(LEAST_STEPS, int(choice.tokens / tokens_per_step))
     return Plan(

@@ -9,7 +9,7 @@ from typing import Any
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.runs.cost import count_parameters, training_flops_per_token
-from scratch_gpt.training.planning.scaling import CPU_MICRO_BATCH_TOKENS, divide_step, step_law_batch
+from scratch_gpt.settings.hardware import device_type
 
 
 HEAD_DIM = 64
@@ -104,11 +104,10 @@ class Shape:
         rate = TUNED_RATE * (TUNED_PARAMETERS / self.inner) ** RATE_EXPONENT
         return float(f"{min(rate, LARGEST_RATE):.2g}")
 
-    def batch(self, tokens: float, on_cpu: bool) -> tuple[int, int]:
-        """Blocks in a micro-batch, and micro-batches in a step, of a run over this many tokens (Step Law)."""
-        blocks = max(1, round(step_law_batch(tokens) / self.context))
-        most = CPU_MICRO_BATCH_TOKENS if on_cpu else 16 * CPU_MICRO_BATCH_TOKENS
-        return divide_step(blocks, lambda size: size * self.context <= most)
+
+def attention() -> str:
+    """The attention of a short context: on a CPU plain matrix products are the fastest."""
+    return "eager" if device_type() == "cpu" else "auto"
 
 
 def shapes(vocab_size: int, least_context: int) -> list[Shape]:

@@ -5,6 +5,7 @@ A measured speed decides how long a run is, never how its steps are computed: it
 """
 
 import gc
+import math
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -14,7 +15,8 @@ import torch
 
 from scratch_gpt.data.collators.packed import needs_lengths
 from scratch_gpt.errors import UserError
-from scratch_gpt.new.shapes import Shape
+from scratch_gpt.new.memory import divide_blocks, step_bytes, usable_memory
+from scratch_gpt.new.shapes import Shape, attention
 from scratch_gpt.settings.hardware import best_precision, choose_threads, device_type
 from scratch_gpt.training.planning.execution import choose_attention
 from scratch_gpt.training.pretrain.timed_step import our_step, random_batch, synchronize
@@ -23,11 +25,6 @@ from scratch_gpt.training.pretrain.timed_step import our_step, random_batch, syn
 WARM_UP_STEPS = 2
 # Tokens of a step where the batch is not decided yet.
 TRIAL_TOKENS = 2048
-
-
-def attention() -> str:
-    """The attention of a short context: on a CPU plain matrix products are the fastest."""
-    return "eager" if device_type() == "cpu" else "auto"
 
 
 def seconds_per_step(
@@ -91,14 +88,17 @@ class Speed:
 
 
 def measure_speed(trials: Sequence[Shape], seconds: float) -> Speed:
-    """The speed of this machine, from steps of some models of different sizes.
+    """The speed of this machine, from steps of some models of different sizes; those that do not fit are left out.
 
     Args:
+        trials: the smallest first.
         seconds: for all of them together.
     """
     measured = []
     for shape in trials:
-        blocks = max(1, TRIAL_TOKENS // shape.context)
-        step = seconds_per_step(shape, blocks, 1, compiled=False, seconds=seconds / len(trials))
-        measured.append((float(shape.flops_per_token), step / (blocks * shape.context)))
+        if measured and step_bytes(shape, 1) > usable_memory():
+            break
+        batch = divide_blocks(shape, TRIAL_TOKENS // shape.context)
+        step = seconds_per_step(shape, *batch, compiled=False, seconds=seconds / len(trials))
+        measured.append((float(shape.flops_per_token), step / (math.prod(batch) * shape.context)))
     return Speed(measured)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import lock
 from scratch_gpt.runs.log import RunLog, console
+from scratch_gpt.settings.hardware import is_out_of_memory
 from scratch_gpt.tokenization import save_tokenizer
 
 
@@ -258,13 +259,19 @@ def check_sharding(accelerator: Accelerator, checkpoint: Path) -> None:
 
 @contextmanager
 def disk_errors(folder: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Whatever fails while `folder` is written, as one line; `temporary` is removed."""
+    """Whatever fails while `folder` is written, as one line; `temporary` is removed.
+
+    Raises:
+        UserError: no room, no permission. Memory that runs out keeps its own error: room on the disk does not help.
+    """
     try:
         yield
     # torch and safetensors have errors of their own for a full disk
     except (OSError, RuntimeError, SafetensorError) as error:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         message = (
             f"{folder} could not be written: {reason}; make room, then resume from the checkpoint before it with "
@@ -283,7 +290,7 @@ def writing_model(output_dir: Path) -> Iterator[None]:
     try:
         with disk_errors(output_dir):
             yield
-    except UserError:
+    except Exception:
         _remove_model(output_dir)
         raise
 

@@ -33,9 +33,8 @@ class Range:
 
 
 Count = Annotated[int, Range("at least 1", lambda value: value >= 1)]
-Positive = Annotated[float, Range("above 0", lambda value: value > 0)]
+Positive = Annotated[float, Range("above 0 and finite", lambda value: 0 < value < math.inf)]
 NotNegative = Annotated[float, Range("at least 0", lambda value: value >= 0)]
-Finite = Annotated[float, Range("above 0 and finite", lambda value: 0 < value < math.inf)]
 # What a generator of numpy or torch takes, the process's number added.
 Seed = Annotated[int, Range(f"from 0 to {(1 << 31) - 1}", lambda value: 0 <= value < 1 << 31)]
 

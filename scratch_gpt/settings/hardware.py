@@ -5,8 +5,9 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import psutil
 import torch
+
+from scratch_gpt.settings.processes import launcher_environment
 
 
 # What a value of `mixed_precision` computes in.
@@ -58,6 +59,14 @@ def gpu_memory() -> int | None:
     if kind == "mps":
         return int(torch.mps.recommended_max_memory())
     return int(torch.get_device_module(kind).get_device_properties(0).total_memory)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that there is no memory for a tensor; for Apple GPUs and the CPU torch has no class of errors."""
+    texts = ("MPS backend out of memory", "DefaultCPUAllocator")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
 
 
 def gpu_precision() -> str:
@@ -121,15 +130,6 @@ def _environment_threads() -> int | None:
     if not first.isdecimal() or int(first) < 1:
         return None
     launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
-    if first == "1" and launched and "OMP_NUM_THREADS" not in _launcher_environment():
+    if first == "1" and launched and "OMP_NUM_THREADS" not in launcher_environment():
         return None
     return int(first)
-
-
-def _launcher_environment() -> dict[str, str]:
-    """The variables that the process which started this one began with, none where they are not readable."""
-    try:
-        launcher = psutil.Process().parent()
-        return dict(launcher.environ()) if launcher else {}
-    except psutil.Error:
-        return {}

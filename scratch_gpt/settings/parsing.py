@@ -248,6 +248,14 @@ def line_of_mistake(error: Exception) -> str | None:
         return line
     if isinstance(error, OSError) and error.errno in CURABLE:
         return f"{error.strerror}: {error.filename or 'while writing'}"
+    if isinstance(error, RuntimeError):
+        from scratch_gpt.settings.hardware import is_out_of_memory  # torch: slow to import
+
+        if is_out_of_memory(error):
+            return (
+                "out of memory: lower per_device_train_batch_size or per_device_eval_batch_size (batch_size of a "
+                f"benchmark), or set activation_checkpointing true ({'. '.join(line.split('. ')[:2])})"
+            )
     if isinstance(error, NotImplementedError) and "MPS" in line:  # torch names the operation and the device
         operation = next(iter(line.split("'")[1::2]), "an operation")
         cure = "set PYTORCH_ENABLE_MPS_FALLBACK=1 to compute it on the CPU"

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import NoReturn
 
+import psutil
+
 from scratch_gpt.errors import UserError
 
 
@@ -13,19 +15,34 @@ from scratch_gpt.errors import UserError
 SECONDS_FOR_LAUNCHER = 10.0
 
 
+def launcher_environment() -> dict[str, str]:
+    """The variables that the process which started this one began with, none where they are not readable."""
+    try:
+        launcher = psutil.Process().parent()
+        return dict(launcher.environ()) if launcher else {}
+    except psutil.Error:
+        return {}
+
+
 def check_launch() -> None:
     """Refuse, before anything is built, launches that would not train what they ask for.
 
     Accelerate 1.15 starts one process for `--num_processes 2` (and for a YAML that says so) on a CPU and on a single
     GPU, without a word. The trace that it leaves is the address of a main process that nobody will call, beside the
-    variable that only this launcher sets, to True or False. For tensor and context parallelism
-    its own constructor fails: it imports a class that transformers 5.23 no longer has.
+    variable that only this launcher sets, to True or False. An address that the launcher was started with says nothing:
+    batch systems and cloud images export one. For tensor and context parallelism its own constructor fails: it imports
+    a class that transformers 5.23 no longer has.
 
     Raises:
         UserError: such a launch.
     """
-    environment = os.environ.keys()
-    if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment and "WORLD_SIZE" not in environment:
+    environment, before = os.environ, launcher_environment()
+    new = any(environment.get(name) != before.get(name) for name in ("MASTER_ADDR", "MASTER_PORT"))
+    if (
+        new
+        and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= environment.keys()
+        and "WORLD_SIZE" not in environment
+    ):
         raise UserError(
             "processes_lost",
             "accelerate launch was asked for several processes and started one, as it does on a CPU and on one GPU: "

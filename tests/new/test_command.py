@@ -59,7 +59,8 @@ def test_other_sizes_are_refused(text) -> None:
     ("changes", "code"),
     [
         ({"minutes": 0.5}, "too_little_time"),
-        ({"minutes": float("nan")}, "too_little_time"),
+        ({"minutes": float("nan")}, "wrong_value"),
+        ({"minutes": float("inf")}, "wrong_value"),
         ({"documents": "chapter"}, "wrong_value"),
         ({"preferences": "pairs.jsonl"}, "setting_missing"),
         ({"language": "turkish"}, "wrong_value"),

@@ -3,13 +3,14 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
-from scratch_gpt.new import planning
+from scratch_gpt.new import memory, planning
 from scratch_gpt.new.configs import write_configs
 from scratch_gpt.new.forecast import stored_law
 from scratch_gpt.new.planning import Plan, Rows, TextFigures, choose, divide_time, fitting_shapes, make_plan
@@ -104,9 +105,47 @@ def test_a_size_is_the_nearest_shape(size, nearest) -> None:
 
 def test_a_size_beyond_the_memory_is_refused(monkeypatch) -> None:
     """In one line, with what there is."""
-    monkeypatch.setattr(planning, "gpu_memory", lambda: 2**30)
-    with user_error("out_of_memory", "0.8"):
+    monkeypatch.setattr(memory, "gpu_memory", lambda: 2**30)
+    with user_error("out_of_memory", "0.8", "200m"):
         fitting_shapes(2048, 0, 2e8)
+
+
+@pytest.fixture
+def small_gpu(monkeypatch) -> Iterator[None]:
+    """A GPU of 1 GiB, of which a block takes one MiB for each of the model's layers and columns."""
+
+    def bytes_of(config, settings, build_optimizer, attention) -> dict[str, int]:
+        return {"all": settings.micro_batch * config.hidden_size * config.num_hidden_layers * 2**20}
+
+    monkeypatch.setattr(memory, "device_type", lambda: "cuda")
+    monkeypatch.setattr(memory, "gpu_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "memory_of_a_step", bytes_of)
+    memory.step_bytes.cache_clear()
+    yield
+    memory.step_bytes.cache_clear()
+
+
+def test_a_micro_batch_fits_into_the_gpu(small_gpu) -> None:
+    """64 columns and one layer: 64 MiB a block, so of 0.8 GiB at most 12 blocks, and a step of 32 is halved twice."""
+    shape = Shape(64, 1, 2048)
+    assert memory.divide_blocks(shape, 32) == (8, 4)
+    tokens = 3e8
+    micro_batch, micro_batches = memory.choose_batch(shape, tokens)
+    assert micro_batch <= 12
+    assert micro_batch * micro_batches == pytest.approx(0.58 * tokens**0.571 / shape.context, rel=0.1)
+    times = planning.TimeTable(300.0, {"pretrain": 20.0}, {})
+    choice = planning.Choice(shape, tokens, 1.0, 300.0, 1.0)
+    plan = make_plan(choice, TEXT, inputs={}, sample_prompts=[], times=times)
+    assert (plan.per_device_train_batch_size, plan.gradient_accumulation_steps) == (
+        micro_batch,
+        micro_batches,
+    )
+
+
+def test_models_of_which_no_block_fits_are_left_out(small_gpu) -> None:
+    """819 MiB: up to 4 layers of 192 columns would go, of the shapes known 3 of 192 are the last."""
+    sizes = [(shape.hidden_size, shape.num_hidden_layers) for shape in fitting_shapes(2048, 0, None)]
+    assert sizes == [(64, 1), (64, 2), (128, 1), (128, 2), (128, 4), (192, 3)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import Accelerator
 
 from scratch_gpt.runs.checkpoints import (
@@ -17,6 +18,7 @@ from scratch_gpt.runs.checkpoints import (
     verify_checkpoint,
     write_manifest,
     writing_checkpoint,
+    writing_model,
 )
 from scratch_gpt.runs.log import RunLog
 from wording import user_error
@@ -176,6 +178,20 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     ):
         (folder / "model.safetensors").write_text("half")
         raise OSError("read-only file system")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_that_runs_out_is_not_the_disk(tmp_path: Path) -> None:
+    """Its own error, and nothing is left of the checkpoint or the model."""
+    with (
+        pytest.raises(torch.OutOfMemoryError),
+        writing_checkpoint(Accelerator(cpu=True), tmp_path, 1, 2) as folder,
+    ):
+        (folder / "model.safetensors").write_text("half")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError), writing_model(tmp_path):
+        (tmp_path / "model.safetensors").write_text("half")
+        raise torch.OutOfMemoryError("CUDA out of memory")
     assert list(tmp_path.iterdir()) == []
 
 

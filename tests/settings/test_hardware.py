@@ -72,7 +72,7 @@ def test_one_thread_by_a_launchers_default_is_not_the_users_word(
     """It counts where the launcher was started with it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(name, "x")
-    monkeypatch.setattr(hardware, "_launcher_environment", lambda: asked)
+    monkeypatch.setattr(hardware, "launcher_environment", lambda: asked)
     assert choose_threads(None) == chosen
 
 

@@ -6,13 +6,20 @@ import os
 from dataclasses import dataclass, field, fields
 
 import pytest
+import torch
 import yaml
 from transformers import AutoConfig, TrainingArguments, set_seed
 
 from scratch_gpt.data.shards.arguments import ShardsArguments, TokenizerArguments
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import write_run_yaml
-from scratch_gpt.settings.parsing import find_config, parse, run_stage, show_all_characters
+from scratch_gpt.settings.parsing import (
+    find_config,
+    line_of_mistake,
+    parse,
+    run_stage,
+    show_all_characters,
+)
 from scratch_gpt.training.pretrain.arguments import PretrainArguments
 from wording import shows, user_error
 
@@ -317,6 +324,33 @@ def test_an_operation_that_apple_gpus_lack_is_one_line(monkeypatch, capsys) -> N
     monkeypatch.setattr("sys.argv", ["x.py", *(f"--{key}={value}" for key, value in FOLDERS.items())])
     with pytest.raises(NotImplementedError):
         run_stage(main, PretrainArguments)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total\ncapacity"
+        ),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB). Tried to allocate 20.00 MiB on"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 20.00 MiB"),
+    ],
+    ids=["cuda", "mps", "cpu"],
+)
+def test_memory_that_runs_out_is_one_line_with_the_keys_that_help(monkeypatch, capsys, error) -> None:
+    """torch's words (2.13); another RuntimeError is a fault of ours."""
+
+    def main(arguments) -> None:
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["x.py", *(f"--{key}={value}" for key, value in FOLDERS.items())])
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(main, PretrainArguments)
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err
+    assert shows(line, "per_device_train_batch_size", "activation_checkpointing", "20.00 MiB")
+    assert line.count("\n") == 1
+    assert line_of_mistake(RuntimeError("shapes do not match")) is None
 
 
 def test_run_yaml_holds_every_resolved_argument(tmp_path) -> None:

@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+from scratch_gpt.errors import UserError, beside, did_you_mean
+from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.settings.parsing import parse, scripts_folder
 from scratch_gpt.training.planning.estimate import GIB, Estimate, PlanArguments, estimate_run
 
@@ -27,11 +29,27 @@ def sizes_table() -> str:
 
 
 def write_sizes(path: str | Path) -> None:
-    """Put the table between the two marks in the Markdown file at `path`; all else in it stays."""
+    """Put the table between the two marks in the Markdown file at `path`; all else in it stays.
+
+    Raises:
+        UserError: there is no such file, or it is not UTF-8 or without the marks, and stays as it is.
+    """
     path = Path(path)
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{sizes_table()}{END}{after}", encoding="utf-8")
+    if not path.is_file():
+        message = f"--output: no file {path}{did_you_mean(path.as_posix(), beside(path))}"
+        raise UserError("file_not_found", message, file=path)
+    try:
+        before, begin, rest = path.read_bytes().decode("utf-8").partition(BEGIN)
+    except UnicodeDecodeError as error:
+        message = f"--output: {path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        raise UserError("unreadable_file", message, file=path) from None
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        message = f"--output: {path} has no place for the table: put the lines {BEGIN} and {END} there"
+        raise UserError("unreadable_file", message, file=path)
+    table = sizes_table()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(f"{before}{BEGIN}\n{table}{END}{after}".encode())
 
 
 def _row(size: str, estimate: Estimate) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ smaller, and the recipes in `train/` say the rest.
 """
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ from scratch_gpt.training.posttrain.checks import (
     UNUSED,
     check_options,
     check_ranges,
+    refuse_sharding,
     refuse_unused,
     refuse_without,
 )
@@ -32,6 +34,8 @@ from scratch_gpt.training.posttrain.lora import LoraArguments
 
 # Settings that follow from the others.
 DERIVED = ("include_num_input_tokens_seen", "generation_batch_size", "gradient_checkpointing")
+# What `accelerate launch` says of precision; it says "no" too where its user said nothing.
+LAUNCHERS_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 
 @dataclass
@@ -116,6 +120,7 @@ class PosttrainingArguments(SourcesArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_unused(self, self.unused)
+        refuse_sharding(self)
         check_ranges(self)
         self.activation_checkpointing = self.activation_checkpointing or bool(self.gradient_checkpointing)
         if not self.model_name_or_path:
@@ -134,8 +139,11 @@ class PosttrainingArguments(SourcesArguments):
             raise UserError("setting_missing", message, setting="hub_model_id")
         if not torch.accelerator.is_available():
             self.use_cpu = True
+        fp16 = self.fp16  # type: ignore[attr-defined]  # of TRL's configuration
         if self.bf16 is None:
-            self.bf16 = (cpu_precision() if self.use_cpu else gpu_precision()) == "bf16"
+            self.bf16 = not fp16 and (cpu_precision() if self.use_cpu else gpu_precision()) == "bf16"
+        if LAUNCHERS_PRECISION in os.environ:  # which transformers would follow where both are false
+            os.environ[LAUNCHERS_PRECISION] = "fp16" if fp16 else "bf16" if self.bf16 else "no"
         self.disable_tqdm = True  # progress is shown by a bar of our own
         # How the tokens of the log are counted; not a field, since its type of text or truth defeats the parser.
         self.include_num_input_tokens_seen = "non_padding"

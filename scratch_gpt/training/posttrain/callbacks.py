@@ -116,7 +116,6 @@ class FiniteGradients(TrainerCallback):
             return
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded weights
         if not torch.isfinite(norm):
             message = f"the gradient is {norm.item()}: lower learning_rate, in rlhf also look at the rewards"
             raise UserError("gradient_not_finite", message, value=norm.item())

@@ -2,6 +2,7 @@
 """Settings that come from TRL and transformers: those that a stage would not use, and values that they would take silently."""
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -72,6 +73,22 @@ def refuse_without(arguments: Any, switch: str, names: Sequence[str]) -> None:
         if not getattr(arguments, switch) and value != defaults[name]:
             message = f"{name} {value} has no effect without {switch}"
             raise UserError("setting_without_effect", message, setting=name)
+
+
+def refuse_sharding(arguments: Any) -> None:
+    """Refuse weights that are divided among processes: the finished model is written by one of them.
+
+    Raises:
+        UserError: by the launcher or by a setting, FSDP or DeepSpeed; by the launcher, Megatron.
+    """
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        launched = os.environ.get(f"ACCELERATE_USE_{kind}") == "true"
+        if launched or getattr(arguments, kind.lower(), None):
+            message = (
+                f"{kind} is not supported after pretraining, where each process holds the whole model: use "
+                "train/accelerate/multi_gpu.yaml, and use_peft or activation_checkpointing if memory runs out"
+            )
+            raise UserError("unsupported_parallelism", message, kind=kind)
 
 
 def check_ranges(arguments: Any) -> None:

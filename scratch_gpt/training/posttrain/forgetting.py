@@ -112,9 +112,6 @@ class Measurement:
 
     def compare(self, before: dict[str, Metric], trainer: Trainer) -> Columns:
         """What `measure` gave before and gives now, and the change with its paired interval; says what is forgotten."""
-        if before and trainer.is_fsdp_enabled:  # sharded weights would need every process for every answer
-            console.print("sharded weights: gain and forgetting are not measured")
-            before = {}
         if not before:
             return {}
         after = self.measure(trainer.accelerator.unwrap_model(trainer.model))

@@ -203,9 +203,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
         signal = NoSignal(log, getattr(arguments, "mask_truncated_completions", False))
         trainer.add_callback(signal)
         trainer.add_callback(StageLog(log, bar, stage))
-        # Not of the reward stage; and sharded weights would need every process for every answer.
-        prompts = getattr(arguments, "sample_prompts", None)
-        if prompts and not trainer.is_fsdp_enabled:
+        prompts = getattr(arguments, "sample_prompts", None)  # not of the reward stage
+        if prompts:
             samples = RunLog(output_dir / "samples.jsonl")
             trainer.add_callback(Samples(samples, prompts, trainer.processing_class))
         trainer.add_callback(FiniteGradients())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from scratch_gpt.data.shards.mixed_blocks import parse_shards
 from scratch_gpt.errors import UserError
-from scratch_gpt.settings.checking import Count, Finite, NotNegative, Positive, Range, Seed, check_values
+from scratch_gpt.settings.checking import Count, NotNegative, Positive, Range, Seed, check_values
 
 
 Share = Annotated[float, Range("in [0, 1]", lambda value: 0 <= value <= 1)]
@@ -66,7 +66,7 @@ class PretrainArguments:
     max_steps: Annotated[int, Range("at least 1, or -1", lambda n: n >= 1 or n == -1)] = field(
         default=-1, metadata={"help": "Optimizer steps; -1: as many as `tokens` take."}
     )
-    max_minutes: Finite | None = field(
+    max_minutes: Positive | None = field(
         default=None,
         metadata={
             "help": "Minutes of training steps: a tenth into the run its length is set to what the measured speed allows. "
@@ -77,7 +77,7 @@ class PretrainArguments:
         default=None,
         metadata={"help": "Tokens to train on. Default: num_train_epochs over the shards, or by rule."},
     )
-    num_train_epochs: Finite | None = field(
+    num_train_epochs: Positive | None = field(
         default=None,
         metadata={
             "help": "Passes over the shards. Default: 20 tokens a parameter, and at most four passes (by rule)."

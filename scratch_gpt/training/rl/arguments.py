@@ -10,7 +10,7 @@ from trl import GRPOConfig, RLOOConfig
 
 from scratch_gpt.errors import UserError, wrong_value
 from scratch_gpt.inference.generation import NO_THOUGHT
-from scratch_gpt.settings.checking import Count, Finite, check_values
+from scratch_gpt.settings.checking import Count, Positive, check_values
 from scratch_gpt.training.posttrain.arguments import PosttrainingArguments, SampleArguments
 from scratch_gpt.training.posttrain.checks import UNUSED, refuse_without
 from scratch_gpt.training.posttrain.lora import LoraArguments
@@ -74,7 +74,7 @@ class RLHFArguments(SampleArguments, LoraArguments, PosttrainingArguments, GRPOF
             "or by none. rloo: see normalize_advantages and reward_clip_range."
         },
     )
-    max_kl: Finite | None = field(
+    max_kl: Positive | None = field(
         default=None,
         metadata={"help": "Stop where the KL from the starting model exceeds this many nats per answer."},
     )

@@ -10,7 +10,7 @@ import yaml
 
 from scratch_gpt.runs.folders import write_run_yaml
 from scratch_gpt.settings.parsing import parse
-from scratch_gpt.training.posttrain import lora
+from scratch_gpt.training.posttrain import arguments, lora
 from scratch_gpt.training.posttrain.arguments import (
     DistillArguments,
     DPOArguments,
@@ -212,3 +212,39 @@ def test_the_older_name_of_activation_checkpointing_has_its_effect(tmp_path: Pat
         SFTArguments, ["--config", str(tmp_path / "run.yaml"), "--activation_checkpointing", "false"]
     )
     assert again.activation_checkpointing is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision"),
+    [({"bf16": False}, "no"), ({"bf16": True}, "bf16"), ({"fp16": True, "bf16": False}, "fp16")],
+)
+@pytest.mark.parametrize("launcher", ["no", "bf16", "fp16"])
+def test_the_launchers_precision_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, settings: dict[str, Any], precision: str
+) -> None:
+    """What transformers hands to Accelerate is what the settings say."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    assert sft_arguments(tmp_path, **settings).mixed_precision == precision
+
+
+def test_bfloat16_is_not_chosen_beside_float16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine is made for it: transformers refuses both together."""
+    monkeypatch.setattr(arguments, "cpu_precision", lambda: "bf16")
+    assert sft_arguments(tmp_path).bf16
+    assert sft_arguments(tmp_path, fp16=True).mixed_precision == "fp16"
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_weights_divided_among_processes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """By the variable that the launcher sets, before anything is loaded."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    with user_error("unsupported_parallelism", "multi_gpu.yaml", kind=kind):
+        sft_arguments(tmp_path)
+
+
+def test_sharding_by_a_setting_is_refused(tmp_path: Path) -> None:
+    """Transformers' own switch."""
+    with user_error("unsupported_parallelism", kind="FSDP"):
+        sft_arguments(tmp_path, fsdp="full_shard")

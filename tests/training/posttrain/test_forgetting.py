@@ -45,7 +45,7 @@ def settings(**more: Any) -> SimpleNamespace:
 
 def trainer_of(model: ScratchGPTForCausalLM) -> Any:
     accelerator = SimpleNamespace(unwrap_model=lambda wrapped: wrapped)
-    return SimpleNamespace(model=model, accelerator=accelerator, is_fsdp_enabled=False)
+    return SimpleNamespace(model=model, accelerator=accelerator)
 
 
 def log_probabilities(model: ScratchGPTForCausalLM, ids: list[int]) -> torch.Tensor:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from scratch_gpt.runs.checkpoints import list_checkpoints, verify_checkpoint
 from scratch_gpt.runs.log import RunLog
+from scratch_gpt.settings import processes
 from scratch_gpt.settings.processes import check_launch
 from scratch_gpt.training.pretrain.distribution import check_distribution
 from wording import shows, user_error
@@ -49,6 +51,39 @@ def test_a_launch_that_lost_its_processes_is_refused(monkeypatch, use_cpu) -> No
     monkeypatch.delenv("WORLD_SIZE")
     monkeypatch.delenv("ACCELERATE_USE_CPU")
     check_launch()
+
+
+@pytest.mark.parametrize(
+    ("of_stage", "lost"), [("10.0.0.1", False), ("127.0.0.1", True)], ids=["exported", "by accelerate"]
+)
+def test_an_address_that_the_launcher_was_started_with_is_no_lost_launch(
+    monkeypatch, of_stage: str, lost: bool
+) -> None:
+    """Batch systems export one; accelerate sets its own where it was asked for several processes."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    exported = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+    monkeypatch.setattr(processes, "launcher_environment", lambda: exported)
+    for name, value in (exported | {"MASTER_ADDR": of_stage, "ACCELERATE_USE_CPU": "False"}).items():
+        monkeypatch.setenv(name, value)
+    with user_error("processes_lost") if lost else nullcontext():
+        check_launch()
+
+
+def test_the_environment_that_the_launcher_began_with_is_known() -> None:
+    """What it changes for the processes that it starts is not in it."""
+    code = "from scratch_gpt.settings.processes import launcher_environment as found; print(found()['MASTER_ADDR'])"
+    launcher = (
+        "import os, subprocess, sys; os.environ['MASTER_ADDR'] = 'own'; "
+        f"subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", launcher],
+        env=os.environ | {"MASTER_ADDR": "exported"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "exported\n"
 
 
 @pytest.mark.slow
