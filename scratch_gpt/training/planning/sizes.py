@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from scratch_gpt.errors import UserError, beside, did_you_mean
+from scratch_gpt.errors import UserError, did_you_mean_path
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.settings.parsing import parse, scripts_folder
 from scratch_gpt.training.planning.estimate import GIB, Estimate, PlanArguments, estimate_run
@@ -36,7 +36,7 @@ def write_sizes(path: str | Path) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        message = f"--output: no file {path}{did_you_mean(path.as_posix(), beside(path))}"
+        message = f"--output: no file {path}{did_you_mean_path(path)}"
         raise UserError("file_not_found", message, file=path)
     try:
         before, begin, rest = path.read_bytes().decode("utf-8").partition(BEGIN)
