@@ -5,9 +5,11 @@ import json
 import random
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 import tokenizers
+from tokenizers import Regex, pre_tokenizers
 from transformers import AutoTokenizer
 
 from scratch_gpt.tokenization import (
@@ -16,6 +18,7 @@ from scratch_gpt.tokenization import (
     IM_START,
     PAD,
     SPECIAL_TOKENS,
+    SPLIT_PATTERN,
     encode_plain,
     load_tokenizer,
     save_tokenizer,
@@ -85,6 +88,36 @@ def test_numbers_are_split_in_groups_of_two(trained_tokenizer):
     )
     split = trained_tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("12345 dogs don't")
     assert [piece for piece, _ in split] == ["12", "34", "5", "\u0120dogs", "\u0120don", "'t"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी में लिखो।", ["हिन्दी", " में", " लिखो", "।"]),
+        ("ที่นี่ 12", ["ที่นี่", " ", "12"]),
+        ("e\u0301te\u0301 (E\u0301te\u0301)", ["e\u0301te\u0301", " (", "E\u0301te\u0301", ")"]),
+        ("العَرَبِيَّة", ["العَرَبِيَّة"]),
+        # marks that follow no letter stay with their sign
+        ("ok ❤\ufe0fyes 1\ufe0f\u20e3", ["ok", " ❤\ufe0f", "yes", " ", "1", "\ufe0f\u20e3"]),
+        (
+            "\U0001f469\u200d❤\ufe0f\u200d\U0001f468!\n",
+            ["\U0001f469\u200d❤\ufe0f\u200d\U0001f468!\n"],
+        ),
+    ],
+)
+def test_words_keep_their_marks(text: str, words: list[str], trained_tokenizer):
+    """Vowel signs and accents are inside of a word; an emoji is not cut at the mark that gives it colors."""
+    split = trained_tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    assert [text[start:end] for _, (start, end) in split] == words
+
+
+def test_text_without_marks_is_split_as_before(trained_tokenizer):
+    """By the pattern that knew no combining marks: the same pieces of anything else."""
+    before = pre_tokenizers.Split(Regex(SPLIT_PATTERN.replace(r"[\p{L}\p{M}]*", "+")), "isolated")
+    now = pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated")
+    for text in ODD_TEXTS + random_texts(300):
+        plain = "".join(each for each in text if unicodedata.category(each)[0] != "M")
+        assert now.pre_tokenize_str(plain) == before.pre_tokenize_str(plain)
 
 
 @pytest.mark.parametrize(("asked", "size"), [(320, 320), (321, 384), (700, 704)])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Regex, pre_tokenizers
 from transformers import Conv1D, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError, wrong_value
@@ -45,19 +46,32 @@ YARN_KEYS = {"rope_type", "rope_theta", "factor", "original_max_position_embeddi
 
 # llama.cpp knows pre-tokenizers by name; the steps are those of tokenizer.json, see `_pre_tokenizer_steps`.
 _LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN35_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# The earlier one of our tokenizer stage, which cuts words at combining marks.
+_EARLIER_PATTERN = SPLIT_PATTERN.replace(r"\p{L}[\p{L}\p{M}]*", r"\p{L}+")
 PRE_TOKENIZERS = {
     ("gpt2",): "gpt-2",
     ("digits", "gpt2"): "smollm",
     (_LLAMA3_PATTERN, "bytes"): "llama-bpe",
     (_LLAMA3_PATTERN.replace("{1,3}", ""), "bytes"): "qwen2",
-    # Ours: the same but for digits, which "dbrx" takes in groups of three and not two. No name takes two; the ones
-    # that take one differ already in numbers of two digits.
-    (SPLIT_PATTERN, "bytes"): "dbrx",
+    (_QWEN35_PATTERN, "bytes"): "qwen35",
+    # The same but for digits, see below.
+    (_EARLIER_PATTERN, "bytes"): "dbrx",
 }
-NUMBERS_NOTE = (
-    "llama.cpp has no pre-tokenizer that splits numbers as this tokenizer does: numbers of three digits or more may "
-    "get other tokens there, all other text gets the same"
+# For our tokenizer stage's pattern no name is exact: none takes digits in groups of two. "dbrx" takes three, and cuts
+# words at combining marks; "qwen35" takes one, and leaves words whole.
+_NEAREST = {"dbrx": _LLAMA3_PATTERN, "qwen35": _QWEN35_PATTERN}
+_NOTE = (
+    "llama.cpp has no pre-tokenizer that splits text as this tokenizer does: {} may get other tokens there, all other "
+    "text gets the same"
 )
+NUMBERS_NOTE = _NOTE.format("numbers of three digits or more")
+NOTES = {
+    "dbrx": _NOTE.format(
+        "numbers of three digits or more, and words with combining marks, as in Hindi and Thai,"
+    ),
+    "qwen35": _NOTE.format("numbers of two digits or more, and combining marks that follow no letter,"),
+}
 
 
 def export_gguf(model: str | Path, output_dir: str | Path, dtype: str | None = None) -> list[str]:
@@ -239,13 +253,27 @@ def find_pre_tokenizer(tokenizer: PreTrainedTokenizerFast) -> tuple[str, list[st
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     steps = _pre_tokenizer_steps(state["pre_tokenizer"])
+    if state["model"]["type"] == "BPE" and steps == (SPLIT_PATTERN, "bytes"):
+        name = _nearest(tokenizer)
+        return name, [NOTES[name]]
     if state["model"]["type"] != "BPE" or steps not in PRE_TOKENIZERS:
         raise UserError(
             "unknown_pre_tokenizer",
             "llama.cpp has no name for the way this tokenizer splits text: it knows byte-level BPE as in GPT-2, "
             "SmolLM, Llama 3, Qwen and our tokenizer stage",
         )
-    return PRE_TOKENIZERS[steps], [NUMBERS_NOTE] if steps[0] == SPLIT_PATTERN else []
+    return PRE_TOKENIZERS[steps], [NUMBERS_NOTE] if steps[0] == _EARLIER_PATTERN else []
+
+
+def _nearest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Of two names neither of which splits text as our tokenizers do, the one that cuts fewer of the tokens."""
+    tokens = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
+
+    def num_cut(pattern: str) -> int:
+        split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+        return sum(len(split.pre_tokenize_str(token)) > 1 for token in tokens)
+
+    return min(_NEAREST, key=lambda name: num_cut(_NEAREST[name]))
 
 
 def _add_tokenizer(

@@ -33,6 +33,15 @@ logger = logging.getLogger(__name__)
 NO_THOUGHT = {"enable_thinking": False}
 
 
+# What a decoder puts for bytes that are no character (yet).
+REPLACEMENT = "\ufffd"
+
+
+def without_half_character(text: str) -> str:
+    """A text that was cut off at a token, without the character of which it has the first bytes only."""
+    return text.rstrip(REPLACEMENT)
+
+
 class Answer(NamedTuple):
     """What a model wrote, and whether it ended by itself (with a stop token) or was cut off."""
 
@@ -136,6 +145,7 @@ def generate_answers(
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stops), 0)
             text = tokenizer.decode(row[: end or None], skip_special_tokens=True)
+            text = text if end else without_half_character(text)
             ends = [text.index(string) for string in stop if string in text]
             answers[index] = Answer(text[: min(ends, default=None)], end > 0 or bool(ends))
     return gathered(answers)

@@ -3,6 +3,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,5 +86,7 @@ def parse_size(text: str | None) -> float | None:
 def default_folder(texts: Sequence[str]) -> Path:
     """`runs/` and the name of the first text."""
     parts = [part for part in Path(texts[0]).parts if not set(part) & set("*?[")]
-    name = Path(parts[-1]).name.partition(".")[0] if parts else ""
-    return Path("runs") / (re.sub(r"[^\w-]+", "-", name).strip("-") or "new")
+    name = unicodedata.normalize("NFC", Path(parts[-1]).name.partition(".")[0]) if parts else ""
+    # letters, marks, numbers: the vowels of many scripts are marks, which \w leaves out
+    kept = (each if each in "_-" or unicodedata.category(each)[0] in "LMN" else " " for each in name)
+    return Path("runs") / ("-".join("".join(kept).split()).strip("-") or "new")

@@ -6,7 +6,6 @@ read with what comes before it, and a book has something to hold out.
 """
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +21,11 @@ from scratch_gpt.data.sources.files import data_files, unread_files
 from scratch_gpt.data.sources.filters import Filters
 from scratch_gpt.data.sources.formats import FOREIGN_SUFFIXES, ROW_SUFFIXES, Reader, data_suffix
 from scratch_gpt.data.sources.source import Source, iter_documents, parts_of
+from scratch_gpt.data.sources.spellings import odd_spellings
 from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError
 from scratch_gpt.runs.folders import atomic_directory
+from scratch_gpt.tasks.words import letter_name
 
 
 RUNNING = "running"
@@ -75,8 +76,8 @@ class TextSummary:
         """Share of each script among the letters, the largest first; those below a hundredth are left out."""
         counts: Counter[str] = Counter()
         for character, count in self.characters.items():
-            if character.isalpha():
-                script = unicodedata.name(character, "UNKNOWN").split()[0]
+            if character.isalpha() and (name := letter_name(character)):
+                script = name.split()[0]
                 counts[script if script == "CJK" else script.title()] += count
         total = max(counts.total(), 1)
         return {script: n / total for script, n in counts.most_common() if n >= 0.01 * total}
@@ -256,7 +257,11 @@ def _documents(
         text = TextFile(file, None)
         if not find_marker(text.head):
             summary.notes += [f"{file}: {note}" for note in Reader("file").notes(file)]
-            yield from cut(_sound_lines(text, summary), passage)
+            count = bad_rows.open(name, name)
+            for number, document in enumerate(cut(_sound_lines(text, summary), passage), start=1):
+                for message in odd_spellings(document):
+                    count.note(message, f"{file}, passage {number}")
+                yield document
             return
         source = Source(name, name, max_bad_rows=1.0)
     else:
@@ -286,8 +291,9 @@ def cut(lines: Iterable[str], size: int) -> Iterator[str]:
     held: list[str] = []
     length = 0
     for line in lines:
-        for start in range(0, len(line), size):
-            piece = line[start : start + size]
+        width = max(1, size * len(line) // len(line.encode()))  # characters of about `size` bytes
+        for start in range(0, len(line), width):
+            piece = line[start : start + width]
             if length and (length >= 2 * size or (length >= size and not line.strip())):
                 if text := "".join(held).strip("\n"):
                     yield text

@@ -2,12 +2,13 @@
 """Pieces of text as OpenAI's answers: whole, or in chunks of server-sent events."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from scratch_gpt.serving.chat import REPLACEMENT
+from scratch_gpt.inference.generation import REPLACEMENT
 from scratch_gpt.serving.generation import Piece, Token
 from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import CallReader
@@ -16,8 +17,13 @@ from scratch_gpt.serving.tool_calls import CallReader
 PieceStream = AsyncIterator[Piece]
 
 
+# Unicode's line ends, at which clients split events too, and halves of surrogate pairs, which UTF-8 has not.
+_ESCAPED = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
+
+
 def _event(content: Any) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+    line = _ESCAPED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(content, ensure_ascii=False))
+    return f"data: {line}\n\n"
 
 
 class Answer:

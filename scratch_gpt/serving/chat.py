@@ -19,7 +19,7 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.utils import logging
 
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.generation import begin_ids
+from scratch_gpt.inference.generation import REPLACEMENT, begin_ids, without_half_character
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.inference.sampling import Sampling
 from scratch_gpt.inference.turns import is_chat, stop_ids
@@ -29,9 +29,6 @@ from scratch_gpt.tokenization import encode_plain
 
 
 Message = dict[str, str]
-
-# What a decoder puts for bytes that are no character (yet).
-REPLACEMENT = "\ufffd"
 
 # An answer as it forms; whoever closes it early stops the model.
 TextStream = Generator[str, None, None]
@@ -128,7 +125,8 @@ class StreamingModel:
         stopped = threading.Event()
         inputs = torch.tensor([token_ids], device=self.model.device)
         settings = sampling.arguments() | {"max_new_tokens": self.longest(sampling)}
-        settings["eos_token_id"] = sorted(stop_ids(self.tokenizer, self.model.generation_config)) or None
+        stops = stop_ids(self.tokenizer, self.model.generation_config)
+        settings["eos_token_id"] = sorted(stops) or None
 
         def generate() -> None:
             try:
@@ -160,6 +158,8 @@ class StreamingModel:
                 if text != shown and not text.endswith(REPLACEMENT):
                     yield text[len(shown) :]
                     shown = text
+            if not said or said[-1] not in stops:
+                text = without_half_character(text)
             if text != shown:
                 yield text[len(shown) :]
         finally:

@@ -21,12 +21,11 @@ from jinja2 import TemplateError
 from tokenizers import decoders
 from transformers import AutoConfig, LogitsProcessor, RepetitionPenaltyLogitsProcessor, StoppingCriteria
 
-from scratch_gpt.inference.generation import begin_ids
+from scratch_gpt.inference.generation import REPLACEMENT, begin_ids, without_half_character
 from scratch_gpt.inference.loading import check_folder, load_model, loading
 from scratch_gpt.inference.masked import load_masked_model
 from scratch_gpt.inference.sampling import LEAST_TEMPERATURE, chat_limit
 from scratch_gpt.inference.turns import is_chat, stop_ids
-from scratch_gpt.serving.chat import REPLACEMENT
 from scratch_gpt.serving.inspection import BYTE_OF
 from scratch_gpt.serving.protocol import RequestError
 from scratch_gpt.serving.tool_calls import renders_tools
@@ -343,8 +342,10 @@ class ServedModel:
                 stopping_criteria=[answer],
             )
         tokens = [token for _, token in answer.held]
-        finish_reason = "stop" if answer.stopped else "length"
-        emit(Piece(choice, answer.text[answer.shown :], tokens, len(answer.token_ids), finish_reason))
+        finish_reason, text = (
+            ("stop", answer.text) if answer.stopped else ("length", without_half_character(answer.text))
+        )
+        emit(Piece(choice, text[answer.shown :], tokens, len(answer.token_ids), finish_reason))
 
     def _processors(
         self, settings: Settings, prompt_length: int, recorder: _Recorder | None

@@ -3,6 +3,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -11,16 +12,23 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric as CorpusMetric
 
-from scratch_gpt.tasks.words import normalized, spaced, units, without_punctuation, words
+from scratch_gpt.tasks.words import SINGLE, normalized, spaced, units, without_punctuation, words
 
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-# Arabic separators and the typographic minus.
-SIGNS = str.maketrans("٬٫−", ",.-")
+# Arabic separators, the typographic minus, the wide one.
+SIGNS = str.maketrans("٬٫−－", ",.--")
+# Of wide signs between wide digits: the comma is Chinese punctuation too.
+WIDE_SIGNS = re.compile(r"(?<=[０-９])(?:．(?=[０-９])|，(?=[０-９]{3}(?!\d)))")
+# What separates thousands: commas (also India's 12,34,567), points where there are two or a comma follows, spaces that
+# do not break, apostrophes. A plain space may be one between two numbers.
+THOUSANDS = r"(?!0)\d{1,3}(?:(?:,\d{2,3})*,\d{3}(?!,?\d)|(?:\.\d{3})+(?=,\d)|(?:\.\d{3}){2,}(?!\d)|(?:[\u00a0\u2009\u202f'\u2019]\d{3})+(?!\d))"
 # A sign counts only where it cannot be a minus between two numbers, as in "7-2", or a hyphen, as in "B-2": behind the
-# letters of scripts without spaces it is neither.
+# letters of scripts without spaces, and Korean's particles, it is neither. A comma between two of more numbers, as in
+# "1,2,3", is part of none.
 NUMBER = re.compile(
-    r"(?<![^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])(?<!\.)-?\d[\d,]*(?:\.\d+)?|(?<=[\w.])\d[\d,]*(?:\.\d+)?"
+    rf"((?<![^\W{SINGLE}\uac00-\ud7af])(?<![\d.])-)?"
+    rf"(?:({THOUSANDS})(?:[.,](\d+))?|(?<!\d,)(\d+),(\d+)(?![.,]?\d)|(\d+)(?:\.(\d+))?)"
 )
 
 
@@ -52,9 +60,17 @@ def _word_f1(found: list[str], reference: list[str]) -> float:
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number that is written in digits of any script; a thousands comma is read over."""
-    numbers = NUMBER.findall(text.translate(SIGNS))
-    return Decimal(numbers[-1].replace(",", "")) if numbers else None
+    """The last number that is written in digits of any script, with the signs for decimals and thousands of any language.
+
+    A single sign before three digits is read as in English: 1,234 is a thousand, 1.234 is one.
+    """
+    text = WIDE_SIGNS.sub(lambda sign: unicodedata.normalize("NFKC", sign[0]), text).translate(SIGNS)
+    numbers = NUMBER.findall(text)
+    if not numbers:
+        return None
+    sign, *parts = numbers[-1]
+    whole, decimals = re.sub(r"\D", "", "".join(parts[::2])), "".join(parts[1::2])
+    return Decimal(f"{sign}{whole}.{decimals}")
 
 
 def last_number_match(prediction: str, references: Sequence[str]) -> float:

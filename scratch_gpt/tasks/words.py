@@ -46,20 +46,29 @@ def _characters(ranges: Iterable[tuple[int, int]], kinds: str) -> str:
 
 # `re` has no class for combining marks, and its \w leaves them out: it would split Hindi at every vowel sign.
 _MARKS = _characters(_BEYOND_LATIN, "M")
-_SINGLE = _characters(_COMPLEX, "LN") + _EAST_ASIAN
+# Letters and digits of the scripts without spaces, for a class of `re`.
+SINGLE = _characters(_COMPLEX, "LN") + _EAST_ASIAN
 _PUNCTUATION = re.compile(
     f"[{re.escape(string.punctuation)}{_characters([(0xA0, 0x2FF), *_BEYOND_LATIN], 'P')}]"
 )
-# Soft hyphens, joiners, marks of direction, byte order marks.
-_INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+# Soft hyphens, joiners, marks of direction, byte order marks, selectors of a form, and the stroke that stretches Arabic.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u0640\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0100-\U000e01ef]"
+)
 
 # The pattern of a word; an underscore is a part of it, as in `\w`.
-WORD = rf"[{_SINGLE}][{_MARKS}]*|(?:[^\W{_SINGLE}]+|[{_MARKS}])+"
+WORD = rf"[{SINGLE}][{_MARKS}]*|(?:[^\W{SINGLE}]+|[{_MARKS}])+"
 _WORD, _PLAIN_WORD = re.compile(WORD), re.compile(r"\w+")
-_NOT_PLAIN = re.compile(f"[{_SINGLE}{_MARKS}]")
-_ALONE = re.compile(rf"[{_SINGLE}{_EMOJI}][{_MARKS}]*")
-_UNIT = re.compile(rf"{_ALONE.pattern}|[^\s{_SINGLE}{_EMOJI}]+")
-_JOINT = re.compile(rf"(?<=[{_SINGLE}{_MARKS}]) (?=[{_SINGLE}])")
+_NOT_PLAIN = re.compile(f"[{SINGLE}{_MARKS}]")
+# An emoji is one with its skin tone and tags, a flag is two letters, and joiners make one of several.
+_EMOJI_MODIFIERS = rf"[{_MARKS}\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
+_ONE_EMOJI = rf"[{_EMOJI}]{_EMOJI_MODIFIERS}"
+_ALONE = re.compile(
+    rf"[{SINGLE}][{_MARKS}]*|[\U0001f1e6-\U0001f1ff]{{2}}|{_ONE_EMOJI}(?:\u200d{_ONE_EMOJI})*"
+)
+_UNIT = re.compile(rf"{_ALONE.pattern}|[^\s{SINGLE}{_EMOJI}]+")
+_JOINT = re.compile(rf"(?<=[{SINGLE}{_MARKS}]) (?=[{SINGLE}])")
 
 
 def normalized(text: str) -> str:
@@ -67,7 +76,17 @@ def normalized(text: str) -> str:
     if text.isascii():
         return text.lower()
     folded = unicodedata.normalize("NFKC", text).casefold()
+    # Turkish has two letters i, each with its capital: without case all four are one.
+    folded = folded.replace("i\u0307", "i").replace("\u0131", "i")
     return unicodedata.normalize("NFKC", _INVISIBLE.sub("", folded))
+
+
+def letter_name(letter: str) -> str:
+    """The Unicode name of a letter, which begins with its script; empty for a letter of no script."""
+    # in NFKC, since those of wide, narrow and raised letters begin otherwise
+    name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "")
+    name = re.sub("^KATAKANA-HIRAGANA ", "KATAKANA ", re.sub("^IDEOGRAPHIC ", "CJK ", name))
+    return "" if name.startswith("MODIFIER ") else name
 
 
 def without_punctuation(text: str) -> str:

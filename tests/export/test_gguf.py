@@ -20,6 +20,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from scratch_gpt import ScratchGPTConfig, ScratchGPTForCausalLM, ScratchGPTForSequenceClassification
 from scratch_gpt.export.folders import export_folder
 from scratch_gpt.export.gguf import (
+    NOTES,
     NUMBERS_NOTE,
     export_gguf,
     find_pre_tokenizer,
@@ -27,7 +28,7 @@ from scratch_gpt.export.gguf import (
     portable_template,
     write_gguf,
 )
-from scratch_gpt.tokenization import escape
+from scratch_gpt.tokenization import escape, train_tokenizer
 from wording import user_error
 
 
@@ -201,7 +202,7 @@ def test_half_precision_rounds_matrices_only(
 def test_tokenizer_is_in_the_file(tiny_tokenizer, tmp_path: Path) -> None:
     """Tokens by id, special ones as control tokens, padding rows as unused ones, merges in order, special ids."""
     model = build(tiny_tokenizer, vocab_size=len(tiny_tokenizer) + 64)
-    assert write_gguf(model, tiny_tokenizer, tmp_path / "m.gguf") == [NUMBERS_NOTE]
+    assert write_gguf(model, tiny_tokenizer, tmp_path / "m.gguf") == [NOTES["dbrx"]]
     keys, _ = read(tmp_path / "m.gguf")
     size = len(tiny_tokenizer)
     assert keys["tokenizer.ggml.tokens"][:size] == tiny_tokenizer.convert_ids_to_tokens(list(range(size)))
@@ -218,22 +219,53 @@ def test_tokenizer_is_in_the_file(tiny_tokenizer, tmp_path: Path) -> None:
     assert keys["tokenizer.ggml.add_bos_token"] is False
 
 
-def test_numbers_of_three_digits_are_all_that_differs(tiny_tokenizer) -> None:
-    """The pre-tokenizer named in the file splits as ours does, but for what the note says."""
+# What llama.cpp splits text by in src/llama-vocab.cpp.
+CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+DBRX = rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN35 = rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PLAIN_TEXTS = [
+    "It's 1, I'LL  say:\n\n\tüber 7%\r\n  --x",
+    " a\n \n b  ",
+    "…«quoté»… 日本 語!?\n\n\n",
+    "'dx don't 3'd",
+]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "same", "different"),
+    [
+        (DBRX, ["12 or 34"], ["2024", "हिन्दी", "e\u0301"]),
+        (
+            QWEN35,
+            ["हिन्दी में लिखो।\n", "ที่นี่ e\u0301te\u0301", "(العَرَبِيَّة)"],
+            ["12", " ❤\ufe0f!"],
+        ),
+    ],
+)
+def test_only_what_the_note_says_is_split_otherwise(
+    pattern: str, same: list[str], different: list[str], tiny_tokenizer
+) -> None:
+    """The pre-tokenizer named in the file splits as ours does, but for numbers and marks."""
     state = json.loads(tiny_tokenizer.backend_tokenizer.to_str())
-    llama3 = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    state["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = llama3
+    state["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern
     theirs = Tokenizer.from_str(json.dumps(state))
     splitters = [tokenizer.pre_tokenizer for tokenizer in (tiny_tokenizer.backend_tokenizer, theirs)]
-    same = [
-        "It's 12, I'LL  say:\n\n\tüber 7%\r\n  --x",
-        " a\n \n b  ",
-        "…«quoté»… 日本 語!?\n\n\n",
-        "'dx don't 3'd",
-    ]
-    for text in same:
+    for text in PLAIN_TEXTS + same:
         assert splitters[0].pre_tokenize_str(escape(text)) == splitters[1].pre_tokenize_str(escape(text))
-    assert splitters[0].pre_tokenize_str("2024") != splitters[1].pre_tokenize_str("2024")
+    for text in different:
+        assert splitters[0].pre_tokenize_str(text) != splitters[1].pre_tokenize_str(text)
+
+
+def test_the_name_cuts_fewer_words(tiny_tokenizer) -> None:
+    """Of Hindi the one that keeps marks, of English the one that keeps numbers; an earlier tokenizer has its own note."""
+    assert find_pre_tokenizer(tiny_tokenizer) == ("dbrx", [NOTES["dbrx"]])
+    hindi = train_tokenizer(["हिन्दी में लिखो, यह एक वाक्य है "] * 50, 384)
+    assert find_pre_tokenizer(hindi) == ("qwen35", [NOTES["qwen35"]])
+    state = json.loads(hindi.backend_tokenizer.to_str())
+    step = state["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+    step["Regex"] = step["Regex"].replace(r"\p{L}[\p{L}\p{M}]*", r"\p{L}+")
+    earlier = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    assert find_pre_tokenizer(earlier) == ("dbrx", [NUMBERS_NOTE])
 
 
 def test_published_tokenizers_have_their_name_in_llama_cpp() -> None:
@@ -293,7 +325,7 @@ def test_chat_template_needs_no_extension(tiny_tokenizer) -> None:
 
 def test_export_writes_a_folder(chat_folder: Path, tmp_path: Path) -> None:
     """The file, and a Modelfile that stops where the model does."""
-    assert export_gguf(chat_folder, tmp_path / "out") == [NUMBERS_NOTE]
+    assert export_gguf(chat_folder, tmp_path / "out") == [NOTES["dbrx"]]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Modelfile", "model.gguf"]
     modelfile = (tmp_path / "out" / "Modelfile").read_text()
     assert modelfile.startswith("FROM ./model.gguf\n")

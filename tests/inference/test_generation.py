@@ -51,7 +51,8 @@ def test_batched_greedy_answers_are_those_of_a_plain_loop(tiny_model, tiny_token
     )
     for answer, ids in zip(answers, encode_prompts(tiny_tokenizer, PROMPTS, chat), strict=True):
         expected = greedy_tokens(tiny_model, ids, stop_ids, 12)
-        assert answer.text == tiny_tokenizer.decode(expected, skip_special_tokens=True)
+        text = tiny_tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.text == (text if answer.finished else text.rstrip("\ufffd"))
         assert answer.finished == (expected[-1] in stop_ids)
     assert answers[0].finished
 
@@ -102,7 +103,9 @@ def test_beams_are_those_of_transformers(tiny_model, tiny_tokenizer) -> None:
     assert generate_answers(tiny_model, tiny_tokenizer, PROMPTS, num_beams=1, **settings) == greedy
     for ids, beam in zip(encode_prompts(tiny_tokenizer, PROMPTS, chat=False), beams, strict=True):
         found = tiny_model.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False, num_beams=8)
-        assert beam.text == tiny_tokenizer.decode(found[0, len(ids) :], skip_special_tokens=True)
+        assert beam.text == tiny_tokenizer.decode(found[0, len(ids) :], skip_special_tokens=True).rstrip(
+            "\ufffd"
+        )
     assert beams != greedy
 
 
@@ -259,7 +262,7 @@ def test_an_encoder_decoder_answers_as_by_itself(encoder_decoder_folder):
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = [*encode_plain(tokenizer, [prompt])[0], tokenizer.eos_token_id]
         written = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)
-        assert answer.text == tokenizer.decode(written[0, 1:], skip_special_tokens=True)
+        assert answer.text == tokenizer.decode(written[0, 1:], skip_special_tokens=True).rstrip("\ufffd")
     assert len({answer.text for answer in answers}) > 1
 
 

@@ -74,7 +74,14 @@ def test_mistakes_are_found_before_anything_is_read(changes, code, tmp_path) -> 
 
 @pytest.mark.parametrize(
     ("text", "folder"),
-    [("books/My Book (1).txt", "runs/My-Book-1"), ("texts/*.jsonl", "runs/texts"), ("data/", "runs/data")],
+    [
+        ("books/My Book (1).txt", "runs/My-Book-1"),
+        ("texts/*.jsonl", "runs/texts"),
+        ("data/", "runs/data"),
+        ("हिन्दी.txt", "runs/हिन्दी"),
+        ("ที่ (2).txt", "runs/ที่-2"),
+        ("e\u0301te\u0301.txt", "runs/\u00e9t\u00e9"),
+    ],
 )
 def test_the_folder_is_called_after_the_text(text, folder) -> None:
     """Without what a shell would ask to be quoted."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scratch_gpt.data.sources.spellings import ENCODED_TWICE, NOT_NFC
 from scratch_gpt.new.text import cut, find_files, skipped_files, text_column, write_corpus
 from wording import user_error
 
@@ -55,6 +56,26 @@ def test_cut_knows_lines_without_an_end() -> None:
     pieces = list(cut(["x" * 950], 100))
     assert "".join(pieces) == "x" * 950 and max(map(len, pieces)) <= 300
     assert list(cut(["aaaa\n", "\n", "bbbb\n", "\n"], 4)) == ["aaaa", "bbbb"]
+
+
+@pytest.mark.parametrize("letter", ["x", "я", "水", "\U0001f600"])
+def test_passages_have_their_size_in_every_script(letter) -> None:
+    """In bytes: one line without an end, and one behind a line of another script."""
+    pieces = list(cut([letter * 9000], 1000))
+    assert "".join(pieces) == letter * 9000
+    assert all(1000 <= len(piece.encode()) <= 3000 for piece in pieces[:-1])
+
+
+def test_odd_spellings_are_reported(tmp_path) -> None:
+    """Accents apart from their letters, and letters that were encoded twice: in running text and in rows, and where."""
+    text = "\n\n".join(paragraphs(200))
+    (tmp_path / "a.txt").write_text(text + "\n\nTe\u0301te\n", encoding="utf-8")
+    rows = [json.dumps({"text": each}) for each in [*paragraphs(9, "b"), "TÃªte " * 40]]
+    (tmp_path / "b.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    files = [tmp_path / "a.txt", tmp_path / "b.jsonl"]
+    notes = write_corpus(files, "running", 1e9, tmp_path / "corpus").notes
+    assert [(NOT_NFC in note, str(files[0]) in note) for note in notes] == [(True, True), (False, False)]
+    assert ENCODED_TWICE in notes[1] and f"{files[1]}:10" in notes[1]
 
 
 def test_unreadable_files_are_named_and_the_others_used(tmp_path) -> None:

@@ -27,6 +27,7 @@ from scratch_gpt import ScratchGPTForCausalLM, ScratchGPTForMaskedLM, cli
 from scratch_gpt.errors import UserError
 from scratch_gpt.export.folders import export_folder
 from scratch_gpt.inference.sampling import CHAT_LIMIT
+from scratch_gpt.serving.answers import _event
 from scratch_gpt.serving.tool_calls import CallReader, renders_tools
 from scratch_gpt.tokenization import encode_plain
 from wording import user_error
@@ -96,14 +97,14 @@ def serve_folder(api_server) -> Iterator:
 
 
 def greedy(folder: Path, prompt: str, max_new_tokens: int) -> str:
-    """The likeliest continuation by an argmax loop over the model's own logits, special tokens left out."""
+    """The likeliest continuation by an argmax loop over the model's own logits, without special tokens and a half character at the end."""
     model, tokenizer = ScratchGPTForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     start = ids.shape[1]
     for _ in range(max_new_tokens):
         with torch.no_grad():
             ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
-    return tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+    return tokenizer.decode(ids[0, start:], skip_special_tokens=True).rstrip("\ufffd")
 
 
 def test_answers_are_the_models_own(serve_folder, chat_folder: Path) -> None:
@@ -349,7 +350,7 @@ def test_sampling_parameters_have_their_effect(app_client, chat_folder: Path) ->
                 logits[index] += value
             counts[logits.argmax()] += 1
             ids = torch.cat([ids, logits.argmax().view(1, 1)], dim=1)
-        return tokenizer.decode(ids[0, 2:], skip_special_tokens=True)
+        return tokenizer.decode(ids[0, 2:], skip_special_tokens=True).rstrip("\ufffd")
 
     model = ScratchGPTForCausalLM.from_pretrained(chat_folder)
     bias = dict(zip(tokenizer.convert_tokens_to_ids(["b", "e", "g"]), (9, 8, 7), strict=True))
@@ -424,7 +425,9 @@ def test_logprobs_are_not_penalized(app_client, chat_folder: Path) -> None:
     expected = model.generate(inputs, max_new_tokens=6)[0]
     rows = model(expected[None]).logits[0].log_softmax(-1)
     own = [rows[at - 1, index].item() for at, index in enumerate(expected) if at >= inputs.shape[1]]
-    assert choice["text"] == tokenizer.decode(expected[inputs.shape[1] :], skip_special_tokens=True)
+    assert choice["text"] == tokenizer.decode(expected[inputs.shape[1] :], skip_special_tokens=True).rstrip(
+        "\ufffd"
+    )
     given = choice["logprobs"]["token_logprobs"]
     assert given == pytest.approx(own[: len(given)], abs=1e-4)
 
@@ -482,6 +485,15 @@ def test_streams_say_what_whole_answers_say(app_client, chat_folder: Path) -> No
             assert mine[-1]["finish_reason"] == choice["finish_reason"]
             assert all(c["finish_reason"] is None for c in mine[:-1])
             assert not {"e", "zz"} & set(text)
+
+
+def test_events_are_one_line_for_every_client() -> None:
+    """Also for those that split at Unicode's line ends, as `str.splitlines` does; any text is UTF-8."""
+    content = {"text": "一\u2028二\u2029三\u0085四 \ud83d é"}
+    event = _event(content)
+    assert [line for line in event.encode().decode().splitlines() if line] == [event.strip()]
+    assert json.loads(event.removeprefix("data: ")) == content
+    assert "一" in event
 
 
 def test_seeds_hold_whatever_else_is_asked(app_client, chat_folder: Path) -> None:

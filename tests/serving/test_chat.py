@@ -11,9 +11,11 @@ from tokenizers import processors
 from transformers import GenerationConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from scratch_gpt.inference.generation import generate_answers
 from scratch_gpt.inference.sampling import CHAT_LIMIT, Sampling
 from scratch_gpt.serving.chat import ChatSession, StreamingModel
-from scratch_gpt.tokenization import IM_START
+from scratch_gpt.serving.generation import Piece, ServedModel, Settings
+from scratch_gpt.tokenization import IM_START, encode_plain
 from wording import user_error
 
 
@@ -48,10 +50,33 @@ def test_streamed_pieces_are_the_greedy_answer(session: ChatSession) -> None:
         token_ids = token_ids.new_tensor([[*token_ids[0].tolist(), token.item()]])
         if token.item() in model.generation_config.eos_token_id:
             break
-    expected = tokenizer.decode(token_ids[0, start:], skip_special_tokens=True)
+    expected = tokenizer.decode(token_ids[0, start:], skip_special_tokens=True).rstrip("\ufffd")
     assert "".join(pieces) == expected
     assert session.messages[-1] == {"role": "assistant", "content": expected}
     assert session.speaker.num_said == token_ids.shape[1] - start
+
+
+def test_a_cut_answer_ends_with_a_whole_character(polyglot_folder: Path) -> None:
+    """Whatever its length in tokens: evaluated and served, it is the characters whose bytes are all there."""
+    question, answer = "钥匙在哪里？", "钥匙在桌子上，书的旁边。"
+    served, asked = ServedModel(polyglot_folder), [{"role": "user", "content": question}]
+    spelled = served.tokenizer.convert_ids_to_tokens(encode_plain(served.tokenizer, [answer])[0])
+    byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
+    halves = 0
+    for length in range(1, len(spelled)):
+        said = bytes(byte_of[char] for token in spelled[:length] for char in token)
+        expected = said.decode("utf-8", "ignore")
+        halves += expected.encode() != said
+        [evaluated] = generate_answers(
+            served.model, served.tokenizer, [question], chat=True, max_new_tokens=length
+        )
+        assert evaluated == (expected, False)
+        pieces: list[Piece] = []
+        settings = Settings(max_new_tokens=length, temperature=0.0)
+        served.generate(served.encode_chat(asked), settings, 0, 0, pieces.append, threading.Event())
+        assert "".join(piece.text for piece in pieces) == expected
+        assert pieces[-1].finish_reason == "length"
+    assert halves
 
 
 def test_sampling_repeats_with_a_seed(chat_folder: Path) -> None:
@@ -114,17 +139,25 @@ def test_a_character_is_never_shown_by_halves(text: str, session: ChatSession, m
     assert pieces == list(text)
 
 
-def test_bytes_that_are_no_text_come_at_the_end(session: ChatSession, monkeypatch) -> None:
-    """An answer cut in the middle of a character ends with the mark for it, as `decode` of the whole does."""
-    spelled = session.speaker.encode("ok") + session.speaker.encode("\u4f60")[:-1]
-    assert spelled
+def test_half_a_character_is_dropped_where_the_answer_was_cut(session: ChatSession, monkeypatch) -> None:
+    """Bytes that are no text stay in the middle, and at the end of an answer that the model ended itself."""
+    speaker, said = session.speaker, []
 
     def say(inputs, streamer, **_) -> None:
-        for token in (inputs, *map(torch.tensor, ([index] for index in spelled))):
+        for token in (inputs, *map(torch.tensor, ([index] for index in said))):
             streamer.put(token)
 
-    monkeypatch.setattr(session.speaker.model, "generate", say)
-    assert ask(session, "?") == session.speaker.tokenizer.decode(spelled) == "ok\ufffd"
+    monkeypatch.setattr(speaker.model, "generate", say)
+    ok, half = speaker.encode("ok"), speaker.encode("\u4f60")[:-1]
+    stop = [speaker.tokenizer.eos_token_id]
+    for token_ids, expected in (
+        (ok + half, "ok"),
+        (ok + half + ok, "ok\ufffdok"),
+        (ok + half + stop, "ok\ufffd"),
+    ):
+        said[:] = token_ids
+        session.reset()
+        assert ask(session, "?") == session.messages[-1]["content"] == expected
 
 
 def test_history_forgets_the_oldest_turns(session: ChatSession) -> None:
@@ -192,7 +225,7 @@ def test_a_text_is_continued(base_folder: Path) -> None:
     start = ids.shape[1]
     for _ in range(8):
         ids = torch.cat([ids, speaker.model(ids).logits[:, -1:].argmax(-1)], dim=1)
-    expected = speaker.tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+    expected = speaker.tokenizer.decode(ids[0, start:], skip_special_tokens=True).rstrip("\ufffd")
     assert "".join(speaker.complete("Once upon", GREEDY)) == expected
     with user_error("empty_text"):
         speaker.complete("", GREEDY)

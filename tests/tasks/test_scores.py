@@ -74,6 +74,26 @@ def test_rouge_of_a_perfect_summary_is_1(summary: str) -> None:
     assert set(scores.rouge(summary, others).values()) == {0.0}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u2068القاهرة\u2069", "القاهرة"),
+        ("محمـــد", "محمد"),
+        ("❤\ufe0f", "❤"),
+        ("\u180eᠮᠣ\u180bᠩ", "ᠮᠣᠩ"),
+        ("co\u00adop\u2060", "coop"),
+        ("İSTANBUL", "istanbul"),
+        ("istanbul", "İstanbul"),
+        ("DIŞ", "dış"),
+        ("ISPARTA", "ısparta"),
+    ],
+)
+def test_what_looks_the_same_matches(one: str, other: str) -> None:
+    """Invisible characters, stretched letters and Turkish capitals make no other answer."""
+    assert scores.exact_match(one, [other]) == 1.0
+    assert scores.token_f1(one, [other]) == 1.0
+
+
 @pytest.mark.parametrize("phrase", ["我不知道。", "ฉันไม่รู้", "分かりません", "😊🎉", "не знаю ", "I do not "])
 def test_loops_are_seen_in_every_script(phrase: str) -> None:
     """Said once, nothing is repeated; said forty times, nearly all is."""
@@ -121,6 +141,37 @@ def test_english_scores_are_what_they_were() -> None:
         ("答えは-5です", Decimal(-5)),
         ("It is \u22125.", Decimal(-5)),
         ("none", None),
+        # decimal commas, and thousands of any language
+        ("Das sind 3,5 m", Decimal("3.5")),
+        ("0,125", Decimal("0.125")),
+        ("12,34", Decimal("12.34")),
+        ("3,14159", Decimal("3.14159")),
+        ("1234,567", Decimal("1234.567")),
+        ("1.234,5", Decimal("1234.5")),
+        ("1.234.567", Decimal(1234567)),
+        ("1.234.567,89", Decimal("1234567.89")),
+        ("1,234,567.89", Decimal("1234567.89")),
+        ("\u20b91,23,456", Decimal(123456)),
+        ("1\u00a0234", Decimal(1234)),
+        ("1\u202f234\u202f567,5", Decimal("1234567.5")),
+        ("1'234.50", Decimal("1234.5")),
+        ("1\u2019234", Decimal(1234)),
+        # as in English, where both readings are usual
+        ("1,234", Decimal(1234)),
+        ("1.234", Decimal("1.234")),
+        ("12 345", Decimal(345)),
+        ("1,2,3", Decimal(3)),
+        ("5,2.5", Decimal("2.5")),
+        ("It costs $1,000,", Decimal(1000)),
+        # wide signs, and signs behind letters of scripts without spaces
+        ("答案是－５", Decimal(-5)),
+        ("３．５", Decimal("3.5")),
+        ("１，２３４", Decimal(1234)),
+        ("１，２", Decimal(2)),
+        ("1，234", Decimal(234)),
+        ("คำตอบคือ-5", Decimal(-5)),
+        ("ຄຳຕອບ-5", Decimal(-5)),
+        ("\u0e57-\u0e52", Decimal(2)),
     ],
 )
 def test_the_last_number_is_read(text: str, number: Decimal | None) -> None:

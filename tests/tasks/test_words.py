@@ -47,6 +47,40 @@ def test_units_of_a_script_without_spaces() -> None:
     assert words.joined(["北", "京", "in", "the", "north"]) == "北京 in the north"
 
 
+@pytest.mark.parametrize(
+    "emoji",
+    [
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        "\U0001f44d\U0001f3fd",
+        "\U0001f1e9\U0001f1ea",
+        "❤\ufe0f",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "\U0001f9d1\U0001f3fd\u200d❤\ufe0f\u200d\U0001f9d1\U0001f3fb",
+    ],
+)
+def test_an_emoji_of_several_characters_is_one(emoji: str) -> None:
+    """A family, a skin tone, a flag: two in a row are two."""
+    assert words.units(f"ok{emoji}{emoji} 北") == ["ok", emoji, emoji, "北"]
+    assert words.first_units(emoji * 3, 2) == emoji * 2
+
+
+@pytest.mark.parametrize(
+    ("letters", "script"),
+    [
+        ("カﾃー", "KATAKANA"),
+        ("一々", "CJK"),
+        ("aＡªᵃ", "LATIN"),
+        ("\u00b5α", "GREEK"),
+        ("か", "HIRAGANA"),
+        ("ह", "DEVANAGARI"),
+    ],
+)
+def test_letters_are_of_their_script(letters: str, script: str) -> None:
+    """Also the wide, the narrow and the raised ones, and the signs for a long vowel and for a repeated character."""
+    assert {words.letter_name(letter).split()[0] for letter in letters} == {script}
+    assert words.letter_name("\u02bc") == ""
+
+
 def test_texts_without_a_word_are_a_warning(caplog) -> None:
     """One line with their number and the first of them; empty texts are none of them."""
     with caplog.at_level(logging.WARNING):

@@ -115,8 +115,8 @@ def answer_index(label: Any, count: int) -> int:
     Raises:
         BadRow: there is no candidate at that place.
     """
-    text = str(int(label) if isinstance(label, bool) else label).strip()
-    index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
+    text = str(int(label) if isinstance(label, bool) else label).strip().upper()
+    index = int(text) if text.isdecimal() else ord(text) - ord("A") if len(text) == 1 else -1
     if index == count and text.isdecimal():
         raise BadRow(
             f"no right answer: the label is {label!r}, of {count} candidates counted from 0: if it counts from 1, subtract 1"

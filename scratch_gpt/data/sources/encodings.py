@@ -16,7 +16,14 @@ from typing import IO, Any
 
 import pyarrow
 
-from scratch_gpt.data.sources.legacy_encodings import LOOKED_AT, differing, find_encodings, find_escaped
+from scratch_gpt.data.sources.legacy_encodings import (
+    LOOKED_AT,
+    differing,
+    find_encodings,
+    find_escaped,
+    is_plausible,
+    odd_share,
+)
 from scratch_gpt.errors import UserError
 
 
@@ -56,6 +63,12 @@ UTF_8 = "utf-8"
 HEAD_BYTES = 1 << 20
 # A larger share of zero bytes is no damaged text but a binary file, or UTF-16 without its mark.
 BINARY_SHARE = 0.01
+# Bytes that text in other encodings than UTF-16 and UTF-32 hardly has, and the share of them above which it may be in
+# those two: of bytes that are no UTF-8, and of UTF-8, as which Thai in UTF-16 can be read.
+CONTROL_BYTES = bytes(set(range(32)) - set(b"\b\t\n\f\r\x1b"))
+CONTROL_SHARE, UTF_8_CONTROL_SHARE = 0.01, 0.1
+# The share of characters that no text has above which bytes are no UTF-16.
+ODD_SHARE = 0.001
 # What a file that is not UTF-8 may be is guessed by this many lines with other letters than ASCII's, among the first ones.
 GUESSED_ODD_LINES, GUESSED_LINES = 500, 1_000_000
 # A byte that is no text becomes half a surrogate pair, which no encoding can write: it is found by encoding the text.
@@ -107,7 +120,7 @@ class TextFile:
     """A file of text in one encoding.
 
     Args:
-        encoding: as declared; None: by the byte order mark, by the places of the zero bytes in UTF-16 and UTF-32, by the
+        encoding: as declared; None: by the byte order mark, as UTF-16 or UTF-32 where it is text in them, by the
             letters of a text that is not UTF-8 where they leave no doubt, else UTF-8.
 
     Attributes:
@@ -127,15 +140,15 @@ class TextFile:
                 message = f"{path}: no text, but by its first bytes {kind}: name it so, or convert it"
                 raise UserError("unsupported_format", message, file=path)
         by_mark = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), None)
-        many_zeros = not (encoding or by_mark) and head.count(0) > BINARY_SHARE * len(head)
-        self.recognized = _wide_encoding(head) if many_zeros else None
-        if many_zeros and not self.recognized:
+        self.recognized = None if encoding or by_mark else _wide_encoding(head)
+        known = encoding or by_mark or self.recognized
+        if not known and head.count(0) > BINARY_SHARE * len(head):
             line = head.count(b"\n", 0, head.index(0)) + 1
             message = f"{path}:{line}: a binary file: it holds zero bytes; name text files only"
             raise UserError("binary_file", message, place=f"{path}:{line}")
-        if not (encoding or by_mark or self.recognized):
+        if not known:
             self.recognized = find_escaped(head) if head.isascii() else _legacy_encoding(path, head)
-        self.encoding = encoding or by_mark or self.recognized or UTF_8
+        self.encoding = known or self.recognized or UTF_8
         self.head = head.decode(self.encoding, "ignore").removeprefix("\ufeff")
 
     def lines(self) -> Iterator[str]:
@@ -165,35 +178,39 @@ class TextFile:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte order mark: nearly all its zero bytes are at the same places."""
-    head = head[: len(head) // 4 * 4]
-    for name, zeros in (
-        ("utf-32-le", head[2::4] + head[3::4]),
-        ("utf-32-be", head[0::4] + head[1::4]),
-        ("utf-16-le", head[1::2]),
-        ("utf-16-be", head[0::2]),
-    ):
-        # all of those of UTF-32, which are half of all bytes
-        enough = len(zeros) if name.startswith("utf-32") else head.count(0)
-        if zeros.count(0) > 0.95 * enough:
-            try:
-                head.decode(name)
-            except UnicodeDecodeError as error:
-                if error.end < len(head):  # it may end in the middle of a character
-                    continue
-            return name
-    return None
+    """UTF-16 or UTF-32 without a byte order mark: the one in which the bytes are text."""
+    controls = len(head) - len(head.translate(None, CONTROL_BYTES))
+    if controls <= (UTF_8_CONTROL_SHARE if _is_utf_8(head) else CONTROL_SHARE) * len(head):
+        return None
+    odd: dict[str, float] = {}
+    for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(
+                head
+            )  # it may end in the middle of a character
+        except UnicodeDecodeError:
+            continue
+        if is_plausible(text):
+            odd[name] = odd_share(text)
+    best = min(odd, key=lambda name: odd[name], default=None)
+    return best if best and odd[best] <= ODD_SHARE else None
 
 
-def _legacy_encoding(path: Path, head: bytes) -> str | None:
-    """The encoding of a file that is not UTF-8, where there is no doubt."""
+def _is_utf_8(head: bytes) -> bool:
     try:
         # what was read may end in the middle of a character
         codecs.getincrementaldecoder(UTF_8)().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
-        likely = likely_encodings(path)
-        return next(iter(likely)) if len(likely) == 1 and UTF_8 not in likely else None
-    return None
+        return False
+    return True
+
+
+def _legacy_encoding(path: Path, head: bytes) -> str | None:
+    """The encoding of a file that is not UTF-8, where there is no doubt."""
+    if _is_utf_8(head):
+        return None
+    likely = likely_encodings(path)
+    return next(iter(likely)) if len(likely) == 1 and UTF_8 not in likely else None
 
 
 def likely_encodings(path: Path) -> dict[str, str]:

@@ -157,6 +157,8 @@ _MISPLACED = re.compile(
     )
 )
 
+# Han, kana, Hangul.
+_EASTERN = re.compile("[\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff]")
 # Controls, halves of surrogate pairs, marks of bad bytes.
 _CONTROLS = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
@@ -190,6 +192,27 @@ def find_escaped(data: bytes) -> str | None:
             if not text.isascii() and _judged(text, (language,))[0] <= WRONG_SHARE:
                 return name
     return None
+
+
+def odd_share(text: str) -> float:
+    """The share of controls and of characters without a meaning, which no text has."""
+    characters = Counter(text)
+    odd = sum(
+        count
+        for each, count in characters.items()
+        if each not in "\t\n\f\r\x85" and unicodedata.category(each) in ("Cc", "Cn", "Co")
+    )
+    return odd / max(len(text), 1)
+
+
+def is_plausible(text: str) -> bool:
+    """Whether a text that is mostly in East Asian characters has the common ones, and not those of bytes read in pairs."""
+    letters = [each for each in text[:LOOKED_AT] if each.isalpha()]
+    eastern = [each for each in letters if _EASTERN.match(each)]
+    return 2 * len(eastern) <= len(letters) or any(
+        len(re.findall(f"[{language.common}]", "".join(eastern))) >= language.share * len(eastern)
+        for language in (CHINESE, JAPANESE, KOREAN)
+    )
 
 
 def differing(texts: list[str]) -> list[str]:

@@ -9,7 +9,6 @@ index and its row there: reading can start at any place.
 import itertools
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -33,6 +32,7 @@ from scratch_gpt.data.sources.formats import (
     data_suffix,
 )
 from scratch_gpt.data.sources.hub import hub_parts
+from scratch_gpt.data.sources.spellings import odd_spellings
 from scratch_gpt.data.sources.token_files import TOKEN_SUFFIXES
 from scratch_gpt.errors import UserError, did_you_mean, did_you_mean_path, wrong_value
 from scratch_gpt.settings.sources import PRIMER, license_of
@@ -56,11 +56,6 @@ ONE_DOCUMENT = (
     "warning: files of many lines that are one document: set documents: line where a line is a document, or documents: "
     "file to have it so"
 )
-NOT_NFC = (
-    "documents that are not in Unicode's NFC, such as letters with their accents apart; they stay as they are"
-)
-ENCODED_TWICE = "documents with letters that were encoded twice, such as Ã© for é; they stay as they are"
-TWICE = re.compile("[ÂÃÐÑ][\u0080-\u00bf]|â€[\u0080-\u00bf\u2018-\u201d\u2020-\u2022™œž]")
 
 Parsed = TypeVar("Parsed")
 
@@ -373,11 +368,8 @@ def iter_documents(
         file = _opened(source, part, bad_rows)
         lines, is_csv = 0, data_suffix(Path(part.name)) in CSV_SUFFIXES
         for row, text in parse_counted(file, rows, text_of):
-            if text and not text.isascii():
-                if not unicodedata.is_normalized("NFC", text):
-                    file.note(NOT_NFC, f"{part.name}:{row}")
-                if TWICE.search(text):
-                    file.note(ENCODED_TWICE, f"{part.name}:{row}")
+            for message in odd_spellings(text or ""):
+                file.note(message, f"{part.name}:{row}")
             if text and file.rows == 1:
                 lines = text.count("\n") + 1
             yield LocatedText(index, row, text)

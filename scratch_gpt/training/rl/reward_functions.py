@@ -18,7 +18,6 @@ wording. Together they leave less room.
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from scratch_gpt.inference.prompts import Prompt
 from scratch_gpt.inference.rewards import score_conversations
 from scratch_gpt.primer.tasks import TASKS
 from scratch_gpt.tasks.task import Task
+from scratch_gpt.tasks.words import letter_name
 from scratch_gpt.tokenization import encode_plain
 from scratch_gpt.training.rl.reward_files import check_reward_path, load_reward
 
@@ -245,14 +245,14 @@ def language_score(script: str) -> RewardFunction:
     """
 
     def share(text: str) -> float:
-        letters = [character for character in text if character.isalpha()]
+        letters = [character for character in text if character.isalpha() and letter_name(character)]
         return sum(_in_script(letter, script) for letter in letters) / len(letters) if letters else 0.0
 
     return lambda _, completions, __: [share(answer[0]["content"]) for answer in completions]
 
 
 def _in_script(letter: str, script: str) -> bool:
-    return unicodedata.name(letter, "").startswith(f"{script.upper()} ")
+    return letter_name(letter).startswith(f"{script.upper()} ")
 
 
 def _is_script(script: Any) -> bool:

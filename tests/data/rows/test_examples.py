@@ -195,6 +195,7 @@ GOOD = {"question": "Q?", "choices": ["a", "b"], "answer": 0}
         ),
         ({"question": "Q?", "choices": ["a", "b"], "answer": ""}, "no right answer: the label is ''"),
         ({"question": "Q?", "choices": ["a", "b"], "answer": -1}, "no right answer: the label is -1"),
+        ({"question": "Q?", "choices": ["a", "b"], "answer": "ß"}, "no right answer: the label is 'ß'"),
         ({"question": "Q?", "choices": ["a"], "answer": 0}, "'choices' holds no list of at least two texts"),
         ({"question": "Q?", "choices": ["a", 7], "answer": 0}, "'choices' holds no text but int"),
         ({"sentence_good": "x", "sentence_bad": "y"}, "a row of the form pair among rows of the form choice"),

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encodings: marks are heeded, declared ones are read, others are guessed; bytes that are no text are found."""
 
+import array
+
 import pytest
 
 from scratch_gpt.data.sources.encodings import TextFile, is_text_encoding, likely_encodings
-from wording import shows
+from wording import shows, user_error
 
 
 # Text in the script that an encoding is made for, long enough to be told apart.
@@ -53,6 +55,65 @@ def test_zero_bytes_tell_utf_16_and_32_without_a_mark(tmp_path, encoding):
         file = file_of(tmp_path / "a", text.encode(encoding))
         assert "".join(file.lines()) == text
         assert file.recognized == encoding
+
+
+ZH = "他们在院子里说话，天气很好。老人坐在树下，看着来来往往的人，一个孩子问他：这是什么地方？"
+WIDE_SAMPLES = [
+    ZH,
+    ZH + "\n" + ZH,
+    "猫は太陽の下で眠り、川を見ています。今日は雨が降るかもしれません。",
+    "고양이는햇빛아래에서자고강을바라봅니다.",
+    "เช้าวันนี้ฝนตกหนักในเมืองผู้คนจึงอยู่บ้าน",
+    "हिन्दी में लिखो। यह एक वाक्य है।",
+    "Жила-была кошка, она любила смотреть на реку.",
+    "هطلت أمطار غزيرة في المدينة هذا الصباح.",
+    "Η γάτα κοιμάται στον ήλιο.",
+    "Tất cả mọi người sinh ra đều được tự do.",
+    "no mark, in English",
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", WIDE_SAMPLES)
+def test_utf_16_without_a_mark_is_read_in_every_script(tmp_path, encoding, text):
+    """Also where no byte is zero, as in Chinese without spaces; the end of the file may be missing."""
+    file = file_of(tmp_path / "a", (text * 20).encode(encoding))
+    assert (file.recognized, "".join(file.lines())) == (encoding, text * 20)
+    assert file_of(tmp_path / "b", (text * 20).encode(encoding)[:-1]).recognized == encoding
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x01".join(["12", "Paris", "3.5", "some words"] * 50) + "\n",
+        "".join(f"{each}\b{each}" for each in "overstruck" * 50) + "\n",
+        "plain ASCII with one zero byte: " * 20 + "\0",
+        "Жила-была кошка, она любила смотреть на реку. " * 20 + "\0",
+        "\x1b[1mbold\x1b[0m and plain\n" * 50,
+    ],
+)
+def test_utf_8_with_controls_is_no_utf_16(tmp_path, text):
+    """Two letters of ASCII would be a Chinese character, two of Russian a Korean one."""
+    file = file_of(tmp_path / "a", text.encode())
+    assert (file.recognized, "".join(file.lines())) == (None, text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "\0".join(["./folder/file", "./other", "./third.txt"] * 50).encode(),
+        array.array("H", [11, 262, 13, 198, 1000, 50256, 318] * 99).tobytes(),
+        array.array("I", [11, 262, 13, 198, 1000, 50256, 318] * 99).tobytes(),
+        array.array("h", range(-500, 500)).tobytes(),
+        array.array("f", [0.5, 1.25, -3.0, 1e-3] * 99).tobytes(),
+        "кошка\0собака\0".encode() * 50,
+        b"\x7fELF\x02\x01\x01" + b"\0" * 9 + b"\x03\0>\0\x01\0\0\0" * 20,
+    ],
+)
+def test_binary_files_are_refused(tmp_path, data):
+    """Names between zero bytes, numbers, programs."""
+    with user_error("binary_file"):
+        file_of(tmp_path / "a", data)
 
 
 @pytest.mark.parametrize("encoding", SAMPLES)

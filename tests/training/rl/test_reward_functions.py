@@ -63,6 +63,9 @@ def test_language_is_the_share_of_a_script() -> None:
     answers = ["Größe 12!", "Ответ", "ab Ответ", "123", ""]
     assert scores({"name": "language", "script": "latin"}, answers) == [1.0, 0.0, 2 / 7, 0.0, 0.0]
     assert scores({"name": "language", "script": "cyrillic"}, answers) == [0.0, 1.0, 5 / 7, 0.0, 0.0]
+    assert scores(
+        {"name": "language", "script": "katakana"}, ["\u30b3\u30fc\u30d2\u30fc", "\uff76\uff70", "か"]
+    ) == [1.0, 1.0, 0.0]
 
 
 def test_a_task_scores_as_its_benchmark_does() -> None:
