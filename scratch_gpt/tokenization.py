@@ -23,6 +23,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scratch_gpt.errors import UserError
+from scratch_gpt.plain_messages import escaping_template
 
 
 logger = logging.getLogger(__name__)
@@ -211,12 +212,13 @@ def protect_control_tokens(tokenizer: PreTrainedTokenizerFast) -> PreTrainedToke
     ]
     spellings = _mend_escapes(tokenizer, tags), _beginnings(token.content for token in tags)
     _warn_of_ordinary_tokens(tokenizer, [*spellings[0], *spellings[1]])
+    vocabulary = tokenizer.get_vocab()
     if isinstance(templates, dict):
         tokenizer.chat_template = {
-            name: _escaping(template, *spellings) for name, template in templates.items()
+            name: escaping_template(template, *spellings, vocabulary) for name, template in templates.items()
         }
     elif templates:
-        tokenizer.chat_template = _escaping(templates, *spellings)
+        tokenizer.chat_template = escaping_template(templates, *spellings, vocabulary)
     return tokenizer
 
 
@@ -265,19 +267,6 @@ def _matched_first(token: AddedToken) -> AddedToken:
     return AddedToken(token.content, normalized=False, **flags)
 
 
-def _escaping(template: str, special: list[str], tags: list[str]) -> str:
-    """The chat template behind a beginning that escapes what it reads; as it is where it does so itself."""
-    if r"\ue000" in template:
-        return template
-    around = Path(__file__).with_name("plain_messages.jinja").read_text(encoding="utf-8")
-    parts = {
-        "SPECIAL": json.dumps(special, ensure_ascii=False),
-        "TAGS": json.dumps(tags, ensure_ascii=False),
-        "CHAT_TEMPLATE": template.removesuffix("\n"),  # Jinja drops a line break at the very end
-    }
-    return re.sub("|".join(parts), lambda match: parts[match[0]], around)
-
-
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """Load a tokenizer or model folder of this project.
 
@@ -301,7 +290,7 @@ def load_any_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     if not (Path(path) / "tokenizer.json").is_file():
         message = f"no tokenizer in {path} (tokenizer.json is missing): run the tokenizer stage first"
         raise UserError("no_tokenizer", message, folder=path)
-    return protect_control_tokens(AutoTokenizer.from_pretrained(path))
+    return protect_control_tokens(AutoTokenizer.from_pretrained(path, trust_remote_code=False))
 
 
 def mask_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -373,19 +362,22 @@ def encode_escaped(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list
 
 
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Bytes of text that each token encodes, shape (len(tokenizer),), int64; 0 for added tokens.
+    """Bytes of text that each token encodes, shape (len(tokenizer),), int64; 0 for special tokens.
 
     The byte-level alphabet writes one character for one byte, so the length of the written token is the answer.
-    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>.
+    SentencePiece writes a space as U+2581, and the byte of an unknown character as <0x0A>. Added tokens are written as
+    they are; some are ordinary text, such as the runs of spaces of GPT-NeoX.
     """
     is_byte_level = isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel)
     lengths = np.zeros(len(tokenizer), dtype=np.int64)
-    special = set(tokenizer.added_tokens_decoder)
+    added = tokenizer.added_tokens_decoder
     for token, index in tokenizer.get_vocab().items():
-        if index not in special:
-            is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
-            text = token.replace("\u2581", " ").encode()
-            lengths[index] = len(token) if is_byte_level else 1 if is_byte else len(text)
+        if index in added and added[index].special:
+            continue
+        is_byte = re.fullmatch("<0x[0-9A-F]{2}>", token)
+        text = token.replace("\u2581", " ").encode()
+        written = is_byte_level and index not in added
+        lengths[index] = len(token) if written else 1 if is_byte else len(text)
     return lengths
 
 

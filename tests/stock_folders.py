@@ -45,6 +45,21 @@ MISTRAL = """\
     {%- endif %}
 {%- endfor %}"""
 
+# Its roles are no tokens, as OLMo 2's, Tulu's and Zephyr's are not.
+TINYLLAMA = """\
+{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>\n'  + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}"""
+
 DECODER = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -64,6 +79,7 @@ class Layout:
         architecture: the class of transformers.
         config: its settings, tiny where that changes nothing.
         special, tags: the tokenizer's special and other added tokens.
+        beyond: special tokens that the model has no embedding for; it has none to spare then.
         tokens: bos_token, eos_token, pad_token, unk_token.
         stops: tokens in `eos_token_id` of the generation config.
         template: the chat template, a file of TRL's or the text; None: a base model without one.
@@ -79,6 +95,7 @@ class Layout:
     template: str | None
     generation: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     sentencepiece: bool = False
 
 
@@ -148,6 +165,34 @@ LAYOUTS = {
         ("<eos>", "<end_of_turn>"),
         "gemma3",
         {"do_sample": True, "top_k": 64, "top_p": 0.95},
+        beyond=("<image_soft_token>",),  # as gemma-3-1b-it, whose tokenizer serves models that see
+        sentencepiece=True,
+    ),
+    "phi3": Layout(
+        "Phi3ForCausalLM",
+        {name: DECODER[name] for name in DECODER if name != "head_dim"} | {"max_position_embeddings": 4096},
+        (
+            *("<unk>", "<s>", "</s>", "<|endoftext|>"),
+            *("<|assistant|>", "<|system|>", "<|end|>", "<|user|>"),
+        ),
+        # its template ends a conversation with the end of sequence, which ends no turn
+        {
+            "bos_token": "<s>",
+            "eos_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+            "unk_token": "<unk>",
+        },
+        ("<|endoftext|>", "<|assistant|>", "<|end|>"),
+        "phi3",
+        sentencepiece=True,
+    ),
+    "tinyllama": Layout(
+        "LlamaForCausalLM",
+        {**DECODER, "max_position_embeddings": 2048},
+        ("<unk>", "<s>", "</s>"),
+        {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"},
+        ("</s>",),
+        TINYLLAMA,
         sentencepiece=True,
     ),
     "mistral": Layout(
@@ -189,7 +234,8 @@ def _backend(name: str) -> str:
         backend.train_from_iterator(
             CORPUS, trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
         )
-    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in layout.special])
+    special = [*layout.special, *layout.beyond]
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     backend.add_tokens([AddedToken(text, normalized=False) for text in layout.tags])
     return str(backend.to_str())
 
@@ -214,8 +260,8 @@ def write_stock_folder(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     ids = {each: getattr(tokenizer, f"{each}_id") for each in ("bos_token", "eos_token", "pad_token")}
     config = architecture.config_class(
-        # as published: GPT-2 alone has no row more than tokens
-        vocab_size=len(tokenizer) + (0 if name == "gpt2" else 64),
+        # as published: GPT-2 has no row more than tokens, the smallest Gemma 3 one less
+        vocab_size=len(tokenizer) - len(layout.beyond) + (0 if name == "gpt2" or layout.beyond else 64),
         initializer_range=0.1,
         **{f"{each}_id": value for each, value in ids.items()},
         **layout.config,

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. A package may import those of lower rows, and nothing of its own row but itself.
 ROWS = (
-    ("errors", "configuration_scratch_gpt", "native_libraries"),
+    ("errors", "configuration_scratch_gpt", "native_libraries", "plain_messages"),
     ("modeling_scratch_gpt_inputs", "tokenization"),
     ("modeling_scratch_gpt",),
     ("modeling_scratch_gpt_encoder_decoder",),

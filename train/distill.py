@@ -28,6 +28,7 @@ from scratch_gpt.training.posttrain.posttraining import (
     closing_line,
     save_stage,
     train,
+    use_trained_precision,
     write_stage_result,
 )
 from scratch_gpt.training.posttrain.resume import is_finished
@@ -61,6 +62,7 @@ def main(arguments: DistillArguments) -> None:
         "shards": arguments.shards or pretraining_shards(arguments.model_name_or_path, tokenizer),
     }
     judges = {"gold": gold_scores}
+    use_trained_precision(student, arguments)
     with trainer.accelerator.autocast():  # as afterwards
         before = measure_model(student.eval(), tokenizer, prompts["test"], judges, baseline=None, **answering)
     learned = train(trainer, arguments, "distill")

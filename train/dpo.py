@@ -34,6 +34,7 @@ from scratch_gpt.training.posttrain.posttraining import (
     closing_line,
     save_stage,
     train,
+    use_reference_precision,
     write_stage_result,
 )
 from scratch_gpt.training.posttrain.resume import is_finished
@@ -65,7 +66,8 @@ def main(arguments: DPOArguments) -> None:
         quantization_config=arguments.quantization_config(),
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
-    # in the trained model's precision: rounded otherwise, they would differ at the start
+    # as the policy: rounded otherwise, the two would differ at the start
+    use_reference_precision(chat_model, arguments)
     chat_model = trainer.accelerator.prepare_model(chat_model, evaluation_mode=True)
     measurement = Measurement(arguments, chat_model, tokenizer, good_answers(pairs["test"]))
     before = measurement.measure(chat_model)

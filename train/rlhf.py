@@ -23,6 +23,7 @@ from scratch_gpt.evaluation.benchmarks.alignment import (
 from scratch_gpt.inference.loading import load_chat_model
 from scratch_gpt.inference.prompts import read_prompts
 from scratch_gpt.inference.rewards import load_reward_model
+from scratch_gpt.inference.turns import stop_ids
 from scratch_gpt.runs.log import console
 from scratch_gpt.runs.results import Metric
 from scratch_gpt.settings.parsing import run_stage
@@ -33,6 +34,7 @@ from scratch_gpt.training.posttrain.posttraining import (
     closing_line,
     save_stage,
     train,
+    use_reference_precision,
     write_stage_result,
 )
 from scratch_gpt.training.posttrain.resume import is_finished
@@ -62,7 +64,7 @@ def main(arguments: RLHFArguments) -> None:
         arguments.rewards,
         reward_model=reward_model,
         tokenizer=tokenizer,
-        stop_token_ids=chat_model.generation_config.eos_token_id,
+        stop_token_ids=stop_ids(tokenizer, chat_model.generation_config),
         prompts=[prompt for split in prompts.values() for prompt in split],
     )
     asked = {split: [{"prompt": prompt.messages} for prompt in prompts[split]] for split in ("train", "dev")}
@@ -77,7 +79,8 @@ def main(arguments: RLHFArguments) -> None:
         peft_config=arguments.peft_config("CAUSAL_LM"),
     )
     aligned = trainer.accelerator.unwrap_model(trainer.model)
-    # in the policy's precision: rounded otherwise, the KL would not be 0 at the start
+    # as the policy: rounded otherwise, the two would differ at the start
+    use_reference_precision(chat_model, arguments)
     chat_model = trainer.accelerator.prepare_model(chat_model, evaluation_mode=True)
     answering |= {"reference": chat_model, "seed": arguments.seed}
     score = reward_judge(rewards, tokenizer)

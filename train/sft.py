@@ -33,6 +33,7 @@ from scratch_gpt.training.posttrain.posttraining import (
     make_chat_model,
     save_stage,
     train,
+    use_trained_precision,
     write_stage_result,
 )
 from scratch_gpt.training.posttrain.replay import replay_rows
@@ -82,6 +83,7 @@ def main(arguments: SFTArguments) -> None:
         processing_class=tokenizer,
         peft_config=arguments.peft_config("CAUSAL_LM", new_tokens),
     )
+    use_trained_precision(model, arguments)
     measurement = Measurement(arguments, model, tokenizer, rows["test"])
     with trainer.accelerator.autocast():  # as afterwards
         before = measurement.measure(model, answers=was_chat)

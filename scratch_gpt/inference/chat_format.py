@@ -7,7 +7,6 @@ nothing. So it is looked for before the first step, and the row is named.
 
 import json
 import logging
-import re
 from functools import cache
 from typing import Any
 
@@ -19,13 +18,14 @@ from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.data.rows.splits import Row
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.turns import PROBE, continues, encode_turns, end_of_turn
+from scratch_gpt.plain_messages import text_marks
+from scratch_gpt.tokenization import BREAK
 
 
 logger = logging.getLogger(__name__)
 
 # Tokens of the longest row, where nothing else is asked for: contexts of published models are longer than most memories.
 LONGEST = 2048
-MARKER = re.compile(r"<\|[^<>|]+\|>")
 
 
 def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
@@ -47,13 +47,17 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
     except TemplateError as error:
         message = f"the chat template in {folder} fails: {error}"
         raise UserError("chat_template_fails", message, folder=folder) from None
-    for marker in MARKER.findall(text):
-        if marker not in tokenizer.get_vocab():
+    marks = text_marks(text, tokenizer.get_vocab())
+    for mark in marks:
+        spelled = [{**message, "content": f"{mark} {message['content']}"} for message in PROBE]
+        # `escape` breaks it too where it begins as a token does, but for the tokens alone: the text is mended
+        written = tokenizer.apply_chat_template(spelled, tokenize=False).replace(BREAK, "")
+        if written.count(mark) > text.count(mark):
             message = (
-                f"the chat template in {folder} writes {marker}, which is no token of its tokenizer: a text could "
+                f"the chat template in {folder} writes {mark}, which is no token of its tokenizer: a text could "
                 "spell it; add it to the tokenizer's special tokens, or use the template of the tokenizer stage"
             )
-            raise UserError("chat_template_foreign", message, folder=folder, token=marker)
+            raise UserError("chat_template_foreign", message, folder=folder, token=mark)
     end = end_of_turn(tokenizer)
     if end is None:
         message = (
@@ -79,6 +83,8 @@ def check_chat_format(tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
             "otherwise than its generation prompt begins, so the tokens to learn cannot be found: add the marks"
         )
         raise UserError("chat_template_unmarked", message, folder=folder)
+    if marks:
+        _warn_of_text_marks(folder, " and ".join(marks))
     learned = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
     if sum(index == end and bool(mask) for index, mask in learned) != len(PROBE) // 2:
         message = (
@@ -173,6 +179,14 @@ def _encode(tokenizer: PreTrainedTokenizerFast, messages: list[Message], row: Ro
 
 def _letters(text: str) -> str:
     return "".join(text.split())
+
+
+@cache
+def _warn_of_text_marks(folder: str, marks: str) -> None:
+    logger.warning(
+        "the chat template in %s writes %s, no tokens of its tokenizer: where a message spells one, it gets a space",
+        *(folder, marks),
+    )
 
 
 @cache

@@ -6,7 +6,7 @@ Shapes: B texts in a batch, T tokens of the longest of them, V vocabulary.
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 # For chat templates: a model that can think before its answer (Qwen3) answers at once. Its thought would fill the length
 # of an answer, and count as part of it.
 NO_THOUGHT = {"enable_thinking": False}
+# What a generation config says of the form of a text, such as the language of a translation, not of how a token is drawn.
+TOKENS = (
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    *("forced_bos_token_id", "forced_eos_token_id"),
+)
 
 
 # What a decoder puts for bytes that are no character (yet).
@@ -98,6 +103,7 @@ def generate_answers(
     one_line: bool = False,
     stop: Sequence[str] = (),
     num_beams: int = 1,
+    own_penalties: bool = False,
 ) -> list[Answer]:
     """Let the model answer each prompt; batches are left-padded, and shared out if there are several processes.
 
@@ -111,6 +117,8 @@ def generate_answers(
         one_line: end an answer at its first line break, for base models, which do not stop.
         stop: strings that end an answer; it ends before the first of them.
         num_beams: above 1, beam search with this many beams: the answer with the highest mean log-probability a token.
+        own_penalties: with what the model's generation config says besides, such as `repetition_penalty` and `min_p`: the
+            answers that people get. Without, they are from the model's own probabilities.
 
     Raises:
         UserError: the model has no positions left for a prompt.
@@ -140,7 +148,8 @@ def generate_answers(
         inputs = padded([token_ids[index] for index in batch], tokenizer.pad_token_id, side, model.device)
         first = 1 if pairs else inputs["input_ids"].shape[1]  # behind decoder_start_token_id, or the prompt
         criteria = StoppingCriteriaList([_EndsWithString(tokenizer, stop, first)] if stop else [])
-        with _seeded(seed + number, model.device), torch.inference_mode():
+        own = nullcontext() if own_penalties else _without_penalties(model)
+        with own, _seeded(seed + number, model.device), torch.inference_mode():
             output = model.generate(**inputs, generation_config=generation_config, stopping_criteria=criteria)
         for index, row in zip(batch, output[:, first:].tolist(), strict=True):
             end = next((position for position, token in enumerate(row, start=1) if token in stops), 0)
@@ -223,6 +232,17 @@ def padded(rows: list[list[int]], pad: int, side: str, device: torch.device) -> 
         input_ids[number, place] = torch.tensor(row)
         attention_mask[number, place] = 1
     return {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+
+
+@contextmanager
+def _without_penalties(model: PreTrainedModel) -> Iterator[None]:
+    """A generation config of special tokens alone: `generate` takes from the model's own what its caller leaves out."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in TOKENS})
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @contextmanager

@@ -159,9 +159,11 @@ def _logits(
         logits = model(**whole, use_cache=False).logits  # (B, T, V)
         begins = [len(context) for context in contexts]
     else:
-        heads = padded([list(context) for context in unique], pad, "right", model.device)
+        # A window of attention counts padding too, and so does a recurrent state: none lies between context and tail.
+        heads = padded([list(context) for context in unique], pad, "left", model.device)
         tails = padded(inputs, pad, "right", model.device)
-        cache = model(**heads, use_cache=True, logits_to_keep=1)[CACHE_NAME]
+        places = (heads["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+        cache = model(**heads, position_ids=places, use_cache=True, logits_to_keep=1)[CACHE_NAME]
         own = torch.tensor([unique[context] for context in contexts], device=model.device)  # (B,)
         cache.batch_select_indices(own)
         mask = heads["attention_mask"][own]

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -24,22 +25,63 @@ from transformers import (
 import scratch_gpt.registration  # noqa: F401  # whoever loads a model has its classes, also in a command
 from scratch_gpt.errors import UserError, did_you_mean_path
 from scratch_gpt.inference.chat_format import LONGEST, check_chat_format
-from scratch_gpt.inference.turns import is_chat, prepare_turns, training_tokenizer
+from scratch_gpt.inference.turns import (
+    is_chat,
+    prepare_turns,
+    tokens_without_embedding,
+    training_tokenizer,
+)
 from scratch_gpt.tokenization import protect_control_tokens
 
 
+# What transformers and safetensors raise where a folder is damaged.
+DAMAGE = (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError)
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @contextmanager
 def loading(folder: str | Path) -> Iterator[None]:
-    """All that transformers says of a damaged folder becomes one UserError."""
+    """All that transformers says of a folder that it cannot load becomes one UserError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
+    except (ImportError, *DAMAGE) as error:
         reason = " ".join(str(error).split())
+        if method := _quantization(Path(folder)):
+            message = (
+                f"{folder} is quantized ({method}), and cannot be loaded here: {reason}: give the model that it was made "
+                "from"
+            )
+            raise UserError("quantized_model", message, folder=folder) from error
+        if "trust_remote_code" in reason:
+            message = (
+                f"{folder} needs code of its own, which is not run here: give a model of a class that transformers has "
+                "(its config.json says no auto_map)"
+            )
+            raise UserError("custom_code", message, folder=folder) from error
+        if isinstance(error, ImportError):
+            raise
         message = f"cannot load {folder}: {reason}: copy or download it again"
         raise UserError("damaged_model", message, folder=folder) from error
+
+
+def _quantization(folder: Path) -> str | None:
+    """How the weights in a folder are quantized, as far as its config.json can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return (config.get("quantization_config") or {}).get("quant_method")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def load_config(folder: str | Path) -> PreTrainedConfig:
+    """The configuration of the model in `folder`; no code of the folder runs.
+
+    Raises:
+        UserError: no model in the folder, a damaged configuration, or one that needs code of its own.
+    """
+    check_folder(folder)
+    with loading(folder):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedModel:
@@ -50,7 +92,7 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
     """
     with loading(folder):
         model, report = kind.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **options
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **options
         )
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
@@ -65,9 +107,16 @@ def load_weights(kind: Any, folder: str | Path, **options: Any) -> PreTrainedMod
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise UserError if no model is in the folder: nothing, an adapter, or a GGUF file, each with its cure."""
+    """Raise UserError if no model is in the folder: nothing, an adapter, a GGUF file, or pickles, each with its cure."""
     path = Path(folder)
     if (path / "config.json").is_file():
+        if any(path.glob("pytorch_model*.bin")) and not any(path.glob("*.safetensors")):
+            message = (
+                f"{folder} has its weights in pytorch_model.bin alone, which is not read here, since a pickle can run code: "
+                f"convert it first, by AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained(NEW), copy the "
+                "tokenizer beside the result, and give NEW"
+            )
+            raise UserError("pickled_weights", message, folder=folder)
         return
     if (path / "adapter_config.json").is_file():
         adapter = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
@@ -105,16 +154,21 @@ def load_model(
 
     Raises:
         UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind (such as a reward
-            model), a tokenizer with more tokens than the model has embeddings.
+            model, or one that reads images too), a tokenizer that can write tokens for which the model has no embedding.
     """
     folder = Path(folder)
-    check_folder(folder)
+    config = load_config(folder)
     if not (folder / "tokenizer.json").is_file():
         message = f"no tokenizer in {folder} (tokenizer.json is missing): copy the model's tokenizer into it"
         raise UserError("no_tokenizer", message, folder=folder)
-    with loading(folder):
-        kinds = AutoConfig.from_pretrained(folder).architectures or []
-    if allow_encoder_decoder and any(kind.endswith("ForConditionalGeneration") for kind in kinds):
+    kinds, conditional = config.architectures or [], "ForConditionalGeneration"
+    if any(kind.endswith(conditional) for kind in kinds) and not config.is_encoder_decoder:
+        message = (
+            f"{folder} is {', '.join(kinds)}, which reads images or sound too: give a model of the family that has text "
+            "alone, such as gemma-3-1b-it"
+        )
+        raise UserError("wrong_model", message, found=kinds)
+    if allow_encoder_decoder and any(kind.endswith(conditional) for kind in kinds):
         auto_class = AutoModelForSeq2SeqLM
     # AutoModelForCausalLM would open a reward model too, with a language-model head that was never trained.
     elif any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
@@ -125,11 +179,8 @@ def load_model(
     options = {"quantization_config": quantization_config} if quantization_config else {}
     model = load_weights(auto_class, folder, **options)
     with loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    embeddings = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > embeddings:
-        message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}"
-        raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    check_embeddings(folder, tokenizer, model.get_input_embeddings().num_embeddings)
     if (
         getattr(model.config, "max_position_embeddings", None) is None
     ):  # of BLOOM and Mamba, which have no limit
@@ -137,6 +188,13 @@ def load_model(
     protect_control_tokens(tokenizer)
     prepare_turns(tokenizer, model.generation_config)
     return model.to(PartialState().device).eval(), tokenizer
+
+
+def check_embeddings(folder: str | Path, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
+    """Raise UserError if the tokenizer can write tokens beyond the model's `embeddings`."""
+    if tokens_without_embedding(tokenizer, embeddings):
+        message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {embeddings}"
+        raise UserError("vocab_size_too_small", message, vocab_size=embeddings, needed=len(tokenizer))
 
 
 def load_chat_model(

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from scratch_gpt.configuration_scratch_gpt import ScratchGPTConfig
 from scratch_gpt.data.collators.masking import MaskingCollator
 from scratch_gpt.data.collators.packed import IGNORED, to_device
 from scratch_gpt.errors import UserError
 from scratch_gpt.inference.likelihood import row_sums
-from scratch_gpt.inference.loading import check_folder, load_weights, loading
+from scratch_gpt.inference.loading import load_config, load_weights
 from scratch_gpt.tokenization import load_tokenizer
 
 
@@ -33,9 +33,7 @@ def load_masked_model(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTo
     Raises:
         UserError: no model or no tokenizer in the folder, damaged weights, a model of another kind.
     """
-    check_folder(folder)
-    with loading(folder):
-        config = AutoConfig.from_pretrained(folder)
+    config = load_config(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForMaskedLM") for kind in kinds):
         message = (

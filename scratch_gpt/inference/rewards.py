@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -15,7 +14,7 @@ from transformers import (
 
 from scratch_gpt.data.rows.messages import Message
 from scratch_gpt.errors import UserError
-from scratch_gpt.inference.loading import check_folder, load_tokenizer_beside, load_weights, loading
+from scratch_gpt.inference.loading import load_config, load_tokenizer_beside, load_weights
 from scratch_gpt.tokenization import protect_control_tokens, tokenizer_hash
 
 
@@ -25,9 +24,7 @@ def load_reward_model(folder: str, tokenizer: PreTrainedTokenizerFast) -> PreTra
     Raises:
         UserError: no model in the folder, no reward model (one score), another tokenizer, damaged weights.
     """
-    check_folder(folder)
-    with loading(folder):
-        config = AutoConfig.from_pretrained(folder)
+    config = load_config(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         message = f"{folder} is no reward model but {', '.join(kinds) or 'of unknown kind'}"

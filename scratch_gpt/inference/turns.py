@@ -39,6 +39,8 @@ PROBE = [
 ]
 # {% generation %}, by which transformers finds the assistant's tokens; published templates rarely have it.
 MARK = re.compile(r"\{%[-+]?\s*generation\b")
+# What `set_end_of_sequence` puts before a template.
+KEPT_EOS = re.compile(r'\{%- set eos_token = "[^"]*" %\}')
 
 
 def add_chat_template(tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -60,11 +62,35 @@ def add_chat_template(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     return new
 
 
+def tokens_without_embedding(tokenizer: PreTrainedTokenizerFast, embeddings: int) -> list[str]:
+    """The tokens beyond a model's embeddings that can come up: in a text, or written by the chat template or the tokenizer.
+
+    Other special tokens cannot, since no text spells one: Gemma 3's <image_soft_token>, which the smallest of these
+    models has no embedding for, stands where an image was.
+    """
+    template = plain_template(tokenizer) if tokenizer.chat_template else ""
+    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
+    unused = {
+        index
+        for index, token in tokenizer.added_tokens_decoder.items()
+        if token.special and token.content not in named and token.content not in template
+    }
+    return [
+        token for token, index in tokenizer.get_vocab().items() if index >= embeddings and index not in unused
+    ]
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerFast, generation_config: Any) -> set[int]:
-    """The tokens that end an answer: those of the generation config, where it is silent the tokenizer's end of sequence."""
-    stop = getattr(generation_config, "eos_token_id", None)
-    stop = tokenizer.eos_token_id if stop is None else stop
-    return set(stop) if isinstance(stop, list) else {stop} - {None}
+    """The tokens that end an answer: those of the generation config, and the tokenizer's end of sequence.
+
+    The latter where the config is silent, and where it ends the turns of a chat model, whatever the config says.
+    """
+    said: Any = getattr(generation_config, "eos_token_id", None)
+    stops: set[int] = set(said if isinstance(said, list) else [said]) - {None}
+    own = tokenizer.eos_token_id
+    if own is not None and (not stops or is_chat(tokenizer)):
+        stops.add(own)
+    return stops
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> int | None:
@@ -101,7 +127,7 @@ def prepare_turns(tokenizer: PreTrainedTokenizerFast, generation_config: Any) ->
     """
     stops, end = stop_ids(tokenizer, generation_config), end_of_turn(tokenizer)
     if end in stops:
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+        set_end_of_sequence(tokenizer, end)
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != end:
         return
     declared = tokenizer.pad_token
@@ -111,6 +137,18 @@ def prepare_turns(tokenizer: PreTrainedTokenizerFast, generation_config: Any) ->
             "the tokenizer pads with %s, which ends a turn: here it pads with %s",
             *(declared, tokenizer.pad_token),
         )
+
+
+def set_end_of_sequence(tokenizer: PreTrainedTokenizerFast, end: int) -> None:
+    """Let a token end the model's answers; a chat template that names `eos_token` still writes its publisher's.
+
+    Phi-3's writes <|endoftext|> behind a conversation, in which <|end|> ends each turn.
+    """
+    publishers, template = tokenizer.eos_token, tokenizer.chat_template
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    if tokenizer.eos_token != publishers and isinstance(template, str) and "eos_token" in template:
+        written = json.dumps(publishers or "", ensure_ascii=False)
+        tokenizer.chat_template = f"{{%- set eos_token = {written} %}}{template}"
 
 
 def _unused_token(tokenizer: PreTrainedTokenizerFast, used: Collection[int | None]) -> str | None:
@@ -129,8 +167,11 @@ def _unused_token(tokenizer: PreTrainedTokenizerFast, used: Collection[int | Non
 
 
 def plain_template(tokenizer: PreTrainedTokenizerFast) -> str:
-    """The chat template as its publisher wrote it: what `protect_control_tokens` put around it is taken off."""
-    template: str = tokenizer.get_chat_template()
+    """The chat template as its publisher wrote it, without what was put around it here.
+
+    That is by `protect_control_tokens` and by `set_end_of_sequence`.
+    """
+    template = KEPT_EOS.sub("", tokenizer.get_chat_template())
     around = (TEMPLATES / "plain_messages.jinja").read_text(encoding="utf-8")
     before, after = (part.strip() for part in around.split("CHAT_TEMPLATE"))
     comment, opening = before.splitlines()[0], before.splitlines()[-1]
@@ -150,10 +191,11 @@ def training_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenize
     from trl.chat_template_utils import get_training_chat_template  # slow to import
 
     copied, template = copy.deepcopy(tokenizer), plain_template(tokenizer)
+    kept = "".join(KEPT_EOS.findall(tokenizer.get_chat_template()))
     for written in (template, f"{template}\n"):  # TRL compares texts, and Jinja drops a line break at the end
         copied.chat_template = written
         try:
-            copied.chat_template = get_training_chat_template(copied) or written
+            copied.chat_template = kept + (get_training_chat_template(copied) or written)
         except (ValueError, TemplateError):  # a template that it does not know, or one that fails
             continue
         return protect_control_tokens(copied)
@@ -203,8 +245,12 @@ def continues(
     answer: Sequence[Message],
     tools: Tools = None,
 ) -> bool:
-    """Whether the template writes a conversation up to the answer as it does where the answer follows."""
-    return _render(tokenizer, [*asked, *answer], tools).startswith(_render(tokenizer, asked, tools))
+    """Whether the template writes a conversation up to the answer as it does where the answer follows.
+
+    With or without the beginning of the answer: Phi-3's ends a conversation in which none follows.
+    """
+    whole = _render(tokenizer, [*asked, *answer], tools)
+    return any(whole.startswith(_render(tokenizer, asked, tools, prompt)) for prompt in (False, True))
 
 
 def _conversation_text(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: Tools) -> str:
@@ -230,7 +276,7 @@ def _answer_spans(
         if message["role"] != "assistant":
             continue
         before, prompt = (_render(tokenizer, messages[:number], tools, asked) for asked in (False, True))
-        if not text.startswith(before):
+        if not text.startswith((before, prompt)):
             continue
         # some prompts open a thought that an answer without one has not
         same = zip(prompt, text, strict=False)

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import torch
 from jinja2 import TemplateError
 from tokenizers import decoders
-from transformers import AutoConfig, LogitsProcessor, RepetitionPenaltyLogitsProcessor, StoppingCriteria
+from transformers import LogitsProcessor, RepetitionPenaltyLogitsProcessor, StoppingCriteria
 
 from scratch_gpt.inference.generation import REPLACEMENT, begin_ids, without_half_character
-from scratch_gpt.inference.loading import check_folder, load_model, loading
+from scratch_gpt.inference.loading import load_config, load_model
 from scratch_gpt.inference.masked import load_masked_model
 from scratch_gpt.inference.sampling import LEAST_TEMPERATURE, chat_limit
 from scratch_gpt.inference.turns import is_chat, stop_ids
@@ -160,9 +160,7 @@ class ServedModel:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        check_folder(folder)
-        with loading(folder):
-            kinds = AutoConfig.from_pretrained(folder).architectures or []
+        kinds = load_config(folder).architectures or []
         self.generates = not any(kind.endswith("ForMaskedLM") for kind in kinds)
         self.model, self.tokenizer = (load_model if self.generates else load_masked_model)(folder)
         self.decoder = copy.deepcopy(self.tokenizer)
@@ -201,7 +199,7 @@ class ServedModel:
         rows = [row for row in texts if isinstance(row, list)]
         for row in rows:
             for index in row:
-                if not 0 <= index < len(self.tokenizer):
+                if not 0 <= index < min(len(self.tokenizer), self.vocab_size):
                     raise RequestError(f"{param}: there is no token {index}", param)
                 if index in self.control_ids:
                     raise RequestError(f"{param}: token {index} is a control token, give text tokens", param)

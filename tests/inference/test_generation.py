@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +70,27 @@ def test_sampling_follows_the_seed_and_leaves_the_callers_alone(tiny_model, tiny
 
     assert sample(1) == sample(1) != sample(2)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_model_s_own_penalties_are_left_out_unless_asked_for(tiny_model, tiny_tokenizer) -> None:
+    """Of its generation config; asked for, the answer is that of transformers."""
+
+    def answer(**settings: Any) -> str:
+        (found,) = generate_answers(
+            tiny_model, tiny_tokenizer, PROMPTS[:1], chat=False, max_new_tokens=8, **settings
+        )
+        return found.text
+
+    before, sampled = answer(), answer(temperature=1.0)
+    (ids,) = encode_prompts(tiny_tokenizer, PROMPTS[:1], False)
+    unwanted = greedy_tokens(tiny_model, ids, set(), 1)
+    own = tiny_model.generation_config
+    own.update(suppress_tokens=unwanted, repetition_penalty=5.0, min_p=0.5, no_repeat_ngram_size=1)
+    assert answer() == before and answer(temperature=1.0) == sampled
+    assert tiny_model.generation_config is own
+    output = tiny_model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)
+    expected = tiny_tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
+    assert answer(own_penalties=True) == expected != before
 
 
 def test_one_line_ends_at_the_first_line_break(tiny_model, tiny_tokenizer) -> None:

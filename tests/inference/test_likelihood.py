@@ -10,7 +10,13 @@ import pytest
 import tokenizers
 import torch
 from tokenizers import models, normalizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from scratch_gpt.evaluation.benchmarks.file_tasks import FORMS, file_tasks
 from scratch_gpt.evaluation.benchmarks.qa import evaluate_questions
@@ -20,6 +26,7 @@ from scratch_gpt.inference.generation import encode_prompts
 from scratch_gpt.inference.likelihood import encode_pairs, loglikelihoods
 from scratch_gpt.inference.loading import load_model
 from scratch_gpt.tokenization import encode_plain
+from stock_folders import DECODER
 from wording import user_error
 
 
@@ -62,6 +69,28 @@ def test_loglikelihoods_are_those_of_a_plain_loop(dialect_model, tiny_tokenizer,
             len(encode_plain(tiny_tokenizer, ["\n" + text])[0]),
             len(text.encode()),
         )
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [(MistralConfig, MistralForCausalLM), (Gemma3TextConfig, Gemma3ForCausalLM)]
+)
+def test_a_window_of_attention_counts_no_padding(config, kind, tiny_tokenizer) -> None:
+    """Contexts of different lengths that several candidates share, longer than the window and shorter."""
+    torch.manual_seed(0)
+    model = kind(
+        config(
+            vocab_size=len(tiny_tokenizer),
+            max_position_embeddings=128,
+            sliding_window=8,
+            initializer_range=0.3,
+            **DECODER,
+        )
+    ).eval()
+    pairs = [(prompt, text) for prompt in PROMPTS for text in CANDIDATES]
+    together = loglikelihoods(model, tiny_tokenizer, *zip(*pairs, strict=True), chat=False)
+    for (prompt, text), found in zip(pairs, together, strict=True):
+        (alone,) = loglikelihoods(model, tiny_tokenizer, [prompt], [text], chat=False)
+        assert found.log_likelihood == pytest.approx(alone.log_likelihood, abs=1e-3)
 
 
 def test_a_stock_model_is_weighed_alike(tiny_model, tiny_tokenizer) -> None:

@@ -27,7 +27,13 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import print_table
 from scratch_gpt.inference.documents import documents_stay_apart
 from scratch_gpt.inference.sampling import CHAT_LIMIT
-from scratch_gpt.inference.turns import add_chat_template, end_of_turn, stop_ids
+from scratch_gpt.inference.turns import (
+    add_chat_template,
+    end_of_turn,
+    set_end_of_sequence,
+    stop_ids,
+    tokens_without_embedding,
+)
 from scratch_gpt.publishing import push_to_hub
 from scratch_gpt.runs.checkpoints import (
     disk_errors,
@@ -116,12 +122,12 @@ def make_chat_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) 
         console.print(
             f"{tokenizer.name_or_path} has no token for padding: it gets {PAD}", markup=False, soft_wrap=True
         )
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if tokens_without_embedding(tokenizer, model.get_input_embeddings().num_embeddings):
         model.resize_token_embeddings(len(tokenizer))
     if end not in known and not config.to_diff_dict().keys() & {"do_sample", "temperature", "top_p", "top_k"}:
         config.update(**ANSWERING)
         setattr(config, CHAT_LIMIT, 128)
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    set_end_of_sequence(tokenizer, end)
     config.eos_token_id = [end, *sorted(known - {end})] if known - {end} else end
     for settings in (model.config, config):
         settings.pad_token_id = tokenizer.pad_token_id
@@ -148,6 +154,22 @@ def use_faster_attention(model: PreTrainedModel, arguments: PosttrainingArgument
         model.set_attn_implementation("eager")
 
 
+def use_trained_precision(model: PreTrainedModel, arguments: PosttrainingArguments) -> None:
+    """Make the weights float32 where all are trained: also before, for what is measured then.
+
+    Most published models are saved in bfloat16, where an update by a learning rate of 2e-5 is rounded away: it is less
+    than half of a weight's last digit.
+    """
+    if not getattr(arguments, "use_peft", False):
+        model.float()
+
+
+def use_reference_precision(model: PreTrainedModel, arguments: PosttrainingArguments) -> None:
+    """Make the weights float32, in which TRL loads the model to train from a path; those in 4 bits stay."""
+    if not getattr(arguments, "load_in_4bit", False):
+        model.float()
+
+
 def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> bool:
     """Train to the last step, from a checkpoint where one is asked for, and keep `log.jsonl` and `samples.jsonl`; then merge LoRA's part.
 
@@ -170,11 +192,8 @@ def train(trainer: Trainer, arguments: PosttrainingArguments, stage: str) -> boo
     trainer.remove_callback(PrinterCallback)
     # Checkpoints hold tied weights once; loading one, transformers would report the others as missing.
     trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
-    if not getattr(arguments, "use_peft", False):
-        # Most published models are saved in bfloat16, where an update by a learning rate of 2e-5 is rounded away: it is
-        # less than half of a weight's last digit.
-        trainer.model.float()
-    elif getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
+    use_trained_precision(trainer.model, arguments)
+    if getattr(arguments, "load_in_4bit", False) and not arguments.bf16:
         # TRL 1.16 makes what is learned beside 4 bits bfloat16: without autocast the score of a reward model would fail
         for parameter in trainer.model.parameters():
             parameter.data = parameter.data.float() if parameter.requires_grad else parameter.data

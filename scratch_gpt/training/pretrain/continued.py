@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, RopeParameters
 
 from scratch_gpt.data.shards.document_tokenizer import load_document_tokenizer
 from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.inference.documents import documents_stay_apart
-from scratch_gpt.inference.loading import check_folder, load_weights, loading
+from scratch_gpt.inference.loading import check_embeddings, check_folder, load_config, load_weights
 from scratch_gpt.inference.masked import keep_documents_apart
 from scratch_gpt.runs.checkpoints import PROGRESS_FILE, read_progress
 from scratch_gpt.runs.log import console
@@ -91,9 +91,7 @@ def base_config(
         UserError: no model there, one that the objective cannot train, a key that is not of the context, a context
             that the model cannot have or that is shorter than a block, fewer embeddings than tokens.
     """
-    check_folder(folder)
-    with loading(folder):
-        config = AutoConfig.from_pretrained(folder)
+    config = load_config(folder)
     heads = config.architectures or []
     if not any(head.endswith(HEADS[objective]) for head in heads):
         message = (
@@ -113,9 +111,7 @@ def base_config(
     config.eos_token_id = tokenizer.eos_token_id
     if model_config:
         config = _with_context(config, model_config)
-    if config.vocab_size < len(tokenizer):
-        message = f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}"
-        raise UserError("vocab_size_too_small", message, vocab_size=config.vocab_size, needed=len(tokenizer))
+    check_embeddings(folder, tokenizer, config.vocab_size)
     if getattr(config, "max_position_embeddings", None) is None:
         config.max_position_embeddings = sequence_length  # a class without a limit
     if config.max_position_embeddings < sequence_length:
