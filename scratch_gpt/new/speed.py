@@ -94,7 +94,7 @@ def measure_speed(trials: Sequence[Shape], seconds: float) -> Speed:
         trials: the smallest first.
         seconds: for all of them together.
     """
-    measured = []
+    measured: list[tuple[float, float]] = []
     for shape in trials:
         if measured and step_bytes(shape, 1) > usable_memory():
             break

@@ -258,10 +258,10 @@ def _documents(
         if not find_marker(text.head):
             summary.notes += [f"{file}: {note}" for note in Reader("file").notes(file)]
             count = bad_rows.open(name, name)
-            for number, document in enumerate(cut(_sound_lines(text, summary), passage), start=1):
-                for message in odd_spellings(document):
+            for number, piece in enumerate(cut(_sound_lines(text, summary), passage), start=1):
+                for message in odd_spellings(piece):
                     count.note(message, f"{file}, passage {number}")
-                yield document
+                yield piece
             return
         source = Source(name, name, max_bad_rows=1.0)
     else:
