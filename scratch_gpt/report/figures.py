@@ -6,14 +6,17 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter
 
 from scratch_gpt.evaluation.compare import Comparison
@@ -28,6 +31,32 @@ GREY = "#999999"
 WIDTH, HEIGHT = 4.2, 2.5  # inches: a phone shows an inch on 85 pixels, where letters of 8 points can be read
 MOST_POINTS = 800  # of a curve; more cannot be seen
 PANELS_A_ROW = 4
+# Families of Linux, macOS and Windows that have the letters which matplotlib's own lacks: of East Asia, India, Thailand.
+FONTS = [
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Lohit Devanagari",
+    "Kohinoor Devanagari",
+    "Nirmala UI",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Telugu",
+    "Noto Sans Thai",
+    "Thonburi",
+    "Leelawadee UI",
+    "Arial Unicode MS",
+    "Unifont",
+]
 STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -72,13 +101,28 @@ def label_of(text: str) -> str:
     return (line if len(line) <= 40 else line[:39] + "\u2026").replace("$", r"\$").lstrip("_")
 
 
-def _finish(figure: Figure, name: str, title: str) -> Picture:
+@cache
+def _font_families() -> list[str]:
+    """matplotlib's own font, behind it those of the system, and at last any that a browser has."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(font for font in FONTS if font in installed), "sans-serif"]
+
+
+def save_figure(figure: Figure, file: str | Path | IO[Any], **settings: Any) -> None:
+    """Write a figure; letters that no font has are boxes, of which nothing is said."""
+    for text in figure.findobj(Text):
+        if not text.get_text().isascii():
+            text.set_fontfamily(_font_families())
     with warnings.catch_warnings():
-        # the browser has the letters that matplotlib's font lacks
+        # in an .svg the browser has them
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not", UserWarning)
-        svg, png = io.StringIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png", dpi=150)
+        figure.savefig(file, **settings)
+
+
+def _finish(figure: Figure, name: str, title: str) -> Picture:
+    svg, png = io.StringIO(), io.BytesIO()
+    save_figure(figure, svg, format="svg", metadata={"Date": None})
+    save_figure(figure, png, format="png", dpi=150)
     return Picture(name, title, svg.getvalue(), png.getvalue())
 
 
@@ -209,7 +253,7 @@ def draw_comparison(scores: Sequence[Comparison], models: Sequence[str], path: s
         handles.values(), handles.keys(), loc="outside upper left", ncols=len(models), frameon=False
     )
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        save_figure(figure, temporary, format="png", dpi=120)
 
 
 def draw_calibration(
@@ -235,7 +279,7 @@ def draw_calibration(
     axes.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.04))
     axes.legend(frameon=False)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        save_figure(figure, temporary, format="png", dpi=120)
 
 
 def draw_learning_curve(curve: Mapping[int, Metric], title: str, path: str | Path) -> None:
@@ -257,4 +301,4 @@ def draw_learning_curve(curve: Mapping[int, Metric], title: str, path: str | Pat
     axes.set(xlabel="rows trained on", ylabel="held-out accuracy")
     axes.set_title(title, loc="left", fontsize=11)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        save_figure(figure, temporary, format="png", dpi=120)

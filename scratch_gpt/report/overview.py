@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from scratch_gpt.evaluation.compare import Comparison, compare, main_scores
 from scratch_gpt.publishing.labels import measure_label
-from scratch_gpt.report.figures import COLORS
+from scratch_gpt.report.figures import COLORS, save_figure
 from scratch_gpt.runs.folders import atomic_write
 from scratch_gpt.runs.log import RunLog
 from scratch_gpt.runs.results import read_results
@@ -127,5 +127,5 @@ def draw_report(run_dir: str | Path) -> Path:
         axes.set_axisbelow(True)
     path = run_dir / "report.png"
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        save_figure(figure, temporary, format="png", dpi=110)
     return path

@@ -2,11 +2,14 @@
 """The figures: the points of the log, bars as long as the scores, labels that nothing breaks."""
 
 import base64
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from scratch_gpt.evaluation.compare import Comparison
 from scratch_gpt.report.figures import (
@@ -91,6 +94,19 @@ def test_a_picture_is_well_formed_and_the_same_each_time() -> None:
     assert first.svg == second.svg
     root = ElementTree.fromstring(base64.b64decode(first.data_uri.partition(",")[2]))
     assert "\u4f60\u597d <b>" in "".join(root.itertext())
+
+
+def test_letters_that_a_font_lacks_are_taken_from_the_next(tmp_path: Path, monkeypatch) -> None:
+    """matplotlib's font comes first, then installed ones; what none of them has is no warning in any figure."""
+    families = []
+    monkeypatch.setattr(Text, "set_fontfamily", lambda self, names: families.append((self.get_text(), names)))
+    metric = Metric(0.5, (0.4, 0.6), chance=0.5, n=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_learning_curve({50: metric, 200: metric}, "\u4f60\u597d \u0939\u093f", tmp_path / "y.png")
+    names = dict(families)["\u4f60\u597d \u0939\u093f"]
+    assert (names[0], names[-1]) == ("DejaVu Sans", "sans-serif")
+    assert set(names[:-1]) <= set(font_manager.get_font_names())
 
 
 def test_calibration_and_learning_curves_are_pictures(tmp_path: Path) -> None:
