@@ -266,7 +266,7 @@ def find_pre_tokenizer(tokenizer: PreTrainedTokenizerFast) -> tuple[str, list[st
 
 
 def _nearest(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Of two names neither of which splits text as our tokenizers do, the one that cuts fewer of the tokens."""
+    """The name that cuts fewer of the tokens; neither splits text as our tokenizers do."""
     tokens = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
 
     def num_cut(pattern: str) -> int:

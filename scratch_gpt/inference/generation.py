@@ -43,7 +43,7 @@ REPLACEMENT = "\ufffd"
 
 
 def without_half_character(text: str) -> str:
-    """A text that was cut off at a token, without the character of which it has the first bytes only."""
+    """A text that was cut off at a token, without the bytes of an incomplete character at its end."""
     return text.rstrip(REPLACEMENT)
 
 

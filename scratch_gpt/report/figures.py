@@ -109,7 +109,7 @@ def _font_families() -> list[str]:
 
 
 def save_figure(figure: Figure, file: str | Path | IO[Any], **settings: Any) -> None:
-    """Write a figure; letters that no font has are boxes, of which nothing is said."""
+    """Write a figure; letters that no font has become boxes, without a warning."""
     for text in figure.findobj(Text):
         if not text.get_text().isascii():
             text.set_fontfamily(_font_families())
