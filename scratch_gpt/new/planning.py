@@ -178,7 +178,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def fitting_shapes(vocab_size: int, least_context: int, size: float | None) -> list[Shape]:
-    """The models of which one block fits into memory, or of all the one that is nearest to the size asked for.
+    """The models that fit into memory with one block, or of all the one that is nearest to the size asked for.
 
     Raises:
         UserError: the size asked for does not fit, or is far from all of them.

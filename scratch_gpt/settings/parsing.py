@@ -198,7 +198,7 @@ def find_config(name: str, folders: Collection[str] = CONFIG_FOLDERS, key: str =
         for folder in folders
         if file.is_relative_to(root / folder)
     ]
-    message = f"{key}: no file {name}{did_you_mean(path.as_posix(), known, did_you_mean_path(path))}"
+    message = f"{key}: no file {name}{did_you_mean_path(path, did_you_mean(path.as_posix(), known))}"
     raise UserError("file_not_found", message, file=name)
 
 
