@@ -138,9 +138,7 @@ def launch(script: str, arguments: list[str], accelerate_config: str | None = No
     except ChildFailedError as failure:  # of several processes: the script has said why
         _, first = failure.get_first_failure()
         return _exit_code(first.exitcode)
-    except (
-        SignalException
-    ) as stopped:  # torch's way to say that it was sent one, and has stopped the processes
+    except SignalException as stopped:  # torch was sent one, and has stopped the processes
         return 128 + stopped.sigval
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1

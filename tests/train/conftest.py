@@ -105,44 +105,33 @@ def sft(
     return lambda **more: run("sft", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
 
 
+def on_pairs(
+    stage: str, run: Callable[..., None], folder: Path, source: list[dict[str, str]], **own: Any
+) -> Callable[..., None]:
+    """A stage that learns from preference pairs."""
+    settings = {"model_name_or_path": str(folder), "sources": source, "per_device_train_batch_size": 8}
+    return lambda **more: run(stage, **{**settings, **own, **SMALL, "eval_strategy": "epoch", **more})
+
+
 @pytest.fixture
 def reward(
     run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
 ) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "sources": preference_source,
-        "per_device_train_batch_size": 8,
-    }
-    return lambda **more: run("reward", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+    return on_pairs("reward", run, chat_folder, preference_source)
 
 
 @pytest.fixture
 def dpo(
     run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
 ) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "sources": preference_source,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
-        "max_eval_prompts": 0,
-    }
-    return lambda **more: run("dpo", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+    return on_pairs("dpo", run, chat_folder, preference_source, learning_rate=1e-3, max_eval_prompts=0)
 
 
 @pytest.fixture
 def kto(
     run: Callable[..., None], chat_folder: Path, preference_source: list[dict[str, str]]
 ) -> Callable[..., None]:
-    settings = {
-        "model_name_or_path": str(chat_folder),
-        "sources": preference_source,
-        "per_device_train_batch_size": 8,
-        "learning_rate": 1e-3,
-        "max_eval_prompts": 0,
-    }
-    return lambda **more: run("kto", **{**settings, **SMALL, "eval_strategy": "epoch", **more})
+    return on_pairs("kto", run, chat_folder, preference_source, learning_rate=1e-3, max_eval_prompts=0)
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def test_lora_goes_on_from_its_checkpoint(sft: Callable[..., None], tmp_path: Pa
 def test_a_broken_gradient_leaves_the_last_checkpoint(
     stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint, which is told."""
+    """A loss that is NaN at step 2 ends each stage there: nothing is written behind the checkpoint that the line names."""
     trainer = {
         "sft": trl.SFTTrainer,
         "reward": trl.RewardTrainer,

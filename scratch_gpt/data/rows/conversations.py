@@ -154,9 +154,8 @@ def _decoded(text: str, column: str) -> Any:
         raise BadRow(f"column {column!r} holds numpy's text of a list: save the table as .jsonl or .parquet")
     for decode in (json.loads, ast.literal_eval):
         try:
-            with warnings.catch_warnings(
-                action="ignore", category=SyntaxWarning
-            ):  # of backslashes in Python's text
+            # Python warns of backslashes in its text
+            with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
                 value = decode(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue

@@ -185,9 +185,8 @@ def _wide_encoding(head: bytes) -> str | None:
     odd: dict[str, float] = {}
     for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         try:
-            text = codecs.getincrementaldecoder(name)().decode(
-                head
-            )  # it may end in the middle of a character
+            # it may end in the middle of a character
+            text = codecs.getincrementaldecoder(name)().decode(head)
         except UnicodeDecodeError:
             continue
         if is_plausible(text):
