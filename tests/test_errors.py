@@ -131,4 +131,4 @@ def test_a_shared_folder_makes_no_name_near(tmp_path: Path) -> None:
     for name in ("notes.txt", "book.txt", "README.md"):
         (folder / name).touch()
     assert did_you_mean_path(folder / "aligned", "nothing near") == "nothing near"
-    assert did_you_mean_path(folder / "Boook.txt") == f": did you mean {(folder / 'book.txt').as_posix()}?"
+    assert did_you_mean_path(folder / "Bookk.txt") == f": did you mean {(folder / 'book.txt').as_posix()}?"
