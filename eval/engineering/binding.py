@@ -25,7 +25,7 @@ from scratch_gpt.errors import UserError
 from scratch_gpt.evaluation.metrics.intervals import wilson_ci
 from scratch_gpt.inference.likelihood import loglikelihoods
 from scratch_gpt.inference.loading import load_model
-from scratch_gpt.primer.pairs import FORMS
+from scratch_gpt.primer.pairs import LESSONS
 from scratch_gpt.primer.pairs import example as pairs_example
 from scratch_gpt.primer.reading import recall_example
 from scratch_gpt.primer.splits import generator
@@ -52,7 +52,9 @@ class BindingArguments:
 def make_examples(count: int, seed: int) -> dict[str, list[Example]]:
     """Texts by kind; the passages hold details that no training text does."""
     rng = generator(seed, "binding")
-    found = {form: [pairs_example(rng, form) for _ in range(count)] for form in FORMS}
+    found = {
+        lesson.form: [pairs_example(rng, kind) for _ in range(count)] for kind, lesson in LESSONS.items()
+    }
     return found | {f"of {n} people": [recall_example(rng, "test", n) for _ in range(count)] for n in COUNTS}
 
 

@@ -6,54 +6,82 @@ value must be found where the key was seen before. Keys and values are the names
 """
 
 import random
+from dataclasses import dataclass
 
 from scratch_gpt.primer.splits import split_of
 from scratch_gpt.primer.wording import COLORS, FOODS, NAMES, SPOTS, THINGS, with_article
 from scratch_gpt.tasks.example import Example
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What one kind of list is made of.
+
+    A list is said in two forms, that of the lesson before too. Looking up "Nina:" where "Nina: ball." was said takes two
+    things at once: to find what stands two tokens behind a name, and to remember the name for one token. With "Nina ball"
+    in the same list, each of the two pays alone. In the new form alone, one run of eleven never learned the second lesson.
+
+    Args:
+        form: how a pair is said; the value is further from its key than in the lesson before.
+        known: the form of the lesson before.
+        values: what the keys may have.
+    """
+
+    form: str
+    known: str
+    values: tuple[str, ...]
+
+
 KEYS = NAMES
 VALUES = (*COLORS, *THINGS, *FOODS)
-# The value comes right behind its key, one token later, two tokens later; the last has places, of several words.
-FORMS = ("{key} {value}", "{key}: {value}.", "{key} has {a_value}.", "{key} is {place}.")
+LESSONS = {
+    "beside_pairs": Lesson("{key} {value}", "{key} {value}", VALUES),
+    "colon_pairs": Lesson("{key}: {value}.", "{key} {value}", VALUES),
+    "has_pairs": Lesson(
+        "{key} has {value}.", "{key}: {value}.", tuple(map(with_article, (*COLORS, *THINGS)))
+    ),
+    "is_pairs": Lesson("{key} is {value}.", "{key}: {value}.", SPOTS),
+}
 PAIRS, TIMES = 4, 4
 
 
-def _sentences(rng: random.Random, form: str, words: int | None) -> list[str]:
-    values_of_form = (*COLORS, *THINGS) if "{a_value}" in form else VALUES  # "a nuts" is no English
-    keys, values, places = (rng.sample(known[:words], PAIRS) for known in (KEYS, values_of_form, SPOTS))
+def _draw(rng: random.Random, kind: str, words: int | None) -> list[tuple[str, str]]:
+    """Different keys with different values."""
+    keys, values = (rng.sample(known[:words], PAIRS) for known in (KEYS, LESSONS[kind].values))
     # the passages' held-out places stay held out
-    while "{place}" in form and any(
-        split_of(f"reading:is:{key}:{place}") != "train" for key, place in zip(keys, places, strict=True)
+    while kind == "is_pairs" and any(
+        split_of(f"reading:is:{key}:{value}") != "train" for key, value in zip(keys, values, strict=True)
     ):
-        places = rng.sample(SPOTS, PAIRS)
-    return [
-        form.format(key=key, value=value, a_value=with_article(value), place=place)
-        for key, value, place in zip(keys, values, places, strict=True)
-    ]
+        values = rng.sample(SPOTS, PAIRS)
+    return list(zip(keys, values, strict=True))
 
 
-def document(rng: random.Random, form: str, words: int | None = None) -> str:
-    """Four pairs in one of the `FORMS`, all of them four times, each time in another order.
+def document(rng: random.Random, kind: str, words: int | None = None) -> str:
+    """Four pairs, all of them four times, each time in another order and in one of the lesson's two forms.
 
     Args:
+        kind: one of the `LESSONS`.
         words: use the first of the keys and of the values only.
     """
-    sentences = _sentences(rng, form, words)
-    return " ".join(sentence for _ in range(TIMES) for sentence in rng.sample(sentences, PAIRS))
+    lesson, pairs = LESSONS[kind], _draw(rng, kind, words)
+    lines = []
+    for _ in range(TIMES):
+        form = rng.choice((lesson.form, lesson.known))
+        lines += [form.format(key=key, value=value) for key, value in rng.sample(pairs, PAIRS)]
+    return " ".join(lines)
 
 
-def example(rng: random.Random, form: str) -> Example:
-    """A list of pairs to continue behind one of its keys; the choices are the values of the list."""
-    sentences = _sentences(rng, form, None)
-    words_before = form.count(" ", 0, form.rindex("{"))
-    parts = [sentence.split(" ", words_before) for sentence in sentences]
+def example(rng: random.Random, kind: str) -> Example:
+    """A list of pairs in the lesson's form, to continue behind one of its keys; the choices are the values of the list."""
+    form, pairs = LESSONS[kind].form, _draw(rng, kind, None)
+    sentences = [form.format(key=key, value=value) for key, value in pairs]
+    until_value, _, stop = form.partition(" {value}")
     label = rng.randrange(PAIRS)
     return Example(
-        prompt=" ".join([*sentences, *parts[label][:-1]]),
+        prompt=" ".join([*sentences, until_value.format(key=pairs[label][0])]),
         references=(sentences[label],),
         kind="pairs",
         key=f"pairs:{sentences[label]}",
-        choices=tuple(f" {part[-1]}" for part in parts),
+        choices=tuple(f" {value}{stop}" for _, value in pairs),
         label=label,
     )

@@ -171,6 +171,9 @@ RELATIONS: dict[str, Relation] = {
             "{s} and {o} are opposites",
             "take {s}, and the opposite is {o}",
             "if one word is {s}, the opposite is {o}",
+            "think of the word {s}: the opposite is {o}",
+            "somebody says {s}, and the opposite is {o}",
+            "the word is {s}. The opposite is {o}",
         ),
         (
             "what is the opposite of {s}?",
@@ -192,6 +195,9 @@ RELATIONS: dict[str, Relation] = {
             "{s} comes right before {o}",
             "after {s}, the next month is {o}",
             "when {s} is over, the next month is {o}",
+            "if it is {s} now, the next month is {o}",
+            "think of {s}: the next month is {o}",
+            "this month is {s}. The next month is {o}",
         ),
         (
             "which month comes after {s}?",
@@ -213,6 +219,9 @@ RELATIONS: dict[str, Relation] = {
             "{s} comes right before {o}",
             "after {s}, the next day is {o}",
             "when {s} is over, the next day is {o}",
+            "if it is {s} now, the next day is {o}",
+            "think of {s}: the next day is {o}",
+            "today is {s}. The next day is {o}",
         ),
         (
             "which day comes after {s}?",

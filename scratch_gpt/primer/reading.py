@@ -62,7 +62,7 @@ for _relation, _whats in _WHATS.items():
 
 def _details(rng: random.Random, split: str, count: int) -> list[Detail]:
     """What is said about `count` different people, all different, all combinations from one side."""
-    pool = _BY_SPLIT[split, rng.choice(("has", "has", "is", "likes"))]
+    pool = _BY_SPLIT[split, rng.choice(list(_FORMS))]
     details: list[Detail] = []
     while len(details) < count:
         detail = rng.choice(pool)

@@ -32,8 +32,8 @@ from scratch_gpt.primer import (
     translation,
     world,
 )
-from scratch_gpt.primer.pairs import KEYS, TIMES, VALUES
-from scratch_gpt.primer.pretraining import CURRICULUM, documents_with_kinds, shares_after
+from scratch_gpt.primer.pairs import KEYS, LESSONS, PAIRS, TIMES
+from scratch_gpt.primer.pretraining import BACKGROUND, CURRICULUM, documents_with_kinds, shares_after
 from scratch_gpt.primer.wording import NAMES, capitalized, mentions, normalized, sentences, words
 from wording import user_error
 
@@ -259,31 +259,43 @@ def test_documents_follow_the_mixture(text):
 
 
 def test_text_begins_with_the_curriculum(text):
-    """First neighbours alone; between two points shares change on a straight line, and they always add up to 1."""
+    """First neighbours, beside a little of all; between two points shares change on a straight line, and add up to 1."""
     (_, first), (start, before), (stop, after) = CURRICULUM[0], CURRICULUM[-2], CURRICULUM[-1]
-    assert shares_between(text, 0, 100_000) == first == {"beside_pairs": 1.0}
+    assert first == {"beside_pairs": 1.0}
+    background = {kind: BACKGROUND * share for kind, share in MIXTURE.items()}
+    assert shares_between(text, 0, 100_000) == pytest.approx(
+        {"beside_pairs": 1 - BACKGROUND, **background}, abs=0.01
+    )
     middle = (start + stop) / 2
-    assert shares_after(middle)["recall"] == pytest.approx((before["recall"] + after["recall"]) / 2)
+    lesson = (before["recall"] + after["recall"]) / 2
+    assert shares_after(middle)["recall"] == pytest.approx((1 - BACKGROUND) * lesson + background["recall"])
     between = shares_between(text, middle - 50_000, middle + 50_000)
     assert between == pytest.approx(shares_after(middle), abs=0.01)
     for characters in range(0, stop + 50_000, 50_000):
         assert sum(shares_after(characters).values()) == pytest.approx(1.0)
 
 
-def test_lists_say_each_pair_several_times(text_by_kind):
-    """Four pairs of a name and a thing of the passages; each name has one thing, and no two the same."""
-    patterns = {
-        "beside_pairs": r"(\w+) (\w+)",
-        "colon_pairs": r"(\w+): (\w+)\.",
-        "has_pairs": r"(\w+) has an? (\w+)\.",
-    }
-    for kind, pattern in patterns.items():
-        for document in text_by_kind[kind][:300]:
-            counts = Counter(re.findall(pattern, document))
-            assert list(counts.values()) == [TIMES] * 4
-            assert len({key for key, _ in counts}) == len({value for _, value in counts}) == 4
-            assert {key for key, _ in counts} < set(KEYS)
-            assert {value for _, value in counts} < set(VALUES)
+@pytest.mark.parametrize(
+    ("kind", "patterns"),
+    [
+        ("beside_pairs", [r"(\w+) (\w+)"]),
+        ("colon_pairs", [r"(\w+): (\w+)\.", r"(\w+) (\w+)(?= |$)"]),
+        ("has_pairs", [r"(\w+) has (an? \w+)\.", r"(\w+): (an? \w+)\."]),
+        ("is_pairs", [r"(\w+) is ([a-z ]+)\.", r"(\w+): ([a-z ]+)\."]),
+    ],
+)
+def test_lists_say_each_pair_several_times(kind, patterns, text_by_kind):
+    """Four pairs of a name and a thing of the passages, each time in one of two forms; no two things are the same."""
+    forms = Counter()
+    for document in text_by_kind[kind][:300]:
+        said = [Counter(re.findall(pattern, document)) for pattern in patterns]
+        counts = sum(said, Counter())
+        assert list(counts.values()) == [TIMES] * PAIRS
+        assert len({key for key, _ in counts}) == len({value for _, value in counts}) == PAIRS
+        assert {key for key, _ in counts} < set(KEYS)
+        assert {value for _, value in counts} < set(LESSONS[kind].values)
+        forms.update(form for form, found in enumerate(said) for _ in range(found.total() // PAIRS))
+    assert set(forms) == set(range(len(patterns)))
 
 
 def test_common_vocabulary_is_small(text_by_kind):
