@@ -124,9 +124,11 @@ def _blend(one: dict[str, float], other: dict[str, float], part: float) -> dict[
     return {kind: (1 - part) * one.get(kind, 0) + part * other.get(kind, 0) for kind in {**one, **other}}
 
 
-def words_after(characters: int, kind: str) -> int:
-    """Keys and values in the lists of a lesson at a point of the text, at most as many as the first lesson has."""
-    start, stop = GROWTH.get(kind, (0, 1))
+def words_after(characters: int, kind: str) -> int | None:
+    """Keys and values in the lists of a lesson at a point of the text; None: all of them."""
+    if kind not in GROWTH:
+        return None
+    start, stop = GROWTH[kind]
     part = min(max((characters - start) / (stop - start), 0.0), 1.0)
     return round(FIRST_WORDS + part * (len(pairs.VALUES) - FIRST_WORDS))
 
