@@ -26,8 +26,9 @@ STYLES = (
     ),  # Llama 3
     Style(r"<start_of_turn>\s*(\w+)\n?", r"<end_of_turn>"),  # Gemma
     Style(
-        r"<\|(system|user|assistant)\|>(?:[ \t]*\n| )?", r"\s*(?:</s>|<\|end\|>|<\|endoftext\|>|\Z)"
-    ),  # Zephyr, Phi
+        r"<\|(system|user|prompter|assistant)\|>(?:[ \t]*\n| )?", r"\s*(?:</s>|<\|end\|>|<\|endoftext\|>|\Z)"
+    ),  # Zephyr, Phi, OpenAssistant
+    Style(r"<\uff5c(User|Assistant)\uff5c>", r"<\uff5cend\u2581of\u2581sentence\uff5c>"),  # DeepSeek
     Style(
         r"(?:\s*(?:<s>\s*)?\[(?=/?INST\])|\s*<<(?=/?SYS>>))(/?INST|/?SYS)(?:\](?:[ \t]*\n| )?|>>\s*)",
         r"\s*(?:</s>|\Z)",
@@ -39,15 +40,15 @@ STYLES = (
 )
 # How these texts call the roles; other speakers keep their names.
 NAMES = {
-    **dict.fromkeys(("human", "instruction", "input", "question", "inst", "/sys"), "user"),
+    **dict.fromkeys(("human", "instruction", "input", "question", "prompter", "inst", "/sys"), "user"),
     **dict.fromkeys(("response", "output", "answer", "model", "ai", "/inst"), "assistant"),
     "sys": "system",
     "function response": "tool",
 }
 # These continue what the user said before: Alpaca's input, and what Llama 2 has behind its system message.
 CONTINUING = ("input", "/sys")
-# What chat templates write before all turns: of Llama 2 and Mistral, Llama 3, Gemma.
-_BEGINNING = re.compile(r"\A(?:<s>|<\|begin_of_text\|>|<bos>)+")
+# What chat templates write before all turns: of Llama 2 and Mistral, Llama 3, Gemma, DeepSeek.
+_BEGINNING = re.compile(r"\A(?:<s>|<\|begin_of_text\|>|<bos>|<\uff5cbegin\u2581of\u2581sentence\uff5c>)+")
 # Mistral's, before its first question.
 _SYSTEM_PROMPT = re.compile(r"\A\[SYSTEM_PROMPT\]\s*(.*?)\s*\[/SYSTEM_PROMPT\]\Z", re.S)
 _CALL = re.compile(r"<functioncall>\s*(\{.*\})", re.S)
@@ -61,14 +62,16 @@ def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]
     """
     text = _BEGINNING.sub("", text)
     for mark, end in STYLES:
-        before, *parts = re.split(mark, text)
+        marks = _turn_marks(mark, text)
+        places = [*(found.start() for found in marks), len(text)]
+        before = text[: places[0]]
         if before.strip() and not preamble:
             continue
         before = _SYSTEM_PROMPT.sub(r"\1", before.strip())
         turns = [{"role": "system", "content": before}] if before else []
-        for speaker, said in zip(parts[::2], parts[1::2], strict=True):
-            role = NAMES.get(speaker.lower(), speaker.lower())
-            content = re.split(end, said, maxsplit=1)[0]
+        for found, stop in zip(marks, places[1:], strict=True):
+            speaker, role = found[1], _role_of(found[1])
+            content = re.split(end, text[found.end() : stop], maxsplit=1)[0]
             last = turns[-1] if turns else {"role": None, "content": ""}
             if speaker.lower() in CONTINUING and last["role"] == "user":
                 content = f"{turns.pop()['content'].rstrip()}\n\n{content}"
@@ -83,11 +86,27 @@ def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]
     return None
 
 
+def _role_of(speaker: str) -> str:
+    return NAMES.get(speaker.lower(), speaker.lower())
+
+
+def _turn_marks(mark: str, text: str) -> list[re.Match[str]]:
+    """The marks that begin a turn: in an answer, "### Input:" is text if the user's turns began with "### Instruction:"."""
+    names: dict[str, str] = {}
+    marks: list[re.Match[str]] = []
+    for found in re.finditer(mark, text):
+        speaker, role = found[1].lower(), _role_of(found[1])
+        in_answer = bool(marks) and _role_of(marks[-1][1]) == "assistant"
+        if names.setdefault(role, speaker) == speaker or not in_answer:
+            marks.append(found)
+    return marks
+
+
 def without_end(answer: str, prompt: str) -> str:
     """An answer without the mark that ends a turn, where the prompt is a transcript up to the answer."""
     for mark, end in STYLES:
         speakers = re.split(mark, prompt)[1::2]
-        if speakers and NAMES.get(speakers[-1].lower(), speakers[-1].lower()) == "assistant":
+        if speakers and _role_of(speakers[-1]) == "assistant":
             found = re.search(rf"(?:{end})\s*\Z", answer)
             return answer[: found.start()] if found and found[0].strip() else answer
     return answer

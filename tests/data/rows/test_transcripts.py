@@ -23,6 +23,11 @@ STYLES = {
     ),
     "gemma": ("<start_of_turn>{0}\n{1}<end_of_turn>\n", {"user": "user", "assistant": "model"}),
     "zephyr": ("<|{0}|>\n{1}</s>\n", {"system": "system", "user": "user", "assistant": "assistant"}),
+    "openassistant": ("<|{0}|>{1}<|endoftext|>", {"user": "prompter", "assistant": "assistant"}),
+    "deepseek": (
+        "<\uff5c{0}\uff5c>{1}<\uff5cend\u2581of\u2581sentence\uff5c>",
+        {"user": "User", "assistant": "Assistant"},
+    ),
     "baize": ("\n[|{0}|] {1}", {"user": "Human", "assistant": "AI"}),
     "guanaco": ("### {0}: {1}", {"user": "Human", "assistant": "Assistant"}),
     "alpaca": ("### {0}:\n{1}\n\n", {"user": "Instruction", "assistant": "Response"}),
@@ -119,3 +124,15 @@ def test_answers_keep_their_indentation(text):
 def test_mistrals_system_prompt():
     text = "<s>[SYSTEM_PROMPT]Be kind.[/SYSTEM_PROMPT][INST]q[/INST]a</s>"
     assert [turn["content"] for turn in read_transcript(text, preamble=True)] == ["Be kind.", "q", "a"]
+
+
+def test_headings_in_an_answer_are_no_turns():
+    """Other names for a speaker than the ones that the conversation began with; the user's input is no answer."""
+    text = "### Instruction:\nq\n\n### Response:\nUse\n\n### Input:\nx\n\n### Output:\ny\n\n### Instruction:\nr\n\n### Input:\nz"
+    assert [(turn["role"], turn["content"]) for turn in read_transcript(text)] == [
+        ("user", "q"),
+        ("assistant", "Use\n\n### Input:\nx\n\n### Output:\ny"),
+        ("user", "r\n\nz"),
+    ]
+    flan = "### Input:\nq\n### Output:\na\n### Input:\nr\n### Output:\nb"
+    assert [turn["content"] for turn in read_transcript(flan)] == ["q", "a", "r", "b"]
