@@ -15,6 +15,7 @@ from scratch_gpt import primer
 from scratch_gpt.data.rows.messages import Message, answer_text, is_blank, make_message, read_messages
 from scratch_gpt.data.rows.preferences import DISLIKED
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
+from scratch_gpt.data.rows.trees import shown_branch
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.tasks.example import Example
@@ -80,6 +81,8 @@ def _instruction(values: Values) -> list[Row]:
         raise UnusedRow(f"column {column!r} says that the answer was disliked: the kto stage learns from it")
     if "messages" in values:
         values.refuse_template()
+        if "leaf" in values and isinstance(values["messages"], dict):
+            values["messages"] = shown_branch(values["messages"], values["leaf"])
         messages = values.messages("messages")
         answers = [message for message in messages if message["role"] == "assistant"]
         # in ShareGPT many end with a question that nobody answered: nothing is learned from it, nor from a weight of 0
@@ -139,7 +142,7 @@ def _dialogue(values: Values) -> list[Message]:
     return messages
 
 
-def _turns_of(value: Any, column: str) -> list[str]:
+def _turns_of(value: Any, column: str) -> list[Any]:
     """One text for each turn, of a list of texts or of objects, or of an object of such a list."""
     if isinstance(value, dict):
         value = next((value[key] for key in DIALOGUE_KEYS if key in value), None)
@@ -243,6 +246,7 @@ INSTRUCTIONS = Schema(
         {"messages": "data"},  # UltraChat
         {"messages": "contents"},  # Gemini
         {"messages": "chat_messages"},  # Claude's export
+        {"messages": "mapping", "leaf": "current_node"},  # ChatGPT's export
         {"messages": "dialog"},
         {"messages": "chat"},  # Glaive
         {"messages": "sample"},

@@ -143,9 +143,8 @@ def _rank(reply: dict[str, Any]) -> float:
 
 def _without_tool_parts(written: Any) -> list[Any]:
     """A message with Anthropic's or Gemini's parts of calls and results in OpenAI's form: results are messages before it."""
-    found = (
-        next((written[key] for key in PART_KEYS if key in written), []) if isinstance(written, dict) else []
-    )
+    keys = [key for key in PART_KEYS if isinstance(written, dict) and key in written]
+    found = written[keys[0]] if keys else []
     parts = [_tool_part(part) for part in _listed(found)]
     kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
     if not {"tool_use", "tool_result"} & set(kinds):
@@ -273,7 +272,7 @@ def read_content(value: Any, column: str) -> str:
     for part in _listed(value):
         text = part
         if isinstance(part, dict) and (part is not value or "type" in part):
-            kind = part.get("type")
+            kind = part.get("type") or part.get("content_type")
             if kind not in TEXT_PARTS:
                 cure = "only text is read; max_bad_rows: 1 leaves out all such rows"
                 raise BadRow(f"column {column!r}: a part of the type {kind!r:.40}: {cure}")

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversations written as one text: turns behind the marks of chat templates, of Anthropic HH, Alpaca, Vicuna or Glaive."""
+"""Conversations written as one text: turns behind the marks of chat templates, Anthropic HH, Alpaca, Vicuna, Glaive or Harmony."""
 
 import json
 import re
 from typing import Any, NamedTuple
+
+from scratch_gpt.data.rows.harmony import read_harmony
 
 
 class Style(NamedTuple):
@@ -60,6 +62,8 @@ def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]
     Args:
         preamble: text before the first turn is a system message; else the text must begin with a turn.
     """
+    if text.lstrip().startswith("<|start|>"):
+        return read_harmony(text) or None
     text = _BEGINNING.sub("", text)
     for mark, end in STYLES:
         marks = _turn_marks(mark, text)
