@@ -45,8 +45,8 @@ TEXT_PARTS = (None, "text", "input_text", "output_text")
 CALL_KEYS = ("tool_calls", "function_call")
 # The arguments of a call; in definitions of tools "parameters" are others.
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
-# Python's own text of a list of messages, as a table of pandas saves it.
-PYTHON_MESSAGES = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
+# Python's own text of a list of messages, or of pairs of texts, as a table of pandas saves it.
+PYTHON_MESSAGES = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'|\s*\[\[\s*'")
 # Texts that begin like JSON and are transcripts.
 BRACKETED_TURN = re.compile(r"\s*\[(?:INST\]|\|)")
 # The keys of Capybara's turns.

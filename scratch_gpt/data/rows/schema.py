@@ -71,11 +71,16 @@ class Values(dict[str, Any]):
         return read_answer(value, self.name(role), self.roles)
 
     def with_context(self, role: str, *, before: bool = False) -> str:
-        """The text of a role with the row's context after or before it and a blank line between."""
-        text = self.text(role)
+        """The text of a role with the row's context after or before it and a blank line between.
+
+        Of Alpaca's rows some have all of the question in the context.
+        """
         if is_blank(self.get("context")) or self["context"] == []:
-            return text
+            return self.text(role)
         context = checked_text(read_passages(self["context"], self.name("context")), self.name("context"))
+        if is_blank(self[role]) and not before:
+            return context
+        text = self.text(role)
         return f"{context}\n\n{text}" if before else f"{text}\n\n{context}"
 
     def prompt(self) -> list[Message]:
@@ -299,7 +304,7 @@ def _values(
     nearest = sorted(layouts, key=lambda each: -len(written.keys() & set(each.values())) / len(each))[:4]
     wanted = " or ".join("+".join(filter(None, layout.values())) for layout in nearest)
     likely = next((layout for layout in nearest if len(layout) > 1), layouts[0])
-    example = ", ".join(f"{role}: NAME" for role in likely)
+    example = ", ".join(f"{role}: NAME" for role in likely if role not in schema.optional)
     whole = ", or {messages: NAME} for one with whole conversations" * ("messages" in schema.roles)
     raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}{whole}")
 

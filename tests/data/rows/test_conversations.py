@@ -113,6 +113,14 @@ def test_context_follows_the_instruction_after_a_blank_line(read):
     assert row["messages"] == [user("Sum up.\n\nA tale.\n"), assistant("Short.")]
 
 
+def test_the_whole_question_may_be_in_the_context(read):
+    """Of Alpaca's rows without an instruction; a question about a text cannot be left out."""
+    row = {"instruction": "", "input": "Q", "output": "A"}
+    assert read(instruction_rows, [row])[0]["messages"] == CHAT
+    with user_error("too_many_bad_rows", "'question'"):
+        read(instruction_rows, [{"question": "", "context": "C", "answer": "A"}])
+
+
 def test_kind_is_a_column_where_the_source_says_so(read):
     """Reports can group by a column of the rows."""
     (row,) = read(
@@ -211,6 +219,7 @@ BAD_ROWS = {
     ("'questions'", 1, 2): {"questions": ["Q"], "answers": {"texts": [["A"], ["B"]]}},
     ("'history'",): {"instruction": "Q", "output": "A", "history": ["Q", "A", "R"]},
     ("'messages'", "content", "Q"): {"messages": [{"role": "user", "message": "Q"}]},
+    ("'history'", "Python", "parquet"): {"instruction": "Q", "output": "A", "history": "[['Q', 'A']]"},
     ("translation.en", "translation.de"): {"translation": {"en": "Q", "de": "A"}},
 }
 
