@@ -12,7 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scratch_gpt.data.rows.transcripts import decoded_call, read_function_call, read_transcript
+from scratch_gpt.data.rows.transcripts import (
+    decoded_call,
+    read_function_call,
+    read_transcript,
+    without_result_marks,
+)
 from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
 from scratch_gpt.data.sources.columns import checked_text
 
@@ -221,6 +226,7 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
         thinking = "\n\n".join(thoughts) or thinking
         value = [part for part in value if not _is_thought(part)]
     text = read_content(value, f"{column}.{key}")
+    text = without_result_marks(text) if role == "tool" else text
     calls = next((written[key] for key in CALL_KEYS if written.get(key)), None)
     if isinstance(calls, str):
         calls = _from_json(calls, f"{column}.tool_calls")
@@ -249,11 +255,11 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
 
 
 def _marked_call(text: str, column: str) -> tuple[str, Any]:
-    """An answer without Glaive's function call, and the call, if it has one."""
+    """An answer without Glaive's or Hermes' function calls, and the calls, if it has some."""
     try:
         return read_function_call(text) or (text, None)
     except (ValueError, RecursionError) as error:
-        raise BadRow(f"column {column!r} holds a broken <functioncall>: {error}") from None
+        raise BadRow(f"column {column!r} holds a broken call of a function: {error}") from None
 
 
 def _are_parts(value: Any) -> bool:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversations written as one text: turns behind the marks of chat templates, Anthropic HH, Alpaca, Vicuna, Glaive or Harmony."""
 
+import ast
 import json
 import re
+import warnings
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from scratch_gpt.data.rows.harmony import read_harmony
@@ -54,6 +57,10 @@ _BEGINNING = re.compile(r"\A(?:<s>|<\|begin_of_text\|>|<bos>|<\uff5cbegin\u2581o
 # Mistral's, before its first question.
 _SYSTEM_PROMPT = re.compile(r"\A\[SYSTEM_PROMPT\]\s*(.*?)\s*\[/SYSTEM_PROMPT\]\Z", re.S)
 _CALL = re.compile(r"<functioncall>\s*(\{.*\})", re.S)
+# Of Hermes' function calling, whose calls come last in an answer; anywhere else the marks are text.
+_HERMES_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.S)
+_HERMES_CALLS = re.compile(r"(.*?)((?:\s*<tool_call>(?:(?!</?tool_call>).)*</tool_call>)+)\s*", re.S)
+_HERMES_RESULT = re.compile(r"\s*<tool_response>\s*((?:(?!<tool_response>).)*?)\s*</tool_response>\s*", re.S)
 
 
 def read_transcript(text: str, *, preamble: bool = False) -> list[dict[str, Any]] | None:
@@ -119,9 +126,13 @@ def without_end(answer: str, prompt: str) -> str:
 def read_function_call(text: str) -> tuple[str, Any] | None:
     """What an answer says before Glaive's `<functioncall> {"name": ..., "arguments": '{...}'}`, and the call as JSON.
 
+    Or before Hermes' `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, and its calls.
+
     Raises:
         ValueError: what follows the mark is no JSON.
     """
+    if marked := _HERMES_CALLS.fullmatch(text):
+        return marked[1].strip(), [decoded_call(call) for call in _HERMES_CALL.findall(marked[2])]
     found = _CALL.search(text)
     if not found:
         return None
@@ -131,14 +142,24 @@ def read_function_call(text: str) -> tuple[str, Any] | None:
     return text[: found.start()].strip(), decoded_call(call)
 
 
+def without_result_marks(text: str) -> str:
+    """A tool's result without Hermes' marks, which chat templates write themselves."""
+    marked = _HERMES_RESULT.fullmatch(text)
+    return marked[1] if marked else text
+
+
 def decoded_call(text: str) -> Any:
-    """A call from JSON, in which the arguments may be JSON between single quotes, which JSON does not know.
+    """A call from JSON, in which the arguments may be JSON between single quotes, or from Python's text of a call.
 
     Raises:
-        ValueError: it is no JSON even so.
+        ValueError: it is neither.
     """
-    try:
-        return json.loads(text)
-    except ValueError:
-        quoted = re.sub(r"'(\{.*\})'", lambda match: match[1].replace("\\'", "'"), text, flags=re.S)
-        return json.loads(quoted)
+    quoted = re.sub(r"'(\{.*\})'", lambda match: match[1].replace("\\'", "'"), text, flags=re.S)
+    for decode, written in ((json.loads, text), (json.loads, quoted), (ast.literal_eval, text)):
+        # Python warns of backslashes in its text
+        with (
+            suppress(ValueError, SyntaxError, MemoryError),
+            warnings.catch_warnings(action="ignore", category=SyntaxWarning),
+        ):
+            return decode(written)
+    return json.loads(text)  # to say what is wrong

@@ -105,6 +105,26 @@ def test_calls_of_glaive(read):
     assert answer == {"role": "assistant", "content": "Five."}
 
 
+def test_calls_of_hermes(read):
+    """JSON or Python's text of it, several at a time; results lose the marks that chat templates write anew."""
+    calls = """So:\n<tool_call>\n{'name': 'look', 'arguments': {'what': "it's"}}\n</tool_call>
+<tool_call>\n{"arguments": {}, "name": "find"}\n</tool_call>\n"""
+    said = [
+        ("human", "Q"),
+        ("gpt", calls),
+        ("tool", "<tool_response>\n{}\n</tool_response>"),
+        ("gpt", "The mark <tool_call>x</tool_call> is text here."),
+    ]
+    (row,) = read(
+        instruction_rows, [{"conversations": [{"from": name, "value": text} for name, text in said]}]
+    )
+    _, asked, result, answer = row["messages"]
+    functions = [call["function"] for call in asked["tool_calls"]]
+    assert (asked["content"], [function["name"] for function in functions]) == ("So:", ["look", "find"])
+    assert [json.loads(function["arguments"]) for function in functions] == [{"what": "it's"}, {}]
+    assert (result["content"], answer["content"]) == ("{}", said[3][1])
+
+
 @pytest.mark.parametrize(
     "text",
     [
