@@ -12,9 +12,10 @@ import warnings
 from typing import Any
 
 from scratch_gpt import primer
-from scratch_gpt.data.rows.messages import answer_text, is_blank, make_message, read_messages
+from scratch_gpt.data.rows.messages import Message, answer_text, is_blank, make_message, read_messages
 from scratch_gpt.data.rows.preferences import DISLIKED
 from scratch_gpt.data.rows.schema import OPTIONAL, Row, Schema, Values, all_rows
+from scratch_gpt.data.rows.trees import shown_branch
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows, UnusedRow
 from scratch_gpt.data.sources.source import Source
 from scratch_gpt.tasks.example import Example
@@ -26,6 +27,10 @@ ANSWER_KEYS = ("text", "value", "aliases", "spans", "number")
 NUMPY_TEXT = re.compile(r"\A\s*\[\s*(['\"])[^'\"]*\1\s+['\"]|:\s*array\(\[")
 # An answer that is the name of a candidate, not its text.
 CANDIDATE = re.compile(r"\s*(?:\d|\(?[A-Ja-j]\)?)\s*")
+# Of an object whose list is the answers of a dialogue: CoQA's, QuAC's.
+DIALOGUE_KEYS = ("input_text", "texts")
+# What a column called "reasoning" says of a row where it holds no thinking: Nemotron's.
+SWITCHES = ("on", "off")
 # The reference of a question that has no answer, scored as SQuAD 2 does: right is who says nothing.
 NO_ANSWER = ("",)
 
@@ -76,6 +81,8 @@ def _instruction(values: Values) -> list[Row]:
         raise UnusedRow(f"column {column!r} says that the answer was disliked: the kto stage learns from it")
     if "messages" in values:
         values.refuse_template()
+        if "leaf" in values and isinstance(values["messages"], dict):
+            values["messages"] = shown_branch(values["messages"], values["leaf"])
         messages = values.messages("messages")
         answers = [message for message in messages if message["role"] == "assistant"]
         # in ShareGPT many end with a question that nobody answered: nothing is learned from it, nor from a weight of 0
@@ -87,6 +94,8 @@ def _instruction(values: Values) -> list[Row]:
             raise UnusedRow(f"column {values.name('messages')!r}: a question that nobody answered")
         if answers and messages and messages[-1] is not answers[-1]:
             values.pop("thinking", None)  # it came before an answer that is not learned
+    elif "questions" in values:
+        messages = _dialogue(values)
     elif "response" in values:
         messages = values.prompt() + values.answer("response")
     elif "calls" in values:
@@ -113,9 +122,34 @@ def _instruction(values: Values) -> list[Row]:
     ):
         raise BadRow("a conversation needs a message of the user and must end with one of the assistant")
     thinking = values.get("thinking")
-    if isinstance(thinking, str) and thinking.strip() and "reasoning_content" not in messages[-1]:
+    thought = isinstance(thinking, str) and thinking.strip().lower() not in ("", *SWITCHES)
+    if thought and "reasoning_content" not in messages[-1]:
         messages[-1]["reasoning_content"] = values.text("thinking")
     return [{"messages": values.system(messages) + messages, **values.common()}]
+
+
+def _dialogue(values: Values) -> list[Message]:
+    """The questions about one text in turn, each with its first answer; the text comes before the first of them."""
+    asked, answers = (_turns_of(values[role], values.name(role)) for role in ("questions", "answers"))
+    if len(asked) != len(answers):
+        raise BadRow(
+            f"column {values.name('questions')!r} holds {len(asked)} questions, for {len(answers)} answers"
+        )
+    turns = zip(asked, answers, strict=True)
+    messages = read_messages([list(turn) for turn in turns], values.name("questions"))
+    opening = Values({**values, "question": messages[0]["content"]}, values.names, values.roles)
+    messages[0]["content"] = opening.with_context("question", before=True)
+    return messages
+
+
+def _turns_of(value: Any, column: str) -> list[Any]:
+    """One text for each turn, of a list of texts or of objects, or of an object of such a list."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in DIALOGUE_KEYS if key in value), None)
+    if not isinstance(value, list) or not value:
+        raise BadRow(f"column {column!r} holds no list of the turns of a dialogue")
+    firsts = (each[0] if isinstance(each, list) and each else each for each in value)
+    return [each.get("input_text") if isinstance(each, dict) else each for each in firsts]
 
 
 def _question(values: Values) -> Example:
@@ -178,6 +212,7 @@ QUESTION_LAYOUTS = (
     {"question": "question", "context": "context", "answers": "answers"},
     {"question": "question", "context": "context", "answers": "answer"},
     {"question": "question", "context": "passage", "answers": "answers_spans"},  # DROP
+    {"question": "query", "context": "context", "answers": "answers"},  # MS MARCO
 )
 TRANSLATION_LAYOUTS = ({"source": "source", "target": "target"},)
 
@@ -204,11 +239,14 @@ INSTRUCTIONS = Schema(
         {"prompt": "user", "response": "assistant"},
         {"prompt": "prompt", "response": "output"},
         {"prompt": "prompt", "response": "answer"},
-        {"prompt": "query", "calls": "answers"},  # xLAM
+        {"prompt": "query", "calls": "answers", "tools": "tools"},  # xLAM
+        {"questions": "questions", "context": "context", "answers": "answers"},  # CoQA, QuAC
         *QUESTION_LAYOUTS,
         *TRANSLATION_LAYOUTS,
         {"messages": "data"},  # UltraChat
         {"messages": "contents"},  # Gemini
+        {"messages": "chat_messages"},  # Claude's export
+        {"messages": "mapping", "leaf": "current_node"},  # ChatGPT's export
         {"messages": "dialog"},
         {"messages": "chat"},  # Glaive
         {"messages": "sample"},

@@ -12,7 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scratch_gpt.data.rows.transcripts import decoded_call, read_function_call, read_transcript
+from scratch_gpt.data.rows.transcripts import (
+    decoded_call,
+    read_function_call,
+    read_transcript,
+    without_result_marks,
+)
 from scratch_gpt.data.sources.bad_rows import BadRow, UnusedRow
 from scratch_gpt.data.sources.columns import checked_text
 
@@ -33,17 +38,20 @@ ROLES = {
     **dict.fromkeys(("tool_response", "tool_result", "tool_output"), "tool"),
     **dict.fromkeys(("function_response", "function_result", "function_output"), "tool"),
 }
-ROLE_KEYS = ("role", "from")
+ROLE_KEYS = ("role", "from", "sender", "speaker")
 CONTENT_KEYS = ("content", "value", "text", "parts")
+# Those that may hold parts which are calls of tools: of Anthropic's interface, and of Gemini's.
+PART_KEYS = ("content", "parts")
 THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
 # 0 or false: the answer is read and not learned. OpenAI's and ShareGPT's, axolotl's, ms-swift's.
 WEIGHT_KEYS = ("weight", "train", "loss")
 # Parts of a content that are text, in the chat and in the responses interface of OpenAI.
 TEXT_PARTS = (None, "text", "input_text", "output_text")
+CALL_KEYS = ("tool_calls", "function_call")
 # The arguments of a call; in definitions of tools "parameters" are others.
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
-# Python's own text of a list of messages, as a table of pandas saves it.
-PYTHON_MESSAGES = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'")
+# Python's own text of a list of messages, or of pairs of texts, as a table of pandas saves it.
+PYTHON_MESSAGES = re.compile(r"\s*\[?\s*\{\s*'(?:role|from|content|value)'|\s*\[\[\s*'")
 # Texts that begin like JSON and are transcripts.
 BRACKETED_TURN = re.compile(r"\s*\[(?:INST\]|\|)")
 # The keys of Capybara's turns.
@@ -78,7 +86,8 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
         value = read_transcript(value, preamble=True)
         if value is None:
             raise BadRow(
-                f"column {column!r} holds no list of messages but plain text, which the shards stage reads"
+                f"column {column!r} holds no list of messages but plain text, which the shards stage reads; of a question "
+                "and its answer, name the columns in the source's columns: {prompt: NAME, response: NAME}"
             )
     found = _turns(value)
     if not found:
@@ -94,8 +103,8 @@ def read_messages(value: Any, column: str, roles: Mapping[str, str] | None = Non
 def _turns(value: Any) -> list[Any]:
     """The messages of a value, as they are written.
 
-    Also of texts in turn (UltraChat, LIMA), of {"input", "output"} (Capybara), of a tree whose best replies are followed
-    (OpenAssistant), and of Anthropic's parts that are calls of tools and their results.
+    Also of texts in turn (UltraChat, LIMA), of [question, answer] (ChatGLM), of {"input", "output"} (Capybara), of a tree
+    whose best replies are followed (OpenAssistant), and of the parts that are calls of tools and their results.
     """
     found = [value] if isinstance(value, dict) else value
     if not isinstance(found, list):
@@ -109,6 +118,11 @@ def _turns(value: Any) -> list[Any]:
     for number, written in enumerate(found):
         if isinstance(written, str) and len(found) > 1:
             turns.append({"role": ("user", "assistant")[number % 2], "content": written})
+        elif isinstance(written, list) and len(written) == 2:
+            turns += [
+                {"role": role, "content": text}
+                for role, text in zip(("user", "assistant"), written, strict=True)
+            ]
         elif (
             isinstance(written, dict) and {"input", "output"} <= written.keys() and not _role(written, {})[0]
         ):
@@ -133,19 +147,30 @@ def _rank(reply: dict[str, Any]) -> float:
 
 
 def _without_tool_parts(written: Any) -> list[Any]:
-    """A message with Anthropic's parts of calls and results in OpenAI's form: results are messages before it."""
-    parts = written.get("content") if isinstance(written, dict) else None
-    kinds = [part.get("type") if isinstance(part, dict) else None for part in _listed(parts)]
+    """A message with Anthropic's or Gemini's parts of calls and results in OpenAI's form: results are messages before it."""
+    keys = [key for key in PART_KEYS if isinstance(written, dict) and key in written]
+    found = written[keys[0]] if keys else []
+    parts = [_tool_part(part) for part in _listed(found)]
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
     if not {"tool_use", "tool_result"} & set(kinds):
         return [written]
     by_kind: dict[str, list[Any]] = {"tool_use": [], "tool_result": [], "": []}
-    for kind, part in zip(kinds, _listed(parts), strict=True):
+    for kind, part in zip(kinds, parts, strict=True):
         by_kind[kind if kind in by_kind else ""].append(part)
     turns = [{"role": "tool", "content": part.get("content") or ""} for part in by_kind["tool_result"]]
     calls = by_kind["tool_use"]
     if calls or by_kind[""]:
         turns.append({**written, "content": by_kind[""], "tool_calls": calls})
     return turns
+
+
+def _tool_part(part: Any) -> Any:
+    """A call or a result of Gemini's as Anthropic writes them; any other part as it is."""
+    if isinstance(part, dict) and isinstance(part.get("functionCall"), dict):
+        return {"type": "tool_use", **part["functionCall"]}
+    if isinstance(part, dict) and isinstance(part.get("functionResponse"), dict):
+        return {"type": "tool_result", "content": part["functionResponse"].get("response")}
+    return part
 
 
 def _role(written: Any, roles: Mapping[str, str]) -> tuple[Any, str | None]:
@@ -186,9 +211,10 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
     if not isinstance(written, dict):
         raise BadRow(f"column {column!r}: a message is no mapping of role and content: {written!r:.60}")
     name, role = _role(written, roles)
-    if role is None:
+    if role is None or not written.keys() & {*CONTENT_KEYS, *CALL_KEYS, *THINKING_KEYS}:
         form = '{"role": "user", "content": "..."} or {"from": "human", "value": "..."}'
-        raise BadRow(f"column {column!r}: a message without a role, {written!r:.60}, needs the form {form}")
+        lacked = "a role" if role is None else "content"
+        raise BadRow(f"column {column!r}: a message without {lacked}, {written!r:.60}, needs the form {form}")
     key = next((key for key in CONTENT_KEYS if written.get(key) is not None), None)
     value = written[key] if key else ""
     if role == "tool" and not isinstance(value, str) and not _are_parts(value):
@@ -200,7 +226,8 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
         thinking = "\n\n".join(thoughts) or thinking
         value = [part for part in value if not _is_thought(part)]
     text = read_content(value, f"{column}.{key}")
-    calls = written.get("tool_calls") or written.get("function_call")
+    text = without_result_marks(text) if role == "tool" else text
+    calls = next((written[key] for key in CALL_KEYS if written.get(key)), None)
     if isinstance(calls, str):
         calls = _from_json(calls, f"{column}.tool_calls")
     if _plain(name) in CALLING_ROLES:
@@ -228,11 +255,11 @@ def _message(written: Any, number: int, column: str, roles: Mapping[str, str]) -
 
 
 def _marked_call(text: str, column: str) -> tuple[str, Any]:
-    """An answer without Glaive's function call, and the call, if it has one."""
+    """An answer without Glaive's or Hermes' function calls, and the calls, if it has some."""
     try:
         return read_function_call(text) or (text, None)
     except (ValueError, RecursionError) as error:
-        raise BadRow(f"column {column!r} holds a broken <functioncall>: {error}") from None
+        raise BadRow(f"column {column!r} holds a broken call of a function: {error}") from None
 
 
 def _are_parts(value: Any) -> bool:
@@ -251,7 +278,7 @@ def read_content(value: Any, column: str) -> str:
     for part in _listed(value):
         text = part
         if isinstance(part, dict) and (part is not value or "type" in part):
-            kind = part.get("type")
+            kind = part.get("type") or part.get("content_type")
             if kind not in TEXT_PARTS:
                 cure = "only text is read; max_bad_rows: 1 leaves out all such rows"
                 raise BadRow(f"column {column!r}: a part of the type {kind!r:.40}: {cure}")
@@ -285,8 +312,7 @@ def read_tools(value: Any, column: str) -> str | None:
     """The definitions of tools, a list or JSON of one, as JSON of a list in OpenAI's form; None where there are none."""
     tools = _from_json(value, column) if isinstance(value, str) and value.strip() else value
     definitions = []
-    for tool in _listed(tools) if tools else []:
-        tool = _without_nulls(tool)
+    for tool in map(_without_nulls, _declared(tools)):
         function = tool.get("function", tool) if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             form = '{"type": "function", "function": {"name": "..."}}'
@@ -295,6 +321,15 @@ def read_tools(value: Any, column: str) -> str | None:
             function["parameters"] = function.pop("input_schema")
         definitions.append(tool if function is not tool else {"type": "function", "function": tool})
     return checked_text(json.dumps(definitions, ensure_ascii=False), column) if definitions else None
+
+
+def _declared(tools: Any) -> list[Any]:
+    """The definitions of a value; Gemini's are in lists under the name "functionDeclarations"."""
+    return [
+        each
+        for tool in (_listed(tools) if tools else [])
+        for each in _listed(tool.get("functionDeclarations", tool) if isinstance(tool, dict) else tool)
+    ]
 
 
 def _without_nulls(value: Any) -> Any:

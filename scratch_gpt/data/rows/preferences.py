@@ -19,7 +19,9 @@ from scratch_gpt.data.sources.source import Source
 WINNERS = {
     **dict.fromkeys(("model_a", "a", "response_a", "assistant_a"), "first"),
     **dict.fromkeys(("model_b", "b", "response_b", "assistant_b"), "second"),
-    **dict.fromkeys(("tie", "tie (bothbad)", "bothbad", "both_bad", "both_good", "both"), None),
+    **dict.fromkeys(
+        ("tie", "tie (bothbad)", "tie (inconsistent)", "bothbad", "both_bad", "both_good", "both"), None
+    ),
 }
 # The keys of completions that are objects: of UltraFeedback, Nectar, StackExchange, OpenAssistant.
 SCORES = ("overall_score", "score", "fine-grained_score", "pm_score")

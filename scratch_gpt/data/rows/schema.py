@@ -26,7 +26,7 @@ from scratch_gpt.data.rows.passages import read_passages
 from scratch_gpt.data.rows.transcripts import read_transcript, without_end
 from scratch_gpt.data.rows.trees import TREE_COLUMNS, grow_trees
 from scratch_gpt.data.sources.bad_rows import BadRow, BadRows
-from scratch_gpt.data.sources.columns import checked_text, with_inner_values
+from scratch_gpt.data.sources.columns import checked_text, shown_columns, with_inner_values
 from scratch_gpt.data.sources.source import Source, parse_counted, read_rows
 from scratch_gpt.errors import UserError, did_you_mean
 from scratch_gpt.settings.sources import PRIMER
@@ -71,11 +71,16 @@ class Values(dict[str, Any]):
         return read_answer(value, self.name(role), self.roles)
 
     def with_context(self, role: str, *, before: bool = False) -> str:
-        """The text of a role with the row's context after or before it and a blank line between."""
-        text = self.text(role)
+        """The text of a role with the row's context after or before it and a blank line between.
+
+        Of Alpaca's rows some have all of the question in the context.
+        """
         if is_blank(self.get("context")) or self["context"] == []:
-            return text
+            return self.text(role)
         context = checked_text(read_passages(self["context"], self.name("context")), self.name("context"))
+        if is_blank(self[role]) and not before:
+            return context
+        text = self.text(role)
         return f"{context}\n\n{text}" if before else f"{text}\n\n{context}"
 
     def prompt(self) -> list[Message]:
@@ -96,18 +101,18 @@ class Values(dict[str, Any]):
         return [*self._history(), make_message("user", text, self.name("prompt"))]
 
     def _history(self) -> list[Message]:
-        """LLaMA-Factory's earlier turns: a list of [question, answer]."""
-        column = self.name("history")
-        turns = self.get("history") or []
-        if not isinstance(turns, list) or not all(
-            isinstance(turn, list) and len(turn) == 2 for turn in turns
-        ):
-            raise BadRow(f"column {column!r} holds no list of [question, answer]")
-        return [
-            make_message(role, checked_text(text, column), column)
-            for turn in turns
-            for role, text in zip(("user", "assistant"), turn, strict=True)
-        ]
+        """Earlier turns, as LLaMA-Factory's list of [question, answer] or any conversation."""
+        value = self.get("history")
+        if is_blank(value) or value in ([], "[]"):
+            return []
+        # a list of texts does not say who begins
+        unclear = isinstance(value, list) and any(
+            not isinstance(turn, dict) and not (isinstance(turn, list) and len(turn) == 2) for turn in value
+        )
+        turns = [] if unclear else self.messages("history")
+        if not turns or turns[-1]["role"] != "assistant":
+            raise BadRow(f"column {self.name('history')!r} holds no list of [question, answer]")
+        return turns
 
     def system(self, messages: list[Message]) -> list[Message]:
         """The system message that the source or the row brings, unless the conversation has one."""
@@ -136,7 +141,7 @@ OTHER_NAMES = {
     "system": ("system_prompt", "system_message", "systeminstruction", "system_instruction"),
     "thinking": ("reasoning", "reasoning_content"),
     "candidates": ("options",),
-    "context": ("passage", "article", "paragraph", "passages", "paragraphs", "contexts"),
+    "context": ("passage", "article", "paragraph", "passages", "paragraphs", "contexts", "story"),
     "chosen": ("preferred", "accepted"),
     "rejected": ("dispreferred", "non_preferred"),
     "label": ("kto_tag",),
@@ -259,13 +264,20 @@ def _values(
 ) -> Values:
     """Role -> value by the first layout whose columns the row has; `columns` of the source come before the layout's."""
     with_null: Values | None = None
-    columns = f"(columns: {', '.join(map(str, row))})"
+    columns = shown_columns(row)
     row = with_inner_values(row, [*source.columns.values(), *schema.paths])
     written = {str(column).strip().lower(): column for column in row}
     for layout in layouts:
         every = {**schema.optional, **layout, **source.columns}
         names = {role: _found(role, name, row, written, source) for role, name in every.items() if name}
-        required = [role for role in names if role not in schema.optional or role in source.columns]
+        # an optional role that the layout names by its usual column is one that these rows always have
+        required = [
+            role
+            for role in names
+            if role not in schema.optional
+            or role in source.columns
+            or layout.get(role) == schema.optional[role]
+        ]
         # NaN, which is not equal to itself, is how pandas writes null
         values = {
             role: row[name]
@@ -289,11 +301,10 @@ def _values(
         if name in row:
             raise BadRow(f"a row with {name!r}: {stage} {columns}")
     # those that are nearest: there are too many for a line
-    nearest = sorted(layouts, key=lambda layout: -len(written.keys() & set(layout.values())))[:4]
+    nearest = sorted(layouts, key=lambda each: -len(written.keys() & set(each.values())) / len(each))[:4]
     wanted = " or ".join("+".join(filter(None, layout.values())) for layout in nearest)
-    example = ", ".join(
-        f"{role}: NAME" for role in next((each for each in layouts if len(each) > 1), layouts[0])
-    )
+    likely = next((layout for layout in nearest if len(layout) > 1), layouts[0])
+    example = ", ".join(f"{role}: NAME" for role in likely if role not in schema.optional)
     whole = ", or {messages: NAME} for one with whole conversations" * ("messages" in schema.roles)
     raise BadRow(f"no columns {wanted} {columns}; name them in the source's columns: {{{example}}}{whole}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages of trees, one a row, as OpenAssistant's tables have them, put together to the trees that they are."""
+"""Conversations that are trees: of OpenAssistant's tables, put together; of ChatGPT's export, the branch that was shown."""
 
 from typing import Any
 
@@ -28,3 +28,19 @@ def grow_trees(messages: list[PlacedRow]) -> tuple[list[PlacedRow], list[str]]:
         else:
             orphans.append(place)
     return trees, orphans
+
+
+def shown_branch(nodes: dict[str, Any], leaf: Any) -> list[dict[str, Any]]:
+    """The messages of ChatGPT's export from the first one to the node `leaf`, of those that are said to the other side.
+
+    Left out are calls of its own tools, their results, and what is no text.
+    """
+    nodes, messages = dict(nodes), []
+    while node := nodes.pop(leaf, None):
+        message = node.get("message") or {}
+        role = (message.get("author") or {}).get("role")
+        parts = (message.get("content") or {}).get("parts")
+        if parts and any(parts) and role != "tool" and message.get("recipient", "all") == "all":
+            messages.append({"role": role, "content": parts})
+        leaf = node.get("parent")
+    return messages[::-1]

@@ -30,13 +30,18 @@ def with_inner_values(row: dict[str, Any], paths: Iterable[str]) -> dict[str, An
 
 
 def missing(row: dict[str, Any], column: str) -> str:
-    """That a row has no such column, and which it has; those inside an object by their paths."""
+    """That a row has no such column, and which it has."""
+    return f"no column {column!r} {shown_columns(row)}"
+
+
+def shown_columns(row: dict[str, Any]) -> str:
+    """The columns that a row has, for messages; those inside an object by their paths."""
     columns = [
         path
         for name, value in row.items()
         for path in ([f"{name}.{key}" for key in value] if isinstance(value, dict) and value else [str(name)])
     ]
-    return f"no column {column!r} (columns: {', '.join(columns[:SHOWN_COLUMNS])})"
+    return f"(columns: {', '.join(columns[:SHOWN_COLUMNS])})"
 
 
 def pick(row: dict[str, Any], column: str) -> Any:

@@ -18,7 +18,7 @@ END = "\x04"
 
 
 def delimited_rows(file: TextFile, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    """The rows with the numbers of the lines that they end in; the first line names the columns.
+    """The rows with the numbers of the lines that they end in; the first line with text names the columns.
 
     Args:
         delimiter: None: the one of `DELIMITERS` that the first line has most of.
@@ -26,16 +26,18 @@ def delimited_rows(file: TextFile, delimiter: str | None) -> Iterator[tuple[int,
     Raises:
         UserError: two columns of one name, a field that cannot be read.
     """
-    header, lines = file.head.partition("\n")[0].strip(), file.lines()
+    head = file.head.lstrip()
+    header = head.partition("\n")[0].strip()
+    skipped = file.head[: len(file.head) - len(head)].count("\n")
     delimiter = delimiter or max(DELIMITERS, key=header.count)
     if delimiter not in header:
         delimiter = "\x1f"  # one column: its commas part nothing
     csv.field_size_limit(1 << 30)
     if header == f"sep={delimiter}":  # a line for Excel, before the names of the columns
-        next(lines)
+        skipped += 1
     plain = delimiter == "\t" and _quotes_are_text(file.head)
     reader = csv.DictReader(
-        itertools.chain(lines, [END]),
+        itertools.chain(itertools.islice(file.lines(), skipped, None), [END]),
         delimiter=delimiter,
         quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
     )
@@ -44,15 +46,17 @@ def delimited_rows(file: TextFile, delimiter: str | None) -> Iterator[tuple[int,
         message = f"{file.path}: two columns are called {twice!r}: rename one in the first line"
         raise UserError("duplicate_name", message, name=twice)
     while True:
-        before = max(reader.line_num, 1)
+        before = max(reader.line_num, 1) + skipped
         try:
             row = next(reader, None)
         except csv.Error as error:
-            message = f"{file.path}:{reader.line_num}: cannot be read as rows ({error})"
+            message = f"{file.path}:{reader.line_num + skipped}: cannot be read as rows ({error})"
             raise UserError("unreadable_file", message, file=file.path) from None
         if row is None or END in itertools.islice(row.values(), 1):
             return
         texts = [value for value in row.values() if isinstance(value, str)]
+        if not "".join(texts).strip():
+            continue  # Excel writes such rows below the table
         fault = file.fault("".join(texts))
         if None in row:
             expected = len(reader.fieldnames or ())
@@ -61,7 +65,7 @@ def delimited_rows(file: TextFile, delimiter: str | None) -> Iterator[tuple[int,
             fault = 0, f"a quote that is never closed, behind line {before}: all that follows is one field"
         elif delimiter == "\t" and any("\n" in text and "\t" in text for text in texts):
             fault = 0, f"a quote that is never closed, behind line {before}: it takes in the rows that follow"
-        yield reader.line_num, BadRow(fault[1]) if fault else row
+        yield reader.line_num + skipped, BadRow(fault[1]) if fault else row
 
 
 def _quotes_are_text(head: str) -> bool:

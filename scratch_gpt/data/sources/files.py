@@ -16,9 +16,9 @@ from scratch_gpt.runs.folders import read_json
 
 
 DATA_SUFFIXES = TEXT_SUFFIXES + ROW_SUFFIXES
+# Beginnings of names: hidden on Linux and the Mac, a Mac's archives, Word's and Excel's locks, Windows' deleted files.
+HIDDEN = (".", "__MACOSX", "~$", "$RECYCLE.BIN")
 # At the top of a folder these speak of the data.
-# Beginnings of names.
-HIDDEN = (".", "__MACOSX")
 ABOUT = ("readme", "license", "licence")
 # Names of splits in names of files, as `datasets` reads them too.
 _HELD_OUT, _TRAINING = (

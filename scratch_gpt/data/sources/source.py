@@ -380,7 +380,9 @@ def iter_documents(
 
 def _columns(row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise BadRow(f"not a JSON object but {type(row).__name__}")
+        raise BadRow(
+            f'not a JSON object but {type(row).__name__}: write a row as {{"text": ...}} or {{"messages": [...]}}'
+        )
     return row
 
 

@@ -38,6 +38,12 @@ INSTRUCTIONS = [
     ({"en": "Q", "de": "A", "prompt": "no", "completion": "no"}, {"source": "en", "target": "de"}),
     ({"side": {"q": ["no", "Q"], "a": "A"}}, {"prompt": "side.q.1", "response": "side.a"}),
     ({"question": "Q", "response": "A"}, {}),
+    ({"query": "Q", "answers": ["A"], "query_id": 1}, {}),
+    ({"questions": ["Q"], "answers": {"input_text": ["A"], "answer_start": [0]}}, {}),
+    ({"chat_messages": [{"sender": "human", "text": "Q"}, {"sender": "assistant", "text": "A"}]}, {}),
+    ({"conversation": [{"speaker": "user", "text": "Q"}, {"speaker": "assistant", "text": "A"}]}, {}),
+    ({"conversations": [["Q", "A"]]}, {}),
+    ({"question": "Q", "answer": "A", "reasoning": "off"}, {}),
     ({"problem": "Q", "solution": "A"}, {}),
     ({"problem": "Q", "generated_solution": "A", "expected_answer": "1"}, {}),
     ({"inputs": "Q", "targets": "A"}, {}),
@@ -105,6 +111,14 @@ def test_context_follows_the_instruction_after_a_blank_line(read):
     """Dolly's input is part of the question."""
     (row,) = read(instruction_rows, [{"instruction": "Sum up.", "input": "A tale.\n", "output": "Short."}])
     assert row["messages"] == [user("Sum up.\n\nA tale.\n"), assistant("Short.")]
+
+
+def test_the_whole_question_may_be_in_the_context(read):
+    """Of Alpaca's rows without an instruction; a question about a text cannot be left out."""
+    row = {"instruction": "", "input": "Q", "output": "A"}
+    assert read(instruction_rows, [row])[0]["messages"] == CHAT
+    with user_error("too_many_bad_rows", "'question'"):
+        read(instruction_rows, [{"question": "", "context": "C", "answer": "A"}])
 
 
 def test_kind_is_a_column_where_the_source_says_so(read):
@@ -202,6 +216,11 @@ BAD_ROWS = {
     },
     ("'conversations'", '"from": "human"'): {"conversations": [{"human": "Q", "gpt": "A"}]},
     ("CONTINUE_FINAL_MESSAGE_TAG",): {"prompt": "Q", "completion": "<|im_end|> CONTINUE_FINAL_MESSAGE_TAG "},
+    ("'questions'", 1, 2): {"questions": ["Q"], "answers": {"texts": [["A"], ["B"]]}},
+    ("'history'",): {"instruction": "Q", "output": "A", "history": ["Q", "A", "R"]},
+    ("'messages'", "content", "Q"): {"messages": [{"role": "user", "message": "Q"}]},
+    ("'history'", "Python", "parquet"): {"instruction": "Q", "output": "A", "history": "[['Q', 'A']]"},
+    ("translation.en", "translation.de"): {"translation": {"en": "Q", "de": "A"}},
 }
 
 
@@ -275,10 +294,40 @@ def test_answers_need_not_be_texts(read, answer, expected):
     )
 
 
-def test_history_comes_before_the_question(read):
-    """LLaMA-Factory's earlier turns."""
-    row = {"instruction": "Q2", "input": "", "output": "A2", "history": [["Q", "A"]]}
-    assert read(instruction_rows, [row])[0]["messages"] == [*CHAT, user("Q2"), assistant("A2")]
+@pytest.mark.parametrize(
+    ("history", "before"), [([["Q", "A"]], CHAT), ('[["Q", "A"]]', CHAT), (CHAT, CHAT), ("[]", []), ("", [])]
+)
+def test_history_comes_before_the_question(read, history, before):
+    """LLaMA-Factory's earlier turns, also in the cell of a table or as messages."""
+    row = {"instruction": "Q2", "input": "", "output": "A2", "history": history}
+    assert read(instruction_rows, [row])[0]["messages"] == [*before, user("Q2"), assistant("A2")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"story": "C", "questions": ["Q", "R"], "answers": {"input_text": ["A", "B"]}},
+        {
+            "story": "C",
+            "questions": [{"input_text": "Q"}, {"input_text": "R"}],
+            "answers": [{"input_text": "A"}, {"input_text": "B"}],
+        },
+        {"context": "C", "questions": ["Q", "R"], "answers": {"texts": [["A", "a"], ["B"]]}},
+    ],
+    ids=["coqa", "coqa_file", "quac"],
+)
+def test_questions_about_one_text_are_a_conversation(read, row):
+    """The text comes once, before the first question."""
+    (found,) = read(instruction_rows, [row])
+    assert found["messages"] == [user("C\n\nQ"), assistant("A"), user("R"), assistant("B")]
+
+
+def test_passages_of_ms_marco_are_the_context(read):
+    row = {"query": "Q", "answers": ["A"], "passages": {"is_selected": [0, 1], "passage_text": ["C", "D"]}}
+    (found,) = read(instruction_rows, [row])
+    assert found["messages"] == [user("C\n\nD\n\nQ"), assistant("A")]
+    (example,) = read(example_rows, [row])
+    assert (example.prompt, example.references) == ("C\n\nD\n\nQ", ("A",))
 
 
 def test_unknown_role_in_columns_is_refused(read):

@@ -271,3 +271,19 @@ def test_nothing_said_is_dropped():
         read_messages([*chat("human"), called], "c")
     blank = {"role": "assistant", "content": "a", "reasoning_content": " \n"}
     assert "reasoning_content" not in read_messages([*chat("human"), blank], "c")[1]
+
+
+def test_calls_and_results_of_gemini():
+    """Parts of a message, and definitions in lists of their own."""
+    call = {"functionCall": {"name": "look", "args": {"what": "é", "n": 2}}}
+    chat = [
+        {"role": "model", "parts": [{"text": "So: "}, call]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {"found": 5}}}]},
+    ]
+    assert read_messages(chat, "m") == [
+        {"role": "assistant", "content": "So: ", "tool_calls": [CALL]},
+        {"role": "tool", "content": '{"found": 5}'},
+    ]
+    assert json.loads(read_tools([{"functionDeclarations": [{"name": "look"}, {"name": "find"}]}], "t")) == [
+        {"type": "function", "function": {"name": name}} for name in ("look", "find")
+    ]

@@ -185,6 +185,7 @@ def test_unusable_row_is_left_out_with_its_reason(read, shown, row):
 
 TIES = {
     ("equal",): {"prompt": "Q", "chosen": "same", "rejected": "same"},
+    ("a tie",): {"winner": "tie (inconsistent)", "conversation_a": NO, "conversation_b": NO},
     ("tie",): {"winner": "tie (bothbad)", "conversation_a": NO, "conversation_b": NO},
     ("same score",): {**PREFERENCES[0], "score_chosen": 2, "score_rejected": 2.0},
     ("same message",): {"chosen": [user("Q"), assistant("a")], "rejected": [user("R"), assistant("a")]},

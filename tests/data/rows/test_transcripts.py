@@ -23,6 +23,11 @@ STYLES = {
     ),
     "gemma": ("<start_of_turn>{0}\n{1}<end_of_turn>\n", {"user": "user", "assistant": "model"}),
     "zephyr": ("<|{0}|>\n{1}</s>\n", {"system": "system", "user": "user", "assistant": "assistant"}),
+    "openassistant": ("<|{0}|>{1}<|endoftext|>", {"user": "prompter", "assistant": "assistant"}),
+    "deepseek": (
+        "<\uff5c{0}\uff5c>{1}<\uff5cend\u2581of\u2581sentence\uff5c>",
+        {"user": "User", "assistant": "Assistant"},
+    ),
     "baize": ("\n[|{0}|] {1}", {"user": "Human", "assistant": "AI"}),
     "guanaco": ("### {0}: {1}", {"user": "Human", "assistant": "Assistant"}),
     "alpaca": ("### {0}:\n{1}\n\n", {"user": "Instruction", "assistant": "Response"}),
@@ -100,6 +105,26 @@ def test_calls_of_glaive(read):
     assert answer == {"role": "assistant", "content": "Five."}
 
 
+def test_calls_of_hermes(read):
+    """JSON or Python's text of it, several at a time; results lose the marks that chat templates write anew."""
+    calls = """So:\n<tool_call>\n{'name': 'look', 'arguments': {'what': "it's"}}\n</tool_call>
+<tool_call>\n{"arguments": {}, "name": "find"}\n</tool_call>\n"""
+    said = [
+        ("human", "Q"),
+        ("gpt", calls),
+        ("tool", "<tool_response>\n{}\n</tool_response>"),
+        ("gpt", "The mark <tool_call>x</tool_call> is text here."),
+    ]
+    (row,) = read(
+        instruction_rows, [{"conversations": [{"from": name, "value": text} for name, text in said]}]
+    )
+    _, asked, result, answer = row["messages"]
+    functions = [call["function"] for call in asked["tool_calls"]]
+    assert (asked["content"], [function["name"] for function in functions]) == ("So:", ["look", "find"])
+    assert [json.loads(function["arguments"]) for function in functions] == [{"what": "it's"}, {}]
+    assert (result["content"], answer["content"]) == ("{}", said[3][1])
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -119,3 +144,15 @@ def test_answers_keep_their_indentation(text):
 def test_mistrals_system_prompt():
     text = "<s>[SYSTEM_PROMPT]Be kind.[/SYSTEM_PROMPT][INST]q[/INST]a</s>"
     assert [turn["content"] for turn in read_transcript(text, preamble=True)] == ["Be kind.", "q", "a"]
+
+
+def test_headings_in_an_answer_are_no_turns():
+    """Other names for a speaker than the ones that the conversation began with; the user's input is no answer."""
+    text = "### Instruction:\nq\n\n### Response:\nUse\n\n### Input:\nx\n\n### Output:\ny\n\n### Instruction:\nr\n\n### Input:\nz"
+    assert [(turn["role"], turn["content"]) for turn in read_transcript(text)] == [
+        ("user", "q"),
+        ("assistant", "Use\n\n### Input:\nx\n\n### Output:\ny"),
+        ("user", "r\n\nz"),
+    ]
+    flan = "### Input:\nq\n### Output:\na\n### Input:\nr\n### Output:\nb"
+    assert [turn["content"] for turn in read_transcript(flan)] == ["q", "a", "r", "b"]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenAssistant's tables of messages give the rows of its files of trees."""
+"""OpenAssistant's tables of messages give the rows of its files of trees; of ChatGPT's export one branch is read."""
 
 from scratch_gpt.data.rows.conversations import instruction_rows
 from scratch_gpt.data.rows.preferences import preference_rows
-from wording import shows
+from wording import shows, user_error
 
 
 def message(name, parent, role, text, rank=None):
@@ -48,3 +48,33 @@ def test_the_best_and_the_worst_reply_are_a_pair(read):
     assert texts == ["Q", "yes", "no"]
     assert shows(read.bad_rows.report()[0], "ranked")
     assert read.bad_rows.count("s") == 0
+
+
+def test_the_branch_of_an_export_that_was_shown(read):
+    """ChatGPT's: neither an answer that was asked for anew, nor calls of its tools, nor empty turns."""
+
+    def node(parent, role, text, recipient="all"):
+        content = {"content_type": "text", "parts": [text]}
+        return {
+            "parent": parent,
+            "message": {"author": {"role": role}, "content": content, "recipient": recipient},
+        }
+
+    mapping = {
+        "root": {"parent": None, "message": None},
+        "a": node("root", "system", ""),
+        "b": node("a", "user", "Q"),
+        "c": node("b", "assistant", "no"),
+        "d": node("b", "assistant", "search", "browser"),
+        "e": node("d", "tool", "found"),
+        "f": node("e", "assistant", ""),
+        "g": node("f", "assistant", "  A"),
+    }
+    (row,) = read(instruction_rows, [{"title": "t", "mapping": mapping, "current_node": "g"}])
+    assert row["messages"] == [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "  A"},
+    ]
+    mapping["b"]["message"]["content"]["parts"] = [{"content_type": "image_asset_pointer"}, "Q"]
+    with user_error("too_many_bad_rows", "image_asset_pointer"):
+        read(instruction_rows, [{"mapping": mapping, "current_node": "g"}])

@@ -22,6 +22,7 @@ def test_hidden_files_and_what_speaks_of_the_data_are_not_read(tmp_path):
     """What a Mac, Jupyter and the Hub's cache leave behind, and the README; files left unread are known by name."""
     write(tmp_path, "b.txt", "a.jsonl", "sub/README.md", "README.md", "LICENSE.txt", "scan.pdf")
     write(tmp_path, "._b.txt", ".DS_Store", ".ipynb_checkpoints/b.txt", ".cache/notes.md", "__MACOSX/b.txt")
+    write(tmp_path, "~$b.txt", "$RECYCLE.BIN/b.txt")
     assert names(tmp_path) == ["a.jsonl", "b.txt", "sub/README.md"]
     unread = unread_files(str(tmp_path), data_files(str(tmp_path), "train", None))
     assert [file.name for file in unread] == ["LICENSE.txt", "README.md", "scan.pdf"]

@@ -124,6 +124,15 @@ def test_rows_as_programs_write_them(tmp_path, name, text, expected):
     assert [json.loads(row) if isinstance(row, str) else row for row in rows] == expected
 
 
+def test_empty_rows_of_a_table_are_none(tmp_path):
+    """Excel's below the table, and blank lines above it; the numbers stay those of the lines."""
+    assert read(tmp_path / "a.csv", "\n\na,b\n1,\n,\n,2\n , \n") == [
+        (4, {"a": "1", "b": ""}),
+        (6, {"a": "", "b": "2"}),
+    ]
+    assert read(tmp_path / "b.csv", "sep=;\na;b\n1;2\n") == [(3, {"a": "1", "b": "2"})]
+
+
 def test_a_quote_that_is_never_closed_is_a_bad_row(tmp_path):
     """It would make the rest of the file one field, without a word."""
     ((first, row), (last, bad)) = read(tmp_path / "a.csv", 'id,text\n1,a\n2,"b\n3,c\n')
