@@ -18,13 +18,13 @@ from scratch_gpt.tasks.example import Example
 class Lesson:
     """What one kind of list is made of.
 
-    A list is said in two forms, that of the lesson before too. Looking up "Nina:" where "Nina: ball." was said takes two
-    things at once: to find what stands two tokens behind a name, and to remember the name for one token. With "Nina ball"
-    in the same list, each of the two pays alone. In the new form alone, one run of eleven never learned the second lesson.
+    Looking up "Nina:" where "Nina: ball." was said takes two things at once: to find what stands two tokens behind a name,
+    and to remember the name for one token. With "Nina ball" in the same list, each of the two pays alone. In the new form
+    alone, one run of eleven never learned it.
 
     Args:
         form: how a pair is said; the value is further from its key than in the lesson before.
-        known: the form of the lesson before.
+        known: a second form of the same list, or the same one.
         values: what the keys may have.
         relation: of the passages, if the values are theirs.
     """
@@ -61,7 +61,7 @@ def _draw(rng: random.Random, kind: str, words: int | None) -> list[tuple[str, s
 
 
 def document(rng: random.Random, kind: str, words: int | None = None) -> str:
-    """Four pairs, all of them four times, each time in another order and in one of the lesson's two forms.
+    """Four pairs, all of them four times, each time in another order and in one of the lesson's forms.
 
     Args:
         kind: one of the `LESSONS`.

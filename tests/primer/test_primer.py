@@ -280,7 +280,7 @@ def test_text_begins_with_the_curriculum(text):
     ],
 )
 def test_lists_say_each_pair_several_times(kind, patterns, text_by_kind):
-    """Four pairs of a name and a thing of the passages, each time in one of two forms; no two things are the same."""
+    """Four pairs of a name and a thing of the passages, each time in one of the lesson's forms; no two things are the same."""
     forms = Counter()
     for document in text_by_kind[kind][:300]:
         said = [Counter(re.findall(pattern, document)) for pattern in patterns]
