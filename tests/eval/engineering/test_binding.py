@@ -9,7 +9,7 @@ import pytest
 from binding import COUNTS, make_examples, share_right
 
 from scratch_gpt.inference.likelihood import Likelihood
-from scratch_gpt.primer.pairs import FORMS
+from scratch_gpt.primer.pairs import LESSONS
 from scratch_gpt.primer.splits import split_of
 from wording import user_error
 
@@ -17,7 +17,8 @@ from wording import user_error
 def test_texts_end_at_a_key_and_the_choices_are_the_values_of_the_text() -> None:
     """With the right choice a sentence of the text is said again; no passage holds a detail of the training text."""
     examples = make_examples(40, seed=1)
-    assert list(examples) == [*FORMS, *(f"of {count} people" for count in COUNTS)]
+    forms = [lesson.form for lesson in LESSONS.values()]
+    assert list(examples) == [*forms, *(f"of {count} people" for count in COUNTS)]
     for kind, texts in examples.items():
         for text in texts:
             whole = text.prompt + text.choices[text.label]
@@ -25,7 +26,7 @@ def test_texts_end_at_a_key_and_the_choices_are_the_values_of_the_text() -> None
             assert whole.count(reference.removeprefix("I read that ").removesuffix(".")) == 2
             assert len(set(text.choices)) == len(text.choices)
             assert all(text.prompt.count(choice.removesuffix(".")) == 1 for choice in text.choices)
-            assert kind in FORMS or split_of(text.key) == "test"
+            assert kind in forms or split_of(text.key) == "test"
 
 
 def test_a_share_is_right_where_the_likeliest_choice_is(monkeypatch: pytest.MonkeyPatch) -> None:
