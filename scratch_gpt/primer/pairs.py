@@ -20,7 +20,7 @@ class Lesson:
 
     Looking up "Nina:" where "Nina: ball." was said takes two things at once: to find what stands two tokens behind a name,
     and to remember the name for one token. With "Nina ball" in the same list, each of the two pays alone. In the new form
-    alone, one run of eleven never learned it.
+    alone, one run of twelve never learned it.
 
     Args:
         form: how a pair is said; the value is further from its key than in the lesson before.
@@ -40,8 +40,8 @@ VALUES = (*COLORS, *THINGS, *FOODS)
 LESSONS = {
     "beside_pairs": Lesson("{key} {value}", "{key} {value}", VALUES),
     "colon_pairs": Lesson("{key}: {value}.", "{key} {value}", VALUES),
-    # Colored things, as in the passages, in one form: in two, one run had looked up 0.41 of them after 1,000 steps, in one
-    # 0.79; and of single words, as here before, 0.60.
+    # After 1,000 steps of one seed, 0.79 of the things of held-out passages were said; 0.41 with lists in two forms, and 0.60
+    # with lists of single words.
     "has_pairs": Lesson("{key} has {value}.", "{key} has {value}.", tuple(WHATS["has"]), "has"),
     "is_pairs": Lesson("{key} is {value}.", "{key}: {value}.", tuple(WHATS["is"]), "is"),
 }
